@@ -1,0 +1,72 @@
+"""medfocus-bench: whether an explanation points at the evidence that the model really used.
+
+The public names load on first use, so that importing the package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from medfocus_bench.data.benchmark import Benchmark as Benchmark
+    from medfocus_bench.data.benchmark import load_benchmark as load_benchmark
+    from medfocus_bench.data.benchmark import write_benchmark as write_benchmark
+    from medfocus_bench.data.columns import Sample as Sample
+    from medfocus_bench.data.resolve import open_benchmark as open_benchmark
+    from medfocus_bench.errors import InputError as InputError
+    from medfocus_bench.errors import MedFocusError as MedFocusError
+    from medfocus_bench.evaluation.compare import compare as compare
+    from medfocus_bench.evaluation.evaluate import evaluate as evaluate
+    from medfocus_bench.evaluation.nulls import write_null as write_null
+    from medfocus_bench.evaluation.overlap import box_overlap as box_overlap
+    from medfocus_bench.evaluation.regions import map_to_boxes as map_to_boxes
+    from medfocus_bench.evaluation.report import Comparison as Comparison
+    from medfocus_bench.evaluation.report import Report as Report
+    from medfocus_bench.geometry import Frame as Frame
+    from medfocus_bench.submission.attribution import Attribution as Attribution
+    from medfocus_bench.submission.attribution import Cost as Cost
+    from medfocus_bench.submission.reader import open_submission as open_submission
+    from medfocus_bench.submission.reader import validate as validate
+    from medfocus_bench.submission.schema import Method as Method
+    from medfocus_bench.submission.writer import SubmissionWriter as SubmissionWriter
+    from medfocus_bench.toy import write_toy as write_toy
+
+_HOMES = {
+    "Attribution": "submission.attribution",
+    "Benchmark": "data.benchmark",
+    "Comparison": "evaluation.report",
+    "Cost": "submission.attribution",
+    "Frame": "geometry",
+    "InputError": "errors",
+    "MedFocusError": "errors",
+    "Method": "submission.schema",
+    "Report": "evaluation.report",
+    "Sample": "data.columns",
+    "SubmissionWriter": "submission.writer",
+    "box_overlap": "evaluation.overlap",
+    "compare": "evaluation.compare",
+    "evaluate": "evaluation.evaluate",
+    "load_benchmark": "data.benchmark",
+    "map_to_boxes": "evaluation.regions",
+    "open_benchmark": "data.resolve",
+    "open_submission": "submission.reader",
+    "validate": "submission.reader",
+    "write_benchmark": "data.benchmark",
+    "write_null": "evaluation.nulls",
+    "write_toy": "toy",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

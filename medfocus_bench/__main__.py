@@ -1,0 +1,5 @@
+"""`python -m medfocus_bench`."""
+
+from medfocus_bench.cli.main import main
+
+main()

@@ -1,0 +1,106 @@
+"""`evaluate` and `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medfocus_bench.cli.options import (
+    any_version_option,
+    benchmark_option,
+    print_tables,
+    scoring_options,
+    track,
+)
+
+_format_option = click.option(
+    "--format", "form", default="table", show_default=True, type=click.Choice(("table", "markdown", "json"))
+)
+
+
+@click.command("evaluate")
+@click.argument("submission", type=click.Path(path_type=Path))
+@benchmark_option
+@scoring_options
+@_format_option
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report: JSON, or .md."
+)
+@click.option("--no-nulls", is_flag=True, help="Leave the null controls out.")
+@click.option("--verified", is_flag=True, help="Mark the report as recomputed by a maintainer.")
+@any_version_option
+def evaluate_command(
+    submission: Path,
+    benchmark: str,
+    form: str,
+    out: Path | None,
+    no_nulls: bool,
+    verified: bool,
+    any_version: bool,
+    **scoring: Any,
+) -> None:
+    """Score SUBMISSION (a folder, or its submission.json) against a benchmark."""
+    from medfocus_bench.evaluation.evaluate import evaluate
+    from medfocus_bench.evaluation.tables import render_markdown, report_summary, report_tables
+
+    if out is not None and out.suffix not in (".json", ".md"):
+        raise click.UsageError(f"--out {out}: give a file that ends in .json or .md")
+    report = evaluate(
+        submission,
+        benchmark,
+        nulls=not no_nulls,
+        verified=verified,
+        any_version=any_version,
+        track=track,
+        **scoring,
+    )
+    summary, tables = report_summary(report), report_tables(report)
+    as_json = report.model_dump_json(indent=1) + "\n"
+    as_markdown = render_markdown(tables, summary)
+    if form == "table":
+        print_tables(summary, tables)
+    else:
+        click.echo(as_json if form == "json" else as_markdown, nl=False)
+    if out is not None:
+        _write(out, as_markdown if out.suffix == ".md" else as_json)
+
+
+@click.command("compare")
+@click.argument("submissions", nargs=-1, required=True)
+@benchmark_option
+@scoring_options
+@_format_option
+@click.option("--metric", "metrics", multiple=True, help="Score to compare; may be repeated.")
+@any_version_option
+def compare_command(
+    submissions: tuple[str, ...],
+    benchmark: str,
+    form: str,
+    metrics: tuple[str, ...],
+    any_version: bool,
+    **scoring: Any,
+) -> None:
+    """Paired differences of two or more SUBMISSIONS; null:NAME stands for a null control."""
+    from medfocus_bench.evaluation.compare import compare
+    from medfocus_bench.evaluation.tables import comparison_table, render_markdown
+
+    comparison = compare(
+        submissions, benchmark, metrics=metrics, any_version=any_version, track=track, **scoring
+    )
+    table = comparison_table(comparison)
+    if form == "table":
+        print_tables([], [table])
+    else:
+        markdown = form == "markdown"
+        click.echo(
+            render_markdown([table]) if markdown else comparison.model_dump_json(indent=1) + "\n", nl=False
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

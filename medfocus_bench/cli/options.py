@@ -1,0 +1,62 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from medfocus_bench.evaluation.protocol import PROTOCOLS, RESAMPLES
+
+Item = TypeVar("Item")
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_FALLBACK_WIDTH = 150
+
+benchmark_option: Decorator = click.option(
+    "--benchmark", "-b", required=True, metavar="FOLDER", help="Benchmark folder with <split>.parquet files."
+)
+any_version_option: Decorator = click.option(
+    "--any-version", is_flag=True, help="Accept a submission to another version of the benchmark."
+)
+
+
+def scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--protocol, --seed, --resamples."""
+    for option in (
+        click.option("--resamples", default=RESAMPLES, show_default=True, type=click.IntRange(1, 1_000_000)),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
+        click.option("--protocol", default="standard", show_default=True, type=click.Choice(PROTOCOLS)),
+    ):
+        command = option(command)
+    return command
+
+
+def track(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
+    """A progress bar with an ETA on a terminal's stderr; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(
+        items, description=description, total=total, console=Console(stderr=True), transient=True
+    )
+
+
+def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
+    """Tables for a terminal, at its width; at a fixed one where output goes to a file or a pipe."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from medfocus_bench.evaluation.tables import render_rich
+
+    console = Console(width=None if sys.stdout.isatty() else _FALLBACK_WIDTH)
+    for line in summary:
+        console.print(Text(line))
+    for table in tables:
+        console.print()
+        console.print(render_rich(table))

@@ -1,0 +1,70 @@
+"""`validate`, `null` and `schema`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from medfocus_bench.cli.options import any_version_option, benchmark_option
+
+
+@click.command("validate")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--benchmark", "-b", metavar="FOLDER", help="Also hold it against the samples of a benchmark.")
+@any_version_option
+def validate_command(path: Path, benchmark: str | None, any_version: bool) -> None:
+    """List every problem of the submission at PATH; status 2 if there is one."""
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.submission.reader import validate
+
+    problems = validate(path, open_benchmark(benchmark) if benchmark else None, any_version=any_version)
+    for problem in problems:
+        click.echo(" ".join(problem.split()), err=True)
+    if problems:
+        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+        click.echo(f"medfocus-bench: {path}: {count}", err=True)
+        sys.exit(2)
+    against = f" for {benchmark}" if benchmark else "; give --benchmark to check its samples too"
+    click.echo(f"{path}: sound{against}")
+
+
+@click.command("null")
+@click.argument("name")
+@benchmark_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Submission folder to write.")
+@click.option("--split", "splits", multiple=True, help="Only this split; may be repeated. Default: all.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+def null_command(
+    name: str, benchmark: str, out: Path, splits: tuple[str, ...], seed: int, overwrite: bool
+) -> None:
+    """Write the null control NAME as a submission.
+
+    NAME: whole-image, centre-box, random-boxes, random-map, mean-map, both-lungs or image-edges.
+    """
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.evaluation.nulls import null_control, write_null
+
+    null_control(name)
+    part = open_benchmark(benchmark)
+    unknown = set(splits) - set(part.splits)
+    if unknown:
+        raise InputError(f"no split {sorted(unknown)[0]!r} in the benchmark, only {', '.join(part.splits)}")
+    if splits:
+        part = part.select(part.configs, splits)
+    click.echo(write_null(name, part, out, seed=seed, overwrite=overwrite))
+
+
+@click.command("schema")
+@click.argument("document", type=click.Choice(("submission", "report")))
+def schema_command(document: str) -> None:
+    """Print the JSON Schema of a submission or of a report."""
+    from medfocus_bench.evaluation.report import report_json_schema
+    from medfocus_bench.submission.schema import submission_json_schema
+
+    schema = submission_json_schema() if document == "submission" else report_json_schema()
+    click.echo(json.dumps(schema, indent=1))

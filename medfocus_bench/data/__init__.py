@@ -1,0 +1,1 @@
+"""Samples, benchmark folders and how they are found."""

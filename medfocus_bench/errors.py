@@ -1,0 +1,41 @@
+"""The one exception family of the package.
+
+Every error that a user can cause is an `InputError`: one sentence that names the file, the place in it
+and the way out. The command line prints it without a traceback and exits with status 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MedFocusError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+class InputError(MedFocusError):
+    """The input is at fault, not the program.
+
+    `problems` holds every problem found, one sentence each; `str(error)` is the first of them, with a
+    count of the rest.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        first, rest = self.problems[0], len(self.problems) - 1
+        return first if rest == 0 else f"{first} (and {rest} more; `medfocus-bench validate` lists all)"
+
+
+class BenchmarkError(InputError):
+    """A benchmark folder or name that cannot be used."""
+
+
+class SubmissionError(InputError):
+    """A submission that cannot be scored."""
+
+
+class UnavailableError(InputError):
+    """Something was asked for that this benchmark does not hold, such as pixels or anatomy."""

@@ -1,0 +1,1 @@
+"""Scores of attributions: regions from maps, overlap, ranking scores, statistics, reports."""

@@ -1,0 +1,137 @@
+"""Paired differences between submissions on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from medfocus_bench import __version__
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.evaluate import Track, covered_part, score_null, score_submission, silent
+from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
+from medfocus_bench.evaluation.nulls import null_control
+from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
+from medfocus_bench.evaluation.report import Comparison, Difference, Score
+from medfocus_bench.evaluation.scoring import Aggregator
+from medfocus_bench.evaluation.statistics import Cell, holm, intervals, sign_flip_p_value
+from medfocus_bench.geometry import FloatArray
+from medfocus_bench.submission.reader import Submission, open_submission
+from medfocus_bench.submission.schema import BenchmarkRef
+
+NULL_PREFIX = "null:"
+
+
+def compare(
+    submissions: Sequence[str | Path],
+    benchmark: str | Path | Benchmark,
+    *,
+    metrics: Sequence[str] | None = None,
+    protocol: Protocol = "standard",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    any_version: bool = False,
+    track: Track = silent,
+) -> Comparison:
+    """Every pair of at least two submissions: difference of the macro mean, interval and p-values.
+
+    An entry `null:NAME` is a null control. The submissions need to cover the same configs and splits. The
+    interval is a bootstrap by patient with shared draws, the p-value exchanges the two methods patient by
+    patient, and Holm's correction runs over all pairs and `metrics` (default: the headline) of the call.
+    """
+    settings = Settings(protocol, seed, resamples)
+    names = [metric.name for metric in METRICS[protocol]]
+    chosen = list(metrics or [HEADLINE[protocol].name])
+    for name in chosen:
+        if name not in names:
+            raise InputError(f"no score {name!r} under the {protocol} protocol; there are {', '.join(names)}")
+    if len(submissions) < 2:
+        raise InputError("give at least two submissions to compare")
+    whole = open_benchmark(benchmark)
+    opened = [_open(entry, whole, any_version) for entry in submissions]
+    part = _common_part(opened, whole)
+    columns = [names.index(name) for name in chosen]
+    scores: list[FloatArray] = []
+    for entry in opened:
+        if isinstance(entry, Submission):
+            scored = score_submission(entry, part, settings, track)
+        else:
+            scored = score_null(entry, part, settings, track)
+        scores.append(scored.scores[:, columns])
+    return Comparison(
+        evaluator_version=__version__,
+        benchmark=BenchmarkRef.model_validate(part.reference()),
+        protocol=protocol,
+        seed=seed,
+        resamples=resamples,
+        differences=_differences(_labels(opened), chosen, scores, Aggregator(part.samples), settings),
+    )
+
+
+def _open(entry: str | Path, benchmark: Benchmark, any_version: bool) -> Submission | str:
+    text = str(entry)
+    if text.startswith(NULL_PREFIX):
+        return null_control(text.removeprefix(NULL_PREFIX)).name
+    return open_submission(entry, benchmark, any_version=any_version)
+
+
+def _common_part(opened: Sequence[Submission | str], benchmark: Benchmark) -> Benchmark:
+    real = [entry for entry in opened if isinstance(entry, Submission)]
+    if not real:
+        return benchmark
+    first = covered_part(real[0], benchmark)
+    for other in real[1:]:
+        declared = other.document.benchmark
+        if (set(declared.configs), set(declared.splits)) != (set(first.configs), set(first.splits)):
+            raise InputError(
+                f"{other.path}: covers other configs or splits than {real[0].path}; "
+                "compare submissions to the same part of the benchmark"
+            )
+    return first
+
+
+def _labels(opened: Sequence[Submission | str]) -> list[str]:
+    """The methods' names, with the folder's where two methods share one."""
+    names = [e.document.method.name if isinstance(e, Submission) else NULL_PREFIX + e for e in opened]
+    return [
+        f"{name} ({entry.path.parent.name})"
+        if names.count(name) > 1 and isinstance(entry, Submission)
+        else name
+        for name, entry in zip(names, opened, strict=True)
+    ]
+
+
+def _differences(
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    scores: Sequence[FloatArray],
+    aggregator: Aggregator,
+    settings: Settings,
+) -> list[Difference]:
+    pairs = list(combinations(range(len(scores)), 2))
+    macro = aggregator.slices[0].cells
+    paired = np.concatenate([scores[a] - scores[b] for a, b in pairs], axis=1)
+    cells = [Cell.of(paired, aggregator.cluster_of, members) for members in macro]
+    contributions = np.zeros((aggregator.clusters, paired.shape[1]))
+    for cell in cells:
+        contributions[cell.clusters] += cell.sums / (cell.counts.sum() * len(cells))
+    found = intervals([cells], aggregator.clusters, settings)[0]
+    p_values = [sign_flip_p_value(column, settings) for column in contributions.T]
+    keys = [(labels[a], labels[b], metric) for a, b in pairs for metric in metrics]
+    return [
+        Difference(
+            first=first,
+            second=second,
+            metric=metric,
+            difference=Score(mean=interval.mean, low=interval.low, high=interval.high),
+            p_value=p_value,
+            p_holm=adjusted,
+        )
+        for (first, second, metric), interval, p_value, adjusted in zip(
+            keys, found, p_values, holm(p_values), strict=True
+        )
+    ]

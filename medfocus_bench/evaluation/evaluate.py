@@ -1,0 +1,155 @@
+"""From a submission and a benchmark to a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from medfocus_bench import __version__
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.errors import UnavailableError
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
+from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
+from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.reader import Submission, open_submission
+from medfocus_bench.submission.schema import BenchmarkRef
+
+Pairs = Iterable[tuple[Sample, Attribution | None]]
+Track = Callable[[Pairs, str, int], Pairs]
+"""Shows progress while it passes pairs through: (pairs, what is scored, how many there are)."""
+
+_SLICES = TypeAdapter(list[SliceScores])
+
+
+def silent(pairs: Pairs, description: str, total: int) -> Pairs:
+    return pairs
+
+
+def evaluate(
+    submission: str | Path,
+    benchmark: str | Path | Benchmark,
+    *,
+    protocol: Protocol = "standard",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    nulls: bool = True,
+    any_version: bool = False,
+    verified: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Scores a submission folder against the evidence regions of a benchmark.
+
+    The samples are those of the configs and splits that the submission declares; each that it lacks scores 0.
+    `protocol` is "standard" or "paper". Null controls on the same samples are part of the report; they are
+    kept in a cache between calls. `any_version` accepts a submission to another version of the benchmark.
+    `verified` is for whoever recomputes the scores from the raw attributions.
+
+    Raises SubmissionError or BenchmarkError, which name the file, the place in it and the way out.
+    """
+    settings = Settings(protocol, seed, resamples)
+    whole = open_benchmark(benchmark)
+    opened = open_submission(submission, whole, any_version=any_version)
+    part = covered_part(opened, whole)
+    scored = score_submission(opened, part, settings, track)
+    aggregator = Aggregator(part.samples)
+    document = opened.document
+    return Report(
+        provenance=Provenance(
+            evaluator_version=__version__,
+            submission_sha256=opened.sha256,
+            status="verified" if verified else "self-reported",
+            **asdict(settings),
+        ),
+        benchmark=BenchmarkRef.model_validate(part.reference()),
+        method=document.method,
+        submitters=document.submitters,
+        counts=aggregator.counts(scored),
+        cost=scored.cost,
+        slices=aggregator.aggregate(scored.scores, settings),
+        nulls=list(_null_scores(part, aggregator, settings, track)) if nulls else [],
+    )
+
+
+def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:
+    """The part of the benchmark that a submission declares to cover."""
+    declared = submission.document.benchmark
+    return benchmark.select(declared.configs, declared.splits)
+
+
+def score_submission(
+    submission: Submission, part: Benchmark, settings: Settings, track: Track = silent
+) -> SampleScores:
+    """The scores of every sample of `part`, in its order."""
+    pairs = ((sample, submission.attribution(sample.sample_id)) for sample in part.samples)
+    tracked = track(pairs, submission.document.method.title, len(part.samples))
+    return score_samples(part.samples, tracked, settings)
+
+
+def score_null(name: str, part: Benchmark, settings: Settings, track: Track = silent) -> SampleScores:
+    """The scores of a null control. Raises UnavailableError where the benchmark lacks what it needs."""
+    control = NULL_CONTROLS[name]
+    tracked = track(control.make(part, settings.seed), control.title, len(part.samples))
+    return score_samples(part.samples, tracked, settings)
+
+
+def _null_scores(
+    part: Benchmark, aggregator: Aggregator, settings: Settings, track: Track
+) -> Iterator[NullScores]:
+    for name, control in NULL_CONTROLS.items():
+        kept = _cache_file(name, part, settings)
+        slices = _read_cache(kept)
+        if slices is None:
+            try:
+                scored = score_null(name, part, settings, track)
+            except UnavailableError as error:
+                yield NullScores(name=name, title=control.title, unavailable=str(error))
+                continue
+            slices = aggregator.aggregate(scored.scores, settings)
+            _write_cache(kept, slices)
+        yield NullScores(name=name, title=control.title, slices=slices)
+
+
+def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path:
+    key = json.dumps([name, part.reference(), asdict(settings), _code_digest()], sort_keys=True)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "medfocus-bench" / "nulls" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+@cache
+def _code_digest() -> str:
+    """Of the code that scores: an edited evaluator never reads scores of another one."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for folder in ("", "data", "evaluation"):
+        for path in sorted((package / folder).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path) -> list[SliceScores] | None:
+    try:
+        return _SLICES.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _write_cache(path: Path, slices: Sequence[SliceScores]) -> None:
+    """Best effort: a home that cannot be written costs time, not the result."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(_SLICES.dump_json(list(slices)))
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)

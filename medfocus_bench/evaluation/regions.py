@@ -1,0 +1,166 @@
+"""From a saliency map to boxes: normalise, threshold, label, drop the small, rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from medfocus_bench.evaluation.protocol import MAX_BOXES, MIN_AREA, QUANTILE, Protocol
+from medfocus_bench.geometry import BoolArray
+
+SaliencyMap = npt.NDArray[np.float32]
+
+_NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
+_PAPER_EPSILON = np.float32(1e-8)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected part of a map above its threshold.
+
+    `box` is in the map's own pixels: half-open under the standard protocol, with inclusive ends under the
+    paper's. `score` is the mean of the normalised saliency over the part's `area` pixels.
+    """
+
+    box: tuple[int, int, int, int]
+    score: float
+    area: int
+
+
+def explains(saliency: npt.NDArray[np.generic]) -> bool:
+    """Whether a map says anything: it has pixels, all of them finite and not all equal."""
+    if saliency.size == 0:
+        return False
+    low, high = saliency.min(), saliency.max()
+    return bool(np.isfinite(low) and np.isfinite(high) and low < high)
+
+
+def map_to_boxes(
+    saliency: npt.ArrayLike,
+    *,
+    protocol: Protocol = "standard",
+    quantile: float = QUANTILE,
+    min_area: int = MIN_AREA,
+    max_boxes: int = MAX_BOXES,
+    connectivity: Literal[4, 8] = 8,
+    remove_zeros: bool = True,
+) -> list[Region]:
+    """The regions of a 2-D map, best first.
+
+    The map is min-max normalised; pixels at or above `quantile` of the normalised values (of the non-zero
+    ones when `remove_zeros`) are selected and joined to `connectivity`-connected components; those under
+    `min_area` pixels are dropped; the rest is ranked by mean saliency and cut to `max_boxes`.
+
+    `protocol="standard"`: half-open boxes. A map that explains nothing (empty, constant, NaN or inf
+    anywhere) gives an empty list. The order never depends on the scan order: equal mean saliency (to nine
+    digits) is ranked by area, then by distance from the centre of the map; regions that tie even so and
+    straddle the limit are all dropped.
+
+    `protocol="paper"`: what the released code of the paper computes, bit for bit: boxes with inclusive
+    ends, the whole image for a constant map, nothing for one with a NaN, ties in scan order.
+
+    Raises ValueError for a map that is not 2-D.
+    """
+    values = np.asarray(saliency)
+    if values.ndim != 2:
+        raise ValueError(f"a saliency map is 2-D, not of shape {values.shape}")
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32, copy=False)
+    if protocol == "paper":
+        regions = _paper_regions(values, quantile, min_area, connectivity, remove_zeros)
+        return sorted(regions, key=lambda region: -region.score)[:max_boxes]
+    if not explains(values):
+        return []
+    cut = selection_threshold(np.sort(values, axis=None), quantile, remove_zeros=remove_zeros)
+    return standard_regions(
+        values, values >= cut, min_area=min_area, max_boxes=max_boxes, connectivity=connectivity
+    )
+
+
+def selection_threshold(
+    ordered: SaliencyMap, quantile: float = QUANTILE, *, remove_zeros: bool = True
+) -> np.float32:
+    """The smallest value that is selected, from the ascending values of a map that `explains`.
+
+    It is the first value at or above the quantile (linear interpolation) of the min-max normalised values;
+    being an element of the map, it needs neither the normalisation nor a comparison of rounded numbers.
+    "Zeros" are the pixels at the minimum.
+    """
+    first = int(np.searchsorted(ordered, ordered[0], side="right")) if remove_zeros else 0
+    position = first + quantile * (len(ordered) - 1 - first)
+    return np.float32(ordered[int(np.ceil(round(position, 6)))])
+
+
+def standard_regions(
+    values: SaliencyMap,
+    selected: BoolArray,
+    *,
+    min_area: int = MIN_AREA,
+    max_boxes: int = MAX_BOXES,
+    connectivity: Literal[4, 8] = 8,
+) -> list[Region]:
+    """The components of `selected` as half-open regions, ranked as in `map_to_boxes`."""
+    height, width = values.shape
+    low, high = float(values.min()), float(values.max())
+
+    def rank(region: Region) -> tuple[float, int, float]:
+        x1, y1, x2, y2 = region.box
+        off_centre = (x1 + x2 - width) ** 2 + (y1 + y2 - height) ** 2
+        return -round(region.score, 9), -region.area, off_centre
+
+    found = _components(values, selected, min_area, connectivity)
+    ranked = sorted(
+        (Region(_half_open(box), (mean - low) / (high - low), area) for box, mean, area in found), key=rank
+    )
+    kept = ranked[:max_boxes]
+    if len(ranked) > max_boxes and kept:
+        first_out = rank(ranked[max_boxes])
+        kept = [region for region in kept if rank(region) != first_out]
+    return kept
+
+
+def _half_open(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    return box[0], box[1], box[2] + 1, box[3] + 1
+
+
+def _paper_regions(
+    values: SaliencyMap, quantile: float, min_area: int, connectivity: Literal[4, 8], remove_zeros: bool
+) -> list[Region]:
+    if values.size == 0 or not np.isfinite(values).all():
+        return []
+    low, high = values.min(), values.max()
+    normalised = (values - low) / (high - low + _PAPER_EPSILON)
+    if low == high:
+        return [Region((0, 0, values.shape[1] - 1, values.shape[0] - 1), 0.0, values.size)]
+    counted = normalised[normalised > 0] if remove_zeros else normalised
+    cut = np.quantile(counted, quantile) if counted.size else np.float32(0)
+    components = _components(normalised, normalised >= cut, min_area, connectivity)
+    return [Region(box, score, area) for box, score, area in components]
+
+
+def _components(
+    values: npt.NDArray[np.floating], selected: BoolArray, min_area: int, connectivity: Literal[4, 8]
+) -> list[tuple[tuple[int, int, int, int], float, int]]:
+    """Inclusive box, mean value and area of each large enough component, in scan order."""
+    labels, _ = ndimage.label(selected, structure=_NEIGHBOURS[connectivity])
+    flat = np.flatnonzero(selected)
+    owner = labels.ravel()[flat]
+    areas = np.bincount(owner)
+    large = np.flatnonzero(areas >= max(min_area, 1))
+    if large.size == 0:
+        return []
+    sums = np.bincount(owner, weights=values.ravel()[flat])
+    boxes = ndimage.find_objects(labels)
+    return [
+        (
+            (columns.start, rows.start, columns.stop - 1, rows.stop - 1),
+            float(sums[label] / areas[label]),
+            int(areas[label]),
+        )
+        for label in large.tolist()
+        for rows, columns in [boxes[label - 1]]
+    ]

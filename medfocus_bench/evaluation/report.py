@@ -1,0 +1,141 @@
+"""The result of an evaluation, as it is written, published and read back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, Method, Strict, Submitter
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+SliceKind = Literal["all", "pooled", "source", "lvlm", "mode", "evidence", "size", "finding", "cell"]
+
+
+class Score(Strict):
+    """A mean with its 95 % interval."""
+
+    mean: Number
+    low: Number
+    high: Number
+
+
+class SliceScores(Strict):
+    """The scores of one part of the benchmark.
+
+    `kind` "all" is the headline: the mean over (LVLM, source) cells of their means (macro). "pooled" is the
+    mean over samples. "cell" is one (LVLM, source). Every other slice is macro over the cells within it.
+    """
+
+    kind: SliceKind
+    value: str
+    samples: int
+    patients: int
+    scores: dict[str, Score]
+
+
+class NullScores(Strict):
+    """A null control on the same samples, or why it could not be had."""
+
+    name: str
+    title: str
+    unavailable: str | None = None
+    slices: list[SliceScores] = Field(default=[])
+
+
+class Counts(Strict):
+    """Samples asked for, attributed, missing, and with an attribution that explains nothing."""
+
+    samples: int
+    attributed: int
+    missing: int
+    no_explanation: int
+    patients: int
+
+    @property
+    def coverage(self) -> float:
+        return self.attributed / self.samples
+
+    @property
+    def no_explanation_rate(self) -> float:
+        """Of all samples, those without an explanation, missing ones included."""
+        return (self.missing + self.no_explanation) / self.samples
+
+
+class MeanCost(Strict):
+    """Means over the samples that state a cost; None where none does."""
+
+    forward_passes: Number | None = None
+    backward_passes: Number | None = None
+    seconds: Number | None = None
+
+
+class Provenance(Strict):
+    """How the report came to be: with these, anyone can compute it again."""
+
+    evaluator_version: str
+    protocol: Literal["standard", "paper"]
+    seed: int
+    resamples: int
+    submission_sha256: Digest
+    status: Literal["verified", "self-reported"]
+
+
+class Report(Strict):
+    """The scores of a submission, with its null controls and its provenance."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    provenance: Provenance
+    benchmark: BenchmarkRef
+    method: Method
+    submitters: list[Submitter]
+    counts: Counts
+    cost: MeanCost
+    slices: list[SliceScores]
+    nulls: list[NullScores]
+
+    def slice(self, kind: SliceKind = "all", value: str = "all") -> SliceScores:
+        """One slice. Raises KeyError."""
+        for entry in self.slices:
+            if (entry.kind, entry.value) == (kind, value):
+                return entry
+        raise KeyError((kind, value))
+
+    @property
+    def headline(self) -> dict[str, Score]:
+        """The macro scores over everything, by name."""
+        return self.slice().scores
+
+
+class Difference(Strict):
+    """A paired difference, first minus second, of one score."""
+
+    first: Line
+    second: Line
+    metric: str
+    difference: Score
+    p_value: Number
+    p_holm: Number
+
+
+class Comparison(Strict):
+    """Paired differences between submissions on the same samples."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    evaluator_version: str
+    benchmark: BenchmarkRef
+    protocol: Literal["standard", "paper"]
+    seed: int
+    resamples: int
+    differences: list[Difference]
+
+
+def report_json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a report."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://medfocus.github.io/medfocus-bench/report.schema.json",
+        **Report.model_json_schema(mode="serialization"),
+        "title": "medfocus-bench report",
+    }

@@ -1,0 +1,199 @@
+"""Reports and comparisons as tables: one content, drawn for the terminal or as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from medfocus_bench.evaluation.metrics import HEADLINE, METRICS, Metric
+from medfocus_bench.evaluation.report import Comparison, Report, Score, SliceKind, SliceScores
+
+_RANKING_FROM = 6
+"""The scores from this one on go into a second table, so that each fits a terminal."""
+
+_SLICE_TITLES: dict[SliceKind, str] = {
+    "all": "all (macro)",
+    "pooled": "all (pooled)",
+    "source": "source",
+    "lvlm": "LVLM",
+    "mode": "mode",
+    "evidence": "evidence",
+    "size": "region size",
+    "finding": "finding",
+    "cell": "LVLM / source",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table; `quiet` ones are null controls or notes."""
+
+    cells: tuple[str, ...]
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table of text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def report_tables(report: Report) -> list[Table]:
+    """The scores with the null controls beneath, then the headline by slice, beside the null controls."""
+    metrics = METRICS[report.provenance.protocol]
+    parts = [metrics[:_RANKING_FROM], metrics[_RANKING_FROM:]]
+    titles = ["Scores", "Scores, continued"]
+    tables = [_scores_table(report, title, part) for title, part in zip(titles, parts, strict=True) if part]
+    return [*tables, _slices_table(report)]
+
+
+def report_summary(report: Report) -> list[str]:
+    """What was scored and how, in a few lines."""
+    counts, origin, benchmark = report.counts, report.provenance, report.benchmark
+    return [
+        f"{report.method.title} {report.method.version} on {benchmark.dataset} {benchmark.version} "
+        f"({benchmark.fingerprint[:12]}), {', '.join(benchmark.configs)} / {', '.join(benchmark.splits)}",
+        f"{counts.samples} samples of {counts.patients} patients: {counts.attributed} attributed "
+        f"(coverage {counts.coverage:.1%}), {counts.missing} missing, "
+        f"{counts.no_explanation} that explain nothing "
+        f"(no-explanation rate {counts.no_explanation_rate:.1%})",
+        *_cost_line(report),
+        f"{origin.protocol} protocol, evaluator {origin.evaluator_version}, seed {origin.seed}, "
+        f"{origin.resamples:,} resamples by patient, submission {origin.submission_sha256[:12]}, "
+        f"{origin.status}",
+    ]
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Every paired difference with its interval and p-values."""
+    rows = tuple(
+        Row(
+            (
+                f"{entry.first} - {entry.second}",
+                entry.metric,
+                _signed(entry.difference),
+                _p_value(entry.p_value, comparison.resamples),
+                _p_value(entry.p_holm, comparison.resamples),
+            )
+        )
+        for entry in comparison.differences
+    )
+    notes = (
+        "Differences of macro means, 95 % bootstrap intervals by patient; p by exchanging the methods "
+        f"patient by patient, Holm over the {len(rows)} tests of this table.",
+    )
+    return Table("Paired differences", ("pair", "score", "difference", "p", "p (Holm)"), rows, notes)
+
+
+def render_rich(table: Table) -> RichTable:
+    """The table for a terminal; the interval of a score goes below its mean."""
+    drawn = RichTable(title=Text(table.title), title_justify="left", header_style="bold", pad_edge=False)
+    for number, name in enumerate(table.header):
+        drawn.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
+    for row in table.rows:
+        cells = [Text(cell.replace(" [", "\n[")) for cell in row.cells]
+        drawn.add_row(*cells, style="dim" if row.quiet else "")
+    if table.notes:
+        drawn.caption = Text("\n".join(table.notes))
+        drawn.caption_justify = "left"
+    return drawn
+
+
+def render_markdown(tables: Iterable[Table], summary: Sequence[str] = ()) -> str:
+    """The tables as Markdown, text escaped."""
+    blocks = ["\n".join(f"- {_escape(line)}" for line in summary)] if summary else []
+    for table in tables:
+        lines = [f"### {_escape(table.title)}", "", _markdown_row(table.header)]
+        lines.append(_markdown_row(["---"] + ["---:"] * (len(table.header) - 1), escape=False))
+        lines += [_markdown_row(row.cells) for row in table.rows]
+        if table.notes:
+            lines += ["", *(_escape(note) for note in table.notes)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Table:
+    rows = [Row((report.method.title, *_cells(report.slice(), metrics)))]
+    pooled = report.slice("pooled")
+    rows.append(Row((f"{report.method.title} (pooled)", *_cells(pooled, metrics)), quiet=True))
+    for null in report.nulls:
+        if null.unavailable is None:
+            rows.append(Row((f"null: {null.title}", *_cells(null.slices[0], metrics)), quiet=True))
+    missing = [f"{n.title}: not available, {n.unavailable}" for n in report.nulls if n.unavailable]
+    notes = ["Macro means over (LVLM, source) with 95 % intervals by patient."]
+    if not report.nulls:
+        notes.append("Null controls were switched off: nothing here can be told from a prior.")
+    return Table(title, ("", *(m.label for m in metrics)), tuple(rows), (*notes, *missing))
+
+
+def _slices_table(report: Report) -> Table:
+    metric = HEADLINE[report.provenance.protocol]
+    nulls = [null for null in report.nulls if null.unavailable is None]
+    rows = [
+        Row(
+            (
+                f"{_SLICE_TITLES[part.kind]}: {part.value}"
+                if part.kind not in ("all", "pooled")
+                else _SLICE_TITLES[part.kind],
+                f"{part.samples} ({part.patients})",
+                _score(part.scores[metric.name]),
+                *(_score(null.slices[number].scores[metric.name]) for null in nulls),
+            )
+        )
+        for number, part in enumerate(report.slices)
+        if part.kind == "all" or len({p.value for p in report.slices if p.kind == part.kind}) > 1
+    ]
+    header = ("slice", "samples (patients)", report.method.title, *(f"null: {null.title}" for null in nulls))
+    return Table(f"{metric.label} by slice", header, tuple(rows))
+
+
+def _cost_line(report: Report) -> list[str]:
+    cost = report.cost
+    parts = [
+        f"{value:.4g} {unit}"
+        for value, unit in (
+            (cost.forward_passes, "forward passes"),
+            (cost.backward_passes, "backward passes"),
+            (cost.seconds, "s"),
+        )
+        if value is not None
+    ]
+    return [f"cost per sample: {', '.join(parts)}"] if parts else []
+
+
+def _cells(part: SliceScores, metrics: Sequence[Metric]) -> list[str]:
+    return [_score(part.scores[metric.name]) for metric in metrics]
+
+
+def _score(score: Score) -> str:
+    return f"{_number(score.mean)} [{_number(score.low)}, {_number(score.high)}]"
+
+
+def _signed(score: Score) -> str:
+    return f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+
+
+def _number(value: float) -> str:
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text
+
+
+def _p_value(value: float, permutations: int) -> str:
+    smallest = 1 / (permutations + 1)
+    return f"<= {smallest:.1g}" if value <= smallest * 1.0001 else f"{value:.4f}"
+
+
+def _markdown_row(cells: Iterable[str], *, escape: bool = True) -> str:
+    return "| " + " | ".join(_escape(cell) if escape else cell for cell in cells) + " |"
+
+
+def _escape(text: str) -> str:
+    safe = "".join("\\" + c if c in "\\`*_{}<>#|[]!" else c for c in text)
+    return " ".join(safe.split())

@@ -1,0 +1,1 @@
+"""The submission format: schema, reader, writer and validator."""

@@ -1,0 +1,44 @@
+"""What a method says of one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from medfocus_bench.geometry import FloatArray, as_boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one attribution took; None where it was not measured."""
+
+    forward_passes: int | None = None
+    backward_passes: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribution:
+    """A method's output for one sample: a map or boxes, optionally concept and token scores.
+
+    `saliency` is 2-D in the model frame at any resolution (padding included); `boxes` are (n, 4) in the
+    native frame, and mean their union. Exactly one of the two is given. Raises ValueError otherwise.
+    """
+
+    sample_id: str
+    saliency: npt.NDArray[np.generic] | None = None
+    boxes: FloatArray | None = None
+    concepts: Mapping[str, float] = field(default_factory=dict)
+    tokens: Sequence[tuple[str, float]] = ()
+    cost: Cost = Cost()
+
+    def __post_init__(self) -> None:
+        if (self.saliency is None) == (self.boxes is None):
+            raise ValueError(f"{self.sample_id}: an attribution is either a map or boxes")
+        if self.saliency is not None and self.saliency.ndim != 2:
+            raise ValueError(f"{self.sample_id}: a map is 2-D, not of shape {self.saliency.shape}")
+        if self.boxes is not None:
+            object.__setattr__(self, "boxes", as_boxes(self.boxes))

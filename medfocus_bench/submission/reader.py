@@ -1,0 +1,189 @@
+"""Opening a submission: everything is checked first, then read one attribution at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import SubmissionError
+from medfocus_bench.submission.attribution import Attribution, Cost
+from medfocus_bench.submission.document import (
+    DOCUMENT_NAME,
+    DocumentError,
+    parse_document,
+    place,
+    read_document,
+)
+from medfocus_bench.submission.maps import MapFileError, MapReader, file_sha256
+from medfocus_bench.submission.schema import AttributionEntry, SubmissionDocument
+
+BOX_TOLERANCE = 0.01
+"""Native pixels by which a box may stick out of the image (rounding) before it is an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A submission that passed every check. `sha256` is that of `submission.json`, which pins the maps."""
+
+    path: Path
+    sha256: str
+    document: SubmissionDocument
+    _maps: MapReader | None
+    _entries: dict[str, AttributionEntry] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def attribution(self, sample_id: str) -> Attribution | None:
+        """The attribution of one sample; None where the submission has none."""
+        entry = self._entries.get(sample_id)
+        if entry is None:
+            return None
+        cost = entry.cost
+        return Attribution(
+            sample_id,
+            saliency=self._maps.read(sample_id) if entry.map and self._maps else None,
+            boxes=None if entry.boxes is None else np.array(entry.boxes, dtype=np.float64).reshape(-1, 4),
+            concepts=entry.concepts or {},
+            tokens=[(token.text, token.score) for token in entry.tokens or ()],
+            cost=Cost(cost.forward_passes, cost.backward_passes, cost.seconds) if cost else Cost(),
+        )
+
+
+def open_submission(
+    path: str | Path, benchmark: Benchmark | None = None, *, any_version: bool = False
+) -> Submission:
+    """The submission at `path`: its folder, or the `submission.json` in it.
+
+    With a `benchmark`, also checks that the submission is of it and fits its samples; `any_version` lets it
+    be of another version. Raises SubmissionError with every problem found.
+    """
+    submission, problems = _inspect(Path(path), benchmark, any_version)
+    if problems or submission is None:
+        raise SubmissionError(problems)
+    return submission
+
+
+def validate(path: str | Path, benchmark: Benchmark | None = None, *, any_version: bool = False) -> list[str]:
+    """Every problem of the submission at `path`, a sentence each; empty for a sound one."""
+    return _inspect(Path(path), benchmark, any_version)[1]
+
+
+def _inspect(
+    path: Path, benchmark: Benchmark | None, any_version: bool
+) -> tuple[Submission | None, list[str]]:
+    file = path if path.suffix == ".json" else path / DOCUMENT_NAME
+    if not path.exists() and not path.is_symlink():
+        return None, [f"{path}: does not exist; give a submission folder or the {DOCUMENT_NAME} in it"]
+    try:
+        data, value = read_document(file)
+    except DocumentError as problem:
+        return None, [str(problem)]
+    document, problems = parse_document(value, str(file))
+    if document is None:
+        return None, problems
+    check = _Check(value, str(file), document)
+    problems += check.duplicates()
+    maps, map_problems = check.maps(file.parent)
+    problems += map_problems
+    if benchmark is not None:
+        problems += check.fits(benchmark, any_version)
+    entries = {entry.sample_id: entry for entry in document.attributions}
+    slim = document.model_copy(update={"attributions": []})
+    return Submission(file, hashlib.sha256(data).hexdigest(), slim, maps, entries), problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """The checks that the schema cannot express."""
+
+    value: Any
+    name: str
+    document: SubmissionDocument
+
+    def _at(self, index: int, *rest: int | str) -> str:
+        return place(self.value, ("attributions", index, *rest), self.name)
+
+    def duplicates(self) -> Iterator[str]:
+        seen = Counter(entry.sample_id for entry in self.document.attributions)
+        for index, entry in enumerate(self.document.attributions):
+            if seen[entry.sample_id] > 1:
+                yield f"{self._at(index)}: the sample stands {seen[entry.sample_id]} times; keep one entry"
+
+    def maps(self, folder: Path) -> tuple[MapReader | None, list[str]]:
+        wanted = {e.sample_id: i for i, e in enumerate(self.document.attributions) if e.map}
+        declared = self.document.maps
+        if declared is None:
+            missing = f'{self.name}: /maps: is required, since samples have "map": true'
+            return None, [missing] if wanted else []
+        path = folder / declared.file
+        try:
+            reader = MapReader(path)
+        except MapFileError as problem:
+            return None, [str(problem)]
+        problems = [
+            f'{self._at(i)}: has "map": true, but {path} holds no map of that key'
+            for key, i in wanted.items()
+            if key not in reader.keys
+        ]
+        for key in sorted(reader.keys):
+            trouble = reader.problem(key)
+            if trouble is None and key not in wanted:
+                trouble = 'belongs to no sample with "map": true; remove it or add the entry'
+            if trouble is not None:
+                problems.append(f"{path}: the map {key[:200]!r} {trouble}")
+        if not problems and file_sha256(path) != declared.sha256:
+            problems.append(f"{self.name}: /maps/sha256: is not that of {path}; the file was changed")
+        return reader, problems
+
+    def fits(self, benchmark: Benchmark, any_version: bool) -> Iterator[str]:
+        made_for = self.document.benchmark
+        if made_for.dataset != benchmark.name:
+            yield (
+                f"{self.name}: /benchmark/dataset: the submission is of {made_for.dataset!r}, "
+                f"this benchmark is {benchmark.name!r}"
+            )
+            return
+        if made_for.fingerprint != benchmark.fingerprint and not any_version:
+            yield (
+                f"{self.name}: /benchmark/fingerprint: made for version {made_for.version} "
+                f"({made_for.fingerprint[:12]}), this benchmark is version {benchmark.version} "
+                f"({benchmark.fingerprint[:12]}); run the method again, or allow any version"
+            )
+        unknown = [
+            (kind, name)
+            for kind, names, known in (
+                ("configs", made_for.configs, benchmark.configs),
+                ("splits", made_for.splits, benchmark.splits),
+            )
+            for name in names
+            if name not in known
+        ]
+        for kind, name in unknown:
+            known = benchmark.configs if kind == "configs" else benchmark.splits
+            yield f"{self.name}: /benchmark/{kind}: no {name!r} in the benchmark, only {', '.join(known)}"
+        if not unknown:
+            yield from self._samples(benchmark)
+
+    def _samples(self, benchmark: Benchmark) -> Iterator[str]:
+        covered = self.document.benchmark
+        selected = {s.sample_id: s for s in benchmark.select(covered.configs, covered.splits).samples}
+        for index, entry in enumerate(self.document.attributions):
+            sample = selected.get(entry.sample_id)
+            if sample is None:
+                configs, splits = ", ".join(covered.configs), ", ".join(covered.splits)
+                yield f"{self._at(index, 'sample_id')}: no such sample in {configs} / {splits}; remove it"
+                continue
+            for number, (_, _, x2, y2) in enumerate(entry.boxes or ()):
+                if x2 > sample.width + BOX_TOLERANCE or y2 > sample.height + BOX_TOLERANCE:
+                    yield (
+                        f"{self._at(index, 'boxes', number)}: reaches out of the image of "
+                        f"{sample.width} x {sample.height} pixels; boxes are in native pixels"
+                    )

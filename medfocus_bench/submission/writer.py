@@ -1,0 +1,126 @@
+"""Writing a submission folder: all of it or nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import BaseModel
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import SubmissionError
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.document import DOCUMENT_NAME, parse_document
+from medfocus_bench.submission.maps import MapWriter
+from medfocus_bench.submission.schema import SCHEMA_VERSION, Method, Submitter
+
+MAPS_NAME = "maps.safetensors"
+
+
+class SubmissionWriter:
+    """Writes `folder` as a submission to `benchmark`, one attribution at a time.
+
+        with SubmissionWriter("submissions/mine", method, benchmark, submitters=["Ada"]) as writer:
+            for sample in benchmark.samples:
+                writer.add(Attribution(sample.sample_id, saliency=explain(sample)))
+
+    Maps go to disk as they come. The folder appears, complete and checked, when the block ends without an
+    error, and not at all otherwise. `method` and `submitters` may be given as plain dictionaries, a submitter
+    also as a name. Raises SubmissionError if the folder exists (unless `overwrite`) or the content breaks
+    the format.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        method: Method | Mapping[str, Any],
+        benchmark: Benchmark,
+        *,
+        submitters: Sequence[Submitter | Mapping[str, Any] | str],
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not overwrite:
+            raise SubmissionError(f"{self.folder}: exists already; choose another name or overwrite it")
+        self._method = _plain(method)
+        self._submitters = [{"name": s} if isinstance(s, str) else _plain(s) for s in submitters]
+        self._benchmark = benchmark
+        self._entries: list[dict[str, Any]] = []
+        self._seen: set[str] = set()
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._work = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+        self._maps = MapWriter(self._work / MAPS_NAME)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def add(self, attribution: Attribution) -> None:
+        """Adds the attribution of one sample. Raises SubmissionError for a sample that is there already."""
+        sample_id = attribution.sample_id
+        if sample_id in self._seen:
+            raise SubmissionError(f"{self.folder}: the sample {sample_id} was added already")
+        self._seen.add(sample_id)
+        entry: dict[str, Any] = {"sample_id": sample_id}
+        if attribution.saliency is not None:
+            self._maps.add(sample_id, attribution.saliency)
+            entry["map"] = True
+        else:
+            assert attribution.boxes is not None
+            entry["boxes"] = attribution.boxes.tolist()
+        if attribution.concepts:
+            entry["concepts"] = {name: float(score) for name, score in attribution.concepts.items()}
+        if attribution.tokens:
+            entry["tokens"] = [{"text": text, "score": float(score)} for text, score in attribution.tokens]
+        cost = attribution.cost
+        measured = {
+            "forward_passes": cost.forward_passes,
+            "backward_passes": cost.backward_passes,
+            "seconds": cost.seconds,
+        }
+        if any(value is not None for value in measured.values()):
+            entry["cost"] = {name: value for name, value in measured.items() if value is not None}
+        self._entries.append(entry)
+
+    def _finish(self) -> None:
+        held_maps = len(self._maps) > 0
+        digest = self._maps.finish()
+        if not held_maps:
+            (self._work / MAPS_NAME).unlink()
+        value = {
+            "schema_version": SCHEMA_VERSION,
+            "method": self._method,
+            "submitters": self._submitters,
+            "benchmark": self._benchmark.reference(),
+            "maps": {"file": MAPS_NAME, "sha256": digest} if held_maps else None,
+            "attributions": self._entries,
+        }
+        document, problems = parse_document(value, str(self.folder / DOCUMENT_NAME))
+        if document is None:
+            raise SubmissionError(problems)
+        text = document.model_dump_json(exclude_none=True, indent=1)
+        (self._work / DOCUMENT_NAME).write_text(text + "\n", encoding="utf-8")
+        self._work.chmod(0o755)
+        if self.folder.exists():
+            retired = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+            self.folder.rename(retired / "old")
+            self._work.rename(self.folder)
+            shutil.rmtree(retired)
+        else:
+            self._work.rename(self.folder)
+
+
+def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else dict(value)

@@ -1,0 +1,97 @@
+"""Fixtures and builders that every part of the tests shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import numpy as np
+import pytest
+
+from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.schema import Method
+from medfocus_bench.submission.writer import SubmissionWriter
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+METHOD = Method(
+    name="probe", family="other", version="1", description="A submission of the tests.", needs=["forward"]
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The conformance vectors; skipped where the checkout has none beside it."""
+    folder = SHARED / "golden"
+    if not folder.is_dir():
+        pytest.skip("the conformance vectors (../shared/golden) are not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real radiographs and box lists; skipped where the checkout has none beside it."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("the real radiographs (../shared/data) are not beside this checkout")
+    return folder
+
+
+def make_row(
+    number: int = 0,
+    *,
+    width: int = 224,
+    height: int = 224,
+    boxes: Sequence[Sequence[float]] = ((60, 80, 140, 170),),
+    lvlm: str = "tiny",
+    **more: Any,
+) -> dict[str, Any]:
+    """A benchmark row with the columns that scoring needs."""
+    row: dict[str, Any] = {
+        "sample_id": f"phantom-{number:05d}-{lvlm}-direct",
+        "source": "phantom",
+        "index": number,
+        "patient_id": f"p{number:04d}",
+        "width": width,
+        "height": height,
+        "finding": "nodule",
+        "lvlm": lvlm,
+        "mode": "direct",
+        "evidence": "lesion",
+        "boxes": [list(map(float, box)) for box in boxes],
+    }
+    return row | more
+
+
+@pytest.fixture
+def make_benchmark(tmp_path: Path) -> Callable[..., Benchmark]:
+    """Writes rows as a benchmark folder named `bench` and loads it."""
+
+    def build(rows: Iterable[Mapping[str, Any]], name: str = "bench", split: str = "direct") -> Benchmark:
+        return write_benchmark(tmp_path / name, {split: rows}, name=name, version="1.0.0")
+
+    return build
+
+
+def write_submission(
+    folder: Path, benchmark: Benchmark, explain: Callable[[Any], np.ndarray | None], kind: str = "saliency"
+) -> Path:
+    """Writes a submission of what `explain` says of each sample; None leaves the sample out."""
+    with SubmissionWriter(folder, METHOD, benchmark, submitters=["tests"], overwrite=True) as writer:
+        for sample in benchmark.samples:
+            explained = explain(sample)
+            if explained is not None:
+                writer.add(Attribution(sample.sample_id, **{kind: explained}))
+    return folder
