@@ -28,6 +28,7 @@ _format_option = click.option(
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report: JSON, or .md."
 )
+@click.option("--brief", is_flag=True, help="Show the first table only.")
 @click.option("--no-nulls", is_flag=True, help="Leave the null controls out.")
 @click.option("--verified", is_flag=True, help="Mark the report as recomputed by a maintainer.")
 @any_version_option
@@ -36,6 +37,7 @@ def evaluate_command(
     benchmark: str,
     form: str,
     out: Path | None,
+    brief: bool,
     no_nulls: bool,
     verified: bool,
     any_version: bool,
@@ -60,7 +62,7 @@ def evaluate_command(
     as_json = report.model_dump_json(indent=1) + "\n"
     as_markdown = render_markdown(tables, summary)
     if form == "table":
-        print_tables(summary, tables)
+        print_tables(summary, tables[:1] if brief else tables)
     else:
         click.echo(as_json if form == "json" else as_markdown, nl=False)
     if out is not None:

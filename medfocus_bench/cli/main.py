@@ -8,6 +8,7 @@ import click
 
 from medfocus_bench import __version__
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
+from medfocus_bench.cli.options import one_line
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
 from medfocus_bench.cli.toy import toy_command
 from medfocus_bench.errors import InputError
@@ -35,10 +36,10 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except InputError as error:
-        click.echo(f"medfocus-bench: {' '.join(str(error).split())}", err=True)
+        click.echo(one_line(f"medfocus-bench: {error}"), err=True)
         sys.exit(2)
     except OSError as error:
-        click.echo(f"medfocus-bench: {error}", err=True)
+        click.echo(one_line(f"medfocus-bench: {error}"), err=True)
         sys.exit(1)
     except MemoryError:
         click.echo("medfocus-bench: out of memory", err=True)

@@ -13,7 +13,7 @@ from medfocus_bench.evaluation.protocol import PROTOCOLS, RESAMPLES
 Item = TypeVar("Item")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_FALLBACK_WIDTH = 150
+_FALLBACK_WIDTH = 168
 
 benchmark_option: Decorator = click.option(
     "--benchmark", "-b", required=True, metavar="FOLDER", help="Benchmark folder with <split>.parquet files."
@@ -32,6 +32,11 @@ def scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, with nothing in it that a terminal would obey; for what quotes an input."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.options import any_version_option, benchmark_option
+from medfocus_bench.cli.options import any_version_option, benchmark_option, one_line
 
 
 @click.command("validate")
@@ -22,13 +22,13 @@ def validate_command(path: Path, benchmark: str | None, any_version: bool) -> No
 
     problems = validate(path, open_benchmark(benchmark) if benchmark else None, any_version=any_version)
     for problem in problems:
-        click.echo(" ".join(problem.split()), err=True)
+        click.echo(one_line(problem), err=True)
     if problems:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        click.echo(f"medfocus-bench: {path}: {count}", err=True)
+        click.echo(one_line(f"medfocus-bench: {path}: {count}"), err=True)
         sys.exit(2)
     against = f" for {benchmark}" if benchmark else "; give --benchmark to check its samples too"
-    click.echo(f"{path}: sound{against}")
+    click.echo(one_line(f"{path}: sound{against}"))
 
 
 @click.command("null")

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medfocus_bench.data.columns import REQUIRED, SCHEMA, Sample, sample_of
+from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of, schema_problem
 from medfocus_bench.errors import BenchmarkError
 
 MANIFEST_NAME: Final = "benchmark.json"
@@ -28,6 +28,9 @@ SPLITS: Final = ("direct", "reasoning", "dev")
 
 _BATCH_ROWS = 128
 _MAX_ROWS = 5_000_000
+_MAX_MANIFEST_BYTES = 2**16
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
+"""What Arrow raises for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
 
 
@@ -94,8 +97,11 @@ def load_benchmark(folder: str | Path) -> Benchmark:
             try:
                 samples.append(sample_of(row, split))
             except (ValueError, TypeError) as error:
-                raise BenchmarkError(f"{path}: row {number} ({row['sample_id']}): {error}") from None
+                name = str(row["sample_id"])[:200]
+                raise BenchmarkError(f"{path}: row {number} ({name}): {error}") from None
             digests.append(_row_digest(row, split))
+    if not samples:
+        raise BenchmarkError(f"{root}: its Parquet files hold no rows")
     _check_unique(root, samples)
     fingerprint = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
     name, version = _identity(root, fingerprint)
@@ -132,21 +138,28 @@ def _chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[dict[
 
 
 def _parquet_files(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise BenchmarkError(f"{root}: is no folder; give a benchmark folder with Parquet files")
+    try:
+        is_folder = root.is_dir()
+    except OSError:
+        is_folder = False
+    if not is_folder:
+        raise BenchmarkError(f"{root}: is no folder; give that of a benchmark, with <split>.parquet files")
     return sorted(root.rglob("*.parquet"))
 
 
 def _check_columns(path: Path) -> None:
+    if not path.is_file():
+        raise BenchmarkError(f"{path}: is not a regular file")
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            rows, schema = file.metadata.num_rows, file.schema_arrow
+    except _UNREADABLE as error:
         raise BenchmarkError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from None
-    if file.metadata.num_rows > _MAX_ROWS:
-        raise BenchmarkError(f"{path}: has {file.metadata.num_rows:,} rows; at most {_MAX_ROWS:,} are read")
-    missing = [column for column in REQUIRED if column not in file.schema_arrow.names]
-    if missing:
-        raise BenchmarkError(f"{path}: lacks the columns {', '.join(missing)}")
+    if rows > _MAX_ROWS:
+        raise BenchmarkError(f"{path}: has {rows:,} rows; at most {_MAX_ROWS:,} are read")
+    problem = schema_problem(schema)
+    if problem is not None:
+        raise BenchmarkError(f"{path}: {problem}")
 
 
 def _rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -158,7 +171,7 @@ def _rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, d
                 for row in batch.to_pylist():
                     yield number, row
                     number += 1
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise BenchmarkError(f"{path}: breaks off at row {number}: {_first_line(error)}") from None
 
 
@@ -189,12 +202,20 @@ def _check_unique(root: Path, samples: Sequence[Sample]) -> None:
 def _identity(root: Path, fingerprint: str) -> tuple[str, str]:
     manifest = root / MANIFEST_NAME
     if not manifest.exists():
-        return root.resolve().name, UNVERSIONED
+        folder = root.resolve().name
+        if not is_line(folder):
+            raise BenchmarkError(f"{root}: give the folder a plain name, or add a {MANIFEST_NAME}")
+        return folder, UNVERSIONED
+    if not manifest.is_file():
+        raise BenchmarkError(f"{manifest}: is not a regular file")
     try:
-        value = json.loads(manifest.read_bytes()[: 2**16])
-        name, version, claimed = (str(value[key]) for key in ("name", "version", "fingerprint"))
-    except (ValueError, KeyError, TypeError, OSError):
-        raise BenchmarkError(f"{manifest}: needs a name, a version and a fingerprint") from None
+        with manifest.open("rb") as file:
+            value = json.loads(file.read(_MAX_MANIFEST_BYTES))
+        name, version, claimed = (value[key] for key in ("name", "version", "fingerprint"))
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+        name = version = claimed = None
+    if not (is_line(name) and is_line(version) and is_line(claimed)):
+        raise BenchmarkError(f"{manifest}: needs a name, a version and a fingerprint, each a short text")
     if claimed != fingerprint:
         raise BenchmarkError(
             f"{root}: its content ({fingerprint[:12]}) is not that of its manifest ({claimed[:12]}); "

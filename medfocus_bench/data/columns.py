@@ -62,6 +62,19 @@ MODES: Final = ("direct", "reasoning")
 EVIDENCE_KINDS: Final = ("lesion", "spurious")
 MAX_SIDE: Final = 65_536
 
+LINE_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
+"""Text without line breaks, terminal escapes and marks that reorder what stands around it."""
+
+_KINDS = (
+    (pa.types.is_list, pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
+    (pa.types.is_floating, pa.types.is_floating, pa.types.is_integer),
+    (pa.types.is_integer, pa.types.is_integer),
+    (pa.types.is_string, pa.types.is_string, pa.types.is_large_string),
+    (pa.types.is_binary, pa.types.is_binary, pa.types.is_large_binary),
+)
+"""Each kind of column of `SCHEMA` with the kinds that are read in its place."""
+
+_LINE = re.compile(LINE_PATTERN)
 _SAMPLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -94,6 +107,38 @@ class Sample:
         return self.source, self.index, self.evidence
 
 
+def schema_problem(found: pa.Schema) -> str | None:
+    """What is wrong with the columns of a Parquet file; None if nothing is. Columns of others are let be."""
+    missing = [column for column in REQUIRED if column not in found.names]
+    if missing:
+        return f"lacks the columns {', '.join(missing)}"
+    for wanted in SCHEMA:
+        positions = found.get_all_field_indices(wanted.name)
+        if len(positions) > 1:
+            return f"has the column {wanted.name} {len(positions)} times"
+        if positions and not _fits(found.field(positions[0]).type, wanted.type):
+            held = str(found.field(positions[0]).type)[:100]
+            return f"its column {wanted.name} holds {held}; it should hold {wanted.type}"
+    return None
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of one type can be taken for the other: any width of it, dictionary-encoded or null."""
+    if pa.types.is_dictionary(found):
+        return _fits(found.value_type, wanted)
+    if pa.types.is_null(found):
+        return True
+    if pa.types.is_struct(wanted):
+        return pa.types.is_struct(found) and all(
+            found.get_field_index(part.name) >= 0 and _fits(found.field(part.name).type, part.type)
+            for part in wanted
+        )
+    accepted = next(tests for is_wanted, *tests in _KINDS if is_wanted(wanted))
+    if not any(accepts(found) for accepts in accepted):
+        return False
+    return not pa.types.is_list(wanted) or _fits(found.value_type, wanted.value_type)
+
+
 def sample_of(row: Mapping[str, Any], split: str) -> Sample:
     """A row as a Sample. Raises ValueError with a sentence that names the column at fault."""
     sample_id = row["sample_id"]
@@ -121,14 +166,21 @@ def sample_of(row: Mapping[str, Any], split: str) -> Sample:
         mode=mode,
         evidence=sys.intern(evidence),
         boxes=_evidence_boxes(row["boxes"], width, height),
-        anatomy={entry["concept"]: as_boxes([entry["box"]]) for entry in row.get("anatomy") or ()},
+        anatomy=_anatomy(row.get("anatomy")),
     )
+
+
+def is_line(value: Any) -> bool:
+    """Whether this is text that can be printed as part of a line."""
+    if not isinstance(value, str) or len(value) > 300 or not _LINE.fullmatch(value):
+        return False
+    return value.encode(errors="ignore").decode() == value  # no lone surrogates
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row[name]
-    if not isinstance(value, str) or not value or len(value) > 300:
-        raise ValueError(f"{name} is empty or no short text")
+    if not is_line(value):
+        raise ValueError(f"{name} is empty or no short text on one line")
     return sys.intern(value)
 
 
@@ -142,7 +194,16 @@ def _side(row: Mapping[str, Any], name: str) -> int:
 def _evidence_boxes(value: Any, width: int, height: int) -> FloatArray:
     if not value:
         raise ValueError("boxes is empty; licensed sources need their boxes attached first")
+    if any(box is None or len(box) != 4 for box in value):
+        raise ValueError("boxes are not all [x1, y1, x2, y2]")
     boxes = clip_boxes(np.array(value, dtype=np.float64), width, height)
     if not ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).any():
         raise ValueError("boxes cover nothing of the image")
     return boxes
+
+
+def _anatomy(value: Any) -> Mapping[str, FloatArray]:
+    entries = value or ()
+    if any(not entry or not is_line(entry["concept"]) or not entry["box"] for entry in entries):
+        raise ValueError("anatomy has an entry without a concept or without a box")
+    return {entry["concept"]: as_boxes([entry["box"]]) for entry in entries}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from medfocus_bench.data.benchmark import Benchmark, load_benchmark
-from medfocus_bench.errors import BenchmarkError
 
 
 def open_benchmark(path_or_name: str | Path | Benchmark) -> Benchmark:
@@ -13,11 +12,4 @@ def open_benchmark(path_or_name: str | Path | Benchmark) -> Benchmark:
 
     Raises BenchmarkError for a folder that is not there or not a benchmark.
     """
-    if isinstance(path_or_name, Benchmark):
-        return path_or_name
-    folder = Path(path_or_name)
-    if not folder.exists():
-        raise BenchmarkError(
-            f"{path_or_name}: no such benchmark; give the path of a folder with <split>.parquet files"
-        )
-    return load_benchmark(folder)
+    return path_or_name if isinstance(path_or_name, Benchmark) else load_benchmark(path_or_name)

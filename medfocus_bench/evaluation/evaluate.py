@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -147,9 +148,7 @@ def _read_cache(path: Path) -> list[SliceScores] | None:
 def _write_cache(path: Path, slices: Sequence[SliceScores]) -> None:
     """Best effort: a home that cannot be written costs time, not the result."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(_SLICES.dump_json(list(slices)))
         partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)

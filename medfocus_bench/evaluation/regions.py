@@ -75,24 +75,23 @@ def map_to_boxes(
         return sorted(regions, key=lambda region: -region.score)[:max_boxes]
     if not explains(values):
         return []
-    cut = selection_threshold(np.sort(values, axis=None), quantile, remove_zeros=remove_zeros)
+    zeros = int(np.count_nonzero(values == values.min())) if remove_zeros else 0
+    rank = selection_rank(values.size, zeros, quantile)
+    cut = np.partition(values, rank, axis=None)[rank]
     return standard_regions(
         values, values >= cut, min_area=min_area, max_boxes=max_boxes, connectivity=connectivity
     )
 
 
-def selection_threshold(
-    ordered: SaliencyMap, quantile: float = QUANTILE, *, remove_zeros: bool = True
-) -> np.float32:
-    """The smallest value that is selected, from the ascending values of a map that `explains`.
+def selection_rank(pixels: int, zeros: int, quantile: float = QUANTILE) -> int:
+    """The ascending rank of the smallest value that is selected, of `pixels` values that start with `zeros`.
 
-    It is the first value at or above the quantile (linear interpolation) of the min-max normalised values;
-    being an element of the map, it needs neither the normalisation nor a comparison of rounded numbers.
-    "Zeros" are the pixels at the minimum.
+    It is the first value at or above the quantile (linear interpolation) of the min-max normalised values
+    after the zeros, which are the pixels at the minimum. Being an element of the map, it needs neither the
+    normalisation nor a comparison of rounded numbers.
     """
-    first = int(np.searchsorted(ordered, ordered[0], side="right")) if remove_zeros else 0
-    position = first + quantile * (len(ordered) - 1 - first)
-    return np.float32(ordered[int(np.ceil(round(position, 6)))])
+    position = zeros + quantile * (pixels - 1 - zeros)
+    return int(np.ceil(round(position, 6)))
 
 
 def standard_regions(
@@ -133,7 +132,8 @@ def _paper_regions(
     if values.size == 0 or not np.isfinite(values).all():
         return []
     low, high = values.min(), values.max()
-    normalised = (values - low) / (high - low + _PAPER_EPSILON)
+    with np.errstate(over="ignore", invalid="ignore"):
+        normalised = (values - low) / (high - low + _PAPER_EPSILON)
     if low == high:
         return [Region((0, 0, values.shape[1] - 1, values.shape[0] - 1), 0.0, values.size)]
     counted = normalised[normalised > 0] if remove_zeros else normalised

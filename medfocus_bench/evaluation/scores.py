@@ -14,7 +14,7 @@ from medfocus_bench.evaluation.overlap import Overlap, box_overlap
 from medfocus_bench.evaluation.paper import rescale_boxes
 from medfocus_bench.evaluation.protocol import Protocol
 from medfocus_bench.evaluation.ranking import RankingScores, ranking_scores
-from medfocus_bench.evaluation.regions import explains, map_to_boxes, selection_threshold, standard_regions
+from medfocus_bench.evaluation.regions import explains, map_to_boxes, selection_rank, standard_regions
 from medfocus_bench.geometry import BoolArray, BoxUnion, FloatArray, Frame, clip_boxes
 from medfocus_bench.submission.attribution import Attribution
 
@@ -71,7 +71,7 @@ def _paper_scores(evidence: Evidence, attribution: Attribution) -> FloatArray:
         frame, (height, width) = evidence.frame, attribution.saliency.shape
         regions = map_to_boxes(attribution.saliency, protocol="paper")
         found = [region.box for region in regions]
-        boxes = rescale_boxes(found, (frame.width, frame.height), (width, height))
+        boxes = rescale_boxes(found, (frame.width, frame.height), (width, height)) if found else []
     else:
         assert attribution.boxes is not None
         boxes = attribution.boxes
@@ -88,13 +88,19 @@ def _map_scores(
     if not explains(values):
         return None
     ranking = ranking_scores(values, evidence.pixels)
-    selected = values >= selection_threshold(ranking.ordered)
+    selected = values >= _cut(ranking.ordered)
     left, top, _, _ = evidence.frame.content
     regions = standard_regions(values, selected)
     in_content = np.array([region.box for region in regions], dtype=np.float64).reshape(-1, 4)
     boxes = evidence.frame.to_native(in_content + np.array([left, top, left, top]))
     lift = float(evidence.pixels[selected].mean() / evidence.pixels.mean())
     return _in_order(ranking, box_overlap(boxes, evidence.boxes), lift, boxes, evidence, rng)
+
+
+def _cut(ordered: npt.NDArray[np.float32]) -> np.float32:
+    """The smallest selected value, from the ascending values of a map that explains."""
+    zeros = int(np.searchsorted(ordered, ordered[0], side="right"))
+    return np.float32(ordered[selection_rank(len(ordered), zeros)])
 
 
 def _box_scores(evidence: Evidence, boxes: FloatArray, rng: np.random.Generator) -> FloatArray | None:

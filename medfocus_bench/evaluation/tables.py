@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -94,12 +95,21 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def render_rich(table: Table) -> RichTable:
     """The table for a terminal; the interval of a score goes below its mean."""
-    drawn = RichTable(title=Text(table.title), title_justify="left", header_style="bold", pad_edge=False)
+    drawn = RichTable(
+        title=Text(table.title, style="bold"),
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for number, name in enumerate(table.header):
-        drawn.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
+        drawn.add_column(
+            Text(name), justify="left" if number == 0 else "right", overflow="fold", vertical="top"
+        )
     for row in table.rows:
-        cells = [Text(cell.replace(" [", "\n[")) for cell in row.cells]
-        drawn.add_row(*cells, style="dim" if row.quiet else "")
+        cells = [Text(cell.replace(" [", "\n[").replace(" (", "\n(")) for cell in row.cells[1:]]
+        drawn.add_row(Text(row.cells[0]), *cells, style="dim" if row.quiet else "")
     if table.notes:
         drawn.caption = Text("\n".join(table.notes))
         drawn.caption_justify = "left"
@@ -136,22 +146,21 @@ def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Tabl
 def _slices_table(report: Report) -> Table:
     metric = HEADLINE[report.provenance.protocol]
     nulls = [null for null in report.nulls if null.unavailable is None]
-    rows = [
-        Row(
-            (
-                f"{_SLICE_TITLES[part.kind]}: {part.value}"
-                if part.kind not in ("all", "pooled")
-                else _SLICE_TITLES[part.kind],
-                f"{part.samples} ({part.patients})",
-                _score(part.scores[metric.name]),
-                *(_score(null.slices[number].scores[metric.name]) for null in nulls),
-            )
-        )
-        for number, part in enumerate(report.slices)
-        if part.kind == "all" or len({p.value for p in report.slices if p.kind == part.kind}) > 1
-    ]
-    header = ("slice", "samples (patients)", report.method.title, *(f"null: {null.title}" for null in nulls))
-    return Table(f"{metric.label} by slice", header, tuple(rows))
+    rows: list[Row] = []
+    for kind, title in _SLICE_TITLES.items():
+        parts = [(number, part) for number, part in enumerate(report.slices) if part.kind == kind]
+        if len(parts) < 2 and kind != "all":
+            continue
+        if len(parts) > 1:
+            rows.append(Row((title, *[""] * (2 + len(nulls))), quiet=True))
+        for number, part in parts:
+            label = title if len(parts) == 1 else f"  {part.value}"
+            scores = [part.scores, *(null.slices[number].scores for null in nulls)]
+            cells = [_score(of_row[metric.name]) for of_row in scores]
+            rows.append(Row((label, f"{part.samples} ({part.patients})", *cells)))
+    header = ("slice", "samples (patients)", report.method.title, *(null.title for null in nulls))
+    notes = ("The columns after the method's are the null controls on the same samples.",) if nulls else ()
+    return Table(f"{metric.label} by slice", header, tuple(rows), notes)
 
 
 def _cost_line(report: Report) -> list[str]:

@@ -5,34 +5,40 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from medfocus_bench.errors import MedFocusError
-from medfocus_bench.submission.schema import SubmissionDocument
+from medfocus_bench.data.columns import LINE_PATTERN
+from medfocus_bench.errors import SubmissionError
+from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, MapFile, SubmissionDocument
 
-MAX_DOCUMENT_BYTES = 64 * 2**20
 DOCUMENT_NAME = "submission.json"
+MAX_DOCUMENT_BYTES = 64 * 2**20
+MAX_KEYS = 1000
+"""Keys of one object: as many as the schema allows anywhere, held before anything is made of them."""
+MAX_PROBLEMS = 10_000
+"""After so many the rest of the attributions is not looked at."""
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
-class DocumentError(MedFocusError):
-    """The document cannot be read at all; the message is one sentence that starts with the file."""
+class DocumentError(SubmissionError):
+    """A document that cannot be read, or an attribution that breaks the format; starts with the file."""
 
 
 def read_document(path: Path) -> tuple[bytes, Any]:
     """The bytes of a submission document and the JSON value in them.
 
     Raises DocumentError for anything but a regular file of at most `MAX_DOCUMENT_BYTES` with one JSON
-    value in UTF-8: no duplicate keys, no NaN or Infinity, no absurd nesting.
+    value in UTF-8: no duplicate keys, no NaN or Infinity, no absurd nesting or number of keys.
     """
     data = _read_regular_file(path)
     try:
-        return data, json.loads(
-            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
+        return data, json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise DocumentError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -44,18 +50,56 @@ def read_document(path: Path) -> tuple[bytes, Any]:
         raise DocumentError(f"{path}: {error}") from None
 
 
-def parse_document(value: Any, name: str) -> tuple[SubmissionDocument | None, list[str]]:
-    """The typed document, or None and all problems, each with its JSON pointer and sample_id."""
-    try:
-        return SubmissionDocument.model_validate(value), []
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-        return None, [_sentence(value, detail["loc"], detail["msg"], name) for detail in details]
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """The sound parts of a document, so that they can be checked further, and the problems of the others.
+
+    `document` is without its attributions, and None if any of the rest is wrong. `attributions` holds the
+    sound ones by their place in the list; it is `complete` if that is all of them. A problem is a sentence
+    with its JSON pointer and sample_id.
+    """
+
+    document: SubmissionDocument | None
+    benchmark: BenchmarkRef | None
+    maps: MapFile | None
+    attributions: dict[int, AttributionEntry]
+    complete: bool
+    problems: list[str]
+
+
+def parse_document(value: Any, name: str) -> ParsedDocument:
+    """The typed document and all problems; one attribution at a time, since each can have many."""
+    parts = value if isinstance(value, dict) else {}
+    listed = parts.get("attributions")
+    entries: list[Any] | None = listed if isinstance(listed, list) else None
+    head = value if entries is None else {**parts, "attributions": []}
+    document, problems = _parse(SubmissionDocument, head, (), value, name)
+    attributions: dict[int, AttributionEntry] = {}
+    for index, entry in enumerate(entries or ()):
+        parsed, found = _parse(AttributionEntry, entry, ("attributions", index), value, name)
+        if parsed is not None:
+            attributions[index] = parsed
+        problems += found
+        if len(problems) > MAX_PROBLEMS:
+            problems.append(f"{name}: more than {MAX_PROBLEMS:,} problems; the rest is not listed")
+            break
+    benchmark, _ = _parse(BenchmarkRef, parts.get("benchmark"), (), value, name)
+    maps, _ = _parse(MapFile, parts.get("maps"), (), value, name)
+    complete = entries is not None and len(attributions) == len(entries)
+    return ParsedDocument(document, benchmark, maps, attributions, complete, problems)
+
+
+def parse_attribution(entry: Any, name: str) -> AttributionEntry:
+    """One attribution of a document in the making. Raises DocumentError for one that breaks the format."""
+    parsed, problems = _parse(AttributionEntry, entry, (), entry, name)
+    if parsed is None:
+        raise DocumentError(problems)
+    return parsed
 
 
 def place(value: Any, location: Iterable[int | str], name: str) -> str:
     """`file: /json/pointer (sample_id)` of a location inside the raw document."""
-    steps = _real_steps(value, location)
+    steps = tuple(location)
     pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
     where = f"{name}: {pointer[:200] or '/'}"
     if len(steps) >= 2 and steps[0] == "attributions" and isinstance(steps[1], int):
@@ -66,26 +110,45 @@ def place(value: Any, location: Iterable[int | str], name: str) -> str:
     return where
 
 
-def _sentence(value: Any, location: Iterable[int | str], message: str, name: str) -> str:
-    for long, short in (("Input should be", "should be"), ("Field required", "is required")):
+def _parse(
+    model: type[Model], part: Any, at: tuple[int | str, ...], value: Any, name: str
+) -> tuple[Model | None, list[str]]:
+    """`part` of the document `value`, which stands there `at` a location: typed, or what is wrong with it."""
+    try:
+        return model.model_validate(part), []
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+    messages: dict[str, list[str]] = {}
+    for detail in details:
+        steps = _real_steps(value, (*at, *detail["loc"]), missing=detail["type"] == "missing")
+        messages.setdefault(place(value, steps, name), []).append(_plain(detail["msg"]))
+    return None, [f"{where}: {', or '.join(dict.fromkeys(said))}" for where, said in messages.items()]
+
+
+def _plain(message: str) -> str:
+    for long, short in (
+        ("Input should be", "should be"),
+        ("Field required", "is required"),
+        ("Extra inputs are not permitted", "is not a key of the format; remove it"),
+        (f"String should match pattern '{LINE_PATTERN}'", "should have no line breaks or control characters"),
+    ):
         message = message.replace(long, short)
-    message = message.replace("Extra inputs are not permitted", "is not a key of the format; remove it")
-    return f"{place(value, location, name)}: {message}"
+    return message
 
 
-def _real_steps(value: Any, location: Iterable[int | str]) -> list[int | str]:
-    """The steps of an error location that exist in the document; the validator adds names of its own."""
-    steps: list[int | str] = []
-    pending = list(location)
-    for position, step in enumerate(pending):
-        in_object = isinstance(value, dict) and isinstance(step, str) and step in value
+def _real_steps(value: Any, location: Iterable[int | str], *, missing: bool) -> Iterator[int | str]:
+    """The steps of an error location that stand in the document; the validator adds names of its own.
+
+    The last step of what is `missing` is the key that should be there.
+    """
+    for step in location:
+        in_object = isinstance(value, dict) and step in value
         in_list = isinstance(value, list) and isinstance(step, int) and step < len(value)
         if in_object or in_list:
             value = value[step]
-        elif not (isinstance(value, dict) and position == len(pending) - 1):
-            continue
-        steps.append(step)
-    return steps
+            yield step
+        elif missing:
+            yield step
 
 
 def _read_regular_file(path: Path) -> bytes:
@@ -95,8 +158,8 @@ def _read_regular_file(path: Path) -> bytes:
         if path.is_symlink():
             raise DocumentError(f"{path}: is a symbolic link; put the file itself there") from None
         raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise DocumentError(f"{path}: is not a regular file")
         if status.st_size > MAX_DOCUMENT_BYTES:
@@ -104,10 +167,15 @@ def _read_regular_file(path: Path) -> bytes:
                 f"{path}: is {status.st_size:,} bytes; at most {MAX_DOCUMENT_BYTES:,} are read "
                 "(maps belong into the safetensors file)"
             )
-        return file.read(MAX_DOCUMENT_BYTES + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(MAX_DOCUMENT_BYTES)
+    finally:
+        os.close(handle)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise ValueError(f"an object has {len(pairs):,} keys; at most {MAX_KEYS:,} are read")
     value = dict(pairs)
     if len(value) != len(pairs):
         seen: set[str] = set()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from medfocus_bench.errors import MedFocusError
+from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.schema import MAX_MAP_SIDE
 
 DTYPES: Final = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
@@ -23,7 +23,7 @@ MAX_HEADER_BYTES = 64 * 2**20
 _REMAP_AFTER_BYTES = 16 * 2**20
 
 
-class MapFileError(MedFocusError):
+class MapFileError(SubmissionError):
     """The map file cannot be used at all; the message is one sentence that starts with the file."""
 
 
@@ -45,7 +45,7 @@ class MapReader:
         try:
             return safe_open(self.path, framework="numpy")
         except (SafetensorError, OSError) as error:
-            raise MapFileError(f"{self.path}: not a sound safetensors file: {error}") from None
+            raise MapFileError(f"{self.path}: not a sound safetensors file: {str(error)[:300]}") from None
 
     def problem(self, key: str) -> str | None:
         """What is wrong with the map at `key`, without reading it; None if nothing is."""
@@ -54,7 +54,7 @@ class MapReader:
         if dtype not in DTYPES:
             return f"has the type {dtype}; maps are {', '.join(DTYPES)}"
         if len(shape) != 2:
-            return f"has the shape {shape}; a map is 2-D"
+            return f"has {len(shape)} dimensions; a map has 2"
         if max(shape) > MAX_MAP_SIDE:
             return f"is {shape[0]} x {shape[1]}; at most {MAX_MAP_SIDE} pixels a side are read"
         return None
@@ -101,6 +101,10 @@ class MapWriter:
         }
         self._spool.write(data)
         self._offset = end
+
+    def close(self) -> None:
+        """Lets go of the spool; for one that is not finished."""
+        self._spool.close()
 
     def finish(self) -> str:
         """Writes the file and returns its sha256."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,12 +18,13 @@ from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     DocumentError,
+    ParsedDocument,
     parse_document,
     place,
     read_document,
 )
 from medfocus_bench.submission.maps import MapFileError, MapReader, file_sha256
-from medfocus_bench.submission.schema import AttributionEntry, SubmissionDocument
+from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, SubmissionDocument
 
 BOX_TOLERANCE = 0.01
 """Native pixels by which a box may stick out of the image (rounding) before it is an error."""
@@ -30,7 +32,10 @@ BOX_TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A submission that passed every check. `sha256` is that of `submission.json`, which pins the maps."""
+    """A submission that passed every check. `sha256` is that of `submission.json`, which pins the maps.
+
+    `document` is without its attributions, which are read one by one.
+    """
 
     path: Path
     sha256: str
@@ -80,49 +85,48 @@ def _inspect(
     path: Path, benchmark: Benchmark | None, any_version: bool
 ) -> tuple[Submission | None, list[str]]:
     file = path if path.suffix == ".json" else path / DOCUMENT_NAME
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         return None, [f"{path}: does not exist; give a submission folder or the {DOCUMENT_NAME} in it"]
     try:
         data, value = read_document(file)
     except DocumentError as problem:
         return None, [str(problem)]
-    document, problems = parse_document(value, str(file))
-    if document is None:
-        return None, problems
-    check = _Check(value, str(file), document)
-    problems += check.duplicates()
+    parsed = parse_document(value, str(file))
+    check = _Check(value, str(file), parsed)
+    problems = [*parsed.problems, *check.duplicates()]
     maps, map_problems = check.maps(file.parent)
     problems += map_problems
     if benchmark is not None:
         problems += check.fits(benchmark, any_version)
-    entries = {entry.sample_id: entry for entry in document.attributions}
-    slim = document.model_copy(update={"attributions": []})
-    return Submission(file, hashlib.sha256(data).hexdigest(), slim, maps, entries), problems
+    if parsed.document is None:
+        return None, problems
+    entries = {entry.sample_id: entry for entry in parsed.attributions.values()}
+    return Submission(file, hashlib.sha256(data).hexdigest(), parsed.document, maps, entries), problems
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """The checks that the schema cannot express."""
+    """The checks that the schema cannot express, on what is sound of a document."""
 
     value: Any
     name: str
-    document: SubmissionDocument
+    parsed: ParsedDocument
 
     def _at(self, index: int, *rest: int | str) -> str:
         return place(self.value, ("attributions", index, *rest), self.name)
 
     def duplicates(self) -> Iterator[str]:
-        seen = Counter(entry.sample_id for entry in self.document.attributions)
-        for index, entry in enumerate(self.document.attributions):
+        seen = Counter(entry.sample_id for entry in self.parsed.attributions.values())
+        for index, entry in self.parsed.attributions.items():
             if seen[entry.sample_id] > 1:
                 yield f"{self._at(index)}: the sample stands {seen[entry.sample_id]} times; keep one entry"
 
     def maps(self, folder: Path) -> tuple[MapReader | None, list[str]]:
-        wanted = {e.sample_id: i for i, e in enumerate(self.document.attributions) if e.map}
-        declared = self.document.maps
+        wanted = {e.sample_id: i for i, e in self.parsed.attributions.items() if e.map}
+        declared = self.parsed.maps
         if declared is None:
-            missing = f'{self.name}: /maps: is required, since samples have "map": true'
-            return None, [missing] if wanted else []
+            lacks = wanted and self.value.get("maps") is None
+            return None, [f'{self.name}: /maps: is required, since samples have "map": true'] * bool(lacks)
         path = folder / declared.file
         try:
             reader = MapReader(path)
@@ -133,18 +137,21 @@ class _Check:
             for key, i in wanted.items()
             if key not in reader.keys
         ]
-        for key in sorted(reader.keys):
-            trouble = reader.problem(key)
-            if trouble is None and key not in wanted:
-                trouble = 'belongs to no sample with "map": true; remove it or add the entry'
-            if trouble is not None:
-                problems.append(f"{path}: the map {key[:200]!r} {trouble}")
-        if not problems and file_sha256(path) != declared.sha256:
+        unusable = {key: trouble for key in sorted(reader.keys) if (trouble := reader.problem(key))}
+        stray = reader.keys - wanted.keys() - unusable.keys() if self.parsed.complete else ()
+        problems += [f"{path}: the map {key[:200]!r} {trouble}" for key, trouble in unusable.items()]
+        problems += [
+            f'{path}: the map {key[:200]!r} belongs to no sample with "map": true; remove it or add the entry'
+            for key in sorted(stray)
+        ]
+        if not unusable and file_sha256(path) != declared.sha256:
             problems.append(f"{self.name}: /maps/sha256: is not that of {path}; the file was changed")
         return reader, problems
 
     def fits(self, benchmark: Benchmark, any_version: bool) -> Iterator[str]:
-        made_for = self.document.benchmark
+        made_for = self.parsed.benchmark
+        if made_for is None:
+            return
         if made_for.dataset != benchmark.name:
             yield (
                 f"{self.name}: /benchmark/dataset: the submission is of {made_for.dataset!r}, "
@@ -170,16 +177,18 @@ class _Check:
             known = benchmark.configs if kind == "configs" else benchmark.splits
             yield f"{self.name}: /benchmark/{kind}: no {name!r} in the benchmark, only {', '.join(known)}"
         if not unknown:
-            yield from self._samples(benchmark)
+            yield from self._samples(benchmark.select(made_for.configs, made_for.splits), made_for)
 
-    def _samples(self, benchmark: Benchmark) -> Iterator[str]:
-        covered = self.document.benchmark
-        selected = {s.sample_id: s for s in benchmark.select(covered.configs, covered.splits).samples}
-        for index, entry in enumerate(self.document.attributions):
+    def _samples(self, part: Benchmark, covered: BenchmarkRef) -> Iterator[str]:
+        selected = {sample.sample_id: sample for sample in part.samples}
+        covers = f"{', '.join(covered.configs)} / {', '.join(covered.splits)}"
+        if not selected:
+            yield f"{self.name}: /benchmark: the benchmark holds no samples in {covers}"
+            return
+        for index, entry in self.parsed.attributions.items():
             sample = selected.get(entry.sample_id)
             if sample is None:
-                configs, splits = ", ".join(covered.configs), ", ".join(covered.splits)
-                yield f"{self._at(index, 'sample_id')}: no such sample in {configs} / {splits}; remove it"
+                yield f"{self._at(index, 'sample_id')}: no such sample in {covers}; remove it"
                 continue
             for number, (_, _, x2, y2) in enumerate(entry.boxes or ()):
                 if x2 > sample.width + BOX_TOLERANCE or y2 > sample.height + BOX_TOLERANCE:

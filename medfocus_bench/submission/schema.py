@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from medfocus_bench.data.columns import LINE_PATTERN
+
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
 MAX_BOXES_PER_SAMPLE = 100
@@ -22,15 +24,16 @@ SAMPLE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Text = Annotated[str, Field(max_length=20_000)]
-Line = Annotated[str, Field(min_length=1, max_length=300)]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\"']+$", max_length=1000)]
+Line = Annotated[str, Field(min_length=1, max_length=300, pattern=LINE_PATTERN)]
+Url = Annotated[str, Field(pattern=r"^https?://[!#-&(-;=?-~]+$", max_length=1000)]
 Identifier = Annotated[str, Field(pattern=SAMPLE_ID_PATTERN)]
+ShortList = Annotated[list[int | Finite | Text], Field(max_length=1000, fail_fast=True)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _right_way_round(box: list[float]) -> list[float]:
     x1, y1, x2, y2 = box
-    if not (x1 < x2 and y1 < y2):
+    if not (x1 < x2 and y1 < y2 and (x2 - x1) * (y2 - y1) > 0):
         raise PydanticCustomError(
             "inside_out", "the box is inside out or empty; write [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
         )
@@ -61,9 +64,13 @@ class Method(Strict):
     code: Url | None = None
     licence: Line | None = None
     needs: list[Literal["forward", "gradients", "attentions", "text"]] = Field(
-        default=[], description="What the method needs of the model; empty for one that looks at no model."
+        default=[],
+        max_length=4,
+        description="What the method needs of the model; empty for one that looks at no model.",
     )
-    hyperparameters: dict[Line, bool | int | Finite | Text | list[int | Finite | Text] | None] = {}
+    hyperparameters: Annotated[
+        dict[Line, bool | int | Finite | Text | ShortList | None], Field(max_length=1000)
+    ] = {}
     tuned_on_dev: bool = False
 
     @property
@@ -85,8 +92,8 @@ class BenchmarkRef(Strict):
     dataset: Line
     version: Line
     fingerprint: Digest
-    configs: Annotated[list[Line], Field(min_length=1)]
-    splits: Annotated[list[Line], Field(min_length=1)]
+    configs: Annotated[list[Line], Field(min_length=1, max_length=100)]
+    splits: Annotated[list[Line], Field(min_length=1, max_length=100)]
 
 
 class MapFile(Strict):
@@ -108,7 +115,7 @@ class CostEntry(Strict):
 
     forward_passes: Count | None = None
     backward_passes: Count | None = None
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)] | None = None
 
 
 def _one_of_map_and_boxes(schema: dict[str, Any]) -> None:
@@ -129,7 +136,7 @@ class AttributionEntry(Strict):
     map: Literal[True] | None = None
     boxes: Annotated[list[SubmittedBox], Field(max_length=MAX_BOXES_PER_SAMPLE)] | None = None
     concepts: Annotated[dict[Line, Finite], Field(max_length=1000)] | None = None
-    tokens: Annotated[list[TokenScore], Field(max_length=10_000)] | None = None
+    tokens: Annotated[list[TokenScore], Field(max_length=10_000, fail_fast=True)] | None = None
     cost: CostEntry | None = None
 
     @model_validator(mode="after")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +16,14 @@ from pydantic import BaseModel
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution
-from medfocus_bench.submission.document import DOCUMENT_NAME, parse_document
+from medfocus_bench.submission.document import (
+    DOCUMENT_NAME,
+    MAX_DOCUMENT_BYTES,
+    parse_attribution,
+    parse_document,
+)
 from medfocus_bench.submission.maps import MapWriter
-from medfocus_bench.submission.schema import SCHEMA_VERSION, Method, Submitter
+from medfocus_bench.submission.schema import SCHEMA_VERSION, AttributionEntry, Method, Submitter
 
 MAPS_NAME = "maps.safetensors"
 
@@ -30,8 +37,8 @@ class SubmissionWriter:
 
     Maps go to disk as they come. The folder appears, complete and checked, when the block ends without an
     error, and not at all otherwise. `method` and `submitters` may be given as plain dictionaries, a submitter
-    also as a name. Raises SubmissionError if the folder exists (unless `overwrite`) or the content breaks
-    the format.
+    also as a name. Raises SubmissionError if the folder exists (unless it is a submission and `overwrite` is
+    given) or the content breaks the format.
     """
 
     def __init__(
@@ -44,13 +51,12 @@ class SubmissionWriter:
         overwrite: bool = False,
     ) -> None:
         self.folder = Path(folder)
-        if self.folder.exists() and not overwrite:
-            raise SubmissionError(f"{self.folder}: exists already; choose another name or overwrite it")
+        self._overwrite = overwrite
+        self._check_free()
         self._method = _plain(method)
         self._submitters = [{"name": s} if isinstance(s, str) else _plain(s) for s in submitters]
         self._benchmark = benchmark
-        self._entries: list[dict[str, Any]] = []
-        self._seen: set[str] = set()
+        self._entries: dict[str, AttributionEntry] = {}
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._work = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
         self._maps = MapWriter(self._work / MAPS_NAME)
@@ -65,34 +71,32 @@ class SubmissionWriter:
             if kind is None:
                 self._finish()
         finally:
+            self._maps.close()
             shutil.rmtree(self._work, ignore_errors=True)
 
     def add(self, attribution: Attribution) -> None:
-        """Adds the attribution of one sample. Raises SubmissionError for a sample that is there already."""
+        """Adds the attribution of one sample.
+
+        Raises SubmissionError, and adds nothing, for a sample that is there already and for an attribution
+        that breaks the format (such as a box without area).
+        """
         sample_id = attribution.sample_id
-        if sample_id in self._seen:
+        if sample_id in self._entries:
             raise SubmissionError(f"{self.folder}: the sample {sample_id} was added already")
-        self._seen.add(sample_id)
-        entry: dict[str, Any] = {"sample_id": sample_id}
+        entry = parse_attribution(_entry(attribution), f"{self.folder}: {sample_id}")
         if attribution.saliency is not None:
             self._maps.add(sample_id, attribution.saliency)
-            entry["map"] = True
-        else:
-            assert attribution.boxes is not None
-            entry["boxes"] = attribution.boxes.tolist()
-        if attribution.concepts:
-            entry["concepts"] = {name: float(score) for name, score in attribution.concepts.items()}
-        if attribution.tokens:
-            entry["tokens"] = [{"text": text, "score": float(score)} for text, score in attribution.tokens]
-        cost = attribution.cost
-        measured = {
-            "forward_passes": cost.forward_passes,
-            "backward_passes": cost.backward_passes,
-            "seconds": cost.seconds,
-        }
-        if any(value is not None for value in measured.values()):
-            entry["cost"] = {name: value for name, value in measured.items() if value is not None}
-        self._entries.append(entry)
+        self._entries[sample_id] = entry
+
+    def _check_free(self) -> None:
+        if not os.path.lexists(self.folder):
+            return
+        if not self._overwrite:
+            raise SubmissionError(f"{self.folder}: exists already; choose another name or overwrite it")
+        if not (self.folder / DOCUMENT_NAME).is_file():
+            raise SubmissionError(
+                f"{self.folder}: is no submission, so that it is not overwritten; remove it"
+            )
 
     def _finish(self) -> None:
         held_maps = len(self._maps) > 0
@@ -105,14 +109,21 @@ class SubmissionWriter:
             "submitters": self._submitters,
             "benchmark": self._benchmark.reference(),
             "maps": {"file": MAPS_NAME, "sha256": digest} if held_maps else None,
-            "attributions": self._entries,
+            "attributions": [],
         }
-        document, problems = parse_document(value, str(self.folder / DOCUMENT_NAME))
-        if document is None:
-            raise SubmissionError(problems)
-        text = document.model_dump_json(exclude_none=True, indent=1)
-        (self._work / DOCUMENT_NAME).write_text(text + "\n", encoding="utf-8")
+        head = parse_document(value, str(self.folder / DOCUMENT_NAME))
+        if head.document is None:
+            raise SubmissionError(head.problems)
+        document = head.document.model_copy(update={"attributions": list(self._entries.values())})
+        data = document.model_dump_json(exclude_none=True, indent=1).encode() + b"\n"
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise SubmissionError(
+                f"{self.folder}: its {DOCUMENT_NAME} would be {len(data):,} bytes; at most "
+                f"{MAX_DOCUMENT_BYTES:,} are read; leave out token scores, or cover fewer splits"
+            )
+        (self._work / DOCUMENT_NAME).write_bytes(data)
         self._work.chmod(0o755)
+        self._check_free()
         if self.folder.exists():
             retired = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
             self.folder.rename(retired / "old")
@@ -120,6 +131,22 @@ class SubmissionWriter:
             shutil.rmtree(retired)
         else:
             self._work.rename(self.folder)
+
+
+def _entry(attribution: Attribution) -> dict[str, Any]:
+    entry: dict[str, Any] = {"sample_id": attribution.sample_id}
+    if attribution.boxes is None:
+        entry["map"] = True
+    else:
+        entry["boxes"] = attribution.boxes.tolist()
+    if attribution.concepts:
+        entry["concepts"] = {name: float(score) for name, score in attribution.concepts.items()}
+    if attribution.tokens:
+        entry["tokens"] = [{"text": text, "score": float(score)} for text, score in attribution.tokens]
+    measured = {name: value for name, value in asdict(attribution.cost).items() if value is not None}
+    if measured:
+        entry["cost"] = measured
+    return entry
 
 
 def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""Each command does what its function does, and prints it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medfocus_bench import evaluate, load_benchmark
+from medfocus_bench.evaluation.report import Report, report_json_schema
+from medfocus_bench.submission.schema import submission_json_schema
+
+from .running import run
+
+QUICK = ("--resamples", "200")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    from medfocus_bench import write_toy
+
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy(folder, patients=8)
+    return folder
+
+
+def test_evaluate_prints_what_the_function_computes(toy, capsys):
+    submission, benchmark = toy / "submissions" / "oracle", toy / "benchmark"
+    status, shown, _ = run(capsys, "evaluate", submission, "-b", benchmark, "--format", "json", *QUICK)
+    assert status == 0
+    assert Report.model_validate_json(shown) == evaluate(submission, benchmark, resamples=200)
+
+
+def test_the_table_shows_the_method_its_interval_and_every_null(toy, capsys):
+    status, shown, _ = run(capsys, "evaluate", toy / "submissions" / "noisy", "-b", toy / "benchmark", *QUICK)
+    assert status == 0
+    for text in ("noisy", "Evidence AP", "null: Whole image", "null: Mean expert map", "  nodule", "macro"):
+        assert text in shown
+    assert max(map(len, shown.splitlines())) <= 168
+
+
+def test_brief_shows_the_first_table_only(toy, capsys):
+    words = ("evaluate", toy / "submissions" / "noisy", "-b", toy / "benchmark", "--brief", *QUICK)
+    _, shown, _ = run(capsys, *words)
+    assert "Evidence AP" in shown
+    assert "AUROC" not in shown
+
+
+@pytest.mark.parametrize("suffix", ["json", "md"])
+def test_out_writes_the_report_by_its_suffix(toy, capsys, tmp_path, suffix):
+    out = tmp_path / "new" / f"report.{suffix}"
+    submission = toy / "submissions" / "shifted"
+    status, _, _ = run(capsys, "evaluate", submission, "-b", toy / "benchmark", "--out", out, *QUICK)
+    assert status == 0
+    text = out.read_text()
+    if suffix == "json":
+        assert Report.model_validate_json(text).method.name == "shifted"
+    else:
+        assert "| shifted | " in text
+        assert "null: Whole image" in text
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_out_with_another_suffix_is_refused_before_anything_is_computed(toy, capsys, tmp_path):
+    status, _, error = run(
+        capsys, "evaluate", toy / "submissions/noisy", "-b", toy / "benchmark", "--out", tmp_path / "r.txt"
+    )
+    assert status == 2
+    assert ".json or .md" in error
+
+
+def test_markdown_escapes_what_a_submission_says_of_itself(toy, tmp_path, capsys):
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    source = toy / "submissions" / "noisy"
+    document = json.loads((source / "submission.json").read_text())
+    document["method"]["display_name"] = "<script>alert(1)</script> | [x](javascript:1)\n# big"
+    (folder / "submission.json").write_text(json.dumps(document))
+    (folder / "maps.safetensors").write_bytes((source / "maps.safetensors").read_bytes())
+    words = ("evaluate", folder, "-b", toy / "benchmark", "--format", "markdown", "--no-nulls", *QUICK)
+    status, shown, _ = run(capsys, *words)
+    if status == 0:
+        assert "<script>" not in shown.replace("\\<", "")
+        assert "[x](" not in shown.replace("\\[", "")
+        assert not any(line.startswith("# ") for line in shown.splitlines())
+
+
+def test_compare_prints_differences_with_corrected_p_values(toy, capsys):
+    folder = toy / "submissions"
+    words = ("compare", folder / "oracle", folder / "noisy", "null:whole-image", "-b", toy / "benchmark")
+    status, shown, _ = run(capsys, *words, *QUICK)
+    assert status == 0
+    assert "oracle - noisy" in shown
+    assert "p (Holm)" in shown
+    status, shown, _ = run(capsys, *words, *QUICK, "--format", "json")
+    assert len(json.loads(shown)["differences"]) == 3
+
+
+def test_null_writes_a_submission_that_evaluate_takes(toy, capsys, tmp_path):
+    target = tmp_path / "null"
+    words = ("null", "centre-box", "-b", toy / "benchmark", "--out", target)
+    assert run(capsys, *words)[0] == 0
+    assert run(capsys, *words)[0] == 2
+    assert run(capsys, *words, "--overwrite", "--split", "direct")[0] == 0
+    assert run(capsys, "validate", target, "-b", toy / "benchmark")[0] == 0
+    assert run(capsys, *words, "--overwrite", "--split", "nowhere")[0] == 2
+
+
+def test_validate_says_that_a_sound_submission_is_sound(toy, capsys):
+    status, shown, error = run(capsys, "validate", toy / "submissions" / "oracle", "-b", toy / "benchmark")
+    assert (status, error) == (0, "")
+    assert "sound" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"), [("submission", submission_json_schema()), ("report", report_json_schema())]
+)
+def test_the_published_schemas_are_those_of_the_code(name, schema, capsys, pytestconfig):
+    root = pytestconfig.rootpath
+    _, shown, _ = run(capsys, "schema", name)
+    home = {"submission": "submission", "report": "evaluation"}[name]
+    assert json.loads(shown) == schema
+    assert (root / "docs" / f"{name}.schema.json").read_text() == shown
+    assert (root / "medfocus_bench" / home / f"{name}.schema.json").read_text() == shown
+
+
+def test_the_toy_is_reproducible(toy, tmp_path):
+    from medfocus_bench import write_toy
+
+    again = write_toy(tmp_path, patients=8)
+    assert again.fingerprint == load_benchmark(toy / "benchmark").fingerprint
+    for path in (toy / "submissions").rglob("*.safetensors"):
+        assert path.read_bytes() == (tmp_path / path.relative_to(toy)).read_bytes()
+
+
+def test_an_unknown_benchmark_is_an_error_that_says_what_to_give(toy, capsys):
+    status, _, error = run(capsys, "evaluate", toy / "submissions" / "noisy", "-b", "phantom-menace")
+    assert status == 2
+    assert len(error.splitlines()) == 1
+    assert "phantom-menace" in error

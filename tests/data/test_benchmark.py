@@ -1,0 +1,372 @@
+"""Benchmark folders: what is read, what identifies them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medfocus_bench.data.benchmark import Benchmark, load_benchmark, write_benchmark
+from medfocus_bench.data.columns import REQUIRED, SCHEMA
+from medfocus_bench.errors import BenchmarkError
+from medfocus_bench.evaluation.evaluate import evaluate
+
+from ..conftest import make_row, write_submission
+from ..submission.documents import mutated_bytes
+
+MakeBenchmark = Callable[..., Benchmark]
+
+ROWS = [
+    make_row(
+        number,
+        image={"bytes": b"png" * number, "path": None},
+        anatomy=[{"concept": "l", "box": [0, 0, 9, 9]}],
+    )
+    for number in range(6)
+]
+
+
+def save(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema | None = SCHEMA) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+    return path
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BenchmarkError) as raised:
+        load_benchmark(folder)
+    assert len(str(raised.value)) < 1000
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_folder_is_read_as_it_was_written(make_benchmark: MakeBenchmark) -> None:
+    written = make_benchmark(ROWS)
+    read = load_benchmark(written.folder)
+    assert (read.name, read.version, read.fingerprint) == ("bench", "1.0.0", written.fingerprint)
+    assert (read.configs, read.splits) == (("phantom",), ("direct",))
+    sample = read.samples[1]
+    assert (sample.sample_id, sample.width, sample.patient) == (
+        ROWS[1]["sample_id"],
+        224,
+        ("phantom", "p0001"),
+    )
+    assert sample.boxes.tolist() == ROWS[1]["boxes"]
+    assert sample.anatomy["l"].tolist() == [[0, 0, 9, 9]]
+
+
+def test_a_folder_without_a_manifest_is_unversioned_and_named_as_it_is(tmp_path: Path) -> None:
+    save(tmp_path / "mine" / "direct.parquet", ROWS)
+    read = load_benchmark(tmp_path / "mine")
+    assert (read.name, read.version) == ("mine", "unversioned")
+
+
+def test_the_split_is_the_name_of_the_file_or_else_the_mode(tmp_path: Path) -> None:
+    other = make_row(9, sample_id="b", mode="reasoning")
+    save(tmp_path / "phantom" / "dev-00000-of-00001.parquet", [ROWS[0]])
+    save(tmp_path / "reasoning.parquet", [ROWS[1]])
+    save(tmp_path / "rows.parquet", [ROWS[2], other])
+    splits = {sample.sample_id: sample.split for sample in load_benchmark(tmp_path).samples}
+    assert list(splits.values()) == ["dev", "reasoning", "direct", "reasoning"]
+
+
+def test_the_fingerprint_depends_on_no_order_and_no_files(tmp_path: Path) -> None:
+    save(tmp_path / "one" / "direct.parquet", ROWS)
+    save(tmp_path / "two" / "direct.parquet", ROWS[::-1])
+    save(tmp_path / "three" / "b" / "direct-00000-of-00002.parquet", ROWS[3:])
+    save(tmp_path / "three" / "a" / "direct-00001-of-00002.parquet", ROWS[:3])
+    swapped = pa.schema(list(SCHEMA)[::-1])
+    save(tmp_path / "four" / "direct.parquet", ROWS, swapped)
+    fewer = pa.schema([field for field in SCHEMA if field.name in ROWS[0]])
+    save(tmp_path / "five" / "direct.parquet", ROWS, fewer)
+    names = ("one", "two", "three", "four", "five")
+    assert len({load_benchmark(tmp_path / name).fingerprint for name in names}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"boxes": [[60.0, 80.0, 140.0, 171.0]]},
+        {"patient_id": "q"},
+        {"response": "Yes."},
+        {"log_odds_sham": 0.5},
+        {"image": {"bytes": b"other", "path": None}},
+        {"mode": "reasoning"},
+    ],
+)
+def test_the_fingerprint_depends_on_every_value(change: dict[str, Any], tmp_path: Path) -> None:
+    save(tmp_path / "one" / "direct.parquet", ROWS)
+    save(tmp_path / "two" / "direct.parquet", [*ROWS[:-1], ROWS[-1] | change])
+    assert load_benchmark(tmp_path / "one").fingerprint != load_benchmark(tmp_path / "two").fingerprint
+
+
+def test_the_fingerprint_depends_on_the_split(tmp_path: Path) -> None:
+    save(tmp_path / "one" / "direct.parquet", ROWS)
+    save(tmp_path / "two" / "dev.parquet", ROWS)
+    assert load_benchmark(tmp_path / "one").fingerprint != load_benchmark(tmp_path / "two").fingerprint
+
+
+def test_a_selection_keeps_the_identity_of_the_whole(make_benchmark: MakeBenchmark) -> None:
+    whole = make_benchmark([*ROWS, make_row(7, source="other", sample_id="other")])
+    part = whole.select(["other"], ["direct"])
+    assert [sample.sample_id for sample in part.samples] == ["other"]
+    assert (part.fingerprint, part.configs, whole.configs) == (
+        whole.fingerprint,
+        ("other",),
+        ("other", "phantom"),
+    )
+
+
+def test_images_come_with_their_samples(make_benchmark: MakeBenchmark) -> None:
+    bench = make_benchmark(ROWS)
+    assert {sample.index: data for sample, data in bench.images()} == {n: b"png" * n for n in range(6)}
+
+
+def test_a_content_that_is_not_that_of_the_manifest_is_refused(make_benchmark: MakeBenchmark) -> None:
+    bench = make_benchmark(ROWS)
+    save(bench.folder / "direct.parquet", ROWS[1:])
+    assert "is not that of its manifest" in refusal(bench.folder)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b"[" * 60_000,
+        b"1" * 50_000,
+        b'{"name": 1, "version": "1", "fingerprint": "0"}',
+        b'{"name": "a\\u001b[31m", "version": "1", "fingerprint": "0"}',
+        b'{"name": "\\ud800", "version": "1", "fingerprint": "0"}',
+        b'{"name": "' + b"a" * 301 + b'", "version": "1", "fingerprint": "0"}',
+        b'{"name": "a", "version": "", "fingerprint": "0"}',
+    ],
+)
+def test_a_manifest_that_says_no_identity_is_refused(manifest: bytes, make_benchmark: MakeBenchmark) -> None:
+    bench = make_benchmark(ROWS)
+    (bench.folder / "benchmark.json").write_bytes(manifest)
+    assert refusal(bench.folder) == (
+        f"{bench.folder}/benchmark.json: needs a name, a version and a fingerprint, each a short text"
+    )
+
+
+@pytest.mark.parametrize("name", ["benchmark.json", "dev.parquet"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_only_regular_files_are_read(
+    make: Callable[[Path], None], name: str, make_benchmark: MakeBenchmark
+) -> None:
+    bench = make_benchmark(ROWS)
+    (bench.folder / name).unlink(missing_ok=True)
+    make(bench.folder / name)
+    assert refusal(bench.folder) == f"{bench.folder / name}: is not a regular file"
+
+
+def test_a_folder_that_is_none_or_holds_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("none", "file", "x" * 300):
+        assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: is no folder")
+    assert (
+        refusal(tmp_path)
+        == f"{tmp_path}: holds no Parquet file; a benchmark folder has <split>.parquet files"
+    )
+    save(tmp_path / "direct.parquet", [])
+    assert refusal(tmp_path) == f"{tmp_path}: its Parquet files hold no rows"
+
+
+def test_a_folder_whose_name_cannot_be_printed_needs_a_manifest(tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[31m"
+    save(folder / "direct.parquet", ROWS)
+    with pytest.raises(BenchmarkError, match="give the folder a plain name"):
+        load_benchmark(folder)
+    write_benchmark(folder.with_name("b"), {"direct": ROWS}, name="b", version="1")
+    load_benchmark(folder.with_name("b").rename(folder.with_name("b\x1b")))
+
+
+@pytest.mark.parametrize("column", REQUIRED)
+def test_a_missing_column_is_named(column: str, tmp_path: Path) -> None:
+    schema = pa.schema([field for field in SCHEMA if field.name != column])
+    path = save(tmp_path / "direct.parquet", ROWS, schema)
+    assert refusal(tmp_path) == f"{path}: lacks the columns {column}"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("sample_id", 1),
+        ("index", "1"),
+        ("index", 1.5),
+        ("width", "224"),
+        ("height", 224.0),
+        ("width", True),
+        ("finding", 1),
+        ("patient_id", b"p"),
+        ("boxes", "1 2 3 4"),
+        ("boxes", [1.0, 2.0, 3.0, 4.0]),
+        ("boxes", [["1", "2", "3", "4"]]),
+        ("boxes", {"x": 1}),
+        ("evidence", 1),
+        ("image", b"png"),
+        ("image", {"path": "x"}),
+        ("image", {"bytes": "png", "path": "x"}),
+        ("anatomy", "lung"),
+        ("anatomy", [{"concept": "lung"}]),
+        ("anatomy", [{"concept": 1, "box": [0.0, 0.0, 1.0, 1.0]}]),
+    ],
+)
+def test_a_column_of_the_wrong_type_is_named(column: str, value: Any, tmp_path: Path) -> None:
+    path = save(tmp_path / "direct.parquet", [make_row(0) | {column: value}], None)
+    assert refusal(tmp_path).startswith(f"{path}: its column {column} holds ")
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([make_row(0)])
+    pq.write_table(table.append_column("finding", table["finding"]), tmp_path / "direct.parquet")
+    assert refusal(tmp_path) == f"{tmp_path}/direct.parquet: has the column finding 2 times"
+
+
+def test_other_widths_of_a_type_are_read(tmp_path: Path) -> None:
+    plain = save(tmp_path / "a" / "direct.parquet", [make_row(0)])
+    table = pq.read_table(plain)
+    for name, kind in {
+        "sample_id": pa.large_string(),
+        "source": pa.dictionary(pa.int32(), pa.string()),
+        "index": pa.uint16(),
+        "width": pa.int64(),
+        "boxes": pa.large_list(pa.list_(pa.float32(), 4)),
+        "response": pa.null(),
+    }.items():
+        position = table.schema.get_field_index(name)
+        column = pa.chunked_array([pa.array(table[name].to_pylist(), kind)])
+        table = table.set_column(position, name, column)
+    (tmp_path / "b").mkdir()
+    pq.write_table(table, tmp_path / "b" / "direct.parquet")
+    assert load_benchmark(tmp_path / "b").fingerprint == load_benchmark(tmp_path / "a").fingerprint
+
+
+def test_columns_of_others_are_let_be(tmp_path: Path) -> None:
+    rows = [make_row(0) | {"note": "x", "nested": {"a": [1]}, "raw": b"\xff", "when": None}]
+    save(tmp_path / "direct.parquet", rows, None)
+    assert len(load_benchmark(tmp_path).samples) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("sample_id", None, "sample_id 'None' is not a plain identifier"),
+        ("sample_id", "../x", "sample_id '../x' is not a plain identifier"),
+        ("sample_id", "a\x1b[31m", r"sample_id 'a\x1b[31m' is not a plain identifier"),
+        ("sample_id", "a" * 10**6, "is not a plain identifier"),
+        ("width", 0, "width 0 is not within 1 and 65536"),
+        ("height", 10**6, "height 1000000 is not within"),
+        ("width", None, "width None is not within"),
+        ("mode", "other", "mode 'other' is neither of direct, reasoning"),
+        ("evidence", "other", "evidence 'other' is neither of lesion, spurious"),
+        ("index", -1, "index -1 is not a rank"),
+        ("index", None, "index None is not a rank"),
+        ("finding", "", "finding is empty or no short text"),
+        ("finding", None, "finding is empty or no short text"),
+        ("finding", "a\nb", "finding is empty or no short text on one line"),
+        ("source", "a\x1b[31m", "source is empty or no short text on one line"),
+        ("lvlm", "a" * 301, "lvlm is empty or no short text"),
+        ("boxes", None, "boxes is empty; licensed sources need their boxes attached first"),
+        ("boxes", [], "boxes is empty"),
+        ("boxes", [[]], "boxes are not all [x1, y1, x2, y2]"),
+        ("boxes", [None], "boxes are not all [x1, y1, x2, y2]"),
+        ("boxes", [[1, 2, 3, 4], [1, 2, 3]], "boxes are not all [x1, y1, x2, y2]"),
+        ("boxes", [[1, 2, None, 4]], "a box coordinate is not finite"),
+        ("boxes", [[1, 2, float("inf"), 4]], "a box coordinate is not finite"),
+        ("boxes", [[3, 2, 1, 4]], "a box is inside out"),
+        ("boxes", [[300, 300, 400, 400]], "boxes cover nothing of the image"),
+        ("boxes", [[-9, -9, 0, 0]], "boxes cover nothing of the image"),
+        ("boxes", [[5, 5, 5, 9]], "boxes cover nothing of the image"),
+        ("anatomy", [None], "anatomy has an entry without a concept or without a box"),
+        ("anatomy", [{"concept": None, "box": [0, 0, 1, 1]}], "anatomy has an entry without a concept"),
+        (
+            "anatomy",
+            [{"concept": "lung", "box": None}],
+            "anatomy has an entry without a concept or without a box",
+        ),
+        ("anatomy", [{"concept": "lung", "box": [0, 0, 1]}], "boxes need the shape (n, 4)"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_row(column: str, value: Any, said: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "direct.parquet", [ROWS[0], make_row(1) | {column: value}])
+    message = refusal(tmp_path)
+    assert message.startswith(f"{path}: row 1 (")
+    assert said in message
+
+
+def test_boxes_that_stick_out_are_cut_to_the_image(make_benchmark: MakeBenchmark) -> None:
+    bench = make_benchmark([make_row(0, boxes=[[-5, -5, 300, 100], [400, 400, 500, 500]])])
+    assert bench.samples[0].boxes[0].tolist() == [0, 0, 224, 100]
+
+
+def test_a_duplicate_sample_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "direct.parquet", ROWS)
+    save(tmp_path / "dev.parquet", [ROWS[3]])
+    assert refusal(tmp_path) == f"{tmp_path}: the sample {ROWS[3]['sample_id']} stands twice"
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1", b"\x00" * 10_000])
+def test_a_file_that_is_no_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "direct.parquet").write_bytes(data)
+    assert refusal(tmp_path).startswith(f"{tmp_path}/direct.parquet: cannot be read as Parquet: ")
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "direct.parquet", ROWS)
+    path.write_bytes(path.read_bytes()[:-50])
+    assert "cannot be read as Parquet" in refusal(tmp_path)
+
+
+def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    rows = [make_row(0) | {"finding": b"\xff\xfe"}]
+    table = pa.Table.from_pylist(rows)
+    fields = [
+        field if field.name != "finding" else pa.field("finding", pa.string()) for field in table.schema
+    ]
+    columns = [
+        column.combine_chunks().view(pa.string()) if field.name == "finding" else column
+        for field, column in zip(table.schema, table.columns, strict=True)
+    ]
+    pq.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), tmp_path / "direct.parquet")
+    assert "direct.parquet: breaks off at row 0: 'utf-8' codec" in refusal(tmp_path)
+
+
+def test_whatever_loads_can_be_scored(tmp_path: Path) -> None:
+    """The names of a benchmark go into reports, which are as strict about text as submissions are."""
+    odd = "Größe 心 \u00a0'\"<b>&"
+    row = make_row(0, source=odd, finding=odd, lvlm=odd, patient_id=odd, sample_id="a")
+    bench = write_benchmark(tmp_path / "bench", {"direct": [row]}, name=odd, version=odd)
+    folder = write_submission(tmp_path / "mine", bench, lambda sample: sample.boxes, kind="boxes")
+    report = evaluate(folder, bench.folder, resamples=2, nulls=False)
+    assert json.loads(report.model_dump_json())["benchmark"]["dataset"] == odd
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_damage_to_a_file_is_found_or_harmless(data: st.DataObject, tmp_path: Path) -> None:
+    path = tmp_path / "direct.parquet"
+    sound = tmp_path / "sound"
+    if not sound.exists():
+        sound.write_bytes(save(path, ROWS).read_bytes())
+    path.write_bytes(data.draw(mutated_bytes(sound.read_bytes())))
+    with suppress(BenchmarkError):
+        list(load_benchmark(tmp_path).images())

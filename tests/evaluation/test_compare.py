@@ -1,0 +1,96 @@
+"""Paired comparisons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medfocus_bench import compare, evaluate
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import Frame
+
+from ..conftest import make_row, write_submission
+
+QUICK = {"resamples": 500}
+
+
+@pytest.fixture
+def benchmark(make_benchmark):
+    corners = np.random.default_rng(0).integers(10, 100, (24, 2)).tolist()
+    return make_benchmark(make_row(n, boxes=[[x, y, x + 60, y + 60]]) for n, (x, y) in enumerate(corners))
+
+
+@pytest.fixture
+def submissions(benchmark, tmp_path):
+    rng = np.random.default_rng(1)
+
+    def noisy(amount):
+        def explain(sample):
+            frame = Frame(sample.width, sample.height)
+            return frame.embed(frame.coverage(sample.boxes)) + amount * rng.random((224, 224))
+
+        return explain
+
+    return [write_submission(tmp_path / f"noise{n}", benchmark, noisy(n)) for n in (1.2, 1.2, 5)]
+
+
+def test_differences_are_those_of_the_reports(benchmark, submissions):
+    comparison = compare(submissions, benchmark, metrics=["evidence_ap", "auroc"], **QUICK)
+    reports = [evaluate(path, benchmark, nulls=False, **QUICK) for path in submissions]
+    assert len(comparison.differences) == 3 * 2
+    entry = comparison.differences[2]
+    assert (entry.first, entry.second, entry.metric) == ("probe (noise1.2)", "probe (noise5)", "evidence_ap")
+    expected = reports[0].headline["evidence_ap"].mean - reports[2].headline["evidence_ap"].mean
+    assert entry.difference.mean == pytest.approx(expected)
+
+
+def test_a_clear_difference_is_found_and_a_copy_is_not(benchmark, submissions):
+    clear, copy = (
+        compare([submissions[0], other], benchmark, **QUICK).differences[0]
+        for other in (submissions[2], submissions[0])
+    )
+    assert clear.difference.low > 0
+    assert clear.p_value <= 0.01
+    assert (copy.difference.mean, copy.difference.low, copy.p_value) == (0, 0, 1)
+
+
+def test_holm_runs_over_every_test_of_the_call(benchmark, submissions):
+    comparison = compare(submissions, benchmark, **QUICK)
+    values = [entry.p_value for entry in comparison.differences]
+    smallest = min(range(3), key=values.__getitem__)
+    assert comparison.differences[smallest].p_holm == pytest.approx(min(1, 3 * values[smallest]))
+
+
+def test_null_controls_can_be_compared_with(benchmark, submissions):
+    comparison = compare([submissions[0], "null:whole-image", "null:centre-box"], benchmark, **QUICK)
+    assert comparison.differences[0].second == "null:whole-image"
+    report = evaluate(submissions[0], benchmark, nulls=False, **QUICK)
+    assert comparison.differences[0].difference.mean == pytest.approx(report.headline["evidence_ap"].mean)
+
+
+@pytest.mark.parametrize(
+    ("entries", "settings", "reason"),
+    [
+        (["null:whole-image"], {}, "two"),
+        (["null:whole-image", "null:nothing"], {}, "no null control"),
+        (["null:whole-image", "null:centre-box"], {"metrics": ["beauty"]}, "no score"),
+        (["null:whole-image", "null:centre-box"], {"metrics": ["auroc"], "protocol": "paper"}, "no score"),
+    ],
+)
+def test_impossible_comparisons_are_refused(benchmark, entries, settings, reason):
+    with pytest.raises(InputError, match=reason):
+        compare(entries, benchmark, **settings)
+
+
+def test_submissions_to_different_parts_are_not_compared(make_benchmark, tmp_path):
+    from medfocus_bench import write_benchmark
+
+    rows = [make_row(n) for n in range(4)]
+    dev = [row | {"sample_id": row["sample_id"] + "-dev"} for row in rows]
+    whole = write_benchmark(tmp_path / "b", {"direct": rows, "dev": dev}, name="b", version="1")
+    first, second = (
+        write_submission(tmp_path / split, whole.select(["phantom"], [split]), lambda s: s.boxes, "boxes")
+        for split in ("direct", "dev")
+    )
+    with pytest.raises(InputError, match="same part"):
+        compare([first, second], whole, **QUICK)

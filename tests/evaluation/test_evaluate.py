@@ -1,0 +1,204 @@
+"""From a submission folder to a report, as users call it."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+
+import medfocus_bench
+from medfocus_bench import Attribution, SubmissionWriter, evaluate
+from medfocus_bench.errors import SubmissionError
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.evaluation.report import Report, report_json_schema
+from medfocus_bench.geometry import Frame
+
+from ..conftest import METHOD, make_row, write_submission
+
+SIZES = [(224, 224), (512, 400), (3056, 2544), (101, 997)]
+QUICK = {"resamples": 200}
+
+
+def varied_rows(count=40):
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        width, height = SIZES[number % 4]
+        sides = rng.uniform(0.3, 0.5, 2) * [width, height]
+        corner = rng.random(2) * ([width, height] - sides)
+        yield make_row(
+            number,
+            width=width,
+            height=height,
+            boxes=[np.concatenate([corner, corner + sides]).tolist()],
+            lvlm=["tiny_a", "tiny_b"][number % 2],
+            finding=["nodule", "mass", "effusion"][number % 3],
+            evidence=["lesion", "lesion", "spurious"][number % 3],
+            patient_id=f"p{number // 2}",
+        )
+
+
+def coverage(sample):
+    frame = Frame(sample.width, sample.height)
+    return frame.embed(frame.coverage(sample.boxes))
+
+
+@pytest.fixture
+def benchmark(make_benchmark):
+    return make_benchmark(varied_rows())
+
+
+def test_a_perfect_submission_of_boxes_is_perfect(benchmark, tmp_path):
+    folder = write_submission(tmp_path / "s", benchmark, lambda sample: sample.boxes, "boxes")
+    report = evaluate(folder, benchmark, **QUICK)
+    for name in ("iou", "evidence_ap", "corrected_iou", "auroc", "pointing"):
+        score = report.headline[name]
+        assert (score.mean, score.low, score.high) == pytest.approx((1, 1, 1)), name
+    assert report.counts.coverage == 1.0
+    assert report.counts.no_explanation_rate == 0.0
+
+
+def test_a_perfect_submission_of_maps_is_nearly_perfect(benchmark, tmp_path):
+    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    assert report.headline["evidence_ap"].mean >= 0.97
+
+
+EMPTY = {
+    "all zero": lambda sample: np.zeros((16, 16), np.float32),
+    "constant": lambda sample: np.ones((224, 224), np.uint8),
+    "NaN": lambda sample: np.full((16, 16), np.nan, np.float16),
+    "inf": lambda sample: np.where(np.eye(16) > 0, np.inf, 0).astype(np.float32),
+    "missing": lambda sample: None,
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_what_explains_nothing_scores_zero_and_is_counted(benchmark, tmp_path, kind):
+    report = evaluate(write_submission(tmp_path / "s", benchmark, EMPTY[kind]), benchmark, **QUICK)
+    assert all(score.mean == score.low == score.high == 0 for score in report.headline.values())
+    assert report.counts.no_explanation_rate == 1.0
+    missing = kind == "missing"
+    assert (report.counts.missing, report.counts.no_explanation) == ((40, 0) if missing else (0, 40))
+
+
+def test_missing_samples_pull_the_mean_down(benchmark, tmp_path):
+    half = write_submission(
+        tmp_path / "s", benchmark, lambda sample: sample.boxes if sample.index < 20 else None, "boxes"
+    )
+    report = evaluate(half, benchmark, **QUICK)
+    assert report.slice("pooled").scores["iou"].mean == 0.5
+    assert report.counts.missing == 20
+
+
+def test_the_whole_image_null_is_at_chance(benchmark, tmp_path):
+    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    whole = next(null for null in report.nulls if null.name == "whole-image").slices[0].scores
+    assert whole["evidence_ap"].mean == pytest.approx(0, abs=1e-9)
+    assert whole["corrected_iou"].mean == pytest.approx(0, abs=1e-9)
+    assert whole["precision_lift"].mean == pytest.approx(1, abs=1e-9)
+
+
+def test_random_maps_are_at_chance_within_their_interval(benchmark, tmp_path):
+    rng = np.random.default_rng(1)
+    noise = write_submission(tmp_path / "s", benchmark, lambda sample: rng.random((224, 224)))
+    report = evaluate(noise, benchmark, resamples=2000)
+    for name, chance in (("evidence_ap", 0), ("precision_lift", 1), ("auroc", 0.5)):
+        assert report.headline[name].low <= chance <= report.headline[name].high, name
+
+
+def test_every_null_control_stands_in_the_report(benchmark, tmp_path):
+    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    assert [null.name for null in report.nulls] == list(NULL_CONTROLS)
+    unavailable = {null.name: null.unavailable for null in report.nulls if null.unavailable}
+    assert unavailable.keys() == {"both-lungs", "image-edges"}
+    assert "anatomy" in unavailable["both-lungs"]
+
+
+def test_slices_cover_everything_that_was_promised(benchmark, tmp_path):
+    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    found = {(part.kind, part.value): part.samples for part in report.slices}
+    assert found["source", "phantom"] == found["mode", "direct"] == 40
+    assert found["lvlm", "tiny_a"] == found["cell", "tiny_b / phantom"] == 20
+    assert {value for kind, value in found if kind == "finding"} == {"nodule", "mass", "effusion"}
+    assert found["evidence", "lesion"] + found["evidence", "spurious"] == 40
+    sizes = [count for (kind, _), count in found.items() if kind == "size"]
+    assert len(sizes) == 3
+    assert max(sizes) - min(sizes) <= 2
+
+
+def test_only_the_declared_splits_are_scored(tmp_path):
+    rows = list(varied_rows(8))
+    reasoning = [row | {"sample_id": row["sample_id"] + "-r", "mode": "reasoning"} for row in rows]
+    whole = medfocus_bench.write_benchmark(
+        tmp_path / "b", {"direct": rows, "reasoning": reasoning}, name="b", version="1"
+    )
+    part = whole.select(["phantom"], ["reasoning"])
+    folder = write_submission(tmp_path / "s", part, lambda sample: sample.boxes, "boxes")
+    report = evaluate(folder, whole.folder, **QUICK)
+    assert report.counts.samples == 8
+    assert report.benchmark.splits == ["reasoning"]
+
+
+def test_a_report_survives_its_json_and_fits_its_schema(benchmark, tmp_path):
+    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    text = report.model_dump_json()
+    assert Report.model_validate_json(text) == report
+    schema = report_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+
+
+def test_a_report_says_where_it_comes_from(benchmark, tmp_path):
+    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    report = evaluate(folder, benchmark, seed=3, verified=True, **QUICK)
+    origin = report.provenance
+    assert (origin.protocol, origin.seed, origin.resamples) == ("standard", 3, 200)
+    assert origin.status == "verified"
+    assert origin.evaluator_version == medfocus_bench.__version__
+    assert report.benchmark.fingerprint == benchmark.fingerprint
+    assert evaluate(folder, benchmark, **QUICK).provenance.status == "self-reported"
+
+
+def test_the_same_input_gives_the_same_report_with_and_without_a_cache(benchmark, tmp_path, monkeypatch):
+    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    first = evaluate(folder, benchmark, **QUICK)
+    assert evaluate(folder, benchmark, **QUICK) == first
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    assert evaluate(folder, benchmark, **QUICK) == first
+    for kept in (tmp_path / "empty").rglob("*.json"):
+        kept.write_text("{damaged")
+    assert evaluate(folder, benchmark, **QUICK) == first
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(benchmark, tmp_path, monkeypatch):
+    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert evaluate(folder, benchmark, **QUICK).nulls
+
+
+def test_another_version_of_the_benchmark_is_refused_unless_told(benchmark, make_benchmark, tmp_path):
+    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    rows = list(varied_rows())
+    rows[0]["boxes"] = [[1.0, 1.0, 50.0, 50.0]]
+    newer = make_benchmark(rows)
+    with pytest.raises(SubmissionError, match="fingerprint"):
+        evaluate(folder, newer, **QUICK)
+    assert evaluate(folder, newer, any_version=True, **QUICK).counts.samples == 40
+
+
+def test_costs_are_averaged_over_the_samples_that_state_them(benchmark, tmp_path):
+    with SubmissionWriter(tmp_path / "s", METHOD, benchmark, submitters=["tests"]) as writer:
+        for sample in benchmark.samples:
+            cost = medfocus_bench.Cost(forward_passes=sample.index % 2 + 1) if sample.index < 20 else None
+            writer.add(Attribution(sample.sample_id, boxes=sample.boxes, **({"cost": cost} if cost else {})))
+    cost = evaluate(tmp_path / "s", benchmark, nulls=False, **QUICK).cost
+    assert (cost.forward_passes, cost.backward_passes, cost.seconds) == (1.5, None, None)
+
+
+def test_the_paper_protocol_reports_the_papers_four_scores(benchmark, tmp_path):
+    folder = write_submission(tmp_path / "s", benchmark, lambda sample: sample.boxes, "boxes")
+    report = evaluate(folder, benchmark, protocol="paper", **QUICK)
+    assert list(report.headline) == ["iou", "f1", "precision", "recall"]
+    assert report.headline["iou"].mean == 1.0

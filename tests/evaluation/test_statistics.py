@@ -1,0 +1,116 @@
+"""Bootstrap by patient, sign-flip test, Holm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.protocol import Settings
+from medfocus_bench.evaluation.statistics import Cell, holm, intervals, sign_flip_p_value
+
+QUICK = Settings(resamples=2000)
+
+
+def cell(scores, clusters, members=None):
+    scores = np.asarray(scores, dtype=float).reshape(len(clusters), -1)
+    members = np.ones(len(clusters), dtype=bool) if members is None else members
+    return Cell.of(scores, np.asarray(clusters), members)
+
+
+def test_the_mean_is_over_samples_not_over_patients():
+    ((found,),) = intervals([[cell([1, 1, 1, 0], [0, 0, 0, 1])]], 2, QUICK)
+    assert found.mean == 0.75
+
+
+def test_the_interval_is_that_of_a_plain_bootstrap_when_every_patient_has_one_sample():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=200)
+    ((found,),) = intervals([[cell(scores, range(200))]], 200, Settings(resamples=10_000))
+    plain = scores[rng.integers(200, size=(10_000, 200))].mean(1)
+    assert found.low == pytest.approx(np.quantile(plain, 0.025), abs=0.01)
+    assert found.high == pytest.approx(np.quantile(plain, 0.975), abs=0.01)
+
+
+def test_repeated_samples_of_a_patient_do_not_narrow_the_interval():
+    """A bootstrap of samples would take ten copies of each patient for ten patients."""
+    scores = np.random.default_rng(1).normal(size=50)
+    ((single,),) = intervals([[cell(scores, range(50))]], 50, QUICK)
+    ((copied,),) = intervals([[cell(np.repeat(scores, 10), np.repeat(range(50), 10))]], 50, QUICK)
+    assert (copied.low, copied.high) == pytest.approx((single.low, single.high))
+
+
+def test_ninety_five_intervals_of_a_hundred_hold_the_truth():
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(300):
+        effect = np.repeat(rng.normal(size=40), 5)
+        scores = effect + rng.normal(size=200)
+        ((found,),) = intervals([[cell(scores, np.repeat(range(40), 5))]], 40, Settings(resamples=400))
+        hits += found.low <= 0 <= found.high
+    assert 0.89 <= hits / 300 <= 0.98
+
+
+def test_methods_on_the_same_patients_meet_the_same_draws():
+    """Trap: two rows whose every sample differs by 0.1 differ by 0.1 at both ends of the interval."""
+    scores = np.random.default_rng(3).random(60)
+    ((first,),) = intervals([[cell(scores, range(60))]], 60, QUICK)
+    ((second,),) = intervals([[cell(scores + 0.1, range(60))]], 60, QUICK)
+    assert (second.low - first.low, second.high - first.high) == pytest.approx((0.1, 0.1))
+
+
+def test_macro_weighs_cells_equally_whatever_their_size():
+    """Trap 34: pooled, the large cell would drown the small one."""
+    scores, clusters = np.array([1.0] * 90 + [0.0] * 10), np.arange(100)
+    large, small = clusters < 90, clusters >= 90
+    cells = [cell(scores, clusters, large), cell(scores, clusters, small)]
+    ((macro,), (pooled,)) = intervals([cells, [cell(scores, clusters)]], 100, QUICK)
+    assert (macro.mean, pooled.mean) == (0.5, 0.9)
+    assert (macro.low, macro.high) == (0.5, 0.5)
+
+
+def test_a_cell_of_one_patient_is_left_out_of_the_resamples_that_miss_it():
+    scores, clusters = np.array([0.0, 0.0, 0.0, 1.0]), np.arange(4)
+    cells = [cell(scores, clusters, clusters < 3), cell(scores, clusters, clusters == 3)]
+    ((found,),) = intervals([cells], 4, QUICK)
+    assert np.isfinite([found.low, found.high]).all()
+    assert (found.mean, found.high) == (0.5, 1.0) or found.high == 0.5
+
+
+def test_resamples_are_the_same_whatever_the_block_size(monkeypatch):
+    one = intervals([[cell(np.arange(30.0), range(30))]], 30, QUICK)
+    monkeypatch.setattr("medfocus_bench.evaluation.statistics._BLOCK_CELLS", 700)
+    assert intervals([[cell(np.arange(30.0), range(30))]], 30, QUICK) == one
+
+
+def test_the_p_value_of_no_difference_is_one():
+    assert sign_flip_p_value(np.zeros(30), QUICK) == 1.0
+
+
+def test_the_p_value_of_a_constant_difference_is_the_smallest_possible():
+    assert sign_flip_p_value(np.full(40, 0.1), QUICK) == pytest.approx(1 / 2001)
+
+
+def test_p_values_under_the_null_are_uniform():
+    rng = np.random.default_rng(4)
+    values = [sign_flip_p_value(rng.normal(size=30), Settings(resamples=300)) for _ in range(400)]
+    assert 0.02 <= np.mean(np.array(values) <= 0.05) <= 0.09
+
+
+def test_the_p_value_agrees_with_all_exchanges():
+    contributions = np.array([0.5, -0.1, 0.3, 0.2, -0.05, 0.4, 0.1, 0.25])
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 8)).reshape(8, -1).T
+    exact = np.mean(np.abs(signs @ contributions) >= abs(contributions.sum()) - 1e-12)
+    assert sign_flip_p_value(contributions, Settings(resamples=20_000)) == pytest.approx(exact, abs=0.006)
+
+
+def test_holm_steps_down_and_keeps_the_order():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("bad", [{"protocol": "mine"}, {"resamples": 0}, {"seed": -1}])
+def test_settings_that_make_no_sense_are_an_error(bad):
+    with pytest.raises(InputError):
+        Settings(**bad)

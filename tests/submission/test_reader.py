@@ -1,0 +1,152 @@
+"""Opening a submission: everything is checked first, then read one attribution at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import InputError, SubmissionError
+from medfocus_bench.submission.reader import BOX_TOLERANCE, open_submission, validate
+
+from .documents import (
+    MAPS,
+    WITH_BOXES,
+    WITH_MAP,
+    changed,
+    entry,
+    safetensors,
+    sound_document,
+    write_folder,
+    write_small_benchmark,
+)
+
+BOX = ("attributions", 0, "boxes", 0)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    return write_small_benchmark(tmp_path_factory.mktemp("data") / "bench")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, bench: Benchmark) -> Path:
+    return write_folder(tmp_path / "mine", sound_document(bench))
+
+
+def test_a_sound_submission_is_read_whole(folder: Path, bench: Benchmark) -> None:
+    submission = open_submission(folder, bench)
+    assert len(submission) == 2
+    boxes, saliency = submission.attribution(WITH_BOXES), submission.attribution(WITH_MAP)
+    assert boxes is not None
+    assert boxes.boxes is not None
+    assert boxes.boxes.tolist() == [[10, 20, 30.5, 40]]
+    assert (boxes.concepts, list(boxes.tokens)) == ({"left lung": 0.5}, [("Yes\n", -1.5)])
+    assert (boxes.cost.forward_passes, boxes.cost.seconds) == (1, 0.25)
+    assert saliency is not None
+    assert saliency.saliency is not None
+    assert saliency.saliency.ravel().tolist() == list(range(16))
+
+
+def test_a_sample_that_is_not_there_has_no_attribution(folder: Path) -> None:
+    assert open_submission(folder).attribution("other") is None
+
+
+def test_the_document_itself_may_be_given(folder: Path, bench: Benchmark) -> None:
+    assert open_submission(folder / "submission.json", bench).path == folder / "submission.json"
+
+
+def test_the_sha256_is_that_of_the_document(folder: Path) -> None:
+    digest = hashlib.sha256((folder / "submission.json").read_bytes()).hexdigest()
+    assert open_submission(folder).sha256 == digest
+
+
+def test_other_files_in_the_folder_are_let_be(folder: Path, bench: Benchmark) -> None:
+    (folder / "notes.pkl").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    assert validate(folder, bench) == []
+
+
+def test_an_error_holds_every_problem_and_shows_the_first(folder: Path, bench: Benchmark) -> None:
+    broken = changed(changed(sound_document(bench), ("method", "name"), "A"), BOX, [1, 1, 0, 0])
+    write_folder(folder, broken)
+    with pytest.raises(SubmissionError) as raised:
+        open_submission(folder, bench)
+    assert raised.value.problems == tuple(validate(folder, bench))
+    assert len(raised.value.problems) == 2
+    assert str(raised.value).endswith("(and 1 more; `medfocus-bench validate` lists all)")
+
+
+@pytest.mark.parametrize(
+    ("box", "sound"),
+    [
+        ([0, 0, 224, 200], True),
+        ([0, 0, 224 + BOX_TOLERANCE / 2, 200 + BOX_TOLERANCE / 2], True),
+        ([0, 0, 224 + 2 * BOX_TOLERANCE, 200], False),
+        ([0, 0, 224, 200 + 2 * BOX_TOLERANCE], False),
+        ([300, 0, 400, 100], False),
+    ],
+)
+def test_a_box_may_stick_out_by_rounding_only(
+    box: list[float], sound: bool, folder: Path, bench: Benchmark
+) -> None:
+    write_folder(folder, changed(sound_document(bench), BOX, box))
+    assert (validate(folder, bench) == []) == sound
+    assert validate(folder) == []
+
+
+def test_another_version_is_accepted_where_that_is_allowed(folder: Path, bench: Benchmark) -> None:
+    write_folder(folder, changed(sound_document(bench), ("benchmark", "fingerprint"), "0" * 64))
+    assert len(validate(folder, bench)) == 1
+    assert validate(folder, bench, any_version=True) == []
+
+
+def test_another_dataset_is_never_accepted(folder: Path, bench: Benchmark) -> None:
+    write_folder(folder, changed(sound_document(bench), ("benchmark", "dataset"), "other"))
+    assert len(validate(folder, bench, any_version=True)) == 1
+
+
+def test_a_changed_map_is_found_by_its_sha256(folder: Path, bench: Benchmark) -> None:
+    data = bytearray((folder / MAPS).read_bytes())
+    data[-1] ^= 1
+    (folder / MAPS).write_bytes(data)
+    (problem,) = validate(folder, bench)
+    assert "/maps/sha256: is not that of" in problem
+
+
+def test_every_duplicate_is_named(folder: Path, bench: Benchmark) -> None:
+    document = sound_document(bench)
+    document["attributions"] += [document["attributions"][0]] * 2
+    problems = validate(write_folder(folder, document), bench)
+    assert [problem.split(": ")[1] for problem in problems] == [
+        f"/attributions/{index} ({WITH_BOXES})" for index in (0, 2, 3)
+    ]
+
+
+def test_maps_without_an_entry_and_entries_without_a_map_are_named(folder: Path, bench: Benchmark) -> None:
+    maps = safetensors({"b": entry([1, 1], 0, 1), "a": entry([1, 1], 1, 2)}, bytes(2))
+    problems = validate(write_folder(folder, sound_document(bench, maps), maps), bench)
+    assert ['has "map": true' in problems[0], "'a' belongs" in problems[1], "'b' belongs" in problems[2]] == [
+        True
+    ] * 3
+    assert len(problems) == 3
+
+
+def test_a_map_of_a_broken_entry_is_not_called_superfluous(folder: Path, bench: Benchmark) -> None:
+    write_folder(folder, changed(sound_document(bench), ("attributions", 1, "tokens"), 1))
+    (problem,) = validate(folder, bench)
+    assert f"/attributions/1/tokens ({WITH_MAP})" in problem
+
+
+def test_a_submission_without_attributions_is_sound(folder: Path, bench: Benchmark) -> None:
+    write_folder(folder, {**sound_document(bench), "attributions": [], "maps": None})
+    assert validate(folder, bench) == []
+
+
+def test_a_document_of_any_type_is_an_input_error(folder: Path, bench: Benchmark) -> None:
+    for value in (None, True, 1, 1.5, "x", [], {}, [{}], {"attributions": {}}, {"attributions": [None]}):
+        write_folder(folder, raw=json.dumps(value).encode())
+        with pytest.raises(InputError):
+            open_submission(folder, bench)

@@ -1,0 +1,230 @@
+"""Writing a submission: all of it or nothing, and what was written is read back equal."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medfocus_bench import Attribution, Cost, SubmissionWriter, open_submission, validate
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import SubmissionError
+from medfocus_bench.submission import writer as writer_module
+
+from ..conftest import METHOD
+from .documents import WITH_BOXES, WITH_MAP, write_small_benchmark
+
+BOX = np.array([[1.0, 2.0, 3.5, 4.0]])
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    return write_small_benchmark(tmp_path_factory.mktemp("data") / "bench")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "submissions" / "mine"
+
+
+def writing(folder: Path, bench: Benchmark, **more: Any) -> SubmissionWriter:
+    return SubmissionWriter(folder, METHOD, bench, **{"submitters": ["Ada"], **more})
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (0, 4), (4, 0), (2048, 1), (224, 224)])
+def test_a_map_is_read_back_equal(
+    shape: tuple[int, int], dtype: type[np.generic], folder: Path, bench: Benchmark
+) -> None:
+    saliency = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_MAP, saliency=saliency))
+    assert validate(folder, bench) == []
+    attribution = open_submission(folder, bench).attribution(WITH_MAP)
+    assert attribution is not None
+    read = attribution.saliency
+    assert read is not None
+    assert (read.dtype, read.shape, read.tobytes()) == (saliency.dtype, shape, saliency.tobytes())
+
+
+def test_values_that_are_no_numbers_are_read_back_as_they_are(folder: Path, bench: Benchmark) -> None:
+    saliency = np.array([[np.nan, np.inf, -np.inf, -0.0, 1e-45]], dtype=np.float32)
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_MAP, saliency=saliency))
+    read = open_submission(folder, bench).attribution(WITH_MAP)
+    assert read is not None
+    assert read.saliency is not None
+    assert read.saliency.tobytes() == saliency.tobytes()
+
+
+def test_boxes_scores_and_costs_are_read_back_equal(folder: Path, bench: Benchmark) -> None:
+    given = Attribution(
+        WITH_BOXES,
+        boxes=BOX,
+        concepts={"left lung": np.float32(0.5), "Herzgröße": 1.0},
+        tokens=[("Ġyes\n", -0.25), ("", np.float64(1))],
+        cost=Cost(forward_passes=0, seconds=1.5),
+    )
+    with writing(folder, bench) as writer:
+        writer.add(given)
+    read = open_submission(folder, bench).attribution(WITH_BOXES)
+    assert read is not None
+    assert read.boxes is not None
+    assert read.boxes.tolist() == BOX.tolist()
+    assert (read.concepts, list(read.tokens), read.cost) == (given.concepts, given.tokens, given.cost)
+
+
+def test_no_boxes_are_read_back_as_no_boxes(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_BOXES, boxes=np.empty((0, 4))))
+    read = open_submission(folder, bench).attribution(WITH_BOXES)
+    assert read is not None
+    assert read.boxes is not None
+    assert read.boxes.shape == (0, 4)
+
+
+def test_a_submission_of_boxes_has_no_map_file(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_BOXES, boxes=BOX))
+    assert left_in(folder) == ["submission.json"]
+
+
+def test_the_folder_can_be_read_by_others(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench):
+        pass
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_the_same_content_gives_the_same_bytes(folder: Path, bench: Benchmark) -> None:
+    written = []
+    for name in ("one", "two"):
+        target = folder.with_name(name)
+        with writing(target, bench) as writer:
+            writer.add(Attribution(WITH_MAP, saliency=np.eye(3, dtype=np.float32)))
+        written.append({path.name: path.read_bytes() for path in target.iterdir()})
+    assert written[0] == written[1]
+
+
+def _break_off(writer: SubmissionWriter) -> None:
+    raise KeyboardInterrupt
+
+
+def _break_in_add(writer: SubmissionWriter) -> None:
+    writer.add(Attribution("x", saliency=np.zeros((2049, 1))))
+
+
+@pytest.mark.parametrize("kind", [_break_off, _break_in_add])
+def test_an_error_inside_the_block_leaves_nothing_behind(kind: Any, folder: Path, bench: Benchmark) -> None:
+    with pytest.raises((KeyboardInterrupt, ValueError)), writing(folder, bench) as writer:  # noqa: PT012
+        writer.add(Attribution(WITH_MAP, saliency=np.eye(300)))
+        kind(writer)
+    assert left_in(folder.parent) == []
+
+
+def test_a_method_that_breaks_the_format_leaves_nothing_behind(folder: Path, bench: Benchmark) -> None:
+    method = {**METHOD.model_dump(), "name": "No Name"}
+    with (
+        pytest.raises(SubmissionError, match=r"submission\.json: /method/name: "),
+        SubmissionWriter(folder, method, bench, submitters=[]),
+    ):
+        pass
+    assert left_in(folder.parent) == []
+
+
+def test_an_existing_folder_is_refused(folder: Path, bench: Benchmark) -> None:
+    folder.mkdir(parents=True)
+    with pytest.raises(SubmissionError, match="exists already"):
+        writing(folder, bench)
+    assert left_in(folder.parent) == ["mine"]
+
+
+def test_a_dangling_link_is_refused(folder: Path, bench: Benchmark) -> None:
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to("nowhere")
+    with pytest.raises(SubmissionError, match="exists already"):
+        writing(folder, bench)
+
+
+def test_a_folder_that_appears_meanwhile_is_not_replaced(folder: Path, bench: Benchmark) -> None:
+    with pytest.raises(SubmissionError, match="exists already"), writing(folder, bench):
+        folder.mkdir()
+    assert left_in(folder.parent) == ["mine"]
+    assert left_in(folder) == []
+
+
+def test_a_submission_is_overwritten_where_that_is_asked_for(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_MAP, saliency=np.eye(3)))
+    with writing(folder, bench, overwrite=True) as writer:
+        writer.add(Attribution(WITH_BOXES, boxes=BOX))
+    assert left_in(folder.parent) == ["mine"]
+    assert left_in(folder) == ["submission.json"]
+    assert len(open_submission(folder, bench)) == 1
+
+
+def test_an_old_submission_survives_an_error_while_it_is_overwritten(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench):
+        pass
+    before = (folder / "submission.json").read_bytes()
+    with pytest.raises(ZeroDivisionError), writing(folder, bench, overwrite=True):
+        raise ZeroDivisionError
+    assert left_in(folder.parent) == ["mine"]
+    assert (folder / "submission.json").read_bytes() == before
+
+
+def test_a_folder_that_is_no_submission_is_never_overwritten(folder: Path, bench: Benchmark) -> None:
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").touch()
+    with pytest.raises(SubmissionError, match="is no submission"):
+        writing(folder, bench, overwrite=True)
+    assert left_in(folder) == ["thesis.tex"]
+
+
+def test_a_sample_is_added_once(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_BOXES, boxes=BOX))
+        with pytest.raises(SubmissionError, match=f"{WITH_BOXES} was added already"):
+            writer.add(Attribution(WITH_BOXES, boxes=BOX))
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"boxes": [[1, 1, 1, 2]]}, r"/boxes/0: the box is inside out or empty"),
+        ({"boxes": BOX, "concepts": {"a": float("nan")}}, "/concepts/a: should be a finite number"),
+        ({"boxes": BOX, "tokens": [("\ud800", 1.0)]}, "/tokens/0/text: should be a valid string"),
+        ({"saliency": np.eye(2), "cost": Cost(seconds=-1)}, "/cost/seconds: should be greater"),
+    ],
+)
+def test_an_attribution_that_breaks_the_format_is_refused_when_it_is_added(
+    broken: dict[str, Any], said: str, folder: Path, bench: Benchmark
+) -> None:
+    with writing(folder, bench) as writer:
+        with pytest.raises(SubmissionError, match=f"{WITH_MAP}: {said}"):
+            writer.add(Attribution(WITH_MAP, **broken))
+        writer.add(Attribution(WITH_MAP, saliency=np.eye(2)))
+    assert validate(folder, bench) == []
+
+
+def test_a_document_that_could_not_be_read_is_not_written(
+    folder: Path, bench: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_DOCUMENT_BYTES", 100)
+    with pytest.raises(SubmissionError, match="at most 100 are read"), writing(folder, bench):
+        pass
+    assert left_in(folder.parent) == []
+
+
+def test_maps_go_to_disk_as_they_come(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_MAP, saliency=np.ones((1024, 1024), dtype=np.float32)))
+        (work,) = folder.parent.iterdir()
+        assert sum(path.stat().st_size for path in work.iterdir()) >= 2**22 - 2**17
+        assert work.stat().st_mode & 0o077 == 0

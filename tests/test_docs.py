@@ -1,0 +1,63 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import medfocus_bench
+from medfocus_bench.cli.main import cli
+from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_repository_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_named_exists(page):
+    named = set(re.findall(r"medfocus-bench ([a-z]+)(?= |`|$)", page.read_text()))
+    assert named - {"is"} <= set(cli.commands)
+
+
+def test_the_readmes_submission_runs_as_printed(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    medfocus_bench.write_toy("demo", patients=4)
+    names = {"my_method": lambda sample: np.random.default_rng(sample.index).random((16, 16))}
+    exec(compile(code, "README.md", "exec"), names)
+    report = medfocus_bench.evaluate("demo/submissions/mine", "demo/benchmark", resamples=50)
+    assert report.counts.coverage == 1.0
+
+
+def test_every_score_and_every_null_control_is_explained():
+    text = (ROOT / "docs" / "scores.md").read_text()
+    for metric in METRICS["standard"]:
+        assert metric.label in text or metric.label.lower() in text.lower(), metric.name
+    for name in NULL_CONTROLS:
+        assert f"`{name}`" in text
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == medfocus_bench.__version__
+    assert "2605.20158" in citation["preferred-citation"]["identifiers"][0]["value"]
+
+
+def test_workflows_read_only_and_pin_what_they_use():
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] == {"contents": "read"}
+        for used in re.findall(r"uses: (\S+)", path.read_text()):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used), used

@@ -1,0 +1,103 @@
+"""What importing and installing the package costs, and how its parts depend on each other."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import medfocus_bench
+
+PACKAGE = Path(medfocus_bench.__file__).parent
+
+LAYERS = {
+    "errors": set(),
+    "geometry": set(),
+    "data": {"errors", "geometry"},
+    "submission": {"errors", "geometry", "data"},
+    "evaluation": {"errors", "geometry", "data", "submission"},
+    "toy": {"errors", "geometry", "data", "submission"},
+}
+"""What each part may import of the package; the command line may import everything."""
+
+
+def imported_modules(program: str) -> set[str]:
+    code = f"import sys\n{program}\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    modules = imported_modules("import medfocus_bench")
+    assert not modules & {"torch", "numpy", "scipy", "pyarrow", "pydantic", "rich"}
+
+
+def test_scoring_never_imports_torch():
+    modules = imported_modules("from medfocus_bench import evaluate, compare, SubmissionWriter")
+    assert "scipy" in modules
+    assert "torch" not in modules
+
+
+@pytest.mark.parametrize("name", [name for name in medfocus_bench.__all__ if name != "__version__"])
+def test_every_public_name_resolves(name):
+    assert getattr(medfocus_bench, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        medfocus_bench.nonsense  # noqa: B018
+
+
+def test_imports_go_downwards_only():
+    for part, allowed in LAYERS.items():
+        for path in [*PACKAGE.glob(f"{part}.py"), *(PACKAGE / part).glob("*.py")]:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("medfocus_bench."):
+                    target = node.module.split(".")[1]
+                    assert target in allowed | {part}, f"{path.name} imports {node.module}"
+
+
+def test_every_module_imports_on_its_own():
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "__main__.py":
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            importlib.import_module(".".join(parts).removesuffix(".__init__"))
+
+
+def core_distributions(name: str, seen: set[str]) -> set[str]:
+    """The distributions that installing the package without extras brings."""
+    for requirement in metadata.requires(name) or ():
+        wanted, _, condition = requirement.partition(";")
+        dependency = re.split(r"[^A-Za-z0-9_.-]", wanted.strip())[0]
+        if "extra ==" in condition or dependency in seen:
+            continue
+        try:
+            metadata.distribution(dependency)
+        except metadata.PackageNotFoundError:
+            continue  # for another platform
+        seen.add(dependency)
+        seen |= core_distributions(dependency, seen)
+    return seen
+
+
+def test_the_core_install_stays_under_600_mb():
+    names = core_distributions("medfocus-bench", set())
+    assert {"numpy", "scipy", "pyarrow", "pydantic"} <= names
+    files = {Path(str(file.locate())) for name in names for file in metadata.files(name) or ()}
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 600e6
+
+
+def test_no_module_calls_eval_exec_or_pickle():
+    """Trap 30."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec", "compile", "__import__"}, path
+            if isinstance(node, ast.Import):
+                assert not {alias.name for alias in node.names} & {"pickle", "marshal", "shelve"}, path
