@@ -85,43 +85,11 @@ class BoxUnion:
     def _measure(self, cells: BoolArray) -> float:
         return float(np.diff(self.ys) @ cells @ np.diff(self.xs))
 
-    def rectangles(self) -> FloatArray:
-        """The union as disjoint boxes (n, 4): runs of covered cells, equal runs of rows joined."""
-        found: list[tuple[float, float, float, float]] = []
-        start = 0
-        for row in range(len(self.inside)):
-            if row + 1 < len(self.inside) and np.array_equal(self.inside[row], self.inside[row + 1]):
-                continue
-            steps = np.flatnonzero(np.diff(self.inside[row], prepend=False, append=False))
-            top, bottom = self.ys[start], self.ys[row + 1]
-            found += [(self.xs[a], top, self.xs[b], bottom) for a, b in steps.reshape(-1, 2)]
-            start = row + 1
-        return np.array(found, dtype=np.float64).reshape(-1, 4)
-
-    def area_left_above(self, x: FloatArray, y: FloatArray) -> FloatArray:
-        """Area of the union inside `(-inf, x] x (-inf, y]`, for arrays of points; exact."""
-        if self.inside.size == 0:
-            return np.zeros(np.broadcast(x, y).shape)
-        cumulative = np.zeros((len(self.ys), len(self.xs)))
-        cells = np.outer(np.diff(self.ys), np.diff(self.xs)) * self.inside
-        cumulative[1:, 1:] = cells.cumsum(0).cumsum(1)
-        column, right = _bracket(self.xs, x)
-        row, lower = _bracket(self.ys, y)
-        upper_row = cumulative[row, column] * (1 - right) + cumulative[row, column + 1] * right
-        lower_row = cumulative[row + 1, column] * (1 - right) + cumulative[row + 1, column + 1] * right
-        return np.asarray(upper_row * (1 - lower) + lower_row * lower)
-
     def coverage(self, width: int, height: int) -> FloatArray:
         """The share of each unit pixel that the union covers: (height, width) in [0, 1], exact."""
         rows = _interval_overlap(self.ys, height)
         columns = _interval_overlap(self.xs, width)
         return np.asarray(np.clip(np.round(rows.T @ self.inside @ columns, 12), 0.0, 1.0))
-
-
-def _bracket(edges: FloatArray, at: FloatArray) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """For each `at`: the interval of `edges` that holds it and how far along it lies, in [0, 1]."""
-    index = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
-    return index, np.clip((at - edges[index]) / (edges[index + 1] - edges[index]), 0.0, 1.0)
 
 
 def _interval_overlap(edges: FloatArray, cells: int) -> FloatArray:
@@ -214,11 +182,22 @@ class Frame:
         formed in float64 and rounded to float32, which keeps plateaus exactly flat.
         """
         left, top, right, bottom = self.content
-        rows, columns = saliency.shape
-        if (rows, columns) == (self.size, self.size):
-            return saliency[top:bottom, left:right].astype(np.float32)
-        down = bilinear_weights(rows, self.size)[top:bottom]
-        across = bilinear_weights(columns, self.size)[left:right]
+        return self._resampled(saliency, slice(top, bottom), slice(left, right))
+
+    def whole_of(self, saliency: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """A model-frame map (any resolution, 2-D) at the pixels of the model frame, padding included.
+
+        Resampled as in `content_of`: (size, size).
+        """
+        return self._resampled(saliency, slice(None), slice(None))
+
+    def _resampled(
+        self, saliency: npt.NDArray[np.generic], rows: slice, columns: slice
+    ) -> npt.NDArray[np.float32]:
+        if saliency.shape == (self.size, self.size):
+            return saliency[rows, columns].astype(np.float32)
+        down = bilinear_weights(saliency.shape[0], self.size)[rows]
+        across = bilinear_weights(saliency.shape[1], self.size)[columns]
         return (down @ saliency.astype(np.float64) @ across.T).astype(np.float32)
 
     def embed(self, content: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -35,10 +34,16 @@ def test_the_readmes_submission_runs_as_printed(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     medfocus_bench.write_toy("demo", patients=4)
-    names = {"my_method": lambda sample: np.random.default_rng(sample.index).random((16, 16))}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "README.md", "exec"), {})
     report = medfocus_bench.evaluate("demo/submissions/mine", "demo/benchmark", resamples=50)
     assert report.counts.coverage == 1.0
+
+
+def test_the_example_row_of_a_benchmark_is_written_as_printed(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "benchmark.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/benchmark.md", "exec"), {})
+    assert len(medfocus_bench.load_benchmark("mine").samples) == 1
 
 
 def test_every_score_and_every_null_control_is_explained():

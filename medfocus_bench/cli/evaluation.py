@@ -10,6 +10,7 @@ import click
 from medfocus_bench.cli.options import (
     any_version_option,
     benchmark_option,
+    output_width,
     print_tables,
     scoring_options,
     track,
@@ -18,6 +19,12 @@ from medfocus_bench.cli.options import (
 _format_option = click.option(
     "--format", "form", default="table", show_default=True, type=click.Choice(("table", "markdown", "json"))
 )
+_out_option = click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=lambda context, option, path: _checked_out(path),
+    help="Also write it to this file: JSON, or .md.",
+)
 
 
 @click.command("evaluate")
@@ -25,9 +32,7 @@ _format_option = click.option(
 @benchmark_option
 @scoring_options
 @_format_option
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report: JSON, or .md."
-)
+@_out_option
 @click.option("--brief", is_flag=True, help="Show the first table only.")
 @click.option("--no-nulls", is_flag=True, help="Leave the null controls out.")
 @click.option("--verified", is_flag=True, help="Mark the report as recomputed by a maintainer.")
@@ -45,10 +50,8 @@ def evaluate_command(
 ) -> None:
     """Score SUBMISSION (a folder, or its submission.json) against a benchmark."""
     from medfocus_bench.evaluation.evaluate import evaluate
-    from medfocus_bench.evaluation.tables import render_markdown, report_summary, report_tables
+    from medfocus_bench.evaluation.tables import FULL_WIDTH, render_markdown, report_summary, report_tables
 
-    if out is not None and out.suffix not in (".json", ".md"):
-        raise click.UsageError(f"--out {out}: give a file that ends in .json or .md")
     report = evaluate(
         submission,
         benchmark,
@@ -58,15 +61,12 @@ def evaluate_command(
         track=track,
         **scoring,
     )
-    summary, tables = report_summary(report), report_tables(report)
-    as_json = report.model_dump_json(indent=1) + "\n"
-    as_markdown = render_markdown(tables, summary)
+    summary = report_summary(report)
     if form == "table":
+        tables = report_tables(report, narrow=output_width() < FULL_WIDTH)
         print_tables(summary, tables[:1] if brief else tables)
-    else:
-        click.echo(as_json if form == "json" else as_markdown, nl=False)
-    if out is not None:
-        _write(out, as_markdown if out.suffix == ".md" else as_json)
+    markdown = render_markdown(report_tables(report), summary)
+    _hand_out(report.model_dump_json(indent=1) + "\n", markdown, form, out)
 
 
 @click.command("compare")
@@ -74,12 +74,14 @@ def evaluate_command(
 @benchmark_option
 @scoring_options
 @_format_option
+@_out_option
 @click.option("--metric", "metrics", multiple=True, help="Score to compare; may be repeated.")
 @any_version_option
 def compare_command(
     submissions: tuple[str, ...],
     benchmark: str,
     form: str,
+    out: Path | None,
     metrics: tuple[str, ...],
     any_version: bool,
     **scoring: Any,
@@ -94,11 +96,21 @@ def compare_command(
     table = comparison_table(comparison)
     if form == "table":
         print_tables([], [table])
-    else:
-        markdown = form == "markdown"
-        click.echo(
-            render_markdown([table]) if markdown else comparison.model_dump_json(indent=1) + "\n", nl=False
-        )
+    _hand_out(comparison.model_dump_json(indent=1) + "\n", render_markdown([table]), form, out)
+
+
+def _checked_out(path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".json", ".md"):
+        raise click.UsageError(f"--out {path}: give a file that ends in .json or .md")
+    return path
+
+
+def _hand_out(as_json: str, as_markdown: str, form: str, out: Path | None) -> None:
+    """Prints the form that is asked for (a table is printed already), and writes that of `out`."""
+    if form != "table":
+        click.echo(as_json if form == "json" else as_markdown, nl=False)
+    if out is not None:
+        _write(out, as_markdown if out.suffix == ".md" else as_json)
 
 
 def _write(path: Path, text: str) -> None:

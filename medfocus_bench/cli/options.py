@@ -8,12 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
-from medfocus_bench.evaluation.protocol import PROTOCOLS, RESAMPLES
+from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
 
 Item = TypeVar("Item")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-_FALLBACK_WIDTH = 168
 
 benchmark_option: Decorator = click.option(
     "--benchmark", "-b", required=True, metavar="FOLDER", help="Benchmark folder with <split>.parquet files."
@@ -26,7 +24,12 @@ any_version_option: Decorator = click.option(
 def scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--protocol, --seed, --resamples."""
     for option in (
-        click.option("--resamples", default=RESAMPLES, show_default=True, type=click.IntRange(1, 1_000_000)),
+        click.option(
+            "--resamples",
+            default=RESAMPLES,
+            show_default=True,
+            type=click.IntRange(MIN_RESAMPLES, 1_000_000),
+        ),
         click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
         click.option("--protocol", default="standard", show_default=True, type=click.Choice(PROTOCOLS)),
     ):
@@ -52,14 +55,23 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterable[Item]
     )
 
 
+def output_width() -> int:
+    """Columns of the terminal; as many as every table needs where output goes to a file or a pipe."""
+    from rich.console import Console
+
+    from medfocus_bench.evaluation.tables import FULL_WIDTH
+
+    return Console().width if sys.stdout.isatty() else FULL_WIDTH
+
+
 def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
-    """Tables for a terminal, at its width; at a fixed one where output goes to a file or a pipe."""
+    """Tables for a terminal."""
     from rich.console import Console
     from rich.text import Text
 
     from medfocus_bench.evaluation.tables import render_rich
 
-    console = Console(width=None if sys.stdout.isatty() else _FALLBACK_WIDTH)
+    console = Console(width=output_width())
     for line in summary:
         console.print(Text(line))
     for table in tables:

@@ -1,9 +1,9 @@
 """A benchmark folder: Parquet files with the columns of `columns.SCHEMA`.
 
 A file is one split of one config, named `<split>.parquet` or `<split>-00000-of-00001.parquet`, in any
-folder below the root; a name that is no split puts each row into the split of its mode. The config of a row
-is its source. `benchmark.json` holds the name, the version and the fingerprint; without it the folder's
-name counts and the version is "unversioned".
+folder below the root; a name that is no split puts each row into the split of its mode, and in a file named
+after a mode every row has that mode. The config of a row is its source. `benchmark.json` holds the name, the
+version and the fingerprint; without it the folder's name counts and the version is "unversioned".
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,6 +32,7 @@ _MAX_ROWS = 5_000_000
 _MAX_MANIFEST_BYTES = 2**16
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 """What Arrow raises for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
+_WITH_FLOATS = ("boxes", "anatomy", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
 
 
@@ -52,6 +54,11 @@ class Benchmark:
     def splits(self) -> tuple[str, ...]:
         return tuple(sorted({sample.split for sample in self.samples}))
 
+    @property
+    def covers(self) -> str:
+        """The configs and splits, as part of a sentence."""
+        return f"{', '.join(self.configs)} / {', '.join(self.splits)}"
+
     def select(self, configs: Sequence[str], splits: Sequence[str]) -> Benchmark:
         """The part of the benchmark in these configs and splits, under the same identity."""
         kept = tuple(s for s in self.samples if s.source in configs and s.split in splits)
@@ -71,12 +78,10 @@ class Benchmark:
         """Each sample with its encoded image (None where the benchmark holds none), read as it goes."""
         wanted = {sample.sample_id: sample for sample in self.samples}
         for path in _parquet_files(self.folder):
-            if "image" not in pq.read_schema(path).names:
-                continue
             for _, row in _rows(path, ["sample_id", "image"]):
                 sample = wanted.get(row["sample_id"])
                 if sample is not None:
-                    yield sample, (row["image"] or {}).get("bytes")
+                    yield sample, (row.get("image") or {}).get("bytes")
 
 
 def load_benchmark(folder: str | Path) -> Benchmark:
@@ -88,6 +93,7 @@ def load_benchmark(folder: str | Path) -> Benchmark:
     samples: list[Sample] = []
     digests: list[bytes] = []
     files = _parquet_files(root)
+    _check_no_benchmark_below(root)
     if not files:
         raise BenchmarkError(f"{root}: holds no Parquet file; a benchmark folder has <split>.parquet files")
     for path in files:
@@ -103,9 +109,13 @@ def load_benchmark(folder: str | Path) -> Benchmark:
     if not samples:
         raise BenchmarkError(f"{root}: its Parquet files hold no rows")
     _check_unique(root, samples)
+    _check_shared_regions(root, samples)
     fingerprint = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
     name, version = _identity(root, fingerprint)
-    return Benchmark(name, version, fingerprint, root, tuple(samples))
+    grounded = tuple(sample for sample in samples if sample.grounded)
+    if not grounded:
+        raise BenchmarkError(f"{root}: no row is grounded, so there is nothing to score")
+    return Benchmark(name, version, fingerprint, root, grounded)
 
 
 def write_benchmark(
@@ -115,7 +125,9 @@ def write_benchmark(
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
-        with pq.ParquetWriter(root / f"{split}.parquet", SCHEMA, compression="zstd") as writer:
+        # A large dictionary page stores a picture once, however many rows of a batch share it.
+        settings = {"compression": "zstd", "dictionary_pagesize_limit": 2**26}
+        with pq.ParquetWriter(root / f"{split}.parquet", SCHEMA, **settings) as writer:
             for batch in _chunks(rows, _BATCH_ROWS):
                 writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
     manifest = root / MANIFEST_NAME
@@ -145,6 +157,14 @@ def _parquet_files(root: Path) -> list[Path]:
     if not is_folder:
         raise BenchmarkError(f"{root}: is no folder; give that of a benchmark, with <split>.parquet files")
     return sorted(root.rglob("*.parquet"))
+
+
+def _check_no_benchmark_below(root: Path) -> None:
+    if (root / MANIFEST_NAME).exists():
+        return
+    below = min((manifest.parent for manifest in root.rglob(MANIFEST_NAME)), default=None)
+    if below is not None:
+        raise BenchmarkError(f"{root}: is no benchmark, but a folder in it is; give {below}")
 
 
 def _check_columns(path: Path) -> None:
@@ -184,11 +204,21 @@ def _split_of(path: Path, row: Mapping[str, Any]) -> str:
 def _row_digest(row: Mapping[str, Any], split: str) -> bytes:
     """sha256 of the canonical form of a row: its split and its non-null columns, the image by content."""
     content = {key: value for key, value in row.items() if value is not None and key != "image"}
+    content |= {key: _as_floats(content[key]) for key in _WITH_FLOATS if key in content}
     image = row.get("image")
     if image and image.get("bytes"):
         content["image"] = hashlib.sha256(image["bytes"]).hexdigest()
     text = json.dumps([split, content], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).digest()
+
+
+def _as_floats(value: Any) -> Any:
+    """`value` with floats for its integers: 12 and 12.0 are one coordinate, whatever the column's type."""
+    if isinstance(value, list):
+        return [_as_floats(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _as_floats(part) for key, part in value.items()}
+    return float(value) if isinstance(value, int) else value
 
 
 def _check_unique(root: Path, samples: Sequence[Sample]) -> None:
@@ -197,6 +227,19 @@ def _check_unique(root: Path, samples: Sequence[Sample]) -> None:
         if sample.sample_id in seen:
             raise BenchmarkError(f"{root}: the sample {sample.sample_id} stands twice")
         seen.add(sample.sample_id)
+
+
+def _check_shared_regions(root: Path, samples: Sequence[Sample]) -> None:
+    """Samples of one region, whatever their LVLM and mode, state the same region."""
+    first_of: dict[tuple[str, int, str], Sample] = {}
+    for sample in samples:
+        first = first_of.setdefault(sample.region, sample)
+        same_size = (first.width, first.height) == (sample.width, sample.height)
+        if not (same_size and np.array_equal(first.boxes, sample.boxes)):
+            raise BenchmarkError(
+                f"{root}: {first.sample_id} and {sample.sample_id} share source, index and evidence, "
+                "but not boxes and size; give them the same, or another index"
+            )
 
 
 def _identity(root: Path, fingerprint: str) -> tuple[str, str]:

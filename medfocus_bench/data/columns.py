@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from medfocus_bench.data.images import header_size
 from medfocus_bench.geometry import FloatArray, as_boxes, clip_boxes
 
 _BOXES = pa.list_(pa.list_(pa.float64()))
@@ -40,7 +42,8 @@ SCHEMA: Final = pa.schema(
         *((f"answer_{image}", pa.string()) for image in IMAGES),
         *((f"log_odds_{image}", pa.float32()) for image in (*IMAGES, "sham")),
         ("anatomy", pa.list_(pa.struct([("concept", pa.string()), ("box", pa.list_(pa.float64()))]))),
-    ]
+    ],
+    metadata={"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})},
 )
 """All columns. `boxes` and `anatomy` are native pixels; `anatomy` (optional) holds one box a concept."""
 
@@ -60,7 +63,14 @@ REQUIRED: Final = (
 
 MODES: Final = ("direct", "reasoning")
 EVIDENCE_KINDS: Final = ("lesion", "spurious")
+GROUPS: Final = ("incorrect", "ungrounded", "grounded")
+"""What the causal filter found; only grounded rows are samples of the benchmark."""
 MAX_SIDE: Final = 65_536
+
+EVIDENCE_TOLERANCE: Final = 1.0
+"""Native pixels by which an evidence box may stick out of the image (rounding) before it is an error."""
+
+SAMPLE_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 
 LINE_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
 """Text without line breaks, terminal escapes and marks that reorder what stands around it."""
@@ -75,7 +85,7 @@ _KINDS = (
 """Each kind of column of `SCHEMA` with the kinds that are read in its place."""
 
 _LINE = re.compile(LINE_PATTERN)
-_SAMPLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +105,7 @@ class Sample:
     evidence: str
     boxes: FloatArray
     anatomy: Mapping[str, FloatArray] = field(default_factory=dict)
+    grounded: bool = True
 
     @property
     def patient(self) -> tuple[str, str]:
@@ -145,12 +156,18 @@ def sample_of(row: Mapping[str, Any], split: str) -> Sample:
     if not isinstance(sample_id, str) or not _SAMPLE_ID.fullmatch(sample_id):
         raise ValueError(f"sample_id {str(sample_id)[:100]!r} is not a plain identifier")
     width, height = _side(row, "width"), _side(row, "height")
+    _check_image(row.get("image"), width, height)
     mode = _text(row, "mode")
     if mode not in MODES:
         raise ValueError(f"mode {mode[:100]!r} is neither of {', '.join(MODES)}")
+    if split in MODES and split != mode:
+        raise ValueError(f"mode is {mode}, but the file is named {split}; move the row, or rename the file")
     evidence = row.get("evidence") or "lesion"
     if evidence not in EVIDENCE_KINDS:
         raise ValueError(f"evidence {str(evidence)[:100]!r} is neither of {', '.join(EVIDENCE_KINDS)}")
+    group = row.get("group") or "grounded"
+    if group not in GROUPS:
+        raise ValueError(f"group {str(group)[:100]!r} is none of {', '.join(GROUPS)}")
     if row["index"] is None or row["index"] < 0:
         raise ValueError(f"index {row['index']} is not a rank in the source")
     return Sample(
@@ -167,6 +184,7 @@ def sample_of(row: Mapping[str, Any], split: str) -> Sample:
         evidence=sys.intern(evidence),
         boxes=_evidence_boxes(row["boxes"], width, height),
         anatomy=_anatomy(row.get("anatomy")),
+        grounded=group == "grounded",
     )
 
 
@@ -191,13 +209,23 @@ def _side(row: Mapping[str, Any], name: str) -> int:
     return value
 
 
+def _check_image(value: Any, width: int, height: int) -> None:
+    """A picture whose header cannot be read is let be here: whoever decodes it names it."""
+    size = header_size(value["bytes"]) if value and value["bytes"] else None
+    if size is not None and size != (width, height):
+        raise ValueError(f"image is {size[0]} x {size[1]} pixels, but width x height is {width} x {height}")
+
+
 def _evidence_boxes(value: Any, width: int, height: int) -> FloatArray:
     if not value:
         raise ValueError("boxes is empty; licensed sources need their boxes attached first")
     if any(box is None or len(box) != 4 for box in value):
         raise ValueError("boxes are not all [x1, y1, x2, y2]")
-    boxes = clip_boxes(np.array(value, dtype=np.float64), width, height)
-    if not ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).any():
+    given = np.array(value, dtype=np.float64)
+    boxes = clip_boxes(given, width, height)
+    if np.abs(boxes - given).max() > EVIDENCE_TOLERANCE:
+        raise ValueError(f"boxes reach out of the image of {width} x {height} pixels; give native pixels")
+    if not ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (width * height) > 0).any():
         raise ValueError("boxes cover nothing of the image")
     return boxes
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import Track, covered_part, score_null, score_submission, silent
 from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
-from medfocus_bench.evaluation.nulls import null_control
+from medfocus_bench.evaluation.nulls import NULL_PREFIX, null_control
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import Comparison, Difference, Score
 from medfocus_bench.evaluation.scoring import Aggregator
@@ -22,8 +23,6 @@ from medfocus_bench.evaluation.statistics import Cell, holm, intervals, sign_fli
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef
-
-NULL_PREFIX = "null:"
 
 
 def compare(
@@ -41,14 +40,12 @@ def compare(
 
     An entry `null:NAME` is a null control. The submissions need to cover the same configs and splits. The
     interval is a bootstrap by patient with shared draws, the p-value exchanges the two methods patient by
-    patient, and Holm's correction runs over all pairs and `metrics` (default: the headline) of the call.
+    patient, and Holm's correction runs over all pairs and `metrics` (default: the headline) of the call. A
+    metric is given by its name or its label ("iou", "IoU-c"), in any case.
     """
     settings = Settings(protocol, seed, resamples)
     names = [metric.name for metric in METRICS[protocol]]
-    chosen = list(metrics or [HEADLINE[protocol].name])
-    for name in chosen:
-        if name not in names:
-            raise InputError(f"no score {name!r} under the {protocol} protocol; there are {', '.join(names)}")
+    chosen = _chosen(metrics or [HEADLINE[protocol].name], protocol)
     if len(submissions) < 2:
         raise InputError("give at least two submissions to compare")
     whole = open_benchmark(benchmark)
@@ -68,8 +65,21 @@ def compare(
         protocol=protocol,
         seed=seed,
         resamples=resamples,
-        differences=_differences(_labels(opened), chosen, scores, Aggregator(part.samples), settings),
+        differences=_differences(
+            _labels(submissions, opened), chosen, scores, Aggregator(part.samples), settings
+        ),
     )
+
+
+def _chosen(metrics: Sequence[str], protocol: Protocol) -> list[str]:
+    """The names of the metrics, each once."""
+    known = METRICS[protocol]
+    name_of = {key.lower(): metric.name for metric in known for key in (metric.label, metric.name)}
+    for metric in metrics:
+        if metric.lower() not in name_of:
+            names = ", ".join(metric.name for metric in known)
+            raise InputError(f"no score {metric!r} under the {protocol} protocol; there are {names}")
+    return list(dict.fromkeys(name_of[metric.lower()] for metric in metrics))
 
 
 def _open(entry: str | Path, benchmark: Benchmark, any_version: bool) -> Submission | str:
@@ -83,26 +93,29 @@ def _common_part(opened: Sequence[Submission | str], benchmark: Benchmark) -> Be
     real = [entry for entry in opened if isinstance(entry, Submission)]
     if not real:
         return benchmark
-    first = covered_part(real[0], benchmark)
+    part = covered_part(real[0], benchmark)
     for other in real[1:]:
-        declared = other.document.benchmark
-        if (set(declared.configs), set(declared.splits)) != (set(first.configs), set(first.splits)):
+        if covered_part(other, benchmark).samples != part.samples:
             raise InputError(
                 f"{other.path}: covers other configs or splits than {real[0].path}; "
                 "compare submissions to the same part of the benchmark"
             )
-    return first
+    return part
 
 
-def _labels(opened: Sequence[Submission | str]) -> list[str]:
-    """The methods' names, with the folder's where two methods share one."""
+def _labels(given: Sequence[str | Path], opened: Sequence[Submission | str]) -> list[str]:
+    """The methods' names; with the folder's where they share one, with the path where they share that too."""
     names = [e.document.method.name if isinstance(e, Submission) else NULL_PREFIX + e for e in opened]
-    return [
-        f"{name} ({entry.path.parent.name})"
-        if names.count(name) > 1 and isinstance(entry, Submission)
-        else name
-        for name, entry in zip(names, opened, strict=True)
-    ]
+    folders = [entry.path.parent.name if isinstance(entry, Submission) else "" for entry in opened]
+    labels: list[str] = []
+    for number, (name, folder, path) in enumerate(zip(names, folders, given, strict=True), start=1):
+        if names.count(name) == 1 or not folder:
+            labels.append(name)
+            continue
+        shared = list(zip(names, folders, strict=True)).count((name, folder)) > 1
+        label = f"{name} ({path if shared else folder})"
+        labels.append(label if is_line(label) else f"{name} ({number})")
+    return labels
 
 
 def _differences(

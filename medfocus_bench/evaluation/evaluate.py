@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,8 +18,8 @@ from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import open_benchmark
-from medfocus_bench.errors import UnavailableError
-from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.errors import InputError, UnavailableError
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
 from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
@@ -59,6 +60,11 @@ def evaluate(
     Raises SubmissionError or BenchmarkError, which name the file, the place in it and the way out.
     """
     settings = Settings(protocol, seed, resamples)
+    if str(submission).startswith(NULL_PREFIX):
+        raise InputError(
+            f"{submission}: is no submission; every report holds the null controls, `compare` takes one, and "
+            "`null` writes one as a submission"
+        )
     whole = open_benchmark(benchmark)
     opened = open_submission(submission, whole, any_version=any_version)
     part = covered_part(opened, whole)
@@ -114,39 +120,49 @@ def _null_scores(
             try:
                 scored = score_null(name, part, settings, track)
             except UnavailableError as error:
-                yield NullScores(name=name, title=control.title, unavailable=str(error))
+                reason = str(error).removeprefix(f"{part.folder}: ")  # a report holds no paths of a machine
+                yield NullScores(name=name, title=control.title, unavailable=reason)
                 continue
             slices = aggregator.aggregate(scored.scores, settings)
             _write_cache(kept, slices)
         yield NullScores(name=name, title=control.title, slices=slices)
 
 
-def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path:
-    key = json.dumps([name, part.reference(), asdict(settings), _code_digest()], sort_keys=True)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path | None:
+    """Where the scores of a null control are kept; None for a user without a home."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    samples = hashlib.sha256("\n".join(sample.sample_id for sample in part.samples).encode()).hexdigest()
+    key = json.dumps([name, part.reference(), samples, asdict(settings), _code_digest()], sort_keys=True)
     return folder / "medfocus-bench" / "nulls" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 @cache
 def _code_digest() -> str:
-    """Of the code that scores: an edited evaluator never reads scores of another one."""
+    """Of the code that scores, and of what it computes with: no evaluator reads the scores of another one."""
     package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for folder in ("", "data", "evaluation"):
+    digest = hashlib.sha256(" ".join(version(name) for name in ("numpy", "scipy", "Pillow")).encode())
+    for folder in ("", "data", "submission", "evaluation"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _read_cache(path: Path) -> list[SliceScores] | None:
+def _read_cache(path: Path | None) -> list[SliceScores] | None:
+    if path is None:
+        return None
     try:
         return _SLICES.validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def _write_cache(path: Path, slices: Sequence[SliceScores]) -> None:
+def _write_cache(path: Path | None, slices: Sequence[SliceScores]) -> None:
     """Best effort: a home that cannot be written costs time, not the result."""
+    if path is None:
+        return
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

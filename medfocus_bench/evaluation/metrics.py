@@ -9,32 +9,28 @@ from medfocus_bench.evaluation.protocol import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One score. `name` is its key in reports; `chance` is what an uninformative explanation gets."""
+    """One score: its key in reports and its heading in tables; docs/scores.md explains each."""
 
     name: str
     label: str
-    meaning: str
-    chance: str
 
 
-EVIDENCE_AP = Metric(
-    "evidence_ap", "Evidence AP", "chance-corrected average precision of the pixels for the region", "0"
-)
+EVIDENCE_AP = Metric("evidence_ap", "Evidence AP")
 _OVERLAP = (
-    Metric("iou", "IoU", "intersection over union of predicted and expert boxes", "varies"),
-    Metric("f1", "F1", "harmonic mean of precision and recall", "varies"),
-    Metric("precision", "Precision", "share of the predicted area inside the region", "region share"),
-    Metric("recall", "Recall", "share of the region that the prediction covers", "predicted share"),
+    Metric("iou", "IoU"),
+    Metric("f1", "F1"),
+    Metric("precision", "Precision"),
+    Metric("recall", "Recall"),
 )
 _STANDARD = (
     EVIDENCE_AP,
     *_OVERLAP,
-    Metric("precision_lift", "Lift", "precision of the selected pixels over the region's share", "1"),
-    Metric("corrected_iou", "IoU-c", "IoU corrected by random translations of the prediction", "0"),
-    Metric("auroc", "AUROC", "chance that a region pixel outranks another pixel", "0.5"),
-    Metric("relevance_mass", "Mass", "share of the positive saliency inside the region", "region share"),
-    Metric("relevance_rank", "Rank", "share of the region among as many top pixels", "region share"),
-    Metric("pointing", "Pointing", "share of the top-valued pixels inside the region", "region share"),
+    Metric("precision_lift", "Lift"),
+    Metric("corrected_iou", "IoU-c"),
+    Metric("auroc", "AUROC"),
+    Metric("relevance_mass", "Mass"),
+    Metric("relevance_rank", "Rank"),
+    Metric("pointing", "Pointing"),
 )
 
 METRICS: dict[Protocol, tuple[Metric, ...]] = {"standard": _STANDARD, "paper": _OVERLAP}

@@ -21,10 +21,13 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import decode_grey
 from medfocus_bench.errors import InputError, UnavailableError
-from medfocus_bench.geometry import FloatArray, Frame, rasterise
+from medfocus_bench.geometry import FloatArray, Frame, clip_boxes, rasterise
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.schema import Method
 from medfocus_bench.submission.writer import SubmissionWriter
+
+NULL_PREFIX: Final = "null:"
+"""Before the name of a null control where a submission could stand."""
 
 LUNGS: Final = ("left lung", "right lung")
 
@@ -156,25 +159,22 @@ def _both_lungs(benchmark: Benchmark, seed: int) -> Attributions:
     for sample in benchmark.samples:
         missing = [lung for lung in LUNGS if lung not in sample.anatomy]
         if missing:
-            raise UnavailableError(f"{sample.sample_id} has no box of the {missing[0]} (column anatomy)")
+            lacks = f"{sample.sample_id} has no box of the {missing[0]} (column anatomy)"
+            raise UnavailableError(f"{benchmark.folder}: {lacks}")
         boxes = np.concatenate([sample.anatomy[lung] for lung in LUNGS])
-        yield sample, Attribution(sample.sample_id, boxes=boxes)
+        yield sample, Attribution(sample.sample_id, boxes=clip_boxes(boxes, sample.width, sample.height))
 
 
 def _image_edges(benchmark: Benchmark, seed: int) -> Attributions:
-    found = False
     for sample, data in benchmark.images():
-        found = True
         if data is None:
-            raise UnavailableError(f"{sample.sample_id} has no image")
+            raise UnavailableError(f"{benchmark.folder}: {sample.sample_id} has no image (column image)")
         grey = decode_grey(data, place=f"{benchmark.folder}: {sample.sample_id}")
         frame = Frame(sample.width, sample.height)
         resized = Image.fromarray(grey).resize(frame.content_size, Image.Resampling.BICUBIC)
         edges = ndimage.gaussian_gradient_magnitude(np.asarray(resized, dtype=np.float32), sigma=1.5)
         scaled = np.round(edges * (255 / max(float(edges.max()), 1e-12)))
         yield sample, Attribution(sample.sample_id, saliency=frame.embed(scaled).astype(np.uint8))
-    if not found:
-        raise UnavailableError("the benchmark holds no images")
 
 
 NULL_CONTROLS: Final[dict[str, NullControl]] = {

@@ -26,6 +26,9 @@ TRANSLATIONS = 256
 RESAMPLES = 10_000
 """Bootstrap resamples behind every interval."""
 
+MIN_RESAMPLES = 10
+"""Fewer make no interval."""
+
 CONFIDENCE = 0.95
 """Coverage of every interval."""
 
@@ -41,5 +44,5 @@ class Settings:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise InputError(f"no protocol {self.protocol!r}; there are {', '.join(PROTOCOLS)}")
-        if self.resamples < 1 or self.seed < 0:
-            raise InputError("resamples needs to be at least 1, and the seed at least 0")
+        if self.resamples < MIN_RESAMPLES or self.seed < 0:
+            raise InputError(f"resamples needs to be at least {MIN_RESAMPLES}, and the seed at least 0")

@@ -24,8 +24,9 @@ class Evidence:
     """The evidence region of one sample, as every score needs it.
 
     `boxes` (native frame, cut to the image), `pixels` (content height, content width): the model-frame
-    pixels that are at least half covered, or the most covered ones of a region too small for that, and
-    `share`: the exact share of the image's area.
+    pixels that are at least half covered, or the most covered ones of a region too small for that, or the
+    one that holds the centre of the largest box if the region is too small even to measure, and `share`: the
+    exact share of the image's area.
     """
 
     sample_id: str
@@ -43,7 +44,17 @@ class Evidence:
         if share == 0:
             raise ValueError(f"{sample_id}: the evidence boxes cover nothing of the image")
         covered = frame.coverage(native)
+        if not covered.any():
+            covered[_centre_pixel(frame, native)] = 1.0
         return cls(sample_id, frame, native, covered >= min(0.5, covered.max()), share)
+
+
+def _centre_pixel(frame: Frame, boxes: FloatArray) -> tuple[int, int]:
+    """Row and column, in the content, of the centre of the largest of the native `boxes`."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    x1, y1, x2, y2 = frame.to_model(boxes)[areas.argmax()]
+    left, top, right, bottom = frame.content
+    return min(int((y1 + y2) / 2), bottom - 1) - top, min(int((x1 + x2) / 2), right - 1) - left
 
 
 def score_attribution(
@@ -68,15 +79,23 @@ def score_attribution(
 def _paper_scores(evidence: Evidence, attribution: Attribution) -> FloatArray:
     boxes: npt.ArrayLike
     if attribution.saliency is not None:
-        frame, (height, width) = evidence.frame, attribution.saliency.shape
-        regions = map_to_boxes(attribution.saliency, protocol="paper")
+        frame = evidence.frame
+        regions = map_to_boxes(_in_model_pixels(frame, attribution.saliency), protocol="paper")
         found = [region.box for region in regions]
-        boxes = rescale_boxes(found, (frame.width, frame.height), (width, height)) if found else []
+        boxes = rescale_boxes(found, (frame.width, frame.height), (frame.size, frame.size)) if found else []
     else:
         assert attribution.boxes is not None
         boxes = attribution.boxes
     overlap = box_overlap(boxes, evidence.boxes)
     return np.array([getattr(overlap, metric.name) for metric in METRICS["paper"]])
+
+
+def _in_model_pixels(frame: Frame, saliency: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The map at the model frame's pixels, which the smallest area counts; an empty one as it is."""
+    if saliency.size == 0:
+        return saliency
+    with np.errstate(invalid="ignore", over="ignore"):
+        return frame.whole_of(saliency)
 
 
 def _map_scores(
@@ -124,18 +143,17 @@ def _in_order(
 ) -> FloatArray:
     frame = evidence.frame
     by_chance = chance_iou(boxes, evidence.boxes, width=frame.width, height=frame.height, rng=rng)
-    return np.array(
-        [
-            ranking.evidence_ap,
-            overlap.iou,
-            overlap.f1,
-            overlap.precision,
-            overlap.recall,
-            lift,
-            corrected_iou(overlap.iou, by_chance),
-            ranking.auroc,
-            ranking.relevance_mass,
-            ranking.relevance_rank,
-            ranking.pointing,
-        ]
-    )
+    score_of = {
+        "evidence_ap": ranking.evidence_ap,
+        "iou": overlap.iou,
+        "f1": overlap.f1,
+        "precision": overlap.precision,
+        "recall": overlap.recall,
+        "precision_lift": lift,
+        "corrected_iou": corrected_iou(overlap.iou, by_chance),
+        "auroc": ranking.auroc,
+        "relevance_mass": ranking.relevance_mass,
+        "relevance_rank": ranking.relevance_rank,
+        "pointing": ranking.pointing,
+    }
+    return np.array([score_of[metric.name] for metric in METRICS["standard"]])

@@ -69,14 +69,16 @@ def intervals(
     """For each group its m means with percentile intervals.
 
     The mean of a group of several cells is the mean of their means (macro); in a resample, of those cells
-    of which a patient was drawn. Memory does not grow with the number of samples.
+    of which a patient was drawn. Resamples with no patient of the group do not count; if that is all of them,
+    both ends are the mean. Memory does not grow with the number of samples.
     """
     resamples = settings.resamples
     metrics = groups[0][0].sums.shape[1] if groups else 0
     replicates = np.empty((len(groups), metrics, resamples))
     cells = list({id(cell): cell for group in groups for cell in group}.values())
     row_of = {id(cell): row for row, cell in enumerate(cells)}
-    for start, draws in _draws(clusters, settings.seed, resamples):
+    block = max(1, _BLOCK_CELLS // max(clusters, len(cells) * metrics))
+    for start, draws in _draws(clusters, settings, block):
         means = np.stack([cell.resampled(draws) for cell in cells])
         for number, group in enumerate(groups):
             of_group = means[[row_of[id(cell)] for cell in group]]
@@ -84,8 +86,9 @@ def intervals(
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     result: list[list[Interval]] = []
     for group, replicate in zip(groups, replicates, strict=True):
-        low, high = np.nanquantile(replicate, ends, axis=1)
         mean = np.mean([cell.mean() for cell in group], axis=0)
+        drawn = replicate[:, ~np.isnan(replicate).any(axis=0)]
+        low, high = np.quantile(drawn, ends, axis=1) if drawn.size else (mean, mean)
         result.append([Interval(*map(float, row)) for row in zip(mean, low, high, strict=True)])
     return result
 
@@ -98,12 +101,14 @@ def _mean_of_drawn(means: FloatArray) -> FloatArray:
         return np.asarray(np.where(present, means, 0.0).sum(0) / present.sum(0))
 
 
-def _draws(clusters: int, seed: int, resamples: int) -> Iterator[tuple[int, FloatArray]]:
-    """Blocks of resamples: how often each patient was drawn, (block, clusters), with their first number."""
-    rng = np.random.default_rng(seed)
-    block = max(1, min(resamples, _BLOCK_CELLS // clusters))
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
+def _draws(clusters: int, settings: Settings, block: int) -> Iterator[tuple[int, FloatArray]]:
+    """Blocks of resamples: how often each patient was drawn, (block, clusters), with their first number.
+
+    The integers drawn are one stream: they do not depend on the block.
+    """
+    rng = np.random.default_rng(settings.seed)
+    for start in range(0, settings.resamples, block):
+        rows = min(block, settings.resamples - start)
         drawn = rng.integers(clusters, size=(rows, clusters), dtype=np.int32)
         drawn += np.arange(rows, dtype=np.int32)[:, None] * np.int32(clusters)
         counts = np.bincount(drawn.ravel(), minlength=rows * clusters)

@@ -12,6 +12,10 @@ from rich.text import Text
 from medfocus_bench.evaluation.metrics import HEADLINE, METRICS, Metric
 from medfocus_bench.evaluation.report import Comparison, Report, Score, SliceKind, SliceScores
 
+FULL_WIDTH = 168
+"""Columns of a terminal that hold the slices of a method and of every null control with their intervals."""
+
+_NO_INTERVAL = "[\N{EN DASH}]"
 _RANKING_FROM = 6
 """The scores from this one on go into a second table, so that each fits a terminal."""
 
@@ -46,13 +50,16 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def report_tables(report: Report) -> list[Table]:
-    """The scores with the null controls beneath, then the headline by slice, beside the null controls."""
+def report_tables(report: Report, *, narrow: bool = False) -> list[Table]:
+    """The scores with the null controls beneath, then the headline by slice, beside the null controls.
+
+    `narrow` is for what has less than `FULL_WIDTH` columns: in the slices, null controls are bare means.
+    """
     metrics = METRICS[report.provenance.protocol]
     parts = [metrics[:_RANKING_FROM], metrics[_RANKING_FROM:]]
     titles = ["Scores", "Scores, continued"]
     tables = [_scores_table(report, title, part) for title, part in zip(titles, parts, strict=True) if part]
-    return [*tables, _slices_table(report)]
+    return [*tables, _slices_table(report, narrow)]
 
 
 def report_summary(report: Report) -> list[str]:
@@ -61,7 +68,8 @@ def report_summary(report: Report) -> list[str]:
     return [
         f"{report.method.title} {report.method.version} on {benchmark.dataset} {benchmark.version} "
         f"({benchmark.fingerprint[:12]}), {', '.join(benchmark.configs)} / {', '.join(benchmark.splits)}",
-        f"{counts.samples} samples of {counts.patients} patients: {counts.attributed} attributed "
+        f"{_count(counts.samples, 'sample')} of {_count(counts.patients, 'patient')}: "
+        f"{counts.attributed} attributed "
         f"(coverage {counts.coverage:.1%}), {counts.missing} missing, "
         f"{counts.no_explanation} that explain nothing "
         f"(no-explanation rate {counts.no_explanation_rate:.1%})",
@@ -88,7 +96,7 @@ def comparison_table(comparison: Comparison) -> Table:
     )
     notes = (
         "Differences of macro means, 95 % bootstrap intervals by patient; p by exchanging the methods "
-        f"patient by patient, Holm over the {len(rows)} tests of this table.",
+        f"patient by patient, Holm over the {_count(len(rows), 'test')} of this table.",
     )
     return Table("Paired differences", ("pair", "score", "difference", "p", "p (Holm)"), rows, notes)
 
@@ -130,9 +138,10 @@ def render_markdown(tables: Iterable[Table], summary: Sequence[str] = ()) -> str
 
 
 def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Table:
-    rows = [Row((report.method.title, *_cells(report.slice(), metrics)))]
-    pooled = report.slice("pooled")
-    rows.append(Row((f"{report.method.title} (pooled)", *_cells(pooled, metrics)), quiet=True))
+    macro, pooled = (_cells(report.slice(kind), metrics) for kind in ("all", "pooled"))
+    rows = [Row((report.method.title, *macro))]
+    if pooled != macro:
+        rows.append(Row((f"{report.method.title} (pooled)", *pooled), quiet=True))
     for null in report.nulls:
         if null.unavailable is None:
             rows.append(Row((f"null: {null.title}", *_cells(null.slices[0], metrics)), quiet=True))
@@ -143,7 +152,7 @@ def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Tabl
     return Table(title, ("", *(m.label for m in metrics)), tuple(rows), (*notes, *missing))
 
 
-def _slices_table(report: Report) -> Table:
+def _slices_table(report: Report, narrow: bool) -> Table:
     metric = HEADLINE[report.provenance.protocol]
     nulls = [null for null in report.nulls if null.unavailable is None]
     rows: list[Row] = []
@@ -155,10 +164,14 @@ def _slices_table(report: Report) -> Table:
             rows.append(Row((title, *[""] * (2 + len(nulls))), quiet=True))
         for number, part in parts:
             label = title if len(parts) == 1 else f"  {part.value}"
-            scores = [part.scores, *(null.slices[number].scores for null in nulls)]
-            cells = [_score(of_row[metric.name]) for of_row in scores]
+            cells = _cells(part, [metric])
+            for null in nulls:
+                (cell,) = _cells(null.slices[number], [metric], bare=narrow)
+                cells.append(cell)
             rows.append(Row((label, f"{part.samples} ({part.patients})", *cells)))
-    header = ("slice", "samples (patients)", report.method.title, *(null.title for null in nulls))
+    headings = ["samples (patients)", *(null.title for null in nulls)]
+    counts, *titles = (text.replace(" ", "\n") if narrow else text for text in headings)
+    header = ("slice", counts, report.method.title, *titles)
     notes = ("The columns after the method's are the null controls on the same samples.",) if nulls else ()
     return Table(f"{metric.label} by slice", header, tuple(rows), notes)
 
@@ -166,27 +179,35 @@ def _slices_table(report: Report) -> Table:
 def _cost_line(report: Report) -> list[str]:
     cost = report.cost
     parts = [
-        f"{value:.4g} {unit}"
-        for value, unit in (
-            (cost.forward_passes, "forward passes"),
-            (cost.backward_passes, "backward passes"),
-            (cost.seconds, "s"),
+        f"{value:.4g} {one if value == 1 else several}"
+        for value, one, several in (
+            (cost.forward_passes, "forward pass", "forward passes"),
+            (cost.backward_passes, "backward pass", "backward passes"),
+            (cost.seconds, "s", "s"),
         )
         if value is not None
     ]
     return [f"cost per sample: {', '.join(parts)}"] if parts else []
 
 
-def _cells(part: SliceScores, metrics: Sequence[Metric]) -> list[str]:
-    return [_score(part.scores[metric.name]) for metric in metrics]
+def _cells(part: SliceScores, metrics: Sequence[Metric], *, bare: bool = False) -> list[str]:
+    """Means with their intervals, of which one patient has none; or `bare` means."""
+    scores = [part.scores[metric.name] for metric in metrics]
+    if bare:
+        return [_number(score.mean) for score in scores]
+    return [f"{_number(score.mean)} {_interval(score, part.patients)}" for score in scores]
 
 
-def _score(score: Score) -> str:
-    return f"{_number(score.mean)} [{_number(score.low)}, {_number(score.high)}]"
+def _interval(score: Score, patients: int) -> str:
+    return f"[{_number(score.low)}, {_number(score.high)}]" if patients > 1 else _NO_INTERVAL
 
 
 def _signed(score: Score) -> str:
     return f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 
 def _number(value: float) -> str:

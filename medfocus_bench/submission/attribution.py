@@ -25,7 +25,8 @@ class Attribution:
     """A method's output for one sample: a map or boxes, optionally concept and token scores.
 
     `saliency` is 2-D in the model frame at any resolution (padding included); `boxes` are (n, 4) in the
-    native frame, and mean their union. Exactly one of the two is given. Raises ValueError otherwise.
+    native frame, and mean their union. Either may be any array-like. Exactly one of the two is given. Raises
+    ValueError otherwise.
     """
 
     sample_id: str
@@ -38,7 +39,9 @@ class Attribution:
     def __post_init__(self) -> None:
         if (self.saliency is None) == (self.boxes is None):
             raise ValueError(f"{self.sample_id}: an attribution is either a map or boxes")
-        if self.saliency is not None and self.saliency.ndim != 2:
-            raise ValueError(f"{self.sample_id}: a map is 2-D, not of shape {self.saliency.shape}")
+        if self.saliency is not None:
+            object.__setattr__(self, "saliency", np.asarray(self.saliency))
+            if self.saliency.ndim != 2:
+                raise ValueError(f"{self.sample_id}: a map is 2-D, not of shape {self.saliency.shape}")
         if self.boxes is not None:
             object.__setattr__(self, "boxes", as_boxes(self.boxes))

@@ -86,12 +86,14 @@ class MapWriter:
         return len(self._entries)
 
     def add(self, key: str, saliency: npt.NDArray[np.generic]) -> None:
-        """Appends one 2-D map; float64 and integers other than uint8 are stored as float32."""
+        """Appends one 2-D map; float64 and integers other than uint8 are stored as float32.
+
+        Raises ValueError that starts with the key, and appends nothing, for what cannot be stored so.
+        """
         array = np.asarray(saliency)
-        if array.dtype not in _NAMES:
-            array = array.astype(np.float32)
         if array.ndim != 2 or max(array.shape, default=0) > MAX_MAP_SIDE:
             raise ValueError(f"{key}: a map is 2-D with at most {MAX_MAP_SIDE} pixels a side")
+        array = _as_stored(key, array)
         data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
         end = self._offset + len(data)
         self._entries[key] = {
@@ -120,6 +122,18 @@ class MapWriter:
             os.fsync(file.fileno())
         self._spool_path.unlink()
         return digest.hexdigest()
+
+
+def _as_stored(key: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    if array.dtype in _NAMES:
+        return array
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{key}: a map holds real numbers, not {array.dtype}")
+    with np.errstate(over="ignore"):
+        stored = array.astype(np.float32)
+    if not np.array_equal(np.isfinite(stored), np.isfinite(array)):
+        raise ValueError(f"{key}: the map has numbers beyond float32; scale it first")
+    return stored
 
 
 def file_sha256(path: Path) -> str:

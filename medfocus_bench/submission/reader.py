@@ -23,11 +23,9 @@ from medfocus_bench.submission.document import (
     place,
     read_document,
 )
+from medfocus_bench.submission.fit import misfits
 from medfocus_bench.submission.maps import MapFileError, MapReader, file_sha256
 from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, SubmissionDocument
-
-BOX_TOLERANCE = 0.01
-"""Native pixels by which a box may stick out of the image (rounding) before it is an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +184,5 @@ class _Check:
             yield f"{self.name}: /benchmark: the benchmark holds no samples in {covers}"
             return
         for index, entry in self.parsed.attributions.items():
-            sample = selected.get(entry.sample_id)
-            if sample is None:
-                yield f"{self._at(index, 'sample_id')}: no such sample in {covers}; remove it"
-                continue
-            for number, (_, _, x2, y2) in enumerate(entry.boxes or ()):
-                if x2 > sample.width + BOX_TOLERANCE or y2 > sample.height + BOX_TOLERANCE:
-                    yield (
-                        f"{self._at(index, 'boxes', number)}: reaches out of the image of "
-                        f"{sample.width} x {sample.height} pixels; boxes are in native pixels"
-                    )
+            for at, problem in misfits(entry, selected, covers):
+                yield f"{self._at(index, *at)}: {problem}"

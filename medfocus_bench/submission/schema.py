@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from medfocus_bench.data.columns import LINE_PATTERN
+from medfocus_bench.data.columns import LINE_PATTERN, SAMPLE_ID_PATTERN
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -19,7 +19,8 @@ MAX_BOXES_PER_SAMPLE = 100
 MAX_MAP_SIDE = 2048
 MAX_COORDINATE = 100_000
 
-SAMPLE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+BOX_TOLERANCE = 0.01
+"""Native pixels by which a box may stick out of the image (rounding) before it is an error."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
@@ -40,7 +41,7 @@ def _right_way_round(box: list[float]) -> list[float]:
     return box
 
 
-Coordinate = Annotated[float, Field(ge=0, le=MAX_COORDINATE, allow_inf_nan=False)]
+Coordinate = Annotated[float, Field(ge=-BOX_TOLERANCE, le=MAX_COORDINATE, allow_inf_nan=False)]
 SubmittedBox = Annotated[
     list[Coordinate], Field(min_length=4, max_length=4), AfterValidator(_right_way_round)
 ]

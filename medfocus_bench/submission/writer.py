@@ -21,7 +21,9 @@ from medfocus_bench.submission.document import (
     MAX_DOCUMENT_BYTES,
     parse_attribution,
     parse_document,
+    place,
 )
+from medfocus_bench.submission.fit import misfits
 from medfocus_bench.submission.maps import MapWriter
 from medfocus_bench.submission.schema import SCHEMA_VERSION, AttributionEntry, Method, Submitter
 
@@ -56,6 +58,7 @@ class SubmissionWriter:
         self._method = _plain(method)
         self._submitters = [{"name": s} if isinstance(s, str) else _plain(s) for s in submitters]
         self._benchmark = benchmark
+        self._samples = {sample.sample_id: sample for sample in benchmark.samples}
         self._entries: dict[str, AttributionEntry] = {}
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._work = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
@@ -77,15 +80,25 @@ class SubmissionWriter:
     def add(self, attribution: Attribution) -> None:
         """Adds the attribution of one sample.
 
-        Raises SubmissionError, and adds nothing, for a sample that is there already and for an attribution
-        that breaks the format (such as a box without area).
+        Raises SubmissionError, and adds nothing, for a sample that is there already or is none of the
+        benchmark's, and for an attribution that breaks the format: a box without area or out of the image, a
+        map that is too large, of no real numbers, or with numbers that float32 cannot hold.
         """
         sample_id = attribution.sample_id
         if sample_id in self._entries:
             raise SubmissionError(f"{self.folder}: the sample {sample_id} was added already")
-        entry = parse_attribution(_entry(attribution), f"{self.folder}: {sample_id}")
+        name = f"{self.folder}: {sample_id}"
+        value = _entry(attribution)
+        entry = parse_attribution(value, name)
+        problems = misfits(entry, self._samples, self._benchmark.covers)
+        found = [f"{place(value, at, name)}: {problem}" for at, problem in problems]
+        if found:
+            raise SubmissionError(found)
         if attribution.saliency is not None:
-            self._maps.add(sample_id, attribution.saliency)
+            try:
+                self._maps.add(sample_id, attribution.saliency)
+            except ValueError as error:
+                raise SubmissionError(f"{self.folder}: {error}") from None
         self._entries[sample_id] = entry
 
     def _check_free(self) -> None:

@@ -70,7 +70,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 
 def evaluate(path: Path, bench: Benchmark) -> tuple[int, str, str]:
-    return run("evaluate", path, "--benchmark", bench.folder, "--no-nulls", "--resamples", 2)
+    return run("evaluate", path, "--benchmark", bench.folder, "--no-nulls", "--resamples", 10)
 
 
 def validate(path: Path, bench: Benchmark) -> tuple[int, str, str]:

@@ -96,6 +96,41 @@ def test_compare_prints_differences_with_corrected_p_values(toy, capsys):
     assert len(json.loads(shown)["differences"]) == 3
 
 
+@pytest.mark.parametrize("suffix", ["json", "md"])
+def test_compare_writes_its_result_by_suffix(toy, capsys, tmp_path, suffix):
+    out = tmp_path / f"comparison.{suffix}"
+    words = ("compare", "null:centre-box", "null:whole-image", "-b", toy / "benchmark", "--metric", "IoU")
+    status, shown, _ = run(capsys, *words, *QUICK, "--out", out)
+    assert status == 0
+    assert "Paired differences" in shown
+    if suffix == "json":
+        assert json.loads(out.read_text())["differences"][0]["metric"] == "iou"
+    else:
+        assert "| null:centre-box - null:whole-image | iou |" in out.read_text()
+
+
+def test_evaluate_says_what_to_do_with_a_null_control(toy, capsys):
+    status, _, error = run(capsys, "evaluate", "null:whole-image", "-b", toy / "benchmark")
+    assert status == 2
+    assert "`compare` takes one, and `null` writes one as a submission" in error
+
+
+def test_info_shows_what_a_submission_quotes(toy, capsys):
+    status, shown, _ = run(capsys, "info", toy / "benchmark")
+    shown_values = dict(line.split(":", 1) for line in shown.splitlines())
+    benchmark = load_benchmark(toy / "benchmark")
+    assert status == 0
+    assert {name: value.strip() for name, value in shown_values.items()} == {
+        "name": "toy",
+        "version": benchmark.version,
+        "fingerprint": benchmark.fingerprint,
+        "configs": "toy",
+        "splits": "direct",
+        "samples": "32",
+        "patients": "8",
+    }
+
+
 def test_null_writes_a_submission_that_evaluate_takes(toy, capsys, tmp_path):
     target = tmp_path / "null"
     words = ("null", "centre-box", "-b", toy / "benchmark", "--out", target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from medfocus_bench.data.benchmark import Benchmark, load_benchmark, write_benchmark
 from medfocus_bench.data.columns import REQUIRED, SCHEMA
@@ -49,6 +51,18 @@ def refusal(folder: Path) -> str:
     return str(raised.value)
 
 
+def test_only_grounded_rows_are_samples_but_all_count_for_the_fingerprint(make_benchmark):
+    rows = [make_row(0, group="grounded"), make_row(1, group="ungrounded"), make_row(2)]
+    benchmark = make_benchmark(rows)
+    assert [sample.index for sample in benchmark.samples] == [0, 2]
+    assert make_benchmark([rows[0], rows[2]], name="other").fingerprint != benchmark.fingerprint
+
+
+def test_a_benchmark_without_a_grounded_row_is_refused(make_benchmark):
+    with pytest.raises(BenchmarkError, match="grounded"):
+        make_benchmark([make_row(0, group="incorrect")])
+
+
 def test_a_folder_is_read_as_it_was_written(make_benchmark: MakeBenchmark) -> None:
     written = make_benchmark(ROWS)
     read = load_benchmark(written.folder)
@@ -73,10 +87,18 @@ def test_a_folder_without_a_manifest_is_unversioned_and_named_as_it_is(tmp_path:
 def test_the_split_is_the_name_of_the_file_or_else_the_mode(tmp_path: Path) -> None:
     other = make_row(9, sample_id="b", mode="reasoning")
     save(tmp_path / "phantom" / "dev-00000-of-00001.parquet", [ROWS[0]])
-    save(tmp_path / "reasoning.parquet", [ROWS[1]])
+    save(tmp_path / "reasoning.parquet", [ROWS[1] | {"mode": "reasoning"}])
     save(tmp_path / "rows.parquet", [ROWS[2], other])
     splits = {sample.sample_id: sample.split for sample in load_benchmark(tmp_path).samples}
     assert list(splits.values()) == ["dev", "reasoning", "direct", "reasoning"]
+
+
+def test_a_mode_that_contradicts_the_name_of_the_file_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "reasoning-00000-of-00001.parquet", [ROWS[1]])
+    assert refusal(tmp_path) == (
+        f"{path}: row 0 ({ROWS[1]['sample_id']}): mode is direct, but the file is named reasoning; "
+        "move the row, or rename the file"
+    )
 
 
 def test_the_fingerprint_depends_on_no_order_and_no_files(tmp_path: Path) -> None:
@@ -104,8 +126,8 @@ def test_the_fingerprint_depends_on_no_order_and_no_files(tmp_path: Path) -> Non
     ],
 )
 def test_the_fingerprint_depends_on_every_value(change: dict[str, Any], tmp_path: Path) -> None:
-    save(tmp_path / "one" / "direct.parquet", ROWS)
-    save(tmp_path / "two" / "direct.parquet", [*ROWS[:-1], ROWS[-1] | change])
+    save(tmp_path / "one" / "dev.parquet", ROWS)
+    save(tmp_path / "two" / "dev.parquet", [*ROWS[:-1], ROWS[-1] | change])
     assert load_benchmark(tmp_path / "one").fingerprint != load_benchmark(tmp_path / "two").fingerprint
 
 
@@ -129,6 +151,20 @@ def test_a_selection_keeps_the_identity_of_the_whole(make_benchmark: MakeBenchma
 def test_images_come_with_their_samples(make_benchmark: MakeBenchmark) -> None:
     bench = make_benchmark(ROWS)
     assert {sample.index: data for sample, data in bench.images()} == {n: b"png" * n for n in range(6)}
+
+
+def test_a_file_without_images_has_samples_without_images(tmp_path: Path) -> None:
+    bare = [make_row(number) for number in range(6, 8)]
+    save(tmp_path / "direct.parquet", ROWS)
+    save(tmp_path / "dev.parquet", bare, pa.schema([field for field in SCHEMA if field.name != "image"]))
+    images = {sample.index: data for sample, data in load_benchmark(tmp_path).images()}
+    assert images == {n: b"png" * n for n in range(6)} | {6: None, 7: None}
+
+
+def test_the_folder_above_a_benchmark_is_refused_with_the_one_to_give(make_benchmark: MakeBenchmark) -> None:
+    bench = make_benchmark(ROWS)
+    above = bench.folder.parent
+    assert refusal(above) == f"{above}: is no benchmark, but a folder in it is; give {bench.folder}"
 
 
 def test_a_content_that_is_not_that_of_the_manifest_is_refused(make_benchmark: MakeBenchmark) -> None:
@@ -254,6 +290,19 @@ def test_other_widths_of_a_type_are_read(tmp_path: Path) -> None:
     assert load_benchmark(tmp_path / "b").fingerprint == load_benchmark(tmp_path / "a").fingerprint
 
 
+def test_whole_coordinates_are_the_same_as_integers_and_as_floats(tmp_path: Path) -> None:
+    row = make_row(0, anatomy=[{"concept": "l", "box": [0.0, 0.0, 9.0, 9.0]}], log_odds_sham=2.0)
+    whole = row | {
+        "boxes": [[60, 80, 140, 170]],
+        "anatomy": [{"concept": "l", "box": [0, 0, 9, 9]}],
+        "log_odds_sham": 2,
+    }
+    save(tmp_path / "a" / "direct.parquet", [row], None)
+    path = save(tmp_path / "b" / "direct.parquet", [whole], None)
+    assert pq.read_schema(path).field("boxes").type.value_type.value_type == pa.int64()
+    assert load_benchmark(tmp_path / "b").fingerprint == load_benchmark(tmp_path / "a").fingerprint
+
+
 def test_columns_of_others_are_let_be(tmp_path: Path) -> None:
     rows = [make_row(0) | {"note": "x", "nested": {"a": [1]}, "raw": b"\xff", "when": None}]
     save(tmp_path / "direct.parquet", rows, None)
@@ -287,8 +336,11 @@ def test_columns_of_others_are_let_be(tmp_path: Path) -> None:
         ("boxes", [[1, 2, None, 4]], "a box coordinate is not finite"),
         ("boxes", [[1, 2, float("inf"), 4]], "a box coordinate is not finite"),
         ("boxes", [[3, 2, 1, 4]], "a box is inside out"),
-        ("boxes", [[300, 300, 400, 400]], "boxes cover nothing of the image"),
-        ("boxes", [[-9, -9, 0, 0]], "boxes cover nothing of the image"),
+        ("boxes", [[300, 300, 400, 400]], "boxes reach out of the image of 224 x 224 pixels; give native"),
+        ("boxes", [[-9, -9, 0, 0]], "boxes reach out of the image"),
+        ("boxes", [[0, 0, 9, 9], [0, 0, 225.1, 9]], "boxes reach out of the image"),
+        ("boxes", [[-1, -1, 0, 0]], "boxes cover nothing of the image"),
+        ("boxes", [[5, 5, 5 + 1e-200, 5 + 1e-200]], "boxes cover nothing of the image"),
         ("boxes", [[5, 5, 5, 9]], "boxes cover nothing of the image"),
         ("anatomy", [None], "anatomy has an entry without a concept or without a box"),
         ("anatomy", [{"concept": None, "box": [0, 0, 1, 1]}], "anatomy has an entry without a concept"),
@@ -307,9 +359,35 @@ def test_a_wrong_value_is_refused_with_its_row(column: str, value: Any, said: st
     assert said in message
 
 
-def test_boxes_that_stick_out_are_cut_to_the_image(make_benchmark: MakeBenchmark) -> None:
-    bench = make_benchmark([make_row(0, boxes=[[-5, -5, 300, 100], [400, 400, 500, 500]])])
+def test_boxes_that_stick_out_by_rounding_are_cut_to_the_image(make_benchmark: MakeBenchmark) -> None:
+    bench = make_benchmark([make_row(0, boxes=[[-1, -0.5, 225, 100]])])
     assert bench.samples[0].boxes[0].tolist() == [0, 0, 224, 100]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_image_of_another_size_than_its_row_says_is_refused(kind: str, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("L", (224, 200)).save(file, kind)
+    row = make_row(0, image={"bytes": file.getvalue(), "path": None})
+    path = save(tmp_path / "direct.parquet", [row])
+    assert refusal(tmp_path) == (
+        f"{path}: row 0 ({row['sample_id']}): image is 224 x 200 pixels, but width x height is 224 x 224"
+    )
+    save(path, [row | {"height": 200}])
+    assert load_benchmark(tmp_path).samples[0].height == 200
+
+
+@pytest.mark.parametrize("change", [{"boxes": [[60.0, 80.0, 140.0, 171.0]]}, {"width": 225}])
+def test_samples_that_share_a_region_state_the_same_region(change: dict[str, Any], tmp_path: Path) -> None:
+    rows = [make_row(0, lvlm="a"), make_row(0, lvlm="b")]
+    save(tmp_path / "direct.parquet", rows)
+    load_benchmark(tmp_path)
+    save(tmp_path / "direct.parquet", [rows[0], rows[1] | change])
+    assert refusal(tmp_path).startswith(
+        f"{tmp_path}: phantom-00000-a-direct and phantom-00000-b-direct share source, index and evidence"
+    )
+    save(tmp_path / "direct.parquet", [rows[0], rows[1] | change | {"evidence": "spurious"}])
+    load_benchmark(tmp_path)
 
 
 def test_a_duplicate_sample_is_refused(tmp_path: Path) -> None:
@@ -350,7 +428,7 @@ def test_whatever_loads_can_be_scored(tmp_path: Path) -> None:
     row = make_row(0, source=odd, finding=odd, lvlm=odd, patient_id=odd, sample_id="a")
     bench = write_benchmark(tmp_path / "bench", {"direct": [row]}, name=odd, version=odd)
     folder = write_submission(tmp_path / "mine", bench, lambda sample: sample.boxes, kind="boxes")
-    report = evaluate(folder, bench.folder, resamples=2, nulls=False)
+    report = evaluate(folder, bench.folder, resamples=10, nulls=False)
     assert json.loads(report.model_dump_json())["benchmark"]["dataset"] == odd
 
 

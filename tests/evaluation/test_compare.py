@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,8 @@ def submissions(benchmark, tmp_path):
 
         return explain
 
-    return [write_submission(tmp_path / f"noise{n}", benchmark, noisy(n)) for n in (1.2, 1.2, 5)]
+    amounts = {"little": 1.2, "again": 1.2, "much": 5}
+    return [write_submission(tmp_path / name, benchmark, noisy(n)) for name, n in amounts.items()]
 
 
 def test_differences_are_those_of_the_reports(benchmark, submissions):
@@ -39,9 +42,39 @@ def test_differences_are_those_of_the_reports(benchmark, submissions):
     reports = [evaluate(path, benchmark, nulls=False, **QUICK) for path in submissions]
     assert len(comparison.differences) == 3 * 2
     entry = comparison.differences[2]
-    assert (entry.first, entry.second, entry.metric) == ("probe (noise1.2)", "probe (noise5)", "evidence_ap")
+    assert (entry.first, entry.second, entry.metric) == ("probe (little)", "probe (much)", "evidence_ap")
     expected = reports[0].headline["evidence_ap"].mean - reports[2].headline["evidence_ap"].mean
     assert entry.difference.mean == pytest.approx(expected)
+
+
+def labels(comparison):
+    return [comparison.differences[0].first, *(entry.second for entry in comparison.differences)][:2]
+
+
+def test_methods_that_share_their_name_and_the_name_of_their_folder_are_told_apart_by_path(
+    benchmark, tmp_path, monkeypatch
+):
+    paths = [tmp_path / "ada" / "mine", tmp_path / "bob" / "mine"]
+    for path in paths:
+        write_submission(path, benchmark, lambda sample: sample.boxes, "boxes")
+    assert labels(compare(paths, benchmark, **QUICK)) == [f"probe ({path})" for path in paths]
+    monkeypatch.chdir(tmp_path)
+    given = ["ada/mine", "bob/mine/submission.json"]
+    assert labels(compare(given, benchmark, **QUICK)) == [f"probe ({path})" for path in given]
+
+
+def test_methods_whose_folders_cannot_be_printed_are_told_apart_by_number(benchmark, tmp_path):
+    paths = [tmp_path / "a\n", tmp_path / ("b" * 200) / ("b" * 200)]
+    for path in paths:
+        write_submission(path, benchmark, lambda sample: sample.boxes, "boxes")
+    assert labels(compare([paths[0], paths[0]], benchmark, **QUICK)) == ["probe (1)", "probe (2)"]
+    assert labels(compare([paths[1], paths[1]], benchmark, **QUICK)) == ["probe (1)", "probe (2)"]
+
+
+def test_metrics_are_known_by_name_and_by_label_in_any_case(benchmark):
+    pair = ["null:centre-box", "null:whole-image"]
+    comparison = compare(pair, benchmark, metrics=["IoU", "iou", "LIFT", "evidence ap"], **QUICK)
+    assert [entry.metric for entry in comparison.differences] == ["iou", "precision_lift", "evidence_ap"]
 
 
 def test_a_clear_difference_is_found_and_a_copy_is_not(benchmark, submissions):
@@ -94,3 +127,20 @@ def test_submissions_to_different_parts_are_not_compared(make_benchmark, tmp_pat
     )
     with pytest.raises(InputError, match="same part"):
         compare([first, second], whole, **QUICK)
+
+
+def test_submissions_that_declare_the_same_part_are_compared_where_a_config_lacks_a_split(tmp_path):
+    """The part then has other configs and splits than were declared of it."""
+    from medfocus_bench import write_benchmark
+
+    other = make_row(1, source="other", sample_id="other-1", mode="reasoning")
+    rows = {"direct": [make_row(0)], "reasoning": [other]}
+    whole = write_benchmark(tmp_path / "b", rows, name="b", version="1")
+    folders = []
+    for name in ("first", "second"):
+        folder = write_submission(tmp_path / name, whole.select(["phantom"], ["direct"]), lambda s: None)
+        document = json.loads((folder / "submission.json").read_text())
+        document["benchmark"] |= {"configs": ["phantom", "other"], "splits": ["direct"]}
+        (folder / "submission.json").write_text(json.dumps(document))
+        folders.append(folder)
+    assert compare(folders, whole, **QUICK).benchmark.configs == ["phantom"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pwd
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 import medfocus_bench
 from medfocus_bench import Attribution, SubmissionWriter, evaluate
-from medfocus_bench.errors import SubmissionError
+from medfocus_bench.errors import InputError, SubmissionError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.report import Report, report_json_schema
 from medfocus_bench.geometry import Frame
@@ -176,6 +178,41 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(benchmark, tmp_pa
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert evaluate(folder, benchmark, **QUICK).nulls
+
+
+def test_a_user_without_a_home_has_no_cache(benchmark, tmp_path, monkeypatch):
+    def no_entry(user):
+        raise KeyError(user)
+
+    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    assert evaluate(folder, benchmark, **QUICK).nulls
+
+
+def test_null_scores_of_other_samples_under_the_same_identity_are_not_read(make_benchmark, tmp_path):
+    """A part may be cut out in other ways than by config and split."""
+    whole = make_benchmark(varied_rows())
+    half = replace(whole, samples=whole.samples[::2])
+    folder = write_submission(tmp_path / "s", half, coverage)
+    for part in (whole, half):
+        (row,) = {null.slices[0].samples for null in evaluate(folder, part, **QUICK).nulls if null.slices}
+        assert row == len(part.samples)
+
+
+def test_a_null_control_that_is_not_available_is_explained_without_a_path(benchmark, tmp_path):
+    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    reasons = {null.name: null.unavailable for null in report.nulls if null.unavailable}
+    assert reasons == {
+        "both-lungs": "phantom-00000-tiny_a-direct has no box of the left lung (column anatomy)",
+        "image-edges": "phantom-00000-tiny_a-direct has no image (column image)",
+    }
+
+
+def test_a_null_control_is_no_submission_to_evaluate(benchmark):
+    with pytest.raises(InputError, match="`compare` takes one"):
+        evaluate("null:whole-image", benchmark)
 
 
 def test_another_version_of_the_benchmark_is_refused_unless_told(benchmark, make_benchmark, tmp_path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from medfocus_bench import evaluate, open_submission, write_null
+from medfocus_bench import evaluate, load_benchmark, open_submission, write_null
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.geometry import BoxUnion, Frame
@@ -115,9 +118,27 @@ def test_sixteen_bit_pictures_keep_their_edges(make_benchmark):
 def test_what_the_benchmark_lacks_is_said_and_leaves_no_folder(make_benchmark, tmp_path):
     bare = make_benchmark([make_row()])
     for name, reason in (("both-lungs", "anatomy"), ("image-edges", "image")):
-        with pytest.raises(UnavailableError, match=reason):
+        with pytest.raises(UnavailableError, match=rf"^{re.escape(str(bare.folder))}: .*{reason}"):
             write_null(name, bare, tmp_path / name)
         assert not list(tmp_path.glob(f"*{name}*"))
+
+
+def test_image_edges_need_the_image_of_every_sample(make_benchmark):
+    """A file without the column is no sample less: its samples would score 0 without an explanation."""
+    bench = make_benchmark([make_row(0, image=picture())])
+    bare = pa.Table.from_pylist([make_row(1)])
+    pq.write_table(bare, bench.folder / "more.parquet")
+    (bench.folder / "benchmark.json").unlink()
+    with pytest.raises(UnavailableError, match="phantom-00001-tiny-direct has no image"):
+        attributions("image-edges", load_benchmark(bench.folder))
+
+
+def test_lungs_that_reach_out_of_the_image_are_cut_to_it(make_benchmark, tmp_path):
+    lungs = [lung | {"box": [lung["box"][0], -5, lung["box"][2], 230]} for lung in LUNGS]
+    bench = make_benchmark([make_row(anatomy=lungs)])
+    folder = write_null("both-lungs", bench, tmp_path / "lungs")
+    said = open_submission(folder, bench).attribution("phantom-00000-tiny-direct")
+    assert BoxUnion.of(said.boxes).area == 2 * 80 * 224
 
 
 def test_a_damaged_picture_is_an_error_that_names_the_sample(make_benchmark, tmp_path):

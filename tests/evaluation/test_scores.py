@@ -13,7 +13,7 @@ from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.overlap import box_overlap
 from medfocus_bench.evaluation.ranking import ranking_scores
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
-from medfocus_bench.geometry import Frame
+from medfocus_bench.geometry import Frame, bilinear_weights
 from medfocus_bench.submission.attribution import Attribution
 
 SIZES = [(224, 224), (512, 400), (3056, 2544), (101, 997)]
@@ -115,13 +115,29 @@ def test_the_paper_protocol_turns_a_constant_map_into_the_whole_image():
 
 @pytest.mark.parametrize(
     "saliency",
-    [np.zeros((0, 5), np.float32), np.array([[-3e38, 3e38], [0, 1]], np.float32), np.full((4, 4), np.nan)],
-    ids=["empty", "huge", "NaN"],
+    [np.zeros((0, 5), np.float32), np.full((4, 4), np.nan), np.array([[0, 1], [np.inf, 0]], np.float32)],
+    ids=["empty", "NaN", "inf"],
 )
-def test_the_paper_protocol_finds_nothing_in_maps_that_its_arithmetic_cannot_hold(saliency):
+def test_the_paper_protocol_finds_nothing_in_maps_that_are_empty_or_not_finite(saliency):
     evidence = Evidence.of("a", 224, 224, [[56, 56, 168, 168]])
     scores = score_attribution(evidence, Attribution("a", saliency=saliency), protocol="paper")
     assert not scores.any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("shape", [(16, 16), (9, 31), (448, 448)])
+def test_the_paper_protocol_takes_a_map_of_any_resolution_as_its_resampling_to_the_model_frame(size, shape):
+    """Its smallest area counts pixels of the model frame: an oracle of 16 x 16 tokens has parts below it."""
+    frame = Frame(*size)
+    boxes = random_box(np.random.default_rng(0), *size, smallest=0.3)
+    oracle = coverage_map(frame, boxes)
+    rows, columns = (bilinear_weights(224, side) for side in shape)
+    tokens = Attribution("a", saliency=(rows @ oracle @ columns.T).astype(np.float32))
+    resampled = Attribution("a", saliency=frame.whole_of(tokens.saliency))
+    evidence = Evidence.of("a", *size, boxes)
+    scores = score_attribution(evidence, tokens, protocol="paper")
+    assert np.array_equal(scores, score_attribution(evidence, resampled, protocol="paper"))
+    assert scores[0] > 0
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -280,6 +296,18 @@ def test_rising_pixel_noise_lowers_all_but_the_precision_of_the_boxes():
             assert (falls[:, column] <= 1e-9).all(), (name, means[:, column])
     assert (falls[:, NAMES.index("evidence_ap")] < 0).all()
     assert falls[:, NAMES.index("precision")].max() > 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_evidence_too_small_to_measure_is_the_pixel_that_holds_its_largest_box(size):
+    frame, (width, height) = Frame(*size), size
+    for x, y in ((0.6 * width, 0.3 * height), (width - 2e-9, height - 2e-9), (0, 0)):
+        boxes = [[x, y, x + 1e-9, y + 1e-9], [1, 1, 1 + 1e-10, 1 + 1e-10]]
+        assert not frame.coverage(boxes).any()
+        pixels = Evidence.of("a", *size, boxes).pixels
+        ((row, column),) = np.argwhere(pixels)
+        content_width, content_height = frame.content_size
+        assert (row, column) == (int(y / height * content_height), int(x / width * content_width))
 
 
 @pytest.mark.parametrize("boxes", [[[300, 300, 400, 400]], [[10, 10, 10, 50]]])

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import Settings
-from medfocus_bench.evaluation.statistics import Cell, holm, intervals, sign_flip_p_value
+from medfocus_bench.evaluation.statistics import (
+    _BLOCK_CELLS,
+    Cell,
+    _draws,
+    holm,
+    intervals,
+    sign_flip_p_value,
+)
 
 QUICK = Settings(resamples=2000)
 
@@ -83,6 +92,33 @@ def test_resamples_are_the_same_whatever_the_block_size(monkeypatch):
     assert intervals([[cell(np.arange(30.0), range(30))]], 30, QUICK) == one
 
 
+@pytest.mark.parametrize("block_cells", [31, 700, 10**6])
+def test_the_patients_drawn_are_the_same_whatever_the_block_size(block_cells):
+    whole = np.concatenate([draws for _, draws in _draws(31, Settings(resamples=50), 50)])
+    parts = [draws for _, draws in _draws(31, Settings(resamples=50), max(1, block_cells // 31))]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_memory_does_not_grow_with_the_number_of_cells():
+    """A block of resamples holds no more means of cells than it may hold draws."""
+    clusters = np.arange(40)
+    cells = [cell(np.ones((40, 50)), clusters, clusters % 40 == number) for number in range(40)]
+    tracemalloc.start()
+    intervals([[one] for one in cells[:1]] + [cells], 40, QUICK)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * (6 * _BLOCK_CELLS + 4 * 2 * 50 * QUICK.resamples)
+
+
+def test_a_group_that_no_resample_drew_has_its_mean_at_both_ends():
+    scores, clusters = np.arange(5000.0), np.arange(5000)
+    (found,), (whole,) = intervals(
+        [[cell(scores, clusters, clusters == 7)], [cell(scores, clusters)]], 5000, Settings(resamples=10)
+    )
+    assert (found.mean, found.low, found.high) == (7, 7, 7)
+    assert whole.low < whole.mean < whole.high
+
+
 def test_the_p_value_of_no_difference_is_one():
     assert sign_flip_p_value(np.zeros(30), QUICK) == 1.0
 
@@ -110,7 +146,7 @@ def test_holm_steps_down_and_keeps_the_order():
     assert holm([]) == []
 
 
-@pytest.mark.parametrize("bad", [{"protocol": "mine"}, {"resamples": 0}, {"seed": -1}])
+@pytest.mark.parametrize("bad", [{"protocol": "mine"}, {"resamples": 9}, {"seed": -1}])
 def test_settings_that_make_no_sense_are_an_error(bad):
     with pytest.raises(InputError):
         Settings(**bad)

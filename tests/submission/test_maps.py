@@ -80,6 +80,15 @@ def test_other_numbers_are_stored_as_float32(dtype: str, tmp_path: Path) -> None
     assert read.tolist() == [[0, 1, 1]]
 
 
+@pytest.mark.parametrize("values", [[[1e39]], [[1j]], [["1"]], [[None]]])
+def test_what_float32_cannot_hold_is_not_written(values: list[list[object]], tmp_path: Path) -> None:
+    writer = MapWriter(tmp_path / "maps")
+    with pytest.raises(ValueError, match=r"^a: "):
+        writer.add("a", np.array(values))
+    assert len(writer) == 0
+    writer.close()
+
+
 def test_a_view_is_stored_as_it_looks(tmp_path: Path) -> None:
     saliency = np.arange(12, dtype=np.uint8).reshape(3, 4).T[::-1]
     write(tmp_path / "maps", {"a": saliency})

@@ -117,12 +117,12 @@ def _break_off(writer: SubmissionWriter) -> None:
 
 
 def _break_in_add(writer: SubmissionWriter) -> None:
-    writer.add(Attribution("x", saliency=np.zeros((2049, 1))))
+    writer.add(Attribution(WITH_BOXES, saliency=np.zeros((2049, 1))))
 
 
 @pytest.mark.parametrize("kind", [_break_off, _break_in_add])
 def test_an_error_inside_the_block_leaves_nothing_behind(kind: Any, folder: Path, bench: Benchmark) -> None:
-    with pytest.raises((KeyboardInterrupt, ValueError)), writing(folder, bench) as writer:  # noqa: PT012
+    with pytest.raises((KeyboardInterrupt, SubmissionError)), writing(folder, bench) as writer:  # noqa: PT012
         writer.add(Attribution(WITH_MAP, saliency=np.eye(300)))
         kind(writer)
     assert left_in(folder.parent) == []
@@ -201,6 +201,13 @@ def test_a_sample_is_added_once(folder: Path, bench: Benchmark) -> None:
         ({"boxes": BOX, "concepts": {"a": float("nan")}}, "/concepts/a: should be a finite number"),
         ({"boxes": BOX, "tokens": [("\ud800", 1.0)]}, "/tokens/0/text: should be a valid string"),
         ({"saliency": np.eye(2), "cost": Cost(seconds=-1)}, "/cost/seconds: should be greater"),
+        ({"boxes": [[0, 0, 224, 201]]}, "/boxes/0: reaches out of the image of 224 x 200 pixels; boxes are"),
+        ({"boxes": [[-1, 0, 224, 200]]}, "/boxes/0/0: should be greater"),
+        ({"saliency": np.eye(2) * 1j}, "a map holds real numbers, not complex128"),
+        ({"saliency": [[None, 1]]}, "a map holds real numbers, not object"),
+        ({"saliency": [["a", "b"]]}, "a map holds real numbers, not <U1"),
+        ({"saliency": np.zeros((1, 2049))}, "a map is 2-D with at most 2048 pixels a side"),
+        ({"saliency": [[0, 1e39]]}, "the map has numbers beyond float32; scale it first"),
     ],
 )
 def test_an_attribution_that_breaks_the_format_is_refused_when_it_is_added(
@@ -210,6 +217,38 @@ def test_an_attribution_that_breaks_the_format_is_refused_when_it_is_added(
         with pytest.raises(SubmissionError, match=f"{WITH_MAP}: {said}"):
             writer.add(Attribution(WITH_MAP, **broken))
         writer.add(Attribution(WITH_MAP, saliency=np.eye(2)))
+    assert validate(folder, bench) == []
+
+
+def test_a_sample_that_is_not_in_the_benchmark_is_refused_when_it_is_added(
+    folder: Path, bench: Benchmark
+) -> None:
+    with writing(folder, bench) as writer:
+        with pytest.raises(SubmissionError) as raised:
+            writer.add(Attribution("other", boxes=BOX))
+        assert str(raised.value) == (
+            f"{folder}: other: /sample_id: no such sample in phantom / direct; remove it"
+        )
+    assert validate(folder, bench) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"saliency": [[0, 1], [2, 3]]}, {"saliency": memoryview(np.eye(2))}, {"boxes": [(1, 2, 3, 4)]}],
+    ids=["lists", "a buffer", "tuples"],
+)
+def test_maps_and_boxes_may_be_any_array_like(given: dict[str, Any], folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_MAP, **given))
+    read = open_submission(folder, bench).attribution(WITH_MAP)
+    assert read is not None
+    ((name, value),) = given.items()
+    assert np.array_equal(getattr(read, name), np.asarray(value))
+
+
+def test_infinities_of_float64_are_no_overflow(folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_MAP, saliency=[[np.inf, np.nan, 1.0]]))
     assert validate(folder, bench) == []
 
 
