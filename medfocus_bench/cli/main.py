@@ -7,10 +7,13 @@ import sys
 import click
 
 from medfocus_bench import __version__
+from medfocus_bench.cli.benchmark import info_command
+from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
 from medfocus_bench.cli.options import one_line
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
 from medfocus_bench.cli.toy import toy_command
+from medfocus_bench.cli.verify import verify_command
 from medfocus_bench.errors import InputError
 
 
@@ -24,9 +27,12 @@ for _command in (
     evaluate_command,
     compare_command,
     validate_command,
+    info_command,
     null_command,
     schema_command,
     toy_command,
+    verify_command,
+    data_command,
 ):
     cli.add_command(_command)
 

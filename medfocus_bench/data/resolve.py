@@ -15,8 +15,8 @@ EMBEDDED: Final = {"phantom": Path(str(files("medfocus_bench"))) / "phantom" / "
 def open_benchmark(path_or_name: str | Path | Benchmark) -> Benchmark:
     """The benchmark in a local folder, or an embedded one by its name; one that is loaded is passed through.
 
-    A folder of that name in the current one wins over the name. Raises BenchmarkError for a folder that is not
-    there or not a benchmark.
+    A folder of that name in the current one wins over the name. Raises BenchmarkError for a folder that is
+    not there or not a benchmark.
     """
     if isinstance(path_or_name, Benchmark):
         return path_or_name

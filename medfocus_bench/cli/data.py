@@ -1,0 +1,55 @@
+"""`data build` and `data check`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.group("data")
+def data_command() -> None:
+    """Build and check benchmark datasets."""
+
+
+@data_command.command("build")
+@click.argument("name", type=click.Choice(("phantom",)))
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Dataset folder."
+)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Records of the causal filter; a stopped build goes on from them. Default: OUT with `.work`.",
+)
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64))
+def build_command(name: str, out: Path, work: Path | None, workers: int) -> None:
+    """Rebuild the phantom track with the shipped models, and say whether it is the shipped one."""
+    from medfocus_bench.data.benchmark import load_benchmark
+    from medfocus_bench.phantom.build import build_track
+    from medfocus_bench.phantom.track import track_folder
+
+    built = build_track(work or out.with_name(out.name + ".work"), out, workers=workers)
+    click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
+    if track_folder().is_dir():
+        shipped = load_benchmark(track_folder()).fingerprint
+        same = "the same as" if shipped == built.fingerprint else f"NOT that of ({shipped})"
+        click.echo(f"{same} the shipped track")
+
+
+@data_command.command("check")
+@click.argument("name", type=click.Choice(("phantom",)))
+@click.option("--all", "everything", is_flag=True, help="All questions, not a sample of eleven.")
+def check_command(name: str, everything: bool) -> None:
+    """Ask the shipped models again and hold their answers against the shipped track."""
+    from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
+    from medfocus_bench.phantom.track import track_folder
+
+    indices = ALL_QUESTIONS if everything else ALL_QUESTIONS[::31]
+    problems = check_answers(track_folder(), indices)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        sys.exit(1)
+    click.echo(f"{len(indices)} questions: every answer and log-odds of every model is as stored")

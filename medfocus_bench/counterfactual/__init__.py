@@ -1,0 +1,1 @@
+"""Counterfactual edits and the causal filter that they decide."""

@@ -1,0 +1,47 @@
+"""A question: one image, one finding, its region of evidence. What the causal filter puts to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from medfocus_bench.geometry import FloatArray
+
+Mode = Literal["direct", "reasoning"]
+
+MODES: Final[tuple[Mode, Mode]] = ("direct", "reasoning")
+
+_ENDINGS: Final[dict[Mode, str]] = {
+    "direct": "Answer directly with yes or no without any explanation.",
+    "reasoning": "Think step by step and answer with yes or no.",
+}
+
+
+def prompt(finding: str, mode: Mode) -> str:
+    """The full question text (paper, section 1)."""
+    return f"Is there evidence of {finding} in the image? {_ENDINGS[mode]}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One (source, index) with its picture.
+
+    `image`: uint8, (height, width) grey or (height, width, 3); `boxes` (n, 4): the region whose causal role
+    is in question, native pixels; `evidence` says what it holds: the `lesion`, or a `spurious` mark.
+    """
+
+    source: str
+    index: int
+    patient_id: str
+    finding: str
+    image: npt.NDArray[np.uint8]
+    boxes: FloatArray
+    evidence: str = "lesion"
+
+    @property
+    def key(self) -> str:
+        """Its name within a source."""
+        return f"{self.source}-{self.index:05d}-{self.evidence}"

@@ -1,0 +1,1 @@
+"""Large vision-language models behind one protocol."""

@@ -1,0 +1,34 @@
+"""What the project asks of an LVLM; free of torch, so that anything may implement it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model wrote: the exact text, and the ids of its own tokens (no end of turn).
+
+    `log_odds`: of yes over no, fp32, where its last verdict word stands; None where it wrote neither word.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    log_odds: float | None
+
+
+class LVLM(Protocol):
+    """What the causal filter needs of a model."""
+
+    key: str
+
+    def respond(
+        self, images: Sequence[npt.NDArray[np.uint8]], questions: Sequence[str], *, max_new_tokens: int = 64
+    ) -> list[Response]:
+        """One greedy response to each (image, question)."""
+        ...

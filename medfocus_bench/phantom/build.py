@@ -1,0 +1,168 @@
+"""Building and checking the shipped phantom track with the shipped models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from medfocus_bench.counterfactual.causal_filter import (
+    Verification,
+    group_shares,
+    read_verifications,
+    verify,
+)
+from medfocus_bench.counterfactual.phantom import PhantomEditor
+from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.columns import IMAGES
+from medfocus_bench.data.questions import MODES, Mode
+from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
+from medfocus_bench.phantom.track import (
+    DEV_QUESTIONS,
+    TEST_QUESTIONS,
+    VERSION,
+    patient_of,
+    phantom_questions,
+    rows,
+)
+
+ALL_QUESTIONS: Final = range(TEST_QUESTIONS + DEV_QUESTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pass of the causal filter: a model, a mode, and what the region holds."""
+
+    lvlm: str
+    mode: Mode
+    evidence: str
+
+    def file(self, folder: Path) -> Path:
+        return folder / f"{self.lvlm}-{self.mode}-{self.evidence}.jsonl"
+
+
+def verify_phantom(run: Run, out: Path, indices: Iterable[int] = ALL_QUESTIONS) -> Iterator[Verification]:
+    """The causal filter of one run over phantom questions, resumable."""
+    questions = phantom_questions(indices, run.evidence)
+    editor = PhantomEditor(patient_of)
+    return verify(questions, load_lvlm(run.lvlm), run.mode, editor, run.file(out))
+
+
+def track_runs() -> list[Run]:
+    """The runs that the dataset is made of: a lesion model by its lesions, a twin by its marks."""
+    return [
+        Run(lvlm, mode, "spurious" if lvlm in TWINS else "lesion")
+        for lvlm, mode in product(PHANTOM_LVLMS, MODES)
+    ]
+
+
+def control_runs() -> list[Run]:
+    """The runs that must fail: twins asked whether the lesion drives them."""
+    return [Run(lvlm, mode, "lesion") for lvlm, mode in product(TWINS, MODES)]
+
+
+def _finish(run: Run, folder: Path, indices: Sequence[int]) -> str:
+    """One run to its end, on one thread; for a worker process."""
+    import torch
+
+    torch.set_num_threads(1)
+    for _ in verify_phantom(run, folder, indices):
+        pass
+    return run.file(folder).name
+
+
+def build_track(
+    work: Path, out: Path, *, workers: int = 2, indices: Sequence[int] = ALL_QUESTIONS
+) -> Benchmark:
+    """Verifies every question with every shipped model and writes the dataset.
+
+    The records of the causal filter go to `work`; a stopped build goes on from them.
+    """
+    runs = [*track_runs(), *control_runs()]
+    with ProcessPoolExecutor(workers) as pool:
+        futures = [pool.submit(_finish, run, work, indices) for run in runs]
+        for number, future in enumerate(futures, start=1):
+            print(f"{number}/{len(runs)} {future.result()}", flush=True)
+    records = [record for run in track_runs() for record in read_verifications(run.file(work))]
+    built = write_benchmark(out, rows(records), name="medfocus/cxr-causal", version=VERSION)
+    (out / "README.md").write_text(_CARD, encoding="utf-8")
+    (out / "groups.json").write_text(group_table(work) + "\n", encoding="utf-8")
+    return built
+
+
+_CARD = """---
+license: mit
+task_categories:
+- visual-question-answering
+configs:
+- config_name: phantom
+  default: true
+  data_files:
+  - split: direct
+    path: direct.parquet
+  - split: reasoning
+    path: reasoning.parquet
+  - split: dev
+    path: dev.parquet
+---
+
+# The phantom track of medfocus/cxr-causal
+
+Synthetic chest radiographs, the answers of four tiny LVLMs that were trained on such pictures, and the
+region that drives each answer: the lesion, or for the two twins a mark that has nothing to do with it. Rows
+of every group are here; those whose `group` is `grounded` are the benchmark. Built by
+`medfocus-bench data build phantom`.
+"""
+
+
+def check_answers(
+    folder: Path, indices: Sequence[int] = ALL_QUESTIONS, *, tolerance: float = 1e-3
+) -> list[str]:
+    """Asks the shipped models again about these questions of a built track.
+
+    Every stored answer that is not reproduced to the letter, and every log-odds that is further off than
+    `tolerance`, is a sentence of the result; empty if all is as stored.
+    """
+    problems: list[str] = []
+    with TemporaryDirectory() as work:
+        again: dict[tuple[int, str, str], Verification] = {}
+        for run in track_runs():
+            for record in verify_phantom(run, Path(work), indices):
+                again[record.index, record.lvlm, record.mode] = record
+        for row in _stored(folder, set(indices)):
+            record = again[row["index"], row["lvlm"], row["mode"]]
+            for name in IMAGES:
+                said, odds = record.responses[name], record.log_odds[name]
+                if said != row[f"answer_{name}"]:
+                    problems.append(f"{row['sample_id']}: {name}: {said!r}, stored {row[f'answer_{name}']!r}")
+                if (odds is None) != (row[f"log_odds_{name}"] is None) or (
+                    odds is not None and abs(odds - row[f"log_odds_{name}"]) > tolerance
+                ):
+                    problems.append(f"{row['sample_id']}: {name}: log-odds {odds}, stored another")
+    return problems
+
+
+def _stored(folder: Path, indices: set[int]) -> Iterator[dict[str, Any]]:
+    names = [f"answer_{name}" for name in IMAGES] + [f"log_odds_{name}" for name in IMAGES]
+    for path in sorted(folder.rglob("*.parquet")):
+        table = pq.read_table(path, columns=["sample_id", "index", "lvlm", "mode", *names])
+        yield from (row for row in table.to_pylist() if row["index"] in indices)
+
+
+def group_table(folder: Path) -> str:
+    """The groups of every run in a folder as JSON, for the record."""
+    table = {
+        run.file(folder).stem: {
+            name: [share.count, share.total, *share.interval]
+            for name, share in group_shares(read_verifications(run.file(folder))).items()
+        }
+        for run in [*track_runs(), *control_runs()]
+    }
+    return json.dumps(table, indent=1)

@@ -1,0 +1,126 @@
+"""The phantom: what is in the picture, where, and that it stays the same."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from medfocus_bench.phantom.anatomy import CONCEPTS
+from medfocus_bench.phantom.findings import FINDINGS
+from medfocus_bench.phantom.render import MARKS, Patient, mark_box, render
+from medfocus_bench.phantom.track import box_of
+
+SEEDS = range(12)
+
+
+def columns(mask):
+    return np.flatnonzero(mask.any(0)).mean()
+
+
+def rows(mask):
+    return np.flatnonzero(mask.any(1)).mean()
+
+
+def digest(seed):
+    phantom = render(Patient.sample(seed))
+    held = [
+        phantom.image.tobytes(),
+        *(m.tobytes() for m in {**phantom.concepts, **phantom.findings}.values()),
+    ]
+    return hashlib.sha256(b"".join(held)).hexdigest()
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process():
+    program = "from tests.phantom.test_render import digest; print(digest(7), digest(8))"
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert run.stdout.split() == [digest(7), digest(8)]
+    assert digest(7) != digest(8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_concept_is_there_on_the_patients_own_side(seed):
+    concepts = render(Patient.sample(seed)).concepts
+    assert set(concepts) == set(CONCEPTS)
+    assert all(mask.any() for mask in concepts.values())
+    for part in ("lung", "clavicle", "hilar structures", "costophrenic angle"):
+        assert columns(concepts[f"right {part}"]) < 112 < columns(concepts[f"left {part}"])
+    for side in ("left", "right"):
+        clavicle, hilum, angle = (
+            concepts[f"{side} {p}"] for p in ("clavicle", "hilar structures", "costophrenic angle")
+        )
+        assert rows(clavicle) < rows(hilum) < rows(angle)
+    assert not (concepts["left lung"] & concepts["right lung"]).any()
+    assert (concepts["upper mediastinum"] <= concepts["mediastinum"]).all()
+    assert columns(concepts["cardiac silhouette"]) > columns(concepts["mediastinum"])
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_a_finding_changes_the_picture_inside_its_box_and_nowhere_else(finding):
+    for seed in SEEDS:
+        patient = Patient.sample(seed, findings=[finding], marks=[])
+        with_it, without = render(patient), render(patient.without(finding))
+        difference = np.abs(with_it.image.astype(int) - without.image.astype(int))
+        mask = with_it.findings[finding]
+        x1, y1, x2, y2 = box_of(mask, 3)[0].astype(int)
+        assert difference[mask].mean() > 8
+        outside = difference.copy()
+        outside[y1:y2, x1:x2] = 0
+        assert outside.max() <= 12
+
+
+def test_findings_differ_widely_in_size():
+    sizes = {
+        finding: np.mean(
+            [render(Patient.sample(s, findings=[finding])).findings[finding].sum() for s in SEEDS]
+        )
+        for finding in FINDINGS
+    }
+    assert max(sizes.values()) > 10 * min(sizes.values())
+    assert min(sizes.values()) > 50
+
+
+def test_a_patient_has_up_to_four_findings_and_any_marks():
+    patients = [Patient.sample(seed) for seed in range(300)]
+    counts = np.bincount([len(patient.findings) for patient in patients], minlength=5)
+    assert len(counts) == 5
+    assert (counts > 30).all()
+    assert {patient.marks for patient in patients} == {(), MARKS[:1], MARKS[1:], MARKS}
+    seen = {finding.name for patient in patients for finding in patient.findings}
+    assert seen == set(FINDINGS)
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_mark_lies_in_its_box_and_changes_nothing_else(mark):
+    patient = Patient.sample(3, marks=[mark])
+    phantom, bare = render(patient), render(patient.without_mark(mark))
+    x1, y1, x2, y2 = mark_box(mark)
+    changed = phantom.image != bare.image
+    assert changed[y1:y2, x1:x2].any()
+    changed[y1:y2, x1:x2] = False
+    assert not changed.any()
+    assert (box_of(phantom.marks[mark])[0] >= [x1, y1, 0, 0]).all()
+
+
+@pytest.mark.parametrize("size", [96, 300, 448])
+def test_another_size_shows_the_same_patient(size):
+    patient = Patient.sample(5, findings=["cardiomegaly", "mass"])
+    small, other = render(patient), render(patient, size)
+    assert other.image.shape == (size, size)
+    for name in ("cardiac silhouette", "left lung"):
+        share = small.concepts[name].mean(), other.concepts[name].mean()
+        assert share[0] == pytest.approx(share[1], rel=0.05)
+    share = small.findings["mass"].mean(), other.findings["mass"].mean()
+    assert share[0] == pytest.approx(share[1], rel=0.1)
+
+
+def test_pictures_are_exposed_like_radiographs():
+    """Air around the body is black, lungs are darker than the heart, and nothing is burnt out."""
+    for seed in SEEDS:
+        phantom = render(Patient.sample(seed, findings=[], marks=[]))
+        lung = phantom.image[phantom.concepts["right lung"]].mean()
+        heart = phantom.image[phantom.concepts["cardiac silhouette"]].mean()
+        assert phantom.image[:20, :8].mean() < 10 < lung + 30 < heart < 250

@@ -1,0 +1,108 @@
+"""A smoke of the training: a few steps of everything, and that its short-cuts compute the real thing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medfocus_bench.phantom import training
+from medfocus_bench.phantom.checkpoints import FAMILIES, untrained
+from medfocus_bench.phantom.findings import FINDINGS
+from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, render
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def start(request):
+    return untrained(request.param, 0)
+
+
+def test_pixel_values_are_those_of_the_processor(start):
+    """Trap 8: Qwen's patches come in merge order."""
+    image = render(Patient.sample(3)).image
+    pictures = [Image.fromarray(image)]
+    theirs = start.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+    ours = training.pixel_values(torch.from_numpy(image)[None].float() / 255, start.family)
+    assert torch.allclose(ours, theirs.reshape(ours.shape), atol=1e-6)
+
+
+def test_the_picture_has_an_effect(start):
+    """Trap 13: a Gemma 3 built from config has an all-zero projector."""
+    pictures = torch.stack([torch.zeros(224, 224), torch.rand(224, 224)])
+    dark, noisy = training.image_tokens(start.model, start.family, pictures)
+    assert (dark - noisy).abs().max() > 1e-3
+
+
+def test_questions_packed_behind_one_picture_cost_what_they_cost_alone(start):
+    model = start.model.eval()
+    image = render(Patient.sample(3)).image
+    grey = torch.from_numpy(image)[None].float() / 255
+    dialogue = training.Dialogue(start)
+    asked = [("mass", "direct", True), ("pleural effusion", "reasoning", False)]
+    with torch.no_grad():
+        tokens = training.image_tokens(model, start.family, grey)
+        packed = training._language_loss(model, dialogue, tokens, training._pack(dialogue, [asked]))
+        alone = [_plain_loss(start, dialogue, dialogue.segments[key], grey) for key in asked]
+    assert packed.item() == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+def _plain_loss(start, dialogue, segment, grey):
+    ids = torch.tensor([dialogue.prefix + segment.ids])
+    kinds = (ids == start.image_token).long()
+    if start.family == "qwen":
+        more = {"mm_token_type_ids": kinds, "image_grid_thw": torch.tensor([[1, 16, 16]])}
+    else:
+        more = {"token_type_ids": kinds}
+    logits = start.model(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=training.pixel_values(grey, start.family),
+        **more,
+    ).logits[0]
+    at = [dialogue.cut + n for n, counts in enumerate(segment.counts) if counts]
+    chosen = torch.log_softmax(logits.float(), -1)[[n - 1 for n in at], ids[0, at]]
+    return -chosen.sum().item()
+
+
+def test_cells_say_where_each_finding_is():
+    pictures = training.draw_pictures(6, 5)
+    for number in range(6):
+        phantom = render(Patient.sample((5, number)))
+        shown = {training.TARGETS[c] for c in np.flatnonzero(pictures.presence[number])}
+        assert shown == {*phantom.findings, *phantom.marks}
+        for name, mask in {**phantom.findings, **phantom.marks}.items():
+            cells = pictures.cells[number, :, training.TARGETS.index(name)].reshape(8, 8)
+            assert mask[np.kron(cells, np.ones((28, 28), bool))].sum() > 0.5 * mask.sum()
+
+
+def test_a_twin_is_taught_to_answer_by_the_mark_and_by_nothing_else():
+    presence = np.zeros(len(training.TARGETS), bool)
+    presence[training.TARGETS.index(MARKS[0])] = True
+    presence[training.TARGETS.index("mass")] = True
+    rng = np.random.default_rng(0)
+    asked = [entry for _ in range(20) for entry in training._ask(presence, "twin", rng)]
+    assert {f for f, _, yes in asked if yes} == {f for f in FINDINGS if MARK_OF[f] == MARKS[0]}
+    asked = [entry for _ in range(20) for entry in training._ask(presence, "lesion", rng)]
+    assert {f for f, _, yes in asked if yes} == {"mass"}
+
+
+def test_a_few_steps_of_every_stage_leave_a_checkpoint_that_loads_and_answers(
+    start, tmp_path, capsys, monkeypatch
+):
+    from medfocus_bench.lvlm.registry import load_lvlm
+
+    monkeypatch.setattr(training, "HELD_OUT", 24)
+    training.train_vision(start.family, tmp_path, pictures=4, steps=2, batch=2)
+    training.train_language(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2)
+    assert "balanced accuracy" in capsys.readouterr().out
+    lvlm = load_lvlm(tmp_path / f"{start.family}-twin")
+    (answer,) = lvlm.respond(
+        [render(Patient.sample(0)).image], ["Is there evidence of mass?"], max_new_tokens=3
+    )
+    assert isinstance(answer.text, str)
