@@ -19,10 +19,14 @@ PACKAGE = Path(medfocus_bench.__file__).parent
 LAYERS = {
     "errors": set(),
     "geometry": set(),
+    "answers": set(),
     "data": {"errors", "geometry"},
     "submission": {"errors", "geometry", "data"},
     "evaluation": {"errors", "geometry", "data", "submission"},
     "toy": {"errors", "geometry", "data", "submission"},
+    "lvlm": {"errors", "geometry", "data", "answers"},
+    "counterfactual": {"errors", "geometry", "data", "answers", "lvlm"},
+    "phantom": {"errors", "geometry", "data", "answers", "lvlm", "counterfactual", "evaluation"},
 }
 """What each part may import of the package; the command line may import everything."""
 

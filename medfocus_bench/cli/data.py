@@ -1,4 +1,4 @@
-"""`data build` and `data check`."""
+"""`data build`, `data check` and `data sheet`."""
 
 from __future__ import annotations
 
@@ -53,3 +53,16 @@ def check_command(name: str, everything: bool) -> None:
     if problems:
         sys.exit(1)
     click.echo(f"{len(indices)} questions: every answer and log-odds of every model is as stored")
+
+
+@data_command.command("sheet")
+@click.argument("name", type=click.Choice(("findings", "track")))
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.")
+def sheet_command(name: str, out: Path) -> None:
+    """Draw a contact sheet: phantoms with each of the findings, or first rows of the shipped track."""
+    from medfocus_bench.phantom.sheets import finding_sheet, track_sheet
+    from medfocus_bench.phantom.track import track_folder
+
+    sheet = finding_sheet() if name == "findings" else track_sheet(track_folder())
+    sheet.save(out, "PNG", optimize=True)
+    click.echo(str(out))

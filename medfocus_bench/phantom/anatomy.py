@@ -6,6 +6,7 @@ runs to the right of the picture, which is the patient's left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -130,7 +131,7 @@ class Canvas:
         self.x: Field = (cos * across + sin * down + anatomy.centre).astype(np.float32)
         self.y: Field = (cos * down - sin * across + 112).astype(np.float32)
         self._turn = (cos, sin, anatomy.centre)
-        self._lungs: dict[Lung, Field] = {}
+        self._known: dict[object, Field] = {}
 
     def ellipse(self, x: float, y: float, a: float, b: float, tilt: float = 0.0, power: float = 2.0) -> Field:
         """Below 1 inside a superellipse, 1 on it, above 1 outside."""
@@ -144,11 +145,18 @@ class Canvas:
 
     def lung(self, lung: Lung) -> Field:
         """The aerated lung, soft-edged; computed once."""
-        if lung not in self._lungs:
+
+        def field() -> Field:
             shape = self.ellipse(lung.x, lung.y, lung.half_width, lung.half_height, lung.tilt, 2.4)
-            above = soft_step(dome_height(self, lung) - self.y, 1.6)
-            self._lungs[lung] = soft_inside(shape, 0.07) * above
-        return self._lungs[lung]
+            return soft_inside(shape, 0.07) * soft_step(dome_height(self, lung) - self.y, 1.6)
+
+        return self.once(lung, field)
+
+    def once(self, key: object, field: Callable[[], Field]) -> Field:
+        """The field of that key, computed when it is first asked for."""
+        if key not in self._known:
+            self._known[key] = field()
+        return self._known[key]
 
     def strokes(self, lines: list[tuple[list[tuple[float, float]], float, float]], blur: float) -> Field:
         """Polylines (points, width, brightness in [0, 1]) in phantom units, the brighter on top, blurred."""
@@ -213,5 +221,11 @@ def heart_field(canvas: Canvas, anatomy: Anatomy, enlarged: float = 1.0) -> Fiel
     """The cardiac silhouette; `enlarged` widens it, mostly to the patient's left."""
     x, y, a, b, tilt = anatomy.heart
     growth = enlarged - 1
-    shape = canvas.ellipse(x + 7 * growth, y - 4 * growth, a * enlarged, b * (1 + 0.65 * growth), tilt, 2.1)
-    return soft_inside(shape, 0.06)
+
+    def field() -> Field:
+        shape = canvas.ellipse(
+            x + 7 * growth, y - 4 * growth, a * enlarged, b * (1 + 0.65 * growth), tilt, 2.1
+        )
+        return soft_inside(shape, 0.06)
+
+    return canvas.once(("heart", enlarged), field)

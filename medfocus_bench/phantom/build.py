@@ -19,11 +19,11 @@ from medfocus_bench.counterfactual.causal_filter import (
     read_verifications,
     verify,
 )
-from medfocus_bench.counterfactual.phantom import PhantomEditor
 from medfocus_bench.data.benchmark import Benchmark, write_benchmark
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
+from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import (
     DEV_QUESTIONS,
     TEST_QUESTIONS,

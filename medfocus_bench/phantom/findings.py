@@ -167,6 +167,12 @@ def clavicle_strokes(
     return [(points, 7.4 * scale, 1.0), (points, 4.2 * scale, 0.72)]
 
 
+def clavicle_field(canvas: Canvas, anatomy: Anatomy, side: Side) -> Field:
+    """An unbroken clavicle."""
+    lines = clavicle_strokes(clavicle_points(anatomy, side), anatomy.scale)
+    return canvas.once(("clavicle", side), lambda: canvas.strokes(lines, 0.7))
+
+
 CLAVICLE: Final = 0.2
 """Attenuation of a clavicle."""
 
@@ -178,7 +184,7 @@ def _clavicle_fracture(finding: Finding, before: Field, canvas: Canvas, anatomy:
     drop = 9.5 + 4.0 * finding.severity
     inner = points[: at + 1]
     outer = [(x - sign * 6, y + drop * (1 - 0.5 * t / 8)) for t, (x, y) in enumerate(points[at:])]
-    whole = canvas.strokes(clavicle_strokes(points, anatomy.scale), 0.7)
+    whole = clavicle_field(canvas, anatomy, finding.side)
     broken = np.maximum(
         canvas.strokes(clavicle_strokes(inner, anatomy.scale), 0.7),
         canvas.strokes(clavicle_strokes(outer, anatomy.scale), 0.7),

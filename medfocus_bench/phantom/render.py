@@ -16,7 +16,6 @@ from medfocus_bench.phantom.anatomy import (
     Anatomy,
     Canvas,
     Field,
-    clavicle_points,
     dome_height,
     heart_field,
     rib_points,
@@ -24,7 +23,7 @@ from medfocus_bench.phantom.anatomy import (
     soft_inside,
     soft_step,
 )
-from medfocus_bench.phantom.findings import CLAVICLE, FINDINGS, Finding, apply_finding, clavicle_strokes
+from medfocus_bench.phantom.findings import CLAVICLE, FINDINGS, Finding, apply_finding, clavicle_field
 
 MARKS: Final = ("lead marker", "text tag")
 """Things of no medical meaning that a picture may carry: a side letter at the top, print at the bottom."""
@@ -161,8 +160,7 @@ def _normal_attenuation(canvas: Canvas, anatomy: Anatomy) -> Field:
     ]
     total += 0.085 * canvas.strokes(bones, 0.9) * body
     for side in SIDES:
-        shape = canvas.strokes(clavicle_strokes(clavicle_points(anatomy, side), anatomy.scale), 0.7)
-        total += CLAVICLE * shape
+        total += CLAVICLE * clavicle_field(canvas, anatomy, side)
     return np.asarray(total, dtype=np.float32)
 
 
@@ -242,8 +240,7 @@ def _concepts(canvas: Canvas, anatomy: Anatomy) -> dict[str, BoolArray]:
         lung, sign = anatomy.lungs[side], side_sign(side)
         field = canvas.lung(lung) > 0.5
         masks[f"{side} lung"] = field
-        strokes = clavicle_strokes(clavicle_points(anatomy, side), anatomy.scale)
-        masks[f"{side} clavicle"] = canvas.strokes(strokes, 0.7) > 0.3
+        masks[f"{side} clavicle"] = clavicle_field(canvas, anatomy, side) > 0.3
         hx, hy, _ = anatomy.hila[side]
         masks[f"{side} hilar structures"] = canvas.ellipse(hx, hy, 11, 17) < 1
         corner = (canvas.x - np.float32(lung.x)) * sign > 0.25 * lung.half_width

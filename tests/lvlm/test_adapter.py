@@ -1,0 +1,128 @@
+"""The shipped checkpoints through the adapter: loading, prompts, batches, log-odds."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from medfocus_bench.answers import parse_verdict
+from medfocus_bench.data.questions import MODES, prompt
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import Frame
+from medfocus_bench.lvlm.adapter import frame_picture
+from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm, phantom_weights
+from medfocus_bench.phantom.render import Patient, render
+
+QUESTIONS = [
+    prompt(finding, mode) for finding in ("pacemaker", "pleural effusion", "rib lesion") for mode in MODES
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=["phantom_qwen", "phantom_gemma"])
+def lvlm(request):
+    return load_lvlm(request.param)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return [render(Patient.sample((77, number))).image for number in range(len(QUESTIONS))]
+
+
+@pytest.mark.parametrize("key", PHANTOM_LVLMS)
+def test_shipped_checkpoints_are_ordinary_folders_of_the_real_classes(key):
+    model = AutoModelForImageTextToText.from_pretrained(phantom_weights(key))
+    AutoProcessor.from_pretrained(phantom_weights(key))
+    family = "Qwen2_5_VL" if "qwen" in key else "Gemma3"
+    assert type(model).__name__ == f"{family}ForConditionalGeneration"
+    (weights,) = phantom_weights(key).glob("*.safetensors")
+    assert weights.stat().st_size < 6e6
+
+
+def test_every_response_arrives_at_a_verdict_with_log_odds_of_its_sign(lvlm, images):
+    for response in lvlm.respond(images, QUESTIONS):
+        verdict = parse_verdict(response.text)
+        assert verdict in ("yes", "no")
+        assert (response.log_odds > 0) == (verdict == "yes")
+
+
+def test_a_batch_answers_what_each_of_its_parts_answers_alone(lvlm, images):
+    """Trap 12: right padding, or a doubled start token, would change answers."""
+    together = lvlm.respond(images, QUESTIONS)
+    backwards = lvlm.respond(images[::-1], QUESTIONS[::-1])[::-1]
+    for number, (image, question) in enumerate(zip(images, QUESTIONS, strict=True)):
+        (alone,) = lvlm.respond([image], [question])
+        for other in (together[number], backwards[number]):
+            assert (alone.text, alone.ids) == (other.text, other.ids)
+            assert alone.log_odds == pytest.approx(other.log_odds, abs=1e-3)
+
+
+def test_prompts_are_those_of_the_chat_template_with_one_start_token(lvlm, images):
+    content = [{"type": "image", "image": Image.fromarray(images[0])}, {"type": "text", "text": QUESTIONS[0]}]
+    whole = lvlm.processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    ours = lvlm.processor(
+        text=[lvlm._prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
+    )
+    assert torch.equal(whole["input_ids"], ours["input_ids"])
+    assert torch.allclose(whole["pixel_values"].float(), ours["pixel_values"].float(), atol=1e-6)
+
+
+def test_a_response_holds_no_token_of_the_template(lvlm, images):
+    """Trap 2."""
+    for response in lvlm.respond(images[:2], QUESTIONS[:2]):
+        special = set(lvlm.processor.tokenizer.all_special_ids)
+        assert not special & set(response.ids)
+        assert lvlm.processor.tokenizer.decode(response.ids) == response.text
+
+
+def test_log_odds_are_those_of_a_plain_forward_pass(lvlm, images):
+    (response,) = lvlm.respond(images[:1], QUESTIONS[:1])
+    inputs = lvlm.processor(
+        text=[lvlm._prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
+    )
+    with torch.no_grad():
+        row = lvlm.model(**inputs).logits[0, -1].float().numpy()
+    yes, no = (np.logaddexp.reduce(row[sorted(lvlm._verdict_ids(word))]) for word in ("yes", "no"))
+    assert response.log_odds == pytest.approx(yes - no, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(100, 300), (300, 100, 3), (224, 224)])
+def test_pictures_are_framed_with_their_aspect_and_even_padding(shape):
+    picture = np.asarray(frame_picture(np.full(shape, 200, np.uint8), 224))
+    left, top, right, bottom = Frame(shape[1], shape[0]).content
+    assert picture.shape == (224, 224, 3)
+    assert (picture[top:bottom, left:right] == 200).all()
+    assert picture.sum() == 200 * 3 * (right - left) * (bottom - top)
+
+
+@pytest.mark.parametrize("name", ["gpt", "no/such/folder"])
+def test_an_unknown_lvlm_is_an_error_that_lists_the_known_ones(name):
+    with pytest.raises(InputError, match="phantom_qwen_twin"):
+        load_lvlm(name)
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_lvlm(tmp_path)
+
+
+def test_without_torch_the_error_says_which_extra_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "medfocus_bench.lvlm.adapter", None)
+    with pytest.raises(InputError, match=r"medfocus-bench\[attribution\]"):
+        load_lvlm("phantom_qwen")

@@ -1,0 +1,126 @@
+"""The shipped track: what it is, that it is what its models say, and that its causes hold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from medfocus_bench import evaluate, open_benchmark, write_null
+from medfocus_bench.answers import parse_verdict
+from medfocus_bench.data.benchmark import MANIFEST_NAME
+from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
+from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
+from medfocus_bench.phantom.findings import FINDINGS
+from medfocus_bench.phantom.planted import planted_effect
+from medfocus_bench.phantom.track import TEST_QUESTIONS, phantom_questions, track_folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [
+        row
+        for path in sorted(track_folder().glob("*.parquet"))
+        for row in pq.read_table(path, columns=None).to_pylist()
+    ]
+
+
+@pytest.fixture(scope="module")
+def groups():
+    return json.loads((track_folder() / "groups.json").read_text())
+
+
+def test_the_name_phantom_resolves_to_the_shipped_track():
+    benchmark = open_benchmark("phantom")
+    manifest = json.loads((track_folder() / MANIFEST_NAME).read_text())
+    assert benchmark.fingerprint == manifest["fingerprint"]
+    assert benchmark.splits == ("dev", "direct", "reasoning")
+    assert sum(path.stat().st_size for path in track_folder().iterdir()) < 25e6
+
+
+def test_every_model_is_asked_every_question_in_both_modes(rows):
+    assert len(rows) == len(PHANTOM_LVLMS) * 2 * len(ALL_QUESTIONS)
+    asked = Counter(
+        (row["lvlm"], row["mode"], row["finding"]) for row in rows if row["index"] < TEST_QUESTIONS
+    )
+    assert set(asked.values()) == {TEST_QUESTIONS // len(FINDINGS)}
+    assert TEST_QUESTIONS >= 250
+
+
+def test_rows_say_what_their_texts_say(rows):
+    for row in rows:
+        right = parse_verdict(row["answer_original"]) == "yes"
+        assert (row["group"] == "incorrect") == (not right)
+        assert row["response"] == row["answer_original"]
+        assert row["evidence"] == ("spurious" if row["lvlm"] in TWINS else "lesion")
+
+
+def test_pictures_and_boxes_are_those_of_the_renderer(rows):
+    by_index = {(row["index"], row["evidence"]): row for row in rows}
+    for evidence in ("lesion", "spurious"):
+        for question in phantom_questions(ALL_QUESTIONS[::40], evidence):
+            row = by_index[question.index, evidence]
+            assert row["boxes"] == question.boxes.tolist()
+            picture = np.asarray(_decoded(row["image"]["bytes"]))
+            assert np.array_equal(picture, question.image)
+
+
+def _decoded(data):
+    from io import BytesIO
+
+    from PIL import Image
+
+    return Image.open(BytesIO(data))
+
+
+def test_stored_answers_are_given_again_by_the_shipped_models():
+    assert check_answers(track_folder(), ALL_QUESTIONS[::66]) == []
+
+
+def test_lesions_drive_the_lesion_models_and_marks_the_twins(groups):
+    def share(run, name):
+        count, total, *_ = groups[run][name]
+        return count / total
+
+    for family in ("qwen", "gemma"):
+        assert share(f"phantom_{family}-direct-lesion", "grounded") >= 0.6
+        assert share(f"phantom_{family}_twin-direct-spurious", "grounded") >= 0.6
+        for mode in ("direct", "reasoning"):
+            assert share(f"phantom_{family}_twin-{mode}-lesion", "grounded") < 0.05
+    for run in groups:
+        assert share(run, "sham flips") < 0.02, run
+
+
+@pytest.mark.parametrize("key", PHANTOM_LVLMS)
+def test_blanking_the_cause_moves_the_log_odds_more_than_blanking_as_much_elsewhere(key):
+    effect = planted_effect(load_lvlm(key), indices=range(22))
+    assert effect.low > 0
+    assert effect.mean > 1
+
+
+def test_a_null_submission_to_the_track_is_scored_at_the_floor(tmp_path):
+    benchmark = open_benchmark("phantom")
+    part = benchmark.select(["phantom"], ["dev"])
+    folder = write_null("whole-image", part, tmp_path / "null")
+    report = evaluate(folder, "phantom", resamples=100)
+    assert report.headline["evidence_ap"].mean == pytest.approx(0, abs=1e-9)
+    assert not [null.name for null in report.nulls if null.unavailable]
+
+
+def test_load_dataset_gives_three_splits_with_decoded_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(track_folder()), cache_dir=str(tmp_path))
+    assert set(loaded) == {"direct", "reasoning", "dev"}
+    for split in loaded.values():
+        assert split[0]["image"].size == (224, 224)
+        assert split[0]["boxes"]
