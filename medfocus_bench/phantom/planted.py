@@ -20,8 +20,8 @@ _RANDOM_PLACES = 4
 def planted_effect(lvlm: LVLM, indices: Iterable[int], mode: Mode = "direct", seed: int = 0) -> Interval:
     """Mean drop of the log-odds of yes when the cause is blanked, less the mean drop for random boxes.
 
-    The cause is the lesion's box, or the mark's for a twin; the random boxes have its size and lie elsewhere. Both
-    are filled with the mean grey around them. Paired by patient, with a 95 % interval.
+    The cause is the lesion's box, or the mark's for a twin; the random boxes have its size and lie elsewhere.
+    Both are filled with the mean grey around them. Paired by patient, with a 95 % interval.
     """
     rng = np.random.default_rng(seed)
     drops = []
