@@ -66,3 +66,28 @@ def sheet_command(name: str, out: Path) -> None:
     sheet = finding_sheet() if name == "findings" else track_sheet(track_folder())
     sheet.save(out, "PNG", optimize=True)
     click.echo(str(out))
+
+
+@data_command.command("planted")
+@click.option("--questions", default=66, show_default=True, type=click.IntRange(2), help="How many.")
+@click.option("--mode", default="direct", show_default=True, type=click.Choice(("direct", "reasoning")))
+def planted_command(questions: int, mode: str) -> None:
+    """Show that the planted causes of the phantom track are causes: blanking them against blanking elsewhere."""
+    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.evaluation.tables import Row, Table
+    from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
+    from medfocus_bench.phantom.planted import planted_effect
+
+    rows = []
+    for key in PHANTOM_LVLMS:
+        effect = planted_effect(
+            load_lvlm(key), range(questions), "reasoning" if mode == "reasoning" else "direct"
+        )
+        cause = "mark" if key in TWINS else "lesion"
+        interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
+        rows.append(Row((key, cause, f"{effect.mean:+.2f}", interval)))
+    notes = (
+        "Drop of the log-odds of yes when the cause's box is blanked, less that for boxes as large elsewhere.",
+    )
+    title = f"Planted causes, {mode} mode, {questions} questions"
+    print_tables([], [Table(title, ("LVLM", "cause", "difference", "95 % interval"), tuple(rows), notes)])
