@@ -72,7 +72,7 @@ def sheet_command(name: str, out: Path) -> None:
 @click.option("--questions", default=66, show_default=True, type=click.IntRange(2), help="How many.")
 @click.option("--mode", default="direct", show_default=True, type=click.Choice(("direct", "reasoning")))
 def planted_command(questions: int, mode: str) -> None:
-    """Show that the planted causes of the phantom track are causes: blanking them against blanking elsewhere."""
+    """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
     from medfocus_bench.cli.options import print_tables
     from medfocus_bench.evaluation.tables import Row, Table
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
@@ -86,8 +86,6 @@ def planted_command(questions: int, mode: str) -> None:
         cause = "mark" if key in TWINS else "lesion"
         interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
         rows.append(Row((key, cause, f"{effect.mean:+.2f}", interval)))
-    notes = (
-        "Drop of the log-odds of yes when the cause's box is blanked, less that for boxes as large elsewhere.",
-    )
+    notes = ("Drop of the log-odds of yes with the cause blanked, less that with as much blanked elsewhere.",)
     title = f"Planted causes, {mode} mode, {questions} questions"
     print_tables([], [Table(title, ("LVLM", "cause", "difference", "95 % interval"), tuple(rows), notes)])
