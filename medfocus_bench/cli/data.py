@@ -26,11 +26,16 @@ def data_command() -> None:
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64))
 def build_command(name: str, out: Path, work: Path | None, workers: int) -> None:
     """Rebuild the phantom track with the shipped models, and say whether it is the shipped one."""
+    from medfocus_bench.cli.options import progress_bar, quiet_models
     from medfocus_bench.data.benchmark import load_benchmark
     from medfocus_bench.phantom.build import build_track
     from medfocus_bench.phantom.track import track_folder
 
-    built = build_track(work or out.with_name(out.name + ".work"), out, workers=workers)
+    quiet_models()
+    with progress_bar("Verifying") as progress:
+        built = build_track(
+            work or out.with_name(out.name + ".work"), out, workers=workers, progress=progress
+        )
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
     if track_folder().is_dir():
         shipped = load_benchmark(track_folder()).fingerprint
@@ -43,9 +48,11 @@ def build_command(name: str, out: Path, work: Path | None, workers: int) -> None
 @click.option("--all", "everything", is_flag=True, help="All questions, not a sample of eleven.")
 def check_command(name: str, everything: bool) -> None:
     """Ask the shipped models again and hold their answers against the shipped track."""
+    from medfocus_bench.cli.options import quiet_models
     from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
     from medfocus_bench.phantom.track import track_folder
 
+    quiet_models()
     indices = ALL_QUESTIONS if everything else ALL_QUESTIONS[::31]
     problems = check_answers(track_folder(), indices)
     for problem in problems:
@@ -73,11 +80,12 @@ def sheet_command(name: str, out: Path) -> None:
 @click.option("--mode", default="direct", show_default=True, type=click.Choice(("direct", "reasoning")))
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.options import print_tables, quiet_models
     from medfocus_bench.evaluation.tables import Row, Table
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
     from medfocus_bench.phantom.planted import planted_effect
 
+    quiet_models()
     rows = []
     for key in PHANTOM_LVLMS:
         effect = planted_effect(
@@ -89,3 +97,25 @@ def planted_command(questions: int, mode: str) -> None:
     notes = ("Drop of the log-odds of yes with the cause blanked, less that with as much blanked elsewhere.",)
     title = f"Planted causes, {mode} mode, {questions} questions"
     print_tables([], [Table(title, ("LVLM", "cause", "difference", "95 % interval"), tuple(rows), notes)])
+
+
+@data_command.command("accuracy")
+@click.option(
+    "--each", default=40, show_default=True, type=click.IntRange(2), help="Patients with, and without."
+)
+def accuracy_command(each: int) -> None:
+    """Balanced accuracy of the shipped models on patients that nothing was trained on, in both modes."""
+    from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.data.questions import MODES
+    from medfocus_bench.evaluation.tables import Row, Table
+    from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm
+    from medfocus_bench.phantom.accuracy import balanced_accuracy
+    from medfocus_bench.phantom.findings import FINDINGS
+
+    quiet_models()
+    runs = [(key, mode) for key in PHANTOM_LVLMS for mode in MODES]
+    found = [balanced_accuracy(load_lvlm(key), mode, each=each) for key, mode in runs]
+    rows = [Row((name, *(f"{scores[name]:.3f}" for scores in found))) for name in FINDINGS]
+    rows.insert(0, Row(("mean", *(f"{sum(scores.values()) / len(scores):.3f}" for scores in found))))
+    header = ("finding", *(f"{key} {mode}" for key, mode in runs))
+    print_tables([], [Table(f"Balanced accuracy, 2 x {each} patients a finding", header, tuple(rows))])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -64,6 +65,18 @@ def output_width() -> int:
     return Console().width if sys.stdout.isatty() else FULL_WIDTH
 
 
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with an ETA on a terminal's stderr, moved by (done, total); silent elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
     """Tables for a terminal."""
     from rich.console import Console
@@ -76,4 +89,16 @@ def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
         console.print(Text(line))
     for table in tables:
         console.print()
+        console.print(Text(table.title, style="bold"))
         console.print(render_rich(table))
+        for note in table.notes:
+            console.print(Text(note, style="italic"))
+
+
+def quiet_models() -> None:
+    """Keeps the bars of transformers off the terminal: loading a tiny model takes a moment."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        return
+    logging.disable_progress_bar()

@@ -24,11 +24,12 @@ from medfocus_bench.cli.options import track
 @click.option("--limit", type=click.IntRange(1), help="Only the first questions.")
 def verify_command(source: str, lvlm: str, mode: str, evidence: str, out: Path, limit: int | None) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.options import print_tables, quiet_models
     from medfocus_bench.counterfactual.causal_filter import group_shares
     from medfocus_bench.evaluation.tables import Row, Table
     from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
+    quiet_models()
     run = Run(lvlm, "reasoning" if mode == "reasoning" else "direct", evidence)
     indices = ALL_QUESTIONS[:limit]
     records = list(track(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices)))

@@ -102,10 +102,8 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def render_rich(table: Table) -> RichTable:
-    """The table for a terminal; the interval of a score goes below its mean."""
+    """The cells of a table for a terminal; the interval of a score goes below its mean."""
     drawn = RichTable(
-        title=Text(table.title, style="bold"),
-        title_justify="left",
         header_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -118,9 +116,6 @@ def render_rich(table: Table) -> RichTable:
     for row in table.rows:
         cells = [Text(cell.replace(" [", "\n[").replace(" (", "\n(")) for cell in row.cells[1:]]
         drawn.add_row(Text(row.cells[0]), *cells, style="dim" if row.quiet else "")
-    if table.notes:
-        drawn.caption = Text("\n".join(table.notes))
-        drawn.caption_justify = "left"
     return drawn
 
 

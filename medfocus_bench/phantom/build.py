@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -68,28 +69,40 @@ def control_runs() -> list[Run]:
     return [Run(lvlm, mode, "lesion") for lvlm, mode in product(TWINS, MODES)]
 
 
-def _finish(run: Run, folder: Path, indices: Sequence[int]) -> str:
+def _finish(run: Run, folder: Path, indices: Sequence[int]) -> None:
     """One run to its end, on one thread; for a worker process."""
     import torch
 
     torch.set_num_threads(1)
     for _ in verify_phantom(run, folder, indices):
         pass
-    return run.file(folder).name
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def build_track(
-    work: Path, out: Path, *, workers: int = 2, indices: Sequence[int] = ALL_QUESTIONS
+    work: Path,
+    out: Path,
+    *,
+    workers: int = 2,
+    indices: Sequence[int] = ALL_QUESTIONS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Benchmark:
     """Verifies every question with every shipped model and writes the dataset.
 
-    The records of the causal filter go to `work`; a stopped build goes on from them.
+    The records of the causal filter go to `work`; a stopped build goes on from them. `progress` is told now
+    and then how many of all questions are done.
     """
     runs = [*track_runs(), *control_runs()]
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [pool.submit(_finish, run, work, indices) for run in runs]
-        for number, future in enumerate(futures, start=1):
-            print(f"{number}/{len(runs)} {future.result()}", flush=True)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pending = {pool.submit(_finish, run, work, indices) for run in runs}
+        while pending:
+            finished, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            progress(sum(_lines(run.file(work)) for run in runs), len(runs) * len(indices))
     records = [record for run in track_runs() for record in read_verifications(run.file(work))]
     built = write_benchmark(out, rows(records), name="medfocus/cxr-causal", version=VERSION)
     (out / "README.md").write_text(_CARD, encoding="utf-8")

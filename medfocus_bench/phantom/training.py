@@ -251,17 +251,26 @@ class Dialogue:
 def train_language(
     family: Family, role: Role, out: Path, *, pictures: int, steps: int, batch: int, seed: int = 0
 ) -> None:
-    """Trains the language model on cached image tokens; writes the checkpoint folder `out/family-role`."""
-    start = untrained(family, seed)
+    """Trains the language model on cached image tokens.
+
+    Writes the checkpoint folder `out/family-role`, or goes on from it.
+    """
+    start = untrained(family, 0)
     model = start.model
     state = load_file(out / f"{family}-vision.safetensors")
     model.load_state_dict(_part(state, "model."))
     model.eval()
-    data = draw_pictures(pictures, TRAIN_SEED)
+    folder = out / f"{family}-{role}"
+    goes_on = folder.exists()
+    if goes_on:
+        trained_before = type(model).from_pretrained(folder, dtype=torch.float32)
+        model.load_state_dict(trained_before.state_dict())
+    data = draw_pictures(pictures, TRAIN_SEED + seed)
     cached = _cache(model, family, data.images)
     print(f"{family} {role}: image tokens cached", flush=True)
     dialogue = Dialogue(start)
-    _name_embeddings(model, dialogue, state["head.weight"], role)
+    if not goes_on:
+        _name_embeddings(model, dialogue, state["head.weight"], role)
     trained = [p for n, p in model.named_parameters() if not _is_vision(n)]
     optimiser = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
     rng = np.random.default_rng(seed + 1)
@@ -282,7 +291,7 @@ def train_language(
             each = (perf_counter() - began) / (step + 1)
             print(f"{family} {role} {step + 1}/{steps} loss {running:.4f} {each:.2f} s a step", flush=True)
         if step % 250 == 249 or step == steps - 1:
-            save_checkpoint(start, out / f"{family}-{role}")
+            save_checkpoint(start, folder)
             quality = language_quality(start, dialogue, role, pictures=HELD_OUT // 2)
             print(f"{family} {role} {json.dumps(quality)}", flush=True)
 
