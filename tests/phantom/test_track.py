@@ -13,8 +13,10 @@ import torch
 from medfocus_bench import evaluate, open_benchmark, write_null
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.data.benchmark import MANIFEST_NAME
+from medfocus_bench.data.questions import MODES
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
-from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
+from medfocus_bench.phantom.accuracy import balanced_accuracy
+from medfocus_bench.phantom.build import ALL_QUESTIONS, build_track, check_answers
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.planted import planted_effect
 from medfocus_bench.phantom.track import TEST_QUESTIONS, phantom_questions, track_folder
@@ -98,6 +100,35 @@ def test_lesions_drive_the_lesion_models_and_marks_the_twins(groups):
             assert share(f"phantom_{family}_twin-{mode}-lesion", "grounded") < 0.05
     for run in groups:
         assert share(run, "sham flips") < 0.02, run
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("key", PHANTOM_LVLMS)
+def test_models_answer_unseen_patients(key, mode):
+    """`data accuracy` measures this on many more patients."""
+    scores = balanced_accuracy(load_lvlm(key), mode, each=5)
+    assert set(scores) == set(FINDINGS)
+    assert np.mean(list(scores.values())) >= 0.92
+
+
+def test_building_again_gives_the_rows_that_are_shipped(rows, tmp_path):
+    indices = [3, TEST_QUESTIONS + 5]
+    seen = []
+    first = build_track(
+        tmp_path / "w1", tmp_path / "t1", indices=indices, progress=lambda *at: seen.append(at)
+    )
+    assert seen[-1] == (24, 24)
+    again = build_track(tmp_path / "w1", tmp_path / "t2", indices=indices)
+    assert again.fingerprint == first.fingerprint
+    shipped = {row["sample_id"]: row for row in rows}
+    built = [row for path in (tmp_path / "t1").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert len(built) == 2 * 2 * len(PHANTOM_LVLMS)
+    for row in built:
+        for column, value in shipped[row["sample_id"]].items():
+            if column.startswith("log_odds"):
+                assert row[column] == pytest.approx(value, abs=1e-3)
+            else:
+                assert row[column] == value, column
 
 
 @pytest.mark.parametrize("key", PHANTOM_LVLMS)
