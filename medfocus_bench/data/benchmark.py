@@ -32,7 +32,8 @@ _MAX_ROWS = 5_000_000
 _MAX_MANIFEST_BYTES = 2**16
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 """What Arrow raises for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
-_WITH_FLOATS = ("boxes", "anatomy", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
+_WITH_FLOATS = ("boxes", "anatomy")
+_UNCOUNTED = ("image", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
 
 
@@ -202,8 +203,11 @@ def _split_of(path: Path, row: Mapping[str, Any]) -> str:
 
 
 def _row_digest(row: Mapping[str, Any], split: str) -> bytes:
-    """sha256 of the canonical form of a row: its split and its non-null columns, the image by content."""
-    content = {key: value for key, value in row.items() if value is not None and key != "image"}
+    """sha256 of the canonical form of a row: its split and its non-null columns, the image by content.
+
+    Log-odds do not count: their last digits are the processor's.
+    """
+    content = {key: value for key, value in row.items() if value is not None and key not in _UNCOUNTED}
     content |= {key: _as_floats(content[key]) for key in _WITH_FLOATS if key in content}
     image = row.get("image")
     if image and image.get("bytes"):
