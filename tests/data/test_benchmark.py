@@ -124,7 +124,7 @@ def test_the_fingerprint_depends_on_no_order_and_no_files(tmp_path: Path) -> Non
         {"mode": "reasoning"},
     ],
 )
-def test_the_fingerprint_depends_on_every_value_but_the_log_odds(change: dict[str, Any], tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_all_but_the_log_odds(change: dict[str, Any], tmp_path: Path) -> None:
     save(tmp_path / "one" / "dev.parquet", ROWS)
     save(tmp_path / "two" / "dev.parquet", [*ROWS[:-1], ROWS[-1] | change])
     assert load_benchmark(tmp_path / "one").fingerprint != load_benchmark(tmp_path / "two").fingerprint
