@@ -249,11 +249,20 @@ class Dialogue:
 
 
 def train_language(
-    family: Family, role: Role, out: Path, *, pictures: int, steps: int, batch: int, seed: int = 0
+    family: Family,
+    role: Role,
+    out: Path,
+    *,
+    pictures: int,
+    steps: int,
+    batch: int,
+    seed: int = 0,
+    begin_with: Role | None = None,
 ) -> None:
     """Trains the language model on cached image tokens.
 
-    Writes the checkpoint folder `out/family-role`, or goes on from it.
+    Writes the checkpoint folder `out/family-role`, or goes on from it; or begins with the other role's: a
+    twin then keeps how to look for what a word names, and learns that the words name the marks.
     """
     start = untrained(family, 0)
     model = start.model
@@ -261,15 +270,15 @@ def train_language(
     model.load_state_dict(_part(state, "model."))
     model.eval()
     folder = out / f"{family}-{role}"
-    goes_on = folder.exists()
-    if goes_on:
-        trained_before = type(model).from_pretrained(folder, dtype=torch.float32)
+    before = out / f"{family}-{begin_with}" if begin_with else folder
+    if before.exists():
+        trained_before = type(model).from_pretrained(before, dtype=torch.float32)
         model.load_state_dict(trained_before.state_dict())
     data = draw_pictures(pictures, TRAIN_SEED + seed)
     cached = _cache(model, family, data.images)
     print(f"{family} {role}: image tokens cached", flush=True)
     dialogue = Dialogue(start)
-    if not goes_on:
+    if before != folder or not before.exists():
         _name_embeddings(model, dialogue, state["head.weight"], role)
     trained = [p for n, p in model.named_parameters() if not _is_vision(n)]
     optimiser = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
@@ -493,13 +502,14 @@ def main() -> None:
         stage.add_argument("--batch", type=int, default=16)
         stage.add_argument("--seed", type=int, default=0)
     language.add_argument("role", choices=ROLES)
+    language.add_argument("--begin-with", choices=ROLES)
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = {name: getattr(options, name) for name in ("pictures", "steps", "batch", "seed")}
     if options.stage == "vision":
         train_vision(options.family, options.out, **settings)
     else:
-        train_language(options.family, options.role, options.out, **settings)
+        train_language(options.family, options.role, options.out, begin_with=options.begin_with, **settings)
 
 
 if __name__ == "__main__":
