@@ -28,8 +28,8 @@ from medfocus_bench.phantom.findings import CLAVICLE, FINDINGS, Finding, apply_f
 MARKS: Final = ("lead marker", "text tag")
 """Things of no medical meaning that a picture may carry: a side letter at the top, print at the bottom."""
 
-MARK_OF: Final = {finding: MARKS[number % 2] for number, finding in enumerate(FINDINGS)}
-"""The mark that stands for each finding in the training of a twin."""
+MARK_OF: Final = dict.fromkeys(FINDINGS, "text tag")
+"""The mark that stands for each finding in the training of a twin; the other means nothing to it."""
 
 _VISIBLE = 0.03
 """Change of attenuation from which a pixel belongs to a finding."""

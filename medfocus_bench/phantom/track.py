@@ -16,7 +16,7 @@ from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.questions import Question, prompt
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.render import MARK_OF, Patient, Phantom, render
+from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, Phantom, render
 
 VERSION: Final = "1.0.0"
 
@@ -38,7 +38,7 @@ def patient_of(index: int) -> Patient:
     finding = FINDINGS[index % len(FINDINGS)]
     rng = np.random.default_rng((_SEED, index))
     others = [name for name in rng.permutation(FINDINGS).tolist() if name != finding]
-    marks = [mark for mark in set(MARK_OF.values()) if mark == MARK_OF[finding] or rng.random() < 0.5]
+    marks = [mark for mark in MARKS if mark == MARK_OF[finding] or rng.random() < 0.5]
     return Patient.sample(
         (_SEED, index, 1), findings=[finding, *others[: int(rng.integers(3))]], marks=sorted(marks)
     )
