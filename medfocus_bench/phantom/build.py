@@ -72,8 +72,10 @@ def control_runs() -> list[Run]:
 def _finish(run: Run, folder: Path, indices: Sequence[int]) -> None:
     """One run to its end, on one thread; for a worker process."""
     import torch
+    from transformers.utils import logging
 
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     for _ in verify_phantom(run, folder, indices):
         pass
 

@@ -39,7 +39,7 @@ def track_sheet(folder: Path, columns: int = 4) -> Image.Image:
         for lvlm in dict.fromkeys(row["lvlm"] for row in rows):
             row = next(r for r in rows if r["lvlm"] == lvlm and r["group"] == "grounded")
             picture = Image.open(BytesIO(row["image"]["bytes"]))
-            captions = [f"{split}: {row['finding']}", f"{lvlm}: {row['response']}"]
+            captions = [f"{split}, {lvlm}: {row['finding']}", row["response"]]
             tiles.append(_tile(picture, row["boxes"], row["evidence"], captions))
     return _sheet(tiles, columns)
 
