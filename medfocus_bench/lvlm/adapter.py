@@ -1,8 +1,9 @@
-"""LVLMs of the transformers library."""
+"""LVLMs of the transformers library: responses, teacher-forced probabilities, and what happens inside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,34 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from medfocus_bench.answers import log_odds
+from medfocus_bench.answers import log_odds, parse_verdict
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
+from medfocus_bench.lvlm.families import family_of
+from medfocus_bench.lvlm.grid import Cover, Framing, TokenGrid
+from medfocus_bench.lvlm.head import OutputHead
+from medfocus_bench.lvlm.meter import Meter
 from medfocus_bench.lvlm.processors import register_processors
 from medfocus_bench.lvlm.protocol import Response
+from medfocus_bench.lvlm.reading import Reading, Target
+from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention
+
+UInt8Image = npt.NDArray[np.uint8]
 
 _YES_NO_FORMS = ("{}", " {}", "\n{}")
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class HuggingFaceLVLM:
     """A Qwen2.5-VL, Gemma 3 or similar checkpoint through transformers.
 
-    `source` is a local folder or a Hub id; remote code is never run. Pictures are resized and padded to the
-    model frame of side `size` first. Raises InputError where the checkpoint cannot be loaded.
+    `source` is a local folder or a Hub id; remote code is never run. With `square` framing pictures are
+    resized and padded to the model frame of side `size` first; with `native` the processor is given them as
+    they are. `attention` names the implementation of attention ("sdpa", "eager", ...); methods that read
+    attention weights switch the decoder to eager meanwhile. `pixels` limits what the processor makes of a
+    picture (min, max), for families that resize freely. `batch` pictures go through the model together.
+    Raises InputError where the checkpoint cannot be loaded, or where its family is unknown.
     """
 
     def __init__(
@@ -34,30 +49,87 @@ class HuggingFaceLVLM:
         source: str | Path,
         *,
         size: int = 224,
+        framing: Framing = "square",
         device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str = "float32",
+        attention: str = "sdpa",
         revision: str | None = None,
+        pixels: tuple[int, int] | None = None,
+        batch: int = 16,
     ) -> None:
+        if dtype not in DTYPES:
+            raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
         register_processors()
-        self.key, self.size = key, size
+        self.key, self.size, self.framing, self.batch = key, size, framing, batch
+        limits = {} if pixels is None else {"min_pixels": pixels[0], "max_pixels": pixels[1]}
         try:
-            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, revision=revision)
-            self.processor: Any = AutoProcessor.from_pretrained(source, revision=revision)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{source}: cannot be loaded as an LVLM: {str(error).splitlines()[0]}") from None
-        self.model: Any = model.eval().to(device)
+            model = AutoModelForImageTextToText.from_pretrained(
+                source, dtype=DTYPES[dtype], revision=revision, attn_implementation=attention
+            )
+            self.processor: Any = AutoProcessor.from_pretrained(source, revision=revision, **limits)
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None
+        self.family = family_of(model)
+        try:
+            self.model: Any = model.eval().requires_grad_(False).to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from None
         self.processor.tokenizer.padding_side = "left"
+        self.decoder: Any = self.family.decoder(self.model)
+        text = self.model.config.get_text_config()
+        self.head = OutputHead(self.model.lm_head, getattr(text, "final_logit_softcapping", None))
         self._yes, self._no = self._verdict_ids("yes"), self._verdict_ids("no")
+        self._meters: list[Meter] = []
+
+    @property
+    def layers(self) -> int:
+        """Blocks of the text decoder."""
+        return len(self.decoder.layers)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @contextmanager
+    def measured(self) -> Iterator[Meter]:
+        """Counts the passes that are made inside the block."""
+        meter = Meter()
+        self._meters.append(meter)
+        try:
+            yield meter
+        finally:
+            self._meters.remove(meter)
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def generate(self, image: UInt8Image, question: str, *, max_new_tokens: int = 512) -> Response:
+        """The greedy response to one (image, question)."""
+        return self.respond([image], [question], max_new_tokens=max_new_tokens)[0]
 
     @torch.inference_mode()
     def respond(
-        self, images: Sequence[npt.NDArray[np.uint8]], questions: Sequence[str], *, max_new_tokens: int = 64
+        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 64
     ) -> list[Response]:
         """One greedy response to each (image, question), batched with left padding."""
-        prompts = [self._prompt(question) for question in questions]
-        pictures = [[frame_picture(image, self.size)] for image in images]
-        inputs = self.processor(text=prompts, images=pictures, padding=True, return_tensors="pt")
-        inputs = inputs.to(self.model.device)
+        messages = [[_turn("user", question, picture=True)] for question in questions]
+        return self._continue(list(images), messages, max_new_tokens)
+
+    @torch.inference_mode()
+    def converse(self, image: UInt8Image, said: Sequence[str], *, max_new_tokens: int = 512) -> Response:
+        """The reply to the last of `said`, which alternates the user's words and the model's own."""
+        turns = [
+            _turn("assistant" if number % 2 else "user", text, picture=number == 0)
+            for number, text in enumerate(said)
+        ]
+        return self._continue([image], [turns], max_new_tokens)[0]
+
+    def _continue(
+        self, images: Sequence[UInt8Image], messages: Sequence[list[Any]], max_new_tokens: int
+    ) -> list[Response]:
+        prompts = [self._templated(turns) for turns in messages]
+        inputs = self._processed(prompts, [self._picture(image) for image in images]).to(self.device)
         result = self.model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
@@ -66,12 +138,195 @@ class HuggingFaceLVLM:
             output_logits=True,
         )
         written = result.sequences[:, inputs["input_ids"].shape[1] :]
-        logits = torch.stack(result.logits, 1).float().cpu().numpy()
-        return [self._response(ids, rows) for ids, rows in zip(written.tolist(), logits, strict=True)]
+        self._count(forward=written.numel())
+        answers = zip(written.tolist(), range(len(prompts)), strict=True)
+        return [self._response(ids, [step[n] for step in result.logits]) for ids, n in answers]
 
-    def _prompt(self, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        messages = [{"role": "user", "content": content}]
+    # -- teacher forcing -----------------------------------------------------------------------------------
+
+    def read(self, image: UInt8Image, question: str, response: str | Response) -> Reading:
+        """The image, the question and the response to it, tokenised and preprocessed once.
+
+        A `Response` keeps the ids that the model wrote; a text is tokenised on its own, as it follows the
+        prompt, and must come back unchanged. Raises InputError for an empty response or one that does not.
+        """
+        written = response if isinstance(response, Response) else self._tokenised(response)
+        if not written.ids:
+            raise InputError(f"the response {written.text!r} has no tokens: there is nothing to explain")
+        inputs = self._processed([self.prompt(question)], [self._picture(image)])
+        rows, columns = self.family.grid(self.model, inputs)
+        prompt = inputs["input_ids"][0]
+        ids = torch.cat([prompt, torch.tensor(written.ids)])
+        types = None
+        if self.family.type_ids is not None:
+            own = torch.zeros(len(written.ids), dtype=torch.long)
+            types = torch.cat([inputs[self.family.type_ids][0], own])
+        processor = self.processor.image_processor
+        tokenizer = self.processor.tokenizer
+        height, width = image.shape[:2]
+        return Reading(
+            image=image,
+            question=question,
+            response=written.text,
+            ids=ids.to(self.device),
+            token_types=None if types is None else types.to(self.device),
+            image_positions=torch.nonzero(prompt == self.family.image_token(self.model))[:, 0].to(
+                self.device
+            ),
+            answer=range(len(prompt), len(ids)),
+            tokens=tuple(tokenizer.decode([token]) for token in written.ids),
+            canvas=self.family.canvas(self.model, inputs).float().to(self.device),
+            mean=torch.tensor(processor.image_mean, device=self.device)[:, None, None],
+            std=torch.tensor(processor.image_std, device=self.device)[:, None, None],
+            grid=TokenGrid(rows, columns, Cover(Frame(width, height, self.size), self.framing)),
+            verdict=self._verdict_at(written.ids, written.text),
+        )
+
+    def token_grid(self, image: UInt8Image) -> TokenGrid:
+        """The grid of image tokens that the model makes of a picture."""
+        inputs = self._processed([self.prompt("")], [self._picture(image)])
+        height, width = image.shape[:2]
+        cover = Cover(Frame(width, height, self.size), self.framing)
+        return TokenGrid(*self.family.grid(self.model, inputs), cover)
+
+    def log_probs(
+        self, images: Sequence[UInt8Image], question: str, response: str | Response
+    ) -> npt.NDArray[np.float32]:
+        """Teacher-forced log-probability of each of the response's tokens, float32: (images, tokens)."""
+        readings = [self.read(image, question, response) for image in images]
+        scores = np.empty((len(readings), len(readings[0].answer)), dtype=np.float32)
+        shapes = {reading.canvas.shape for reading in readings}
+        for shape in shapes:
+            same = [n for n, reading in enumerate(readings) if reading.canvas.shape == shape]
+            canvases = torch.stack([readings[n].canvas for n in same])
+            scores[same] = self.token_scores(readings[same[0]], canvases).cpu().numpy()
+        return scores
+
+    @torch.inference_mode()
+    def token_scores(self, reading: Reading, canvases: torch.Tensor) -> torch.Tensor:
+        """As `log_probs`, for edited canvases (n, 3, height, width) of one reading: (n, tokens)."""
+        ids = reading.ids[reading.answer.start :]
+        parts = [self.head.log_probs(rows, ids) for rows in self._row_batches(reading, canvases)]
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def scores(self, reading: Reading, canvases: torch.Tensor, target: Target = "response") -> torch.Tensor:
+        """The target for edited canvases (n, 3, height, width), float32: (n,)."""
+        batches = self._row_batches(reading, canvases)
+        return torch.cat([self._target_of(reading, rows, target) for rows in batches])
+
+    def objective(self, reading: Reading, trace: Trace, target: Target = "response") -> torch.Tensor:
+        """The target of one traced pass: a scalar to differentiate."""
+        return self._target_of(reading, trace.rows[None], target)[0]
+
+    def logit_objective(self, reading: Reading, trace: Trace, target: Target = "response") -> torch.Tensor:
+        """As `objective` without the vocabulary's normaliser: a sum of logits, or of their difference."""
+        if target == "verdict":
+            return self.objective(reading, trace, target)
+        chosen = reading.offsets(target)
+        part = slice(chosen.start, chosen.stop)
+        return self.head.own_logits(trace.rows[part], reading.ids[reading.answer.start :][part]).sum()
+
+    def trace(
+        self,
+        reading: Reading,
+        *,
+        canvas: torch.Tensor | None = None,
+        hidden: Iterable[int] = (),
+        attentions: Iterable[int] = (),
+        keep: Keep | None = None,
+        gradients: bool = False,
+    ) -> Trace:
+        """One pass that records the hidden states and attention weights of some blocks.
+
+        `keep` reduces the weights (heads, length, length) of a block as they are made, so that no more of
+        them is held than a method reads. With `gradients` everything recorded is part of one graph that
+        starts at the embeddings, or at `canvas` where that requires gradients.
+        """
+        attentions = tuple(attentions)
+        recorder = Recorder(self.decoder)
+        given = reading.canvas if canvas is None else canvas
+        grad = torch.enable_grad() if gradients else torch.inference_mode()
+        with (
+            grad,
+            eager_attention(self.decoder, bool(attentions)),
+            recorder.recording(hidden, attentions, keep),
+            _rooted(self.model, gradients and not given.requires_grad),
+        ):
+            last = self._last_hidden(reading, given[None])[0]
+        assert recorder.embeddings is not None
+        return Trace(
+            rows=last[reading.rows.start : reading.rows.stop],
+            last=last,
+            embeddings=recorder.embeddings,
+            hidden=recorder.hidden,
+            attentions=recorder.attentions,
+        )
+
+    def gradients(self, value: torch.Tensor, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradients of a scalar, one backward pass. Raises InputError where one is zero everywhere."""
+        self._count(backward=1)
+        found = torch.autograd.grad(value, list(inputs), allow_unused=True)
+        if any(gradient is None or not gradient.any() for gradient in found):
+            raise InputError(
+                f"{self.key}: the target has no gradient there; after the last block the image's positions "
+                "no longer reach the answer, so choose an earlier layer"
+            )
+        return list(found)
+
+    # -- parts ---------------------------------------------------------------------------------------------
+
+    def _row_batches(self, reading: Reading, canvases: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The hidden states that predict the response, for a batch of canvases at a time."""
+        for part in torch.split(canvases, self.batch):
+            yield self._last_hidden(reading, part)[:, reading.rows.start : reading.rows.stop]
+
+    def _last_hidden(self, reading: Reading, canvases: torch.Tensor) -> torch.Tensor:
+        count = len(canvases)
+        self._count(forward=count)
+        ids = reading.ids.expand(count, -1)
+        inputs = self.family.image_inputs(self.model, canvases)
+        inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self.family.type_ids is not None and reading.token_types is not None:
+            inputs[self.family.type_ids] = reading.token_types.expand(count, -1)
+        last: torch.Tensor = self.model.model(**inputs, use_cache=False).last_hidden_state
+        return last
+
+    def _target_of(self, reading: Reading, rows: torch.Tensor, target: Target) -> torch.Tensor:
+        chosen = reading.offsets(target)
+        rows = rows[:, chosen.start : chosen.stop]
+        if target == "verdict":
+            yes, no = (torch.tensor(sorted(ids), device=rows.device) for ids in (self._yes, self._no))
+            return self.head.log_odds(rows[:, 0], yes, no)
+        ids = reading.ids[reading.answer.start :][chosen.start : chosen.stop]
+        return self.head.log_probs(rows, ids).sum(-1)
+
+    def _count(self, forward: int = 0, backward: int = 0) -> None:
+        for meter in self._meters:
+            meter.forward_passes += forward
+            meter.backward_passes += backward
+
+    def _processed(self, prompts: list[str], pictures: list[Image.Image]) -> Any:
+        return self.processor(
+            text=prompts,
+            images=[[picture] for picture in pictures],
+            padding=True,
+            return_tensors="pt",
+            **self.family.image_options,
+        )
+
+    def _picture(self, image: UInt8Image) -> Image.Image:
+        return (
+            Image.fromarray(image).convert("RGB")
+            if self.framing == "native"
+            else frame_picture(image, self.size)
+        )
+
+    def prompt(self, question: str) -> str:
+        """The chat prompt of a question about a picture, up to where the response begins."""
+        return self._templated([_turn("user", question, picture=True)])
+
+    def _templated(self, messages: list[Any]) -> str:
         prompt: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         bos = self.processor.tokenizer.bos_token
         # The processor adds the start token again: a doubled one changes answers.
@@ -82,14 +337,30 @@ class HuggingFaceLVLM:
         ids = tokenizer("a")["input_ids"]
         return bool(ids) and ids[0] == tokenizer.bos_token_id
 
-    def _response(self, ids: list[int], logits: npt.NDArray[np.float32]) -> Response:
+    def _tokenised(self, text: str) -> Response:
+        tokenizer = self.processor.tokenizer
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if set(ids) & set(tokenizer.all_special_ids):
+            raise InputError(f"the response {text[:80]!r} holds special tokens of the model")
+        if tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+            raise InputError(f"the response {text[:80]!r} cannot be written with the tokens of {self.key}")
+        return Response(text, tuple(ids), None)
+
+    def _response(self, ids: list[int], logits: Sequence[torch.Tensor]) -> Response:
         special = set(self.processor.tokenizer.all_special_ids)
         stop = next((n for n, token in enumerate(ids) if token in special), len(ids))
         own = ids[:stop]
         text: str = self.processor.tokenizer.decode(own, clean_up_tokenization_spaces=False)
-        verdicts = [n for n, token in enumerate(own) if token in self._yes or token in self._no]
-        odds = log_odds(logits[verdicts[-1]], sorted(self._yes), sorted(self._no)) if verdicts else None
-        return Response(text, tuple(own), odds)
+        stated = self._verdict_at(own, text)
+        if stated is None:
+            return Response(text, tuple(own), None)
+        row = logits[stated].float().cpu().numpy()
+        return Response(text, tuple(own), log_odds(row, sorted(self._yes), sorted(self._no)))
+
+    def _verdict_at(self, ids: Sequence[int], text: str) -> int | None:
+        """Where the response states its verdict: the last token that spells it, or else either word."""
+        words = {"yes": self._yes, "no": self._no, None: self._yes | self._no}[parse_verdict(text)]
+        return next((n for n in reversed(range(len(ids))) if ids[n] in words), None)
 
     def _verdict_ids(self, word: str) -> frozenset[int]:
         """The tokens that spell a verdict in one piece, in any case and after a space or not."""
@@ -105,7 +376,29 @@ class HuggingFaceLVLM:
         return frozenset(found)
 
 
-def frame_picture(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
+@contextmanager
+def _rooted(model: Any, wanted: bool) -> Iterator[None]:
+    """Starts the graph at the token embeddings, whose weights are frozen."""
+    if not wanted:
+        yield
+        return
+
+    def hook(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.detach().requires_grad_()
+
+    handle = model.get_input_embeddings().register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _turn(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
+    content: list[dict[str, str]] = [{"type": "image"}] if picture else []
+    return {"role": role, "content": [*content, {"type": "text", "text": text}]}
+
+
+def frame_picture(image: UInt8Image, size: int) -> Image.Image:
     """A picture in the model frame: aspect kept, bicubic, zero padding split evenly; RGB."""
     height, width = image.shape[:2]
     frame = Frame(width, height, size)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 class Response:
     """What a model wrote: the exact text, and the ids of its own tokens (no end of turn).
 
-    `log_odds`: of yes over no, fp32, where its last verdict word stands; None where it wrote neither word.
+    `log_odds`: of yes over no, fp32, where it states its verdict; None where it wrote neither word.
     """
 
     text: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.grid import Framing
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -23,15 +25,52 @@ TWINS: Final = ("phantom_qwen_twin", "phantom_gemma_twin")
 """Those that answer by a spurious mark."""
 
 
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the Hugging Face Hub.
+
+    `revision` pins a commit; None asks for the newest, and a caller may give one. `pixels` (min, max) limits
+    what the processor makes of a picture; None where the family squashes every picture to one size.
+    """
+
+    repository: str
+    pixels: tuple[int, int] | None = None
+    revision: str | None = None
+    gated: bool = False
+
+
+_QWEN_PIXELS = (56 * 56, 1280 * 28 * 28)
+
+PAPER_LVLMS: Final = {
+    "qwen2_5_vl_3b": HubModel("Qwen/Qwen2.5-VL-3B-Instruct", _QWEN_PIXELS),
+    "qwen2_5_vl_7b": HubModel("Qwen/Qwen2.5-VL-7B-Instruct", _QWEN_PIXELS),
+    "gemma3_4b": HubModel("google/gemma-3-4b-it", gated=True),
+    "gemma3_12b": HubModel("google/gemma-3-12b-it", gated=True),
+    "medgemma_4b": HubModel("google/medgemma-4b-it", gated=True),
+    "medgemma_1_5_4b": HubModel("google/medgemma-1.5-4b-it", gated=True),
+}
+"""The six models of the paper."""
+
+
 def phantom_weights(key: str) -> Path:
     """The checkpoint folder of a shipped model."""
     return Path(str(files("medfocus_bench.phantom"))) / "weights" / PHANTOM_LVLMS[key]
 
 
-def load_lvlm(key_or_folder: str | Path) -> HuggingFaceLVLM:
-    """The LVLM of a registry key, or the checkpoint in a local folder.
+def load_lvlm(
+    source: str | Path,
+    *,
+    framing: Framing = "square",
+    device: str = "cpu",
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    revision: str | None = None,
+) -> HuggingFaceLVLM:
+    """The LVLM of a registry key, a local checkpoint folder or a Hub id (`owner/name`).
 
-    Raises InputError for an unknown key, or where the extra `attribution` (torch, transformers) is missing.
+    The options are those of `HuggingFaceLVLM`; `revision` replaces the registry's. Raises InputError for an
+    unknown key, for a checkpoint that cannot be loaded, or where the extra `attribution` (torch,
+    transformers) is missing.
     """
     try:
         from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -39,10 +78,36 @@ def load_lvlm(key_or_folder: str | Path) -> HuggingFaceLVLM:
         raise InputError(
             f"LVLMs need {error.name}: install the extra with pip install 'medfocus-bench[attribution]'"
         ) from None
-    key = str(key_or_folder)
+    key = str(source)
+    place: str | Path = key
+    pixels = None
     if key in PHANTOM_LVLMS:
-        return HuggingFaceLVLM(key, phantom_weights(key))
-    folder = Path(key_or_folder)
-    if (folder / "config.json").is_file():
-        return HuggingFaceLVLM(folder.name, folder)
-    raise InputError(f"no LVLM {key!r}; there are {', '.join(PHANTOM_LVLMS)}, or give a checkpoint folder")
+        place = phantom_weights(key)
+    elif key in PAPER_LVLMS:
+        model = PAPER_LVLMS[key]
+        place, pixels, revision = model.repository, model.pixels, revision or model.revision
+    elif (Path(source) / "config.json").is_file():
+        key, place = Path(source).resolve().name, Path(source)
+    elif not _is_hub_id(key):
+        known = ", ".join([*PHANTOM_LVLMS, *PAPER_LVLMS])
+        raise InputError(f"no LVLM {key!r}; there are {known}, or give a checkpoint folder or a Hub id")
+    return HuggingFaceLVLM(
+        key.replace("/", "--"),
+        place,
+        framing=framing,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        revision=revision,
+        pixels=pixels,
+    )
+
+
+def _is_hub_id(text: str) -> bool:
+    owner, _, name = text.partition("/")
+    return (
+        bool(owner and name)
+        and "/" not in name
+        and not text.startswith((".", "~"))
+        and not Path(text).exists()
+    )

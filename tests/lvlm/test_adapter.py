@@ -76,7 +76,7 @@ def test_prompts_are_those_of_the_chat_template_with_one_start_token(lvlm, image
         return_tensors="pt",
     )
     ours = lvlm.processor(
-        text=[lvlm._prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
+        text=[lvlm.prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
     )
     assert torch.equal(whole["input_ids"], ours["input_ids"])
     assert torch.allclose(whole["pixel_values"].float(), ours["pixel_values"].float(), atol=1e-6)
@@ -93,7 +93,7 @@ def test_a_response_holds_no_token_of_the_template(lvlm, images):
 def test_log_odds_are_those_of_a_plain_forward_pass(lvlm, images):
     (response,) = lvlm.respond(images[:1], QUESTIONS[:1])
     inputs = lvlm.processor(
-        text=[lvlm._prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
+        text=[lvlm.prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
     )
     with torch.no_grad():
         row = lvlm.model(**inputs).logits[0, -1].float().numpy()

@@ -1,0 +1,97 @@
+"""Methods that hide parts of the picture and watch the response's probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.reading import Reading, Target
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """Zeiler & Fergus 2014: the drop of the target when a patch of a grid is blackened.
+
+    One pass for the picture and one for each of the `cells` x `cells` patches. A patch whose loss raises the
+    target has no saliency.
+    """
+
+    name: ClassVar[str] = "occlusion"
+    title: ClassVar[str] = "Occlusion"
+    family: ClassVar[MethodFamily] = "perturbation"
+    needs: ClassVar[tuple[Need, ...]] = ("forward",)
+    description: ClassVar[str] = "Drop of the log-probability when a patch of an 8 x 8 grid is blackened."
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/1311.2901"
+
+    cells: int = 8
+    fill: float = 0.0
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        hidden = cell_masks(torch.eye(self.cells**2, device=reading.canvas.device), self.cells, reading)
+        fill = reading.colour(self.fill)
+        edited = torch.cat([reading.canvas[None], torch.where(hidden > 0, fill, reading.canvas)])
+        values = lvlm.scores(reading, edited, target)
+        drops = (values[0] - values[1:]).clamp(min=0).reshape(self.cells, self.cells)
+        return Explanation(reading.grid.cover.saliency(drops.cpu().numpy()))
+
+
+@dataclass(frozen=True)
+class RISE:
+    """Petsiuk et al. 2018: the mean probability under the random masks that keep a cell.
+
+    Probabilities are taken relative to the whole picture's, so that a long response does not underflow. A
+    model that ignores the picture gets a flat map: no explanation.
+    """
+
+    name: ClassVar[str] = "rise"
+    title: ClassVar[str] = "RISE"
+    family: ClassVar[MethodFamily] = "perturbation"
+    needs: ClassVar[tuple[Need, ...]] = ("forward",)
+    description: ClassVar[str] = "Mean probability under 64 random masks that keep half of an 8 x 8 grid."
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/1806.07421"
+
+    masks: int = 64
+    cells: int = 8
+    keep: float = 0.5
+    fill: float = 0.0
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        kept = self._kept(np.random.default_rng(seed)).to(reading.canvas.device)
+        shown = cell_masks(kept, self.cells, reading)
+        edited = torch.where(shown > 0, reading.canvas, reading.colour(self.fill))
+        values = lvlm.scores(reading, torch.cat([reading.canvas[None], edited]), target)
+        weights = torch.exp((values[1:] - values[0]).clamp(max=50.0)).double()
+        counts = kept.double().sum(0)
+        means = (weights @ kept.double()) / counts.clamp(min=1)
+        # A cell that was never shown is as good as the mean of the others.
+        means = torch.where(counts > 0, means, means[counts > 0].mean())
+        return Explanation(reading.grid.cover.saliency(means.reshape(self.cells, self.cells).cpu().numpy()))
+
+    def _kept(self, rng: np.random.Generator) -> torch.Tensor:
+        """Which cells each mask keeps: (masks, cells x cells), the same share in each."""
+        count = self.cells**2
+        kept = np.zeros((self.masks, count), dtype=np.float32)
+        for row in kept:
+            row[rng.permutation(count)[: round(self.keep * count)]] = 1.0
+        return torch.from_numpy(kept)
+
+
+def cell_masks(chosen: torch.Tensor, cells: int, reading: Reading) -> torch.Tensor:
+    """Masks of the canvas from masks of its cells: (n, cells x cells) to (n, 1, height, width).
+
+    Cells have whole pixels; where the canvas does not divide evenly some are a pixel larger.
+    """
+    grid = chosen.reshape(-1, 1, cells, cells).float()
+    return functional.interpolate(grid, size=reading.canvas.shape[1:], mode="nearest-exact")

@@ -1,0 +1,78 @@
+"""Attribution methods by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from medfocus_bench.attribution.protocol import Method
+from medfocus_bench.errors import InputError
+
+GROUP = "medfocus_bench.methods"
+"""The entry point group by which a package adds methods."""
+
+
+def method_names() -> list[str]:
+    """The names of all installed methods."""
+    return sorted(entry.name for entry in entry_points(group=GROUP))
+
+
+def load_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """The method of that name with its default settings, changed by `settings`.
+
+    `name` is that of an installed method, or `module:Class` for one in the current folder or on the Python
+    path. Raises InputError for an unknown name, a class that is no method, and a setting that it does not
+    have or of another type.
+    """
+    kind = _own_class(name) if ":" in name else _installed_class(name)
+    missing = [
+        part for part in ("name", "family", "needs", "description", "explain") if not hasattr(kind, part)
+    ]
+    if missing or not dataclasses.is_dataclass(kind):
+        reason = f"has no {', '.join(missing)}" if missing else "is not a dataclass"
+        raise InputError(f"{name}: is no attribution method: it {reason}")
+    return _with_settings(kind, name, dict(settings or {}))
+
+
+def _installed_class(name: str) -> Any:
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in found:
+        raise InputError(f"no method {name!r}; there are {', '.join(sorted(found))}, or give module:Class")
+    try:
+        return found[name].load()
+    except ImportError as error:
+        raise InputError(
+            f"{name} needs {error.name}: install the extra with pip install 'medfocus-bench[attribution]'"
+        ) from None
+
+
+def _own_class(name: str) -> Any:
+    module_name, _, class_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{name}: cannot be imported: {error}") from None
+
+
+def _with_settings(kind: Any, name: str, settings: dict[str, Any]) -> Method:
+    known = {field.name for field in dataclasses.fields(kind)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        has = f"only {', '.join(sorted(known))}" if known else "none at all"
+        raise InputError(f"{name} has no setting {unknown[0]!r}, {has}")
+    try:
+        method: Method = TypeAdapter(kind).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise InputError(f"{name}: setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return method

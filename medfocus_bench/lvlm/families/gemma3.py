@@ -1,0 +1,39 @@
+"""Gemma 3 and MedGemma."""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import Any, ClassVar
+
+import torch
+
+from medfocus_bench.lvlm.families import BoxConvention
+
+
+class Gemma3:
+    """The processor squashes any picture to a square; the tokens are a square grid over it.
+
+    Pan-and-scan, which would add crops of the picture as further images, is off.
+    """
+
+    model_type = "gemma3"
+    type_ids = "token_type_ids"
+    boxes: BoxConvention = "thousandths_yx"
+    image_options: ClassVar[dict[str, Any]] = {"do_pan_and_scan": False}
+
+    def decoder(self, model: Any) -> Any:
+        return model.model.language_model
+
+    def image_token(self, model: Any) -> int:
+        return int(model.config.image_token_id)
+
+    def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
+        side = isqrt(model.config.mm_tokens_per_image)
+        return side, side
+
+    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
+        canvas: torch.Tensor = inputs["pixel_values"][0]
+        return canvas
+
+    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pixel_values": canvases}

@@ -1,0 +1,76 @@
+"""Where the values of an LVLM's image tokens lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from medfocus_bench.geometry import Frame
+
+Framing = Literal["square", "native"]
+"""What a processor is given: the padded square of the model frame, or the image as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What a rectangular array of values over a model's input shows.
+
+    With `square` framing the input is the model frame itself, padding included; with `native` framing it is
+    the image alone, however the processor then resized or squashed it.
+    """
+
+    frame: Frame
+    framing: Framing = "square"
+
+    def saliency(self, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Values (rows, columns) that divide the input evenly, as a map of the model frame.
+
+        A square input is returned as it is, since a map may have any resolution; a native one is resampled
+        (bilinear, half-pixel centres) to the image's place in the model frame.
+        """
+        array = np.asarray(values, dtype=np.float32)
+        if array.ndim != 2:
+            raise ValueError(f"a map has the shape (rows, columns), not {array.shape}")
+        return array if self.framing == "square" else self.frame.embed(array)
+
+    def content(self, rows: int, columns: int) -> tuple[int, int, int, int]:
+        """The box [x1, y1, x2, y2] of an array (rows, columns) over the input that shows the image."""
+        if self.framing == "native":
+            return 0, 0, columns, rows
+        left, top, right, bottom = (edge / self.frame.size for edge in self.frame.content)
+        return round(left * columns), round(top * rows), round(right * columns), round(bottom * rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrid:
+    """The image tokens of one picture: `rows` x `columns`, in raster order, evenly over what `cover` shows.
+
+    Rectangular wherever the processor makes it so.
+    """
+
+    rows: int
+    columns: int
+    cover: Cover
+
+    def __len__(self) -> int:
+        return self.rows * self.columns
+
+    def saliency(self, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """One value a token, flat or (rows, columns), as a map of the model frame."""
+        array = np.asarray(values, dtype=np.float32)
+        if array.size != len(self):
+            raise ValueError(f"{array.size} values for a grid of {self.rows} x {self.columns} tokens")
+        return self.cover.saliency(array.reshape(self.rows, self.columns))
+
+    def box(self, token: int) -> tuple[float, float, float, float]:
+        """The box of a token as fractions of the input, [x1, y1, x2, y2]."""
+        row, column = divmod(token, self.columns)
+        return (
+            column / self.columns,
+            row / self.rows,
+            (column + 1) / self.columns,
+            (row + 1) / self.rows,
+        )

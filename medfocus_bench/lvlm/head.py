@@ -1,0 +1,59 @@
+"""From hidden states to probabilities: float32, and never a whole vocabulary for a whole sequence.
+
+Rounded to bfloat16, logits tie where a perturbation moves them by less than a step of 0.06 to 0.25; whole
+float32 logits of a real vocabulary over a batch take gigabytes. So the last hidden states of the few rows
+that matter meet the output embedding in float32, a slice of the vocabulary at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+
+_ELEMENTS: Final = 2**22
+"""Logits held at a time."""
+
+
+class OutputHead:
+    """The language head of a model: `weight` (vocabulary, width), perhaps a bias and a soft cap."""
+
+    def __init__(self, linear: Any, softcap: float | None) -> None:
+        self.weight: torch.Tensor = linear.weight
+        self.bias: torch.Tensor | None = linear.bias
+        self.softcap = softcap
+
+    def logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Logits (..., len(ids)) of some tokens for hidden states (..., width)."""
+        values = hidden.float() @ self.weight[ids].float().T
+        return self._finished(values, None if self.bias is None else self.bias[ids])
+
+    def log_normaliser(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The log of the sum of exp over the whole vocabulary: (...)."""
+        flat = hidden.float().reshape(-1, hidden.shape[-1])
+        step = max(256, _ELEMENTS // max(1, len(flat)))
+        total = flat.new_full((len(flat),), -torch.inf)
+        for start in range(0, len(self.weight), step):
+            part = slice(start, start + step)
+            values = flat @ self.weight[part].float().T
+            values = self._finished(values, None if self.bias is None else self.bias[part])
+            total = torch.logaddexp(total, values.logsumexp(-1))
+        return total.reshape(hidden.shape[:-1])
+
+    def own_logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The logit of token ids[t] at row t, for hidden states (..., rows, width): (..., rows)."""
+        values = (hidden.float() * self.weight[ids].float()).sum(-1)
+        return self._finished(values, None if self.bias is None else self.bias[ids])
+
+    def log_probs(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The log-probability of token ids[t] at row t: (..., rows)."""
+        return self.own_logits(hidden, ids) - self.log_normaliser(hidden)
+
+    def log_odds(self, hidden: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
+        """Log-odds of any token of `yes` over any of `no`: (...)."""
+        return self.logits(hidden, yes).logsumexp(-1) - self.logits(hidden, no).logsumexp(-1)
+
+    def _finished(self, values: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        if bias is not None:
+            values = values + bias.float()
+        return values if self.softcap is None else self.softcap * torch.tanh(values / self.softcap)
