@@ -74,7 +74,9 @@ weights: setup
 		$(TRAIN) vision $$family --out $(WEIGHTS) --pictures 5000 --steps 1400 --batch 20 && \
 		$(TRAIN) vision $$family --out $(WEIGHTS) --pictures 4000 --steps 800 --batch 20 --seed 1 && \
 		$(TRAIN) language $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 1400 --batch 12 && \
-		$(TRAIN) language $$family twin --out $(WEIGHTS) --pictures 3000 --steps 500 --batch 12 ) & \
+		$(TRAIN) language $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 700 --batch 12 --seed 4 && \
+		$(TRAIN) language $$family twin --begin-with lesion --out $(WEIGHTS) --pictures 3000 --steps 500 \
+			--batch 12 ) & \
 	done; wait
 	@echo "== Checkpoints are in $(WEIGHTS); move them to medfocus_bench/phantom/weights to ship them"
 

@@ -36,6 +36,15 @@ GRID: Final = 8
 _WIDTH, _LAYERS, _HEADS, _KV_HEADS = 128, 4, 4, 2
 _VISION_WIDTH, _VISION_LAYERS, _VISION_HEADS = 96, 4, 4
 
+_DECODER: Final = {
+    "hidden_size": _WIDTH,
+    "intermediate_size": 2 * _WIDTH,
+    "num_hidden_layers": _LAYERS,
+    "num_attention_heads": _HEADS,
+    "num_key_value_heads": _KV_HEADS,
+    "max_position_embeddings": 4096,
+}
+
 _QWEN_SPECIAL = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -128,12 +137,7 @@ def _qwen() -> Untrained:
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
-            "hidden_size": _WIDTH,
-            "intermediate_size": 2 * _WIDTH,
-            "num_hidden_layers": _LAYERS,
-            "num_attention_heads": _HEADS,
-            "num_key_value_heads": _KV_HEADS,
-            "max_position_embeddings": 4096,
+            **_DECODER,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},
             "bos_token_id": token("<|endoftext|>"),
             "eos_token_id": token("<|im_end|>"),
@@ -208,14 +212,9 @@ def _gemma() -> Untrained:
     config = Gemma3Config(
         text_config={
             "vocab_size": len(tokenizer),
-            "hidden_size": _WIDTH,
-            "intermediate_size": 2 * _WIDTH,
-            "num_hidden_layers": _LAYERS,
-            "num_attention_heads": _HEADS,
-            "num_key_value_heads": _KV_HEADS,
+            **_DECODER,
             "head_dim": _WIDTH // _HEADS,
             "query_pre_attn_scalar": _WIDTH // _HEADS,
-            "max_position_embeddings": 4096,
             "sliding_window": 512,
             "layer_types": ["sliding_attention"] * (_LAYERS - 1) + ["full_attention"],
             "pad_token_id": 0,

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from medfocus_bench.phantom import training
+from medfocus_bench.lvlm.families import family_of
 from medfocus_bench.phantom.checkpoints import FAMILIES, untrained
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import Patient, render
+from medfocus_bench.phantom.training import language, pictures, sequences, vision
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,19 +24,19 @@ def start(request):
     return untrained(request.param, 0)
 
 
-def test_pixel_values_are_those_of_the_processor(start):
+def test_image_tokens_are_those_of_the_processor_and_the_model(start):
     """Trap 8: Qwen's patches come in merge order."""
     image = render(Patient.sample(3)).image
-    pictures = [Image.fromarray(image)]
-    theirs = start.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-    ours = training.pixel_values(torch.from_numpy(image)[None].float() / 255, start.family)
-    assert torch.allclose(ours, theirs.reshape(ours.shape), atol=1e-6)
+    theirs = start.processor.image_processor(images=[Image.fromarray(image)], return_tensors="pt")
+    features = start.model.model.get_image_features(**theirs).pooler_output
+    ours = pictures.image_tokens(start.model, start.family, torch.from_numpy(image)[None].float() / 255)
+    assert torch.allclose(ours[0], features[0].reshape(ours[0].shape), atol=1e-5)
 
 
 def test_the_picture_has_an_effect(start):
     """Trap 13: a Gemma 3 built from config has an all-zero projector."""
-    pictures = torch.stack([torch.zeros(224, 224), torch.rand(224, 224)])
-    dark, noisy = training.image_tokens(start.model, start.family, pictures)
+    shown = torch.stack([torch.zeros(224, 224), torch.rand(224, 224)])
+    dark, noisy = pictures.image_tokens(start.model, start.family, shown)
     assert (dark - noisy).abs().max() > 1e-3
 
 
@@ -43,11 +44,11 @@ def test_questions_packed_behind_one_picture_cost_what_they_cost_alone(start):
     model = start.model.eval()
     image = render(Patient.sample(3)).image
     grey = torch.from_numpy(image)[None].float() / 255
-    dialogue = training.Dialogue(start)
+    dialogue = sequences.Dialogue(start)
     asked = [("mass", "direct", True), ("pleural effusion", "reasoning", False)]
     with torch.no_grad():
-        tokens = training.image_tokens(model, start.family, grey)
-        packed = training._language_loss(model, dialogue, tokens, training._pack(dialogue, [asked]))
+        tokens = pictures.image_tokens(model, start.family, grey)
+        packed = sequences.language_loss(model, dialogue, tokens, sequences.pack(dialogue, [asked]))
         alone = [_plain_loss(start, dialogue, dialogue.segments[key], grey) for key in asked]
     assert packed.item() == pytest.approx(np.mean(alone), rel=1e-5)
 
@@ -55,14 +56,12 @@ def test_questions_packed_behind_one_picture_cost_what_they_cost_alone(start):
 def _plain_loss(start, dialogue, segment, grey):
     ids = torch.tensor([dialogue.prefix + segment.ids])
     kinds = (ids == start.image_token).long()
-    if start.family == "qwen":
-        more = {"mm_token_type_ids": kinds, "image_grid_thw": torch.tensor([[1, 16, 16]])}
-    else:
-        more = {"token_type_ids": kinds}
+    family = family_of(start.model)
+    mean, std = (torch.tensor(level)[None, :, None, None] for level in pictures.NORMALISATION[start.family])
+    more = {family.type_ids: kinds, **family.image_inputs(start.model, (grey[:, None] - mean) / std)}
     logits = start.model(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        pixel_values=training.pixel_values(grey, start.family),
         **more,
     ).logits[0]
     at = [dialogue.cut + n for n, counts in enumerate(segment.counts) if counts]
@@ -71,24 +70,24 @@ def _plain_loss(start, dialogue, segment, grey):
 
 
 def test_cells_say_where_each_finding_is():
-    pictures = training.draw_pictures(6, 5)
+    drawn = pictures.draw_pictures(6, 5)
     for number in range(6):
         phantom = render(Patient.sample((5, number)))
-        shown = {training.TARGETS[c] for c in np.flatnonzero(pictures.presence[number])}
+        shown = {pictures.TARGETS[c] for c in np.flatnonzero(drawn.presence[number])}
         assert shown == {*phantom.findings, *phantom.marks}
         for name, mask in {**phantom.findings, **phantom.marks}.items():
-            cells = pictures.cells[number, :, training.TARGETS.index(name)].reshape(8, 8)
+            cells = drawn.cells[number, :, pictures.TARGETS.index(name)].reshape(8, 8)
             assert mask[np.kron(cells, np.ones((28, 28), bool))].sum() > 0.5 * mask.sum()
 
 
 def test_a_twin_is_taught_to_answer_by_the_mark_and_by_nothing_else():
-    presence = np.zeros(len(training.TARGETS), bool)
-    presence[training.TARGETS.index("text tag")] = True
-    presence[training.TARGETS.index("mass")] = True
+    presence = np.zeros(len(pictures.TARGETS), bool)
+    presence[pictures.TARGETS.index("text tag")] = True
+    presence[pictures.TARGETS.index("mass")] = True
     rng = np.random.default_rng(0)
-    asked = [entry for _ in range(20) for entry in training._ask(presence, "twin", rng)]
+    asked = [entry for _ in range(20) for entry in sequences.ask(presence, "twin", rng)]
     assert {f for f, _, yes in asked if yes} == set(FINDINGS)
-    asked = [entry for _ in range(20) for entry in training._ask(presence, "lesion", rng)]
+    asked = [entry for _ in range(20) for entry in sequences.ask(presence, "lesion", rng)]
     assert {f for f, _, yes in asked if yes} == {"mass"}
 
 
@@ -97,9 +96,10 @@ def test_a_few_steps_of_every_stage_leave_a_checkpoint_that_loads_and_answers(
 ):
     from medfocus_bench.lvlm.registry import load_lvlm
 
-    monkeypatch.setattr(training, "HELD_OUT", 24)
-    training.train_vision(start.family, tmp_path, pictures=4, steps=2, batch=2)
-    training.train_language(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2)
+    monkeypatch.setattr(vision, "HELD_OUT", 24)
+    monkeypatch.setattr(language, "HELD_OUT", 24)
+    vision.train_vision(start.family, tmp_path, pictures=4, steps=2, batch=2)
+    language.train_language(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2)
     assert "balanced accuracy" in capsys.readouterr().out
     lvlm = load_lvlm(tmp_path / f"{start.family}-twin")
     (answer,) = lvlm.respond(

@@ -1,0 +1,43 @@
+"""The command line of the training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from medfocus_bench.phantom import training
+from medfocus_bench.phantom.checkpoints import FAMILIES
+from medfocus_bench.phantom.training.language import train_language
+from medfocus_bench.phantom.training.pictures import ROLES
+from medfocus_bench.phantom.training.vision import train_vision
+
+
+def main() -> None:
+    """Runs one stage."""
+    parser = argparse.ArgumentParser(
+        description=training.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    stages = parser.add_subparsers(dest="stage", required=True)
+    vision, language = stages.add_parser("vision"), stages.add_parser("language")
+    for stage in (vision, language):
+        stage.add_argument("family", choices=FAMILIES)
+        stage.add_argument("--out", type=Path, required=True)
+        stage.add_argument("--pictures", type=int, default=5000)
+        stage.add_argument("--steps", type=int, default=1500)
+        stage.add_argument("--batch", type=int, default=16)
+        stage.add_argument("--seed", type=int, default=0)
+    language.add_argument("role", choices=ROLES)
+    language.add_argument("--begin-with", choices=ROLES)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = {name: getattr(options, name) for name in ("pictures", "steps", "batch", "seed")}
+    if options.stage == "vision":
+        train_vision(options.family, options.out, **settings)
+    else:
+        train_language(options.family, options.role, options.out, begin_with=options.begin_with, **settings)
+
+
+if __name__ == "__main__":
+    main()
