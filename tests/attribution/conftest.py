@@ -1,0 +1,32 @@
+"""A few verified samples of the phantom track, with the models that they are of."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+from medfocus_bench.lvlm.registry import load_lvlm
+
+
+@lru_cache
+def shipped(key: str) -> HuggingFaceLVLM:
+    return load_lvlm(key)
+
+
+@lru_cache
+def phantom() -> Benchmark:
+    return open_benchmark("phantom")
+
+
+@pytest.fixture(params=["phantom_qwen", "phantom_gemma"])
+def lvlm(request: pytest.FixtureRequest) -> HuggingFaceLVLM:
+    return shipped(request.param)
+
+
+@pytest.fixture
+def qwen() -> HuggingFaceLVLM:
+    return shipped("phantom_qwen")
