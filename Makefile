@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 .PHONY: help setup demo test speed schemas weights track clean
 
 help:
-	@echo "make demo     set up, score toy submissions on a toy benchmark, compare them"
+	@echo "make demo     set up, score submissions on the phantom track, compare them"
 	@echo "make test     set up, lint, type-check, run all tests"
 	@echo "make speed    the speed and memory benchmarks, with the figures they measure"
 	@echo "make schemas  write the JSON Schemas anew from the code"
@@ -35,21 +35,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	@echo "== Scoring two null controls as submissions to the embedded phantom track"
-	@for name in both-lungs mean-map; do \
-		$(BIN)/medfocus-bench null $$name -b phantom --split direct --overwrite --out $(DEMO)/phantom/$$name && \
-		$(BIN)/medfocus-bench evaluate $(DEMO)/phantom/$$name -b phantom --brief \
-			--out $(DEMO)/phantom/$$name.json || exit 1; \
-	done
-	@echo "== Writing a toy benchmark and four toy submissions to $(DEMO)"
-	@$(BIN)/medfocus-bench toy $(DEMO)
-	@for name in oracle blurred shifted noisy; do \
-		echo "== Scoring $(DEMO)/submissions/$$name (report: $(DEMO)/reports/$$name.json)"; \
-		$(BIN)/medfocus-bench evaluate $(DEMO)/submissions/$$name -b $(DEMO)/benchmark \
-			--out $(DEMO)/reports/$$name.json --brief || exit 1; \
+	@for name in image-edges mean-map; do \
+		$(BIN)/medfocus-bench null $$name -b phantom --split direct --overwrite --out $(DEMO)/$$name && \
+		$(BIN)/medfocus-bench evaluate $(DEMO)/$$name -b phantom --brief --out $(DEMO)/$$name.json || exit 1; \
 	done
 	@echo "== Comparing them, patient by patient"
-	@$(BIN)/medfocus-bench compare $(DEMO)/submissions/blurred $(DEMO)/submissions/shifted \
-		$(DEMO)/submissions/noisy null:mean-map -b $(DEMO)/benchmark
+	@$(BIN)/medfocus-bench compare $(DEMO)/image-edges $(DEMO)/mean-map null:both-lungs -b phantom
 
 test: setup
 	@echo "== Lint (ruff)"

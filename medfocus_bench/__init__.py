@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from medfocus_bench.submission.reader import validate as validate
     from medfocus_bench.submission.schema import Method as Method
     from medfocus_bench.submission.writer import SubmissionWriter as SubmissionWriter
-    from medfocus_bench.toy import write_toy as write_toy
 
 _HOMES = {
     "Attribution": "submission.attribution",
@@ -56,7 +55,6 @@ _HOMES = {
     "validate": "submission.reader",
     "write_benchmark": "data.benchmark",
     "write_null": "evaluation.nulls",
-    "write_toy": "toy",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604

@@ -23,7 +23,6 @@ LAYERS = {
     "data": {"errors", "geometry"},
     "submission": {"errors", "geometry", "data"},
     "evaluation": {"errors", "geometry", "data", "submission"},
-    "toy": {"errors", "geometry", "data", "submission"},
     "lvlm": {"errors", "geometry", "data", "answers"},
     "attribution": {"errors", "geometry", "data", "answers", "lvlm"},
     "run": {"errors", "geometry", "data", "submission", "evaluation", "lvlm", "attribution"},

@@ -12,7 +12,6 @@ from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
 from medfocus_bench.cli.options import one_line
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
-from medfocus_bench.cli.toy import toy_command
 from medfocus_bench.cli.verify import verify_command
 from medfocus_bench.errors import InputError
 
@@ -30,7 +29,6 @@ for _command in (
     info_command,
     null_command,
     schema_command,
-    toy_command,
     verify_command,
     data_command,
 ):

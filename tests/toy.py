@@ -1,4 +1,4 @@
-"""A toy benchmark with toy submissions: something to evaluate within seconds.
+"""A toy benchmark with toy submissions: images of several sizes, something to evaluate within seconds.
 
 Ellipses for lungs and blobs for findings; no model ever looked at them. It shows how the evaluator behaves
 and says nothing about any method.
