@@ -1,0 +1,207 @@
+"""Models that look at the picture beside the LVLM: one that segments boxes, one that finds named regions.
+
+Each stands behind a protocol, so that anything that segments or detects can take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from transformers import AutoConfig, Owlv2ForObjectDetection, Owlv2Processor, SamModel, SamProcessor
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import BoolArray, FloatArray, as_boxes, clip_boxes
+
+UInt8Image = npt.NDArray[np.uint8]
+
+MEDSAM: Final = "flaviagiammarino/medsam-vit-base"
+OWLV2: Final = "google/owlv2-base-patch16-ensemble"
+
+_AT_A_TIME: Final = 8
+"""Boxes whose masks are upsampled together: on the way each is a float image of the native size."""
+
+
+class Segmenter(Protocol):
+    """Segments what boxes enclose."""
+
+    def segment(self, image: UInt8Image, boxes: npt.ArrayLike) -> BoolArray:
+        """A mask (n, height, width) for each of the native `boxes` (n, 4) of `image`.
+
+        `image`: (height, width) grey or (height, width, 3).
+        """
+        ...
+
+
+class Detector(Protocol):
+    """Finds regions by their names."""
+
+    def detect(self, image: UInt8Image, phrases: Sequence[str]) -> Detections:
+        """The best box for each of the `phrases` in `image`, (height, width) grey or (height, width, 3)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """One box a phrase, however poor: `boxes` (n, 4), native pixels, and `scores` (n,) in [0, 1]."""
+
+    boxes: FloatArray
+    scores: FloatArray
+
+
+def load_segmenter(source: str = MEDSAM, revision: str | None = None, device: str = "cpu") -> Segmenter:
+    """The SAM or MedSAM of a local folder or a Hub id, loaded once.
+
+    Raises InputError, with what to fetch, where it cannot be loaded.
+    """
+    return _sam(source, revision, device)
+
+
+def load_detector(source: str = OWLV2, revision: str | None = None, device: str = "cpu") -> Detector:
+    """The OWLv2 of a local folder or a Hub id, loaded once.
+
+    Raises InputError, with what to fetch, where it cannot be loaded.
+    """
+    return _owlv2(source, revision, device)
+
+
+class BoxSAM:
+    """SAM (Kirillov et al. 2023) or MedSAM (Ma et al. 2024) prompted with boxes.
+
+    A box gets the single-mask output: MedSAM was trained with that alone, and the other three masks are of
+    the parts of an object. The image is encoded once for all boxes.
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model, processor
+
+    @torch.inference_mode()
+    def segment(self, image: UInt8Image, boxes: npt.ArrayLike) -> BoolArray:
+        height, width = image.shape[:2]
+        prompts = clip_boxes(boxes, width, height)
+        masks = np.zeros((len(prompts), height, width), dtype=np.bool_)
+        if not len(prompts):
+            return masks
+        inputs = self.processor(images=_rgb(image), input_boxes=[prompts.tolist()], return_tensors="pt")
+        sizes = inputs["original_sizes"], inputs["reshaped_input_sizes"]
+        inputs = inputs.to(self.model.device)
+        embeddings = self.model.get_image_embeddings(inputs["pixel_values"])
+        for start in range(0, len(prompts), _AT_A_TIME):
+            part = slice(start, start + _AT_A_TIME)
+            found = self.model(
+                image_embeddings=embeddings,
+                input_boxes=inputs["input_boxes"][:, part].float(),
+                multimask_output=False,
+            ).pred_masks
+            (native,) = self.processor.post_process_masks(found.float().cpu(), *sizes)
+            masks[part] = native[:, 0].numpy()
+        return masks
+
+
+class OWLv2:
+    """OWLv2 (Minderer et al. 2023): each patch proposes a box, and is compared with every phrase.
+
+    The best box of a phrase may lie over a patch that fits another phrase better.
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model, processor
+
+    @torch.inference_mode()
+    def detect(self, image: UInt8Image, phrases: Sequence[str]) -> Detections:
+        if not phrases:
+            return Detections(np.empty((0, 4)), np.empty(0))
+        height, width = image.shape[:2]
+        inputs = self.processor(
+            text=[list(phrases)],
+            images=_rgb(image),
+            padding="max_length",
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self.model.device)
+        found = self.model(**inputs)
+        centres, sides = found.pred_boxes[0].double().cpu().split(2, dim=-1)
+        # The processor pads to a square, at the right and at the bottom.
+        square = torch.cat([centres - sides / 2, centres + sides / 2], dim=-1) * max(height, width)
+        boxes = clip_boxes(square.numpy(), width, height)
+        scores = found.logits[0].float().sigmoid().cpu().double().numpy()
+        shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1, keepdims=True)
+        scores = np.where(shown & np.isfinite(scores), scores, 0.0)
+        best = scores.argmax(axis=0)
+        return Detections(boxes[best], scores[best, np.arange(len(phrases))])
+
+
+def mask_boxes(masks: npt.ArrayLike) -> FloatArray:
+    """The tight box of each mask (n, height, width): (n, 4), without area where a mask is empty."""
+    boxes = []
+    for mask in np.asarray(masks, dtype=np.bool_):
+        ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        boxes.append((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1) if len(xs) else (0, 0, 0, 0))
+    return as_boxes(boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is loaded for a role, and which checkpoint it is by default."""
+
+    role: str
+    model: Any
+    processor: Any
+    default: str
+
+
+_SEGMENTER: Final = _Kind("segmenter", SamModel, SamProcessor, MEDSAM)
+_DETECTOR: Final = _Kind("detector", Owlv2ForObjectDetection, Owlv2Processor, OWLV2)
+
+
+@lru_cache(maxsize=2)
+def _sam(source: str, revision: str | None, device: str) -> BoxSAM:
+    return BoxSAM(*_loaded(_SEGMENTER, source, revision, device))
+
+
+@lru_cache(maxsize=2)
+def _owlv2(source: str, revision: str | None, device: str) -> OWLv2:
+    return OWLv2(*_loaded(_DETECTOR, source, revision, device))
+
+
+def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[Any, Any]:
+    """A model, all of whose weights the checkpoint holds, and its processor."""
+    # Left unsaid, the library would ask on the terminal whether to run a repository's code.
+    origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    wanted = kind.model.config_class.model_type
+    try:
+        found = AutoConfig.from_pretrained(source, **origin).model_type
+        if found == wanted:
+            model, info = kind.model.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True, **origin
+            )
+            processor = kind.processor.from_pretrained(source, **origin)
+    except Exception as error:  # whatever the library stumbles over, the checkpoint is at fault
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        wanting = kind.default if Path(source).exists() else source
+        raise InputError(
+            f"{source}: cannot be loaded as the {kind.role} ({reason}); where there is a network, fetch it "
+            f"with `hf download {wanting} --local-dir FOLDER`, then give FOLDER as the {kind.role}"
+        ) from None
+    # A folder of another model would be read all the same, its weights drawn at random.
+    if found != wanted:
+        raise InputError(
+            f"{source}: holds a model of type {found!r}; the {kind.role} needs one of {wanted!r}, "
+            f"such as {kind.default}"
+        )
+    if info["missing_keys"]:
+        first = min(info["missing_keys"])
+        raise InputError(f"{source}: lacks weights of the {kind.role}, such as {first}; fetch it again")
+    return model.eval().requires_grad_(False).to(device), processor
+
+
+def _rgb(image: UInt8Image) -> Image.Image:
+    return Image.fromarray(image).convert("RGB")
