@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import medfocus_bench
 from medfocus_bench.cli.main import cli
@@ -36,6 +39,30 @@ def test_the_readmes_submission_runs_as_printed(tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), {})
     report = medfocus_bench.evaluate("demo/mine", "phantom", resamples=50, nulls=False)
     assert report.counts.coverage == 1.0
+
+
+def test_a_strangers_method_runs_as_printed(tmp_path, monkeypatch, capsys):
+    """Every command of docs/add-a-method.md in its order, on a few samples of each model."""
+    text = (ROOT / "docs" / "add-a-method.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.splitlines()) <= 30
+    monkeypatch.chdir(tmp_path)
+    Path("my_method.py").write_text(code)
+    Image.fromarray(np.zeros((96, 64), np.uint8)).save("chest.png")
+    block, look = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands = [shlex.split(line) for line in f"{block}{look}".replace("\\\n", " ").splitlines()]
+    few = {
+        "tune": ["--limit", "2"],
+        "attribute": ["--limit", "2"],
+        "pack": ["--partial"],
+        "evaluate": ["--no-nulls", "--brief"],
+    }
+    for program, name, *words in commands:
+        assert program == "medfocus-bench"
+        more = [] if "--image" in words else few[name]
+        cli.main([name, *words, *more], standalone_mode=False)
+    assert "input-gradient" in capsys.readouterr().out.lower().replace(" x ", "-")
+    assert (tmp_path / "look" / "panel.png").exists()
 
 
 def test_the_example_row_of_a_benchmark_is_written_as_printed(tmp_path, monkeypatch):

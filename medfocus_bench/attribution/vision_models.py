@@ -61,7 +61,7 @@ def load_segmenter(source: str = MEDSAM, revision: str | None = None, device: st
 
     Raises InputError, with what to fetch, where it cannot be loaded.
     """
-    return _sam(source, revision, device)
+    return BoxSAM(*_model(_SEGMENTER, source, revision, device))
 
 
 def load_detector(source: str = OWLV2, revision: str | None = None, device: str = "cpu") -> Detector:
@@ -69,7 +69,7 @@ def load_detector(source: str = OWLV2, revision: str | None = None, device: str 
 
     Raises InputError, with what to fetch, where it cannot be loaded.
     """
-    return _owlv2(source, revision, device)
+    return OWLv2(*_model(_DETECTOR, source, revision, device))
 
 
 class BoxSAM:
@@ -162,14 +162,20 @@ _SEGMENTER: Final = _Kind("segmenter", SamModel, SamProcessor, MEDSAM)
 _DETECTOR: Final = _Kind("detector", Owlv2ForObjectDetection, Owlv2Processor, OWLV2)
 
 
-@lru_cache(maxsize=2)
-def _sam(source: str, revision: str | None, device: str) -> BoxSAM:
-    return BoxSAM(*_loaded(_SEGMENTER, source, revision, device))
+@lru_cache(maxsize=4)
+def _once(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[Any, Any] | InputError:
+    """A model and its processor, or why there are none: a hub that cannot be reached is not tried again."""
+    try:
+        return _loaded(kind, source, revision, device)
+    except InputError as error:
+        return error
 
 
-@lru_cache(maxsize=2)
-def _owlv2(source: str, revision: str | None, device: str) -> OWLv2:
-    return OWLv2(*_loaded(_DETECTOR, source, revision, device))
+def _model(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[Any, Any]:
+    found = _once(kind, source, revision, device)
+    if isinstance(found, InputError):
+        raise InputError(str(found))
+    return found
 
 
 def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[Any, Any]:

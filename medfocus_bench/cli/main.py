@@ -7,6 +7,7 @@ import sys
 import click
 
 from medfocus_bench import __version__
+from medfocus_bench.cli.attribution import attribute_command, pack_command, tune_command
 from medfocus_bench.cli.benchmark import info_command
 from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
@@ -31,6 +32,9 @@ for _command in (
     schema_command,
     verify_command,
     data_command,
+    attribute_command,
+    tune_command,
+    pack_command,
 ):
     cli.add_command(_command)
 

@@ -77,12 +77,17 @@ class Benchmark:
 
     def images(self) -> Iterator[tuple[Sample, bytes | None]]:
         """Each sample with its encoded image (None where the benchmark holds none), read as it goes."""
+        for sample, row in self.rows(["image"]):
+            yield sample, (row["image"] or {}).get("bytes")
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Sample, dict[str, Any]]]:
+        """Each sample with these columns of its row, read as it goes; None for what the benchmark lacks."""
         wanted = {sample.sample_id: sample for sample in self.samples}
         for path in _parquet_files(self.folder):
-            for _, row in _rows(path, ["sample_id", "image"]):
+            for _, row in _rows(path, ["sample_id", *columns]):
                 sample = wanted.get(row["sample_id"])
                 if sample is not None:
-                    yield sample, (row.get("image") or {}).get("bytes")
+                    yield sample, {column: row.get(column) for column in columns}
 
 
 def load_benchmark(folder: str | Path) -> Benchmark:

@@ -37,3 +37,8 @@ def decode_grey(data: bytes, *, place: str) -> npt.NDArray[np.float32]:
             return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
     except _UNREADABLE as error:
         raise BenchmarkError(f"{place}: the image cannot be decoded: {error}") from None
+
+
+def decode_uint8(data: bytes, *, place: str) -> npt.NDArray[np.uint8]:
+    """As `decode_grey`, in whole levels of 0 to 255, as an LVLM is given pictures: (height, width)."""
+    return np.round(decode_grey(data, place=place) * 255).astype(np.uint8)

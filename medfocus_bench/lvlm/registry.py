@@ -78,21 +78,13 @@ def load_lvlm(
         raise InputError(
             f"LVLMs need {error.name}: install the extra with pip install 'medfocus-bench[attribution]'"
         ) from None
-    key = str(source)
-    place: str | Path = key
+    key, place = _located(source)
     pixels = None
-    if key in PHANTOM_LVLMS:
-        place = phantom_weights(key)
-    elif key in PAPER_LVLMS:
-        model = PAPER_LVLMS[key]
-        place, pixels, revision = model.repository, model.pixels, revision or model.revision
-    elif (Path(source) / "config.json").is_file():
-        key, place = Path(source).resolve().name, Path(source)
-    elif not _is_hub_id(key):
-        known = ", ".join([*PHANTOM_LVLMS, *PAPER_LVLMS])
-        raise InputError(f"no LVLM {key!r}; there are {known}, or give a checkpoint folder or a Hub id")
+    if str(source) in PAPER_LVLMS:
+        model = PAPER_LVLMS[str(source)]
+        pixels, revision = model.pixels, revision or model.revision
     return HuggingFaceLVLM(
-        key.replace("/", "--"),
+        key,
         place,
         framing=framing,
         device=device,
@@ -101,6 +93,29 @@ def load_lvlm(
         revision=revision,
         pixels=pixels,
     )
+
+
+def lvlm_key(source: str | Path) -> str:
+    """The key of the LVLM that `load_lvlm` makes of `source`: the name by which samples speak of it.
+
+    Raises InputError for an unknown one.
+    """
+    return _located(source)[0]
+
+
+def _located(source: str | Path) -> tuple[str, str | Path]:
+    """The key of an LVLM, and the folder or Hub id of its checkpoint."""
+    key = str(source)
+    if key in PHANTOM_LVLMS:
+        return key, phantom_weights(key)
+    if key in PAPER_LVLMS:
+        return key, PAPER_LVLMS[key].repository
+    if (Path(source) / "config.json").is_file():
+        return Path(source).resolve().name, Path(source)
+    if not _is_hub_id(key):
+        known = ", ".join([*PHANTOM_LVLMS, *PAPER_LVLMS])
+        raise InputError(f"no LVLM {key!r}; there are {known}, or give a checkpoint folder or a Hub id")
+    return key.replace("/", "--"), key
 
 
 def _is_hub_id(text: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import BaseModel
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.document import (
@@ -87,13 +88,7 @@ class SubmissionWriter:
         sample_id = attribution.sample_id
         if sample_id in self._entries:
             raise SubmissionError(f"{self.folder}: the sample {sample_id} was added already")
-        name = f"{self.folder}: {sample_id}"
-        value = _entry(attribution)
-        entry = parse_attribution(value, name)
-        problems = misfits(entry, self._samples, self._benchmark.covers)
-        found = [f"{place(value, at, name)}: {problem}" for at, problem in problems]
-        if found:
-            raise SubmissionError(found)
+        entry = checked_entry(attribution, self._samples, self._benchmark.covers, str(self.folder))
         if attribution.saliency is not None:
             try:
                 self._maps.add(sample_id, attribution.saliency)
@@ -144,6 +139,23 @@ class SubmissionWriter:
             shutil.rmtree(retired)
         else:
             self._work.rename(self.folder)
+
+
+def checked_entry(
+    attribution: Attribution, samples: Mapping[str, Sample], covers: str, source: str
+) -> AttributionEntry:
+    """The attribution as it stands in a submission that `covers` the samples.
+
+    Raises SubmissionError, which starts with `source`, for one that breaks the format.
+    """
+    name = f"{source}: {attribution.sample_id}"
+    value = _entry(attribution)
+    entry = parse_attribution(value, name)
+    problems = misfits(entry, samples, covers)
+    found = [f"{place(value, at, name)}: {problem}" for at, problem in problems]
+    if found:
+        raise SubmissionError(found)
+    return entry
 
 
 def _entry(attribution: Attribution) -> dict[str, Any]:

@@ -156,8 +156,18 @@ def test_no_phrases_have_no_boxes(detector):
 
 
 def test_a_checkpoint_is_loaded_once(sam_folder, owlv2_folder):
-    assert load_segmenter(str(sam_folder)) is load_segmenter(str(sam_folder), None, "cpu")
-    assert load_detector(str(owlv2_folder)) is load_detector(str(owlv2_folder))
+    assert load_segmenter(str(sam_folder)).model is load_segmenter(str(sam_folder), None, "cpu").model
+    assert load_detector(str(owlv2_folder)).model is load_detector(str(owlv2_folder)).model
+
+
+def test_a_checkpoint_that_failed_is_not_tried_again(tmp_path):
+    """Without a network each try takes half a minute, and a run has many samples."""
+    folder = tmp_path / "sam"
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_segmenter(str(folder))
+    write_sam(folder)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_segmenter(str(folder))
 
 
 @pytest.mark.parametrize("load", [load_segmenter, load_detector])

@@ -1,0 +1,328 @@
+"""`attribute`, `tune` and `pack`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medfocus_bench.cli.options import Decorator, benchmark_option, one_line, track
+
+if TYPE_CHECKING:
+    from medfocus_bench.run.attribute import Conditions, PartOutcome
+    from medfocus_bench.run.methods import Chosen
+    from medfocus_bench.run.tuning import TunedPart
+
+_benchmark_option: Decorator = click.option(
+    "--benchmark", "-b", metavar="FOLDER", help="Benchmark folder, or the name of an embedded one: phantom."
+)
+
+
+def _split_commas(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+_lvlms_option: Decorator = click.option(
+    "--lvlm",
+    "lvlms",
+    multiple=True,
+    metavar="KEY[,KEY]",
+    callback=_split_commas,
+    help="Registered LVLM, checkpoint folder or Hub id. Default: all of the benchmark.",
+)
+
+
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--seed, --device, --dtype, --framing."""
+    for option in (
+        click.option(
+            "--framing",
+            default="square",
+            show_default=True,
+            type=click.Choice(("square", "native")),
+            help="Give the processor the padded square of the model frame, or the picture as it is.",
+        ),
+        click.option("--dtype", default="float32", show_default=True, help="Of the weights."),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("attribute")
+@click.option(
+    "--method",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME[,NAME]",
+    callback=_split_commas,
+    help="Methods by name, `all`, null controls, or module:Class.",
+)
+@_lvlms_option
+@_benchmark_option
+@click.option("--split", "splits", multiple=True, callback=_split_commas, help="May be repeated.")
+@click.option("--config", "configs", multiple=True, callback=_split_commas, help="Default: all.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first samples of every LVLM and split.")
+@click.option(
+    "--image",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Explain this picture (PNG or JPEG) instead of a benchmark.",
+)
+@click.option("--question", help="What the LVLM is asked about the picture.")
+@click.option("--response", help="What it answered. Default: it answers now.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier explanation of a picture.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the records of a run, which a second run goes on with, or for those of a picture.",
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="[METHOD.]FIELD=VALUE", help="A setting of the methods."
+)
+@click.option(
+    "--tuned",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of `tune` whose settings hold; may be repeated.",
+)
+@click.option(
+    "--target",
+    default="response",
+    show_default=True,
+    metavar="response|verdict|START:STOP",
+    help="What is explained: the response, its yes or no, or a span of its tokens.",
+)
+@_model_options
+def attribute_command(
+    names: tuple[str, ...],
+    assignments: tuple[str, ...],
+    tuned: tuple[Path, ...],
+    target: str,
+    image: Path | None,
+    **options: Any,
+) -> None:
+    """Explain what LVLMs responded to the samples of a benchmark, or to one picture of your own.
+
+    For a benchmark give --benchmark and --split: records are written to --out as they are made, and the same
+    command goes on with a run that was stopped. For a picture give --image and --question: maps, overlays and
+    a panel of all methods are written to --out.
+    """
+    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.run.methods import choose_methods
+
+    _check_options(image is not None, options)
+    quiet_models()
+    conditions = _conditions(target, options)
+    methods = choose_methods(names, assignments)
+    if image is None:
+        _attribute_benchmark(methods, tuned, conditions, options)
+    else:
+        _attribute_picture(image, methods, tuned, conditions, options)
+
+
+@click.command("tune")
+@click.argument("method")
+@_lvlms_option
+@benchmark_option
+@click.option(
+    "--mode", "modes", multiple=True, type=click.Choice(("direct", "reasoning")), help="Default: direct."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON file; one of the same method and benchmark is added to.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first samples of dev.")
+@_model_options
+def tune_command(
+    method: str,
+    lvlms: tuple[str, ...],
+    benchmark: str,
+    modes: tuple[str, ...],
+    out: Path,
+    limit: int | None,
+    **options: Any,
+) -> None:
+    """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
+    from medfocus_bench.attribution.registry import load_method
+    from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.run.methods import described
+    from medfocus_bench.run.settings import write_document
+    from medfocus_bench.run.tune import dev_samples, tune
+    from medfocus_bench.run.tuning import open_tuning
+
+    quiet_models()
+    opened = open_benchmark(benchmark)
+    about = described(load_method(method), method)
+    tuning = open_tuning(out, about.name, about.version, opened)
+    sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
+    wanted = list(dict.fromkeys(modes)) or ["direct"]
+    conditions = _conditions("response", options)
+    for source in dict.fromkeys(sources):
+        lvlm = conditions.load(source)
+        for mode in wanted:
+            dev_samples(opened, lvlm.key, mode)
+        for mode in wanted:
+            part = tune(method, lvlm, opened, mode, limit=limit, conditions=conditions, track=track)
+            tuning = tuning.extended(lvlm.key, mode, part)
+            write_document(out, tuning)
+            print_tables([], [_candidates_table(f"{about.title} for {lvlm.key}, {mode}", part)])
+    click.echo(str(out))
+
+
+@click.command("pack")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--method", help="Which method of the runs. Default: the only one.")
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Submission to write.")
+@click.option(
+    "--benchmark", "-b", metavar="FOLDER", help="The benchmark, where it is no longer where the run found it."
+)
+@click.option("--submitter", "submitters", multiple=True, help="Who answers for it; may be repeated.")
+@click.option("--version", help="Of the method. Default: that of the package.")
+@click.option("--display-name", help="Of the method in tables. Default: its title.")
+@click.option("--licence", help="Of the method.")
+@click.option("--partial", is_flag=True, help="Accept missing samples, which score 0.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it is a submission.")
+def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) -> None:
+    """Make a submission of the records of RUNS, folders that `attribute` wrote."""
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.run.pack import pack
+
+    opened = open_benchmark(benchmark) if benchmark else None
+    options["submitters"] = options["submitters"] or ("anonymous",)
+    packed = pack(runs, benchmark=opened, **options)
+    share = f"{packed.attributed} of {packed.samples} samples of {packed.covers}"
+    click.echo(f"{packed.folder}: {packed.method.title} {packed.method.version}, {share}")
+    silent = packed.attributed - packed.explained
+    click.echo(f"{packed.explained} explain something, {silent} nothing; {packed.failed} failed")
+    for name, (mean, count) in sorted(packed.diagnostics.items()):
+        click.echo(f"{name}: {mean:.4g} (mean of {count})")
+
+
+_BENCHMARK_ONLY = ("benchmark", "splits", "configs", "limit")
+_PICTURE_ONLY = ("question", "response", "overwrite")
+_FLAGS = {"splits": "split", "configs": "config"}
+
+
+def _check_options(picture: bool, options: dict[str, Any]) -> None:
+    """Refuses options of the other kind of work, and asks for what this one needs."""
+    from medfocus_bench.errors import InputError
+
+    for name in _BENCHMARK_ONLY if picture else _PICTURE_ONLY:
+        if options[name] not in (None, (), False):
+            rule = "does not go with --image" if picture else "goes with --image only"
+            raise InputError(f"--{_FLAGS.get(name, name)} {rule}")
+    if picture and not (options["question"] or "").strip():
+        raise InputError("--image needs --question, what the LVLM is asked about the picture")
+    if picture and len(options["lvlms"]) != 1:
+        raise InputError("--image needs one LVLM, with --lvlm")
+    if not picture and (options["benchmark"] is None or not options["splits"]):
+        raise InputError("give --benchmark and --split, or --image for a picture of your own")
+
+
+def _conditions(target: str, options: dict[str, Any]) -> Conditions:
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.run.attribute import Conditions
+
+    common = {name: options[name] for name in ("seed", "device", "dtype", "framing")}
+    if target in ("response", "verdict"):
+        return Conditions(target=target, **common)  # type: ignore[arg-type]
+    span = re.fullmatch(r"(\d{1,6}):(\d{1,6})", target)
+    if span is None or int(span[1]) >= int(span[2]):
+        raise InputError(
+            f"--target {target}: give response, verdict, or tokens of the response as START:STOP"
+        )
+    return Conditions(target=(int(span[1]), int(span[2])), **common)
+
+
+def _attribute_benchmark(
+    methods: Sequence[Chosen], tuned: Iterable[Path], conditions: Conditions, options: dict[str, Any]
+) -> None:
+    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.run.attribute import attribute
+    from medfocus_bench.run.methods import with_tuning
+
+    benchmark = open_benchmark(options["benchmark"])
+    outcomes = attribute(
+        with_tuning(methods, tuned, benchmark),
+        benchmark,
+        options["out"],
+        splits=options["splits"],
+        lvlms=options["lvlms"],
+        configs=options["configs"],
+        limit=options["limit"],
+        conditions=conditions,
+        track=track,
+    )
+    print_tables([], [_outcome_table(outcomes, options["out"])])
+    for outcome in outcomes:
+        if outcome.reasons:
+            count = f"{len(outcome.reasons)} of {outcome.samples} samples failed"
+            where = f"{outcome.method}, {outcome.lvlm} {outcome.split}"
+            click.echo(one_line(f"{where}: {count}, the first with: {outcome.reasons[0]}"), err=True)
+    if all(outcome.had + outcome.made == 0 for outcome in outcomes):
+        sys.exit(2)
+
+
+def _attribute_picture(
+    image: Path,
+    methods: Sequence[Chosen],
+    tuned: Iterable[Path],
+    conditions: Conditions,
+    options: dict[str, Any],
+) -> None:
+    from medfocus_bench.run.methods import with_tuning
+    from medfocus_bench.run.picture import check_free, explain_picture, read_picture, write_picture
+
+    out: Path = options["out"]
+    check_free(out, overwrite=options["overwrite"])
+    picture = read_picture(image)
+    explained = explain_picture(
+        picture,
+        options["question"],
+        conditions.load(options["lvlms"][0]),
+        with_tuning(methods, tuned, None),
+        response=options["response"],
+        conditions=conditions,
+        track=track,
+    )
+    write_picture(explained, out, overwrite=options["overwrite"])
+    for one in explained.explanations:
+        if one.error is not None:
+            click.echo(one_line(f"{one.method.name}: {one.error}"), err=True)
+    click.echo(one_line(f"{explained.lvlm} answers: {explained.response}"))
+    click.echo(str(out / "panel.png"))
+
+
+def _outcome_table(outcomes: Iterable[PartOutcome], out: Path) -> Any:
+    from medfocus_bench.evaluation.tables import Row, Table
+
+    rows = []
+    for one in outcomes:
+        pace = f"{one.seconds / one.made:.3g}" if one.made and one.seconds else ""
+        counts = (one.samples, one.had, one.made, len(one.reasons))
+        rows.append(Row((f"{one.method}, {one.lvlm} {one.split}", *map(str, counts), pace)))
+    header = ("", "samples", "had", "made", "failed", "s/sample")
+    return Table(f"Records in {out}", header, tuple(rows))
+
+
+def _candidates_table(title: str, part: TunedPart) -> Any:
+    from medfocus_bench.evaluation.tables import Row, Table
+
+    rows = []
+    for number, one in enumerate(part.candidates):
+        settings = ", ".join(f"{name} = {value}" for name, value in one.settings.items())
+        score = f"{one.evidence_ap:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        rows.append(Row((settings or "default", score, str(one.failed or "")), quiet=number > 0))
+    note = f"Mean over {part.samples} samples of {part.patients} patients of dev, with 95 % intervals."
+    return Table(title, ("settings", "Evidence AP", "failed"), tuple(rows), (note,))

@@ -1,0 +1,303 @@
+"""Every method on one picture of one's own: maps, boxes, overlays and a panel of them all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from medfocus_bench.data.benchmark import load_benchmark, write_benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.images import decode_uint8, header_size
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.nulls import NullControl
+from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, explain, reason, silent
+from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull, described
+from medfocus_bench.run.panel import TILE_SIZE, Tile, fit, overlay, panel, plain
+from medfocus_bench.run.settings import write_document
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.maps import MapWriter
+from medfocus_bench.submission.schema import AttributionEntry, Finite, Method, Strict
+from medfocus_bench.submission.writer import MAPS_NAME, checked_entry
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+
+EXPLANATIONS_NAME: Final = "explanations.json"
+PANEL_NAME: Final = "panel.png"
+
+_OVERLAY_SIZE: Final = (1024, 1024)
+"""Width and height that an overlay has at most; a smaller picture keeps its own."""
+
+_NEEDS_SAMPLES: Final = ("random-boxes", "mean-map", "both-lungs")
+"""Null controls that are made from expert boxes, which a picture of one's own has not."""
+
+_SAMPLE_ID: Final = "picture"
+_MODE: Final = "direct"
+"""Whose tuned settings a picture is explained with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture of one's own: the name and the bytes of its file, and its pixels (height, width)."""
+
+    name: str
+    data: bytes
+    image: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureExplanation:
+    """What one method says of the picture; `error` says why it could not, in one line.
+
+    `entry` is the attribution as a submission states it.
+    """
+
+    method: Method
+    attribution: Attribution | None = None
+    entry: AttributionEntry | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedPicture:
+    """A picture with the question, the response and what every method says of it."""
+
+    picture: Picture
+    lvlm: str
+    model_size: int
+    question: str
+    response: str
+    conditions: Conditions
+    explanations: tuple[PictureExplanation, ...]
+
+
+class ExplanationEntry(Strict):
+    """One method of `explanations.json`."""
+
+    method: Method
+    explanation: AttributionEntry | None = None
+    diagnostics: dict[str, Finite] = Field(default_factory=dict)
+    overlay: str | None = None
+    error: str | None = None
+
+
+class ExplanationsDocument(Strict):
+    """The content of `explanations.json`; boxes are in pixels of the picture."""
+
+    image: str
+    width: int
+    height: int
+    lvlm: str
+    question: str
+    response: str
+    target: str
+    seed: int
+    explanations: list[ExplanationEntry]
+
+
+def read_picture(path: Path) -> Picture:
+    """A PNG or JPEG, of 8 or 16 bits and any size. Raises InputError for anything else."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if header_size(data) is None:
+        raise InputError(f"{path}: is no PNG or JPEG picture")
+    return Picture(path.name, data, decode_uint8(data, place=str(path)))
+
+
+def explain_picture(
+    picture: Picture,
+    question: str,
+    lvlm: HuggingFaceLVLM,
+    methods: Sequence[Chosen],
+    *,
+    response: str | None = None,
+    conditions: Conditions | None = None,
+    track: Track = silent,
+) -> ExplainedPicture:
+    """Explains the response of an LVLM to a question about a picture.
+
+    The LVLM writes the response unless one is given. A method that cannot explain it is noted with its
+    reason. Raises InputError for an empty question or response, and for a null control that needs expert
+    boxes.
+    """
+    conditions = conditions or Conditions()
+    image = picture.image
+    if not question.strip():
+        raise InputError("the question is empty; ask something about the picture")
+    for chosen in methods:
+        if isinstance(chosen, ChosenNull) and chosen.control.name in _NEEDS_SAMPLES:
+            raise InputError(
+                f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
+            )
+    written = lvlm.generate(image, question) if response is None else response
+    reading = lvlm.read(image, question, written)
+    sample = _sample(image)
+    found: list[PictureExplanation] = []
+    for chosen in track(methods, lvlm.key, len(methods)):
+        diagnostics: Mapping[str, float] = {}
+        method = chosen.described
+        try:
+            if isinstance(chosen, ChosenMethod):
+                runner = chosen.load(lvlm.key, sample.mode)
+                method = described(runner, chosen.source)
+                attribution, diagnostics = explain(runner, lvlm, reading, sample.sample_id, conditions)
+            else:
+                attribution = _null(chosen.control, sample, picture.data, conditions.seed)
+            entry = checked_entry(attribution, {sample.sample_id: sample}, "this picture", method.name)
+        except EXPECTED as error:
+            found.append(PictureExplanation(method, error=reason(error)))
+            continue
+        figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
+        found.append(PictureExplanation(method, attribution, entry, figures))
+    return ExplainedPicture(
+        picture=picture,
+        lvlm=lvlm.key,
+        model_size=reading.frame.size,
+        question=question,
+        response=reading.response,
+        conditions=conditions,
+        explanations=tuple(found),
+    )
+
+
+def write_picture(explained: ExplainedPicture, out: Path, *, overwrite: bool = False) -> Path:
+    """Writes the maps, `explanations.json`, an overlay for every method and the panel to the folder `out`.
+
+    All of it or nothing. Raises InputError where `out` exists, unless it holds an earlier one of these and
+    `overwrite` is given.
+    """
+    check_free(out, overwrite=overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        _write(explained, work)
+        work.chmod(0o755)
+        check_free(out, overwrite=overwrite)
+        if out.exists():
+            shutil.rmtree(out)
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Raises InputError for a folder that `write_picture` would not write to."""
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise InputError(f"{out}: exists already; choose another folder, or give --overwrite")
+    if not (out / EXPLANATIONS_NAME).is_file():
+        raise InputError(f"{out}: holds no {EXPLANATIONS_NAME}, so that it is not overwritten; remove it")
+
+
+def draw_panel(explained: ExplainedPicture) -> Any:
+    """The picture and all explanations side by side, a PIL image."""
+    height, width = explained.picture.image.shape
+    size = fit(width, height, TILE_SIZE)
+    tiles = [Tile("Picture", f"{width} x {height}", plain(explained.picture.image, size))]
+    tiles += [_tile(explained, one, size) for one in explained.explanations]
+    return panel(tiles, explained.lvlm, explained.question, explained.response)
+
+
+def _sample(image: npt.NDArray[np.uint8]) -> Sample:
+    """The picture as a sample of which nothing is known."""
+    height, width = image.shape
+    return Sample(
+        sample_id=_SAMPLE_ID,
+        split=_MODE,
+        source=_SAMPLE_ID,
+        index=0,
+        patient_id=_SAMPLE_ID,
+        width=width,
+        height=height,
+        finding=_SAMPLE_ID,
+        lvlm=_SAMPLE_ID,
+        mode=_MODE,
+        evidence="lesion",
+        boxes=np.array([[0, 0, width, height]], dtype=np.float64),
+    )
+
+
+def _null(control: NullControl, sample: Sample, data: bytes, seed: int) -> Attribution:
+    """A null control on a benchmark of this one picture."""
+    names = ("sample_id", "source", "index", "patient_id", "width", "height", "finding", "lvlm", "mode")
+    row = {name: getattr(sample, name) for name in names}
+    row |= {"image": {"bytes": data, "path": None}, "boxes": sample.boxes.tolist()}
+    with tempfile.TemporaryDirectory() as folder:
+        write_benchmark(folder, {"direct": [row]}, name="own", version="1")
+        ((_, attribution),) = control.make(load_benchmark(folder), seed)
+    return attribution
+
+
+def _write(explained: ExplainedPicture, folder: Path) -> None:
+    height, width = explained.picture.image.shape
+    size = (width, height) if max(width, height) <= max(_OVERLAY_SIZE) else fit(width, height, _OVERLAY_SIZE)
+    maps = MapWriter(folder / MAPS_NAME)
+    entries: list[ExplanationEntry] = []
+    for one in explained.explanations:
+        name = None
+        if one.attribution is not None:
+            if one.attribution.saliency is not None:
+                maps.add(one.method.name, one.attribution.saliency)
+            drawn = overlay(explained.picture.image, one.attribution, size, explained.model_size)
+            name = f"{one.method.name}.png"
+            (drawn or plain(explained.picture.image, size)).save(folder / name, "PNG")
+        entries.append(
+            ExplanationEntry(
+                method=one.method,
+                explanation=one.entry,
+                diagnostics=dict(one.diagnostics),
+                overlay=name,
+                error=one.error,
+            )
+        )
+    maps.finish()
+    draw_panel(explained).save(folder / PANEL_NAME, "PNG", optimize=True)
+    document = ExplanationsDocument(
+        image=explained.picture.name,
+        width=width,
+        height=height,
+        lvlm=explained.lvlm,
+        question=explained.question,
+        response=explained.response,
+        target=explained.conditions.target_name,
+        seed=explained.conditions.seed,
+        explanations=entries,
+    )
+    write_document(folder / EXPLANATIONS_NAME, document)
+
+
+def _tile(explained: ExplainedPicture, one: PictureExplanation, size: tuple[int, int]) -> Tile:
+    image = explained.picture.image
+    if one.attribution is None:
+        return Tile(one.method.title, "", plain(image, size), f"could not run: {one.error}")
+    drawn = overlay(image, one.attribution, size, explained.model_size)
+    if drawn is None:
+        return Tile(one.method.title, _caption(one.attribution), plain(image, size), "no explanation")
+    return Tile(one.method.title, _caption(one.attribution), drawn)
+
+
+def _caption(attribution: Attribution) -> str:
+    cost = attribution.cost
+    passes = [
+        f"{count} {name}"
+        for count, name in ((cost.forward_passes, "forward"), (cost.backward_passes, "backward"))
+        if count
+    ]
+    taken = f"{' + '.join(passes)}, {cost.seconds:.2g} s" if passes and cost.seconds is not None else ""
+    count = 0 if attribution.boxes is None else len(attribution.boxes)
+    boxes = f"{count} box" + ("es" if count > 1 else "") if count else ""
+    return "; ".join(part for part in (taken, boxes) if part) or "looks at no model"

@@ -1,0 +1,138 @@
+"""Choosing a method's settings on the dev split, and on no other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medfocus_bench.attribution.protocol import Method
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
+from medfocus_bench.evaluation.protocol import Settings
+from medfocus_bench.evaluation.scores import Evidence, score_attribution
+from medfocus_bench.evaluation.statistics import Cell, intervals
+from medfocus_bench.geometry import FloatArray
+from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, explain, reason, silent
+from medfocus_bench.run.cases import cases
+from medfocus_bench.run.methods import hyperparameters
+from medfocus_bench.run.tuning import DEV, Candidate, TunedPart
+from medfocus_bench.submission.attribution import Attribution
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+
+_EVIDENCE_AP = METRICS["standard"].index(EVIDENCE_AP)
+
+
+def tune(
+    source: str,
+    lvlm: HuggingFaceLVLM,
+    benchmark: Benchmark,
+    mode: str,
+    *,
+    limit: int | None = None,
+    conditions: Conditions | None = None,
+    track: Track = silent,
+) -> TunedPart:
+    """The candidate settings of a method with the best mean evidence AP on the dev samples of one mode.
+
+    A sample that the method cannot explain with a candidate counts as 0. Of equal candidates the first wins.
+    Raises InputError for a method that has no candidates, where dev has no samples of the LVLM and mode, and
+    where no candidate can explain any of them.
+    """
+    conditions = conditions or Conditions()
+    candidates = _candidates(source, lvlm)
+    methods = [load_method(source, settings) for settings in candidates]
+    samples = dev_samples(benchmark, lvlm.key, mode)[:limit]
+    scores = np.zeros((len(samples), len(methods)))
+    failed = np.zeros(len(methods), dtype=np.intp)
+    last_reason = ""
+    row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
+    found = cases(replace(benchmark, samples=samples))
+    for case in track(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
+        sample = case.sample
+        reading = case.read(lvlm)
+        for column, method in enumerate(methods):
+            try:
+                attribution, _ = explain(method, lvlm, reading, sample.sample_id, conditions)
+            except EXPECTED as error:
+                failed[column] += 1
+                last_reason = reason(error)
+                continue
+            scores[row_of[sample.sample_id], column] = evidence_ap(sample, attribution)
+    if (failed == len(samples)).all():
+        raise InputError(f"{source}: no candidate could explain a sample of dev: {last_reason}")
+    named = [_named(method, settings) for method, settings in zip(methods, candidates, strict=True)]
+    ranked = _ranked(named, scores, failed, samples, conditions.seed)
+    return TunedPart(
+        samples=len(samples),
+        patients=len({sample.patient for sample in samples}),
+        seed=conditions.seed,
+        chosen=ranked[0].settings,
+        candidates=ranked,
+    )
+
+
+def dev_samples(benchmark: Benchmark, lvlm: str, mode: str) -> tuple[Sample, ...]:
+    """The samples of dev of an LVLM and a mode. Raises InputError where there are none."""
+    samples = tuple(
+        sample
+        for sample in benchmark.samples
+        if (sample.split, sample.lvlm, sample.mode) == (DEV, lvlm, mode)
+    )
+    if not samples:
+        raise InputError(
+            f"{benchmark.name} {benchmark.version} has no {mode} samples of the LVLM {lvlm!r} in its split "
+            f"{DEV}, and nothing is tuned on another"
+        )
+    assert {sample.split for sample in samples} == {DEV}
+    return samples
+
+
+def evidence_ap(sample: Sample, attribution: Attribution) -> float:
+    """The headline score of one attribution; 0 where it explains nothing."""
+    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
+    scores = score_attribution(evidence, attribution)
+    return 0.0 if scores is None else float(scores[_EVIDENCE_AP])
+
+
+def _candidates(source: str, lvlm: HuggingFaceLVLM) -> list[Mapping[str, Any]]:
+    method = load_method(source)
+    if not hasattr(method, "candidates"):
+        raise InputError(f"{source} declares no candidates, so that there is nothing to tune")
+    candidates = list(method.candidates(lvlm))
+    if not candidates:
+        raise InputError(f"{source} has no candidates for {lvlm.key}, so that there is nothing to tune")
+    return candidates
+
+
+def _named(method: Method, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a candidate as JSON holds them."""
+    values = hyperparameters(method)
+    return {name: values[name] for name in settings}
+
+
+def _ranked(
+    named: list[dict[str, Any]],
+    scores: FloatArray,
+    failed: np.ndarray[Any, np.dtype[np.intp]],
+    samples: tuple[Sample, ...],
+    seed: int,
+) -> list[Candidate]:
+    """The candidates, best first; those that ran on no sample last."""
+    patients = sorted({sample.patient for sample in samples})
+    number = {patient: index for index, patient in enumerate(patients)}
+    cluster_of = np.array([number[sample.patient] for sample in samples], dtype=np.intp)
+    cell = Cell.of(scores, cluster_of, np.ones(len(samples), dtype=np.bool_))
+    (measured,) = intervals([[cell]], len(patients), Settings(seed=seed))
+    found = [
+        Candidate(settings=settings, evidence_ap=ap.mean, low=ap.low, high=ap.high, failed=int(failures))
+        for settings, ap, failures in zip(named, measured, failed, strict=True)
+    ]
+    return sorted(found, key=lambda one: (one.failed == len(samples), -one.evidence_ap))

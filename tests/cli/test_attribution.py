@@ -1,0 +1,260 @@
+"""`attribute`, `tune` and `pack` end to end, on real rows of the phantom track and on real radiographs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medfocus_bench.data.benchmark import write_benchmark
+
+from ..run.conftest import CONTENT, first_rows
+from ..run.methods import HERE, Counting
+from .running import run
+
+COUNTING, SIDED = f"{HERE}:Counting", f"{HERE}:Sided"
+QUESTION = first_rows("direct")[0]["question"]
+QUICK = ("--resamples", "200", "--no-nulls")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "small"
+    write_benchmark(folder, {split: first_rows(split) for split in CONTENT}, name="small", version="1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "p.png"
+    path.write_bytes(first_rows("direct")[0]["image"]["bytes"])
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch):
+    monkeypatch.setattr(Counting, "calls", [])
+    monkeypatch.setattr(Counting, "breaks_at", None)
+
+
+def test_attribute_pack_validate_evaluate(bench, tmp_path, capsys):
+    out, packed = tmp_path / "run", tmp_path / "submissions" / "mine"
+    words = ("attribute", "--method", "occlusion,rise", "-b", bench, "--split", "direct", "--out", out)
+    words += ("--set", "cells=4", "--set", "rise.masks=8", "--lvlm", "phantom_qwen")
+    status, shown, _ = run(capsys, *words, "--limit", 2)
+    assert status == 0
+    assert "occlusion, phantom_qwen direct" in shown
+    status, shown, error = run(capsys, "pack", out, "--method", "occlusion", "-o", packed)
+    assert (status, shown) == (2, "")
+    assert "4 of 6 samples are missing (phantom_qwen direct 2, phantom_gemma direct 2)" in error
+    assert run(capsys, *words[:-2], "--lvlm", "phantom_qwen,phantom_gemma")[0] == 0
+    status, shown, _ = run(
+        capsys, "pack", out, "--method", "occlusion", "-o", packed, "--submitter", "Ada", "--version", "2"
+    )
+    assert status == 0
+    assert shown.startswith(f"{packed}: Occlusion 2, 6 of 6 samples of phantom / direct\n6 explain something")
+    assert run(capsys, "validate", packed, "-b", bench)[0] == 0
+    status, shown, _ = run(capsys, "evaluate", packed, "-b", bench, "--format", "json", *QUICK)
+    report = json.loads(shown)
+    assert report["counts"] == {
+        "samples": 6,
+        "attributed": 6,
+        "missing": 0,
+        "no_explanation": 0,
+        "patients": report["counts"]["patients"],
+    }
+    assert report["cost"]["forward_passes"] == 17
+    assert report["method"]["hyperparameters"]["cells"] == 4
+    assert report["submitters"] == [{"name": "Ada", "affiliation": None, "url": None}]
+
+
+def test_an_interrupted_attribute_goes_on_where_it_stopped(bench, tmp_path, capsys, monkeypatch):
+    words = ("attribute", "--method", COUNTING, "-b", bench, "--split", "direct", "--out", tmp_path)
+    monkeypatch.setattr(Counting, "breaks_at", 4)
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        run(capsys, *words)
+    monkeypatch.setattr(Counting, "breaks_at", None)
+    status, shown, _ = run(capsys, *words)
+    assert status == 0
+    assert len(Counting.calls) == 6
+    assert "samples  had  made" in shown
+
+
+def test_tune_writes_a_file_that_attribute_and_pack_quote(bench, tmp_path, capsys):
+    file, out, packed = tmp_path / "sided.json", tmp_path / "run", tmp_path / "s"
+    words = ("tune", SIDED, "--lvlm", "phantom_qwen", "-b", bench, "--out", file)
+    status, shown, _ = run(capsys, *words)
+    assert status == 0
+    assert "Sided for phantom_qwen, direct" in shown
+    assert "side = left" in shown
+    status, shown, _ = run(capsys, *words, "--mode", "reasoning", "--limit", 1)
+    assert status == 0
+    document = json.loads(file.read_text())
+    assert document["parts"].keys() == {"phantom_qwen direct", "phantom_qwen reasoning"}
+    chosen = document["parts"]["phantom_qwen direct"]["chosen"]["side"]
+    words = ("attribute", "--method", SIDED, "-b", bench, "--split", "direct", "--out", out)
+    status, _, _ = run(capsys, *words, "--tuned", file, "--lvlm", "phantom_qwen")
+    assert status == 0
+    assert run(capsys, "pack", out, "-o", packed, "--partial")[0] == 0
+    method = json.loads((packed / "submission.json").read_text())["method"]
+    assert method["tuned_on_dev"]
+    assert method["hyperparameters"]["phantom_qwen direct: side"] == chosen
+    assert run(capsys, "validate", packed, "-b", bench)[0] == 0
+
+
+def test_one_picture_gets_maps_overlays_and_a_panel(picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ("attribute", "--image", picture, "--question", QUESTION, "--lvlm", "phantom_qwen", "--out", out)
+    words += ("--method", "occlusion,rise,centre-box", "--set", "cells=4", "--set", "rise.masks=8")
+    status, shown, error = run(capsys, *words)
+    assert (status, error.replace("\r", "").count("Traceback")) == (0, 0)
+    assert "phantom_qwen answers: Yes." in shown
+    assert str(out / "panel.png") in shown
+    with Image.open(out / "panel.png") as panel:
+        assert panel.format == "PNG"
+        assert panel.width == 2 * 28 + 4 * 300 + 3 * 18
+        assert 400 < panel.height < 600
+        drawn = np.asarray(panel.convert("RGB"))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 1000
+    assert run(capsys, *words)[0] == 2
+    assert run(capsys, *words, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["00000001_000.png", "00027426_000.png"])
+def test_a_real_radiograph_goes_through_at_its_own_size(shared_data, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    image = shared_data / "cxr" / name
+    words = ("attribute", "--image", image, "--question", QUESTION, "--lvlm", "phantom_qwen", "--out", out)
+    words += (
+        "--method",
+        "occlusion,rise,whole-image,image-edges",
+        "--set",
+        "cells=4",
+        "--set",
+        "rise.masks=8",
+    )
+    assert run(capsys, *words)[0] == 0
+    with Image.open(image) as original:
+        size = original.size
+    for method in ("occlusion", "rise", "null-whole-image", "null-image-edges"):
+        with Image.open(out / f"{method}.png") as overlay:
+            assert overlay.size == size
+    with Image.open(out / "panel.png") as panel:
+        assert panel.width == 2 * 28 + 5 * 300 + 4 * 18
+
+
+def refused(capsys, *words):
+    """The one line with which a command refuses its input."""
+    status, shown, error = run(capsys, *words)
+    assert (status, shown) == (2, "")
+    (line,) = error.splitlines()
+    assert line.startswith("medfocus-bench: ")
+    return line
+
+
+BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phantom_qwen"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--lvlm": "gpt"}, "no LVLM 'gpt'; there are phantom_qwen"),
+        ({"--lvlm": "medgemma_4b"}, "no samples of the LVLM 'medgemma_4b'"),
+        ({"--method": "occlusio"}, "no method 'occlusio'"),
+        ({"--method": ","}, "no method is named"),
+        ({"--split": "tests"}, "no split 'tests'"),
+        ({"--split": ""}, "give --benchmark and --split"),
+        ({"--config": "vindr"}, "no config 'vindr'"),
+        ({"--set": "cells"}, "write field=value"),
+        ({"--set": "cels=3"}, "no setting 'cels'"),
+        ({"--set": "cells=[1]"}, "setting cells"),
+        ({"--target": "answer"}, "--target answer: give response, verdict, or tokens"),
+        ({"--target": "3:2"}, "--target 3:2: give response"),
+        ({"--tuned": "nowhere.json"}, "nowhere.json: cannot be read"),
+        ({"--question": "why?"}, "--question goes with --image only"),
+        ({"--dtype": "int4"}, "no dtype 'int4'"),
+        ({"--device": "abacus"}, "device 'abacus'"),
+    ],
+)
+def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, capsys, changes, message):
+    options = BENCHMARK_WORDS | changes
+    words = [word for option in options.items() for word in option]
+    line = refused(capsys, "attribute", "-b", bench, "--out", tmp_path / "run", *words)
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--question": " "}, "--image needs --question"),
+        ({"--question": None}, "--image needs --question"),
+        ({"--lvlm": None}, "--image needs one LVLM"),
+        ({"--lvlm": "phantom_qwen,phantom_gemma"}, "--image needs one LVLM"),
+        ({"--lvlm": "gpt"}, "no LVLM 'gpt'"),
+        ({"--split": "direct"}, "--split does not go with --image"),
+        ({"--benchmark": "phantom"}, "--benchmark does not go with --image"),
+        ({"--method": "both-lungs"}, "both-lungs is made from expert boxes"),
+        ({"--response": ""}, "has no tokens: there is nothing to explain"),
+        ({"--image": "nowhere.png"}, "nowhere.png: cannot be read"),
+        ({"--image": __file__}, "is no PNG or JPEG picture"),
+    ],
+)
+def test_bad_input_of_a_picture_is_one_line_and_status_2(picture, tmp_path, capsys, changes, message):
+    options = {"--image": picture, "--question": QUESTION, "--lvlm": "phantom_qwen", "--method": "occlusion"}
+    words = [word for option in (options | changes).items() if option[1] is not None for word in option]
+    assert message in refused(capsys, "attribute", "--out", tmp_path / "out", *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_in_a_folder_are_one_line_and_status_2(bench, tmp_path, capsys):
+    words = ("attribute", "--method", COUNTING, "-b", bench, "--split", "direct", "--limit", 1)
+    words += ("--lvlm", "phantom_qwen", "--out", tmp_path)
+    assert run(capsys, *words)[0] == 0
+    assert "was made with seed 0, and this run has 3; choose another folder" in refused(
+        capsys, *words, "--seed", 3
+    )
+
+
+def test_a_method_that_explains_nothing_at_all_is_status_2_with_its_reason(bench, tmp_path, capsys):
+    words = ("attribute", "--method", f"{HERE}:Stray", "-b", bench, "--split", "reasoning", "--out", tmp_path)
+    status, shown, error = run(capsys, *words)
+    assert status == 2
+    assert "stray, phantom_qwen reasoning" in shown
+    assert "1 of 1 samples failed, the first with: stray: phantom-" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("occlusion",), "occlusion declares no candidates"),
+        (("occlusio",), "no method 'occlusio'"),
+        ((SIDED, "--lvlm", "gpt"), "no LVLM 'gpt'"),
+        ((SIDED, "--lvlm", "phantom_gemma", "--mode", "reasoning"), "has no reasoning samples of the LVLM"),
+    ],
+)
+def test_bad_input_of_tune_is_one_line_and_status_2(bench, tmp_path, capsys, words, message):
+    line = refused(capsys, "tune", *words, "-b", bench, "--out", tmp_path / "t.json")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tuning_file_of_another_method_is_one_line_and_status_2(bench, tmp_path, capsys):
+    file = tmp_path / "t.json"
+    assert run(capsys, "tune", SIDED, "--lvlm", "phantom_qwen", "-b", bench, "--out", file)[0] == 0
+    words = ("attribute", "--method", "occlusion", "-b", bench, "--split", "direct", "--out", tmp_path / "r")
+    assert "is of the method sided, which is not in this run (occlusion)" in refused(
+        capsys, *words, "--tuned", file
+    )
+    words = ("tune", SIDED, "-b", "phantom", "--lvlm", "phantom_qwen", "--out", file)
+    assert "was tuned on small 1" in refused(capsys, *words)
+
+
+def test_bad_input_of_pack_is_one_line_and_status_2(bench, tmp_path, capsys):
+    assert "holds no records" in refused(capsys, "pack", tmp_path / "none", "-o", tmp_path / "s")
+    words = ("attribute", "--method", "whole-image,centre-box", "-b", bench, "--split", "direct")
+    assert run(capsys, *words, "--out", tmp_path / "r")[0] == 0
+    assert "choose one with --method" in refused(capsys, "pack", tmp_path / "r", "-o", tmp_path / "s")
+    words = ("pack", tmp_path / "r", "--method", "rise", "-o", tmp_path / "s")
+    assert "holds no records of 'rise'" in refused(capsys, *words)
