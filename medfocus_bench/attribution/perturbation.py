@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
 
@@ -37,9 +36,9 @@ class Occlusion:
     def explain(
         self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
-        hidden = cell_masks(torch.eye(self.cells**2, device=reading.canvas.device), self.cells, reading)
-        fill = reading.colour(self.fill)
-        edited = torch.cat([reading.canvas[None], torch.where(hidden > 0, fill, reading.canvas)])
+        none_then_each = torch.eye(self.cells**2 + 1, device=reading.canvas.device)[:, 1:]
+        hidden = cell_masks(none_then_each, self.cells, reading)
+        edited = torch.where(hidden, reading.colour(self.fill), reading.canvas)
         values = lvlm.scores(reading, edited, target)
         drops = (values[0] - values[1:]).clamp(min=0).reshape(self.cells, self.cells)
         return Explanation(reading.grid.cover.saliency(drops.cpu().numpy()))
@@ -69,9 +68,9 @@ class RISE:
         self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         kept = self._kept(np.random.default_rng(seed)).to(reading.canvas.device)
-        shown = cell_masks(kept, self.cells, reading)
-        edited = torch.where(shown > 0, reading.canvas, reading.colour(self.fill))
-        values = lvlm.scores(reading, torch.cat([reading.canvas[None], edited]), target)
+        shown = cell_masks(torch.cat([torch.ones_like(kept[:1]), kept]), self.cells, reading)
+        edited = torch.where(shown, reading.canvas, reading.colour(self.fill))
+        values = lvlm.scores(reading, edited, target)
         weights = torch.exp((values[1:] - values[0]).clamp(max=50.0)).double()
         counts = kept.double().sum(0)
         means = (weights @ kept.double()) / counts.clamp(min=1)
@@ -89,9 +88,12 @@ class RISE:
 
 
 def cell_masks(chosen: torch.Tensor, cells: int, reading: Reading) -> torch.Tensor:
-    """Masks of the canvas from masks of its cells: (n, cells x cells) to (n, 1, height, width).
+    """Masks of the canvas from masks of its cells: (n, cells x cells) to (n, 1, height, width), bool.
 
     Cells have whole pixels; where the canvas does not divide evenly some are a pixel larger.
     """
-    grid = chosen.reshape(-1, 1, cells, cells).float()
-    return functional.interpolate(grid, size=reading.canvas.shape[1:], mode="nearest-exact")
+    rows, columns = (
+        ((torch.arange(side, device=chosen.device) + 0.5) * cells / side).long()
+        for side in reading.canvas.shape[1:]
+    )
+    return (chosen > 0).reshape(-1, 1, cells, cells)[:, :, rows][..., columns]

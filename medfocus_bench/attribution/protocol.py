@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -70,4 +70,20 @@ class TunableMethod(Method, Protocol):
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterable[Mapping[str, Any]]:
         """The values to try, by the names of the fields."""
+        ...
+
+
+class QuicklyTunableMethod(TunableMethod, Protocol):
+    """A method that gets the explanations of many candidates from the same passes."""
+
+    def explain_candidates(
+        self,
+        lvlm: HuggingFaceLVLM,
+        reading: Reading,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        target: Target = "response",
+        seed: int = 0,
+    ) -> list[Explanation]:
+        """What `explain` gives with each of the candidates."""
         ...

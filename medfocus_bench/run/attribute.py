@@ -139,7 +139,12 @@ def explain(
     with lvlm.measured() as meter:
         found: Explanation = method.explain(lvlm, reading, target=conditions.target, seed=conditions.seed)
         cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
-    attribution = Attribution(
+    return attribution_of(found, sample_id, cost), found.diagnostics
+
+
+def attribution_of(found: Explanation, sample_id: str, cost: Cost) -> Attribution:
+    """An explanation as what is said of a sample."""
+    return Attribution(
         sample_id,
         saliency=None if found.saliency is None else as_stored(found.saliency),
         boxes=found.boxes,
@@ -147,7 +152,6 @@ def explain(
         tokens=found.tokens,
         cost=cost,
     )
-    return attribution, found.diagnostics
 
 
 def reason(error: Exception) -> str:

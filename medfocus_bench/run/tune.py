@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,15 @@ from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
 from medfocus_bench.evaluation.statistics import Cell, intervals
 from medfocus_bench.geometry import FloatArray
-from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, explain, reason, silent
+from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, attribution_of, explain, reason, silent
 from medfocus_bench.run.cases import cases
 from medfocus_bench.run.methods import hyperparameters
 from medfocus_bench.run.tuning import DEV, Candidate, TunedPart
-from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.attribution import Attribution, Cost
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.reading import Reading
 
 _EVIDENCE_AP = METRICS["standard"].index(EVIDENCE_AP)
 
@@ -58,14 +59,12 @@ def tune(
     for case in track(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
         sample = case.sample
         reading = case.read(lvlm)
-        for column, method in enumerate(methods):
-            try:
-                attribution, _ = explain(method, lvlm, reading, sample.sample_id, conditions)
-            except EXPECTED as error:
+        for column, said in enumerate(_explained(methods, candidates, lvlm, reading, sample, conditions)):
+            if isinstance(said, Attribution):
+                scores[row_of[sample.sample_id], column] = evidence_ap(sample, said)
+            else:
                 failed[column] += 1
-                last_reason = reason(error)
-                continue
-            scores[row_of[sample.sample_id], column] = evidence_ap(sample, attribution)
+                last_reason = reason(said)
     if (failed == len(samples)).all():
         raise InputError(f"{source}: no candidate could explain a sample of dev: {last_reason}")
     named = [_named(method, settings) for method, settings in zip(methods, candidates, strict=True)]
@@ -77,6 +76,27 @@ def tune(
         chosen=ranked[0].settings,
         candidates=ranked,
     )
+
+
+def _explained(
+    methods: Sequence[Method],
+    candidates: Sequence[Mapping[str, Any]],
+    lvlm: HuggingFaceLVLM,
+    reading: Reading,
+    sample: Sample,
+    conditions: Conditions,
+) -> Iterator[Attribution | Exception]:
+    """What each candidate says of a sample, or why it says nothing."""
+    if hasattr(methods[0], "explain_candidates"):
+        target, seed = conditions.target, conditions.seed
+        together = methods[0].explain_candidates(lvlm, reading, candidates, target=target, seed=seed)
+        yield from (attribution_of(found, sample.sample_id, Cost()) for found in together)
+        return
+    for method in methods:
+        try:
+            yield explain(method, lvlm, reading, sample.sample_id, conditions)[0]
+        except EXPECTED as error:
+            yield error
 
 
 def dev_samples(benchmark: Benchmark, lvlm: str, mode: str) -> tuple[Sample, ...]:

@@ -1,0 +1,214 @@
+"""Methods that read attention weights.
+
+Token t of the response is predicted by the position before it, so all of them read these predictor rows,
+never the rows of the response's own tokens. The decoder computes attention step by step meanwhile, since
+fused kernels keep no weights. Blocks and heads are counted from 0. Nothing assumes that a row sees only what
+stands before it (Gemma 3 attends in both directions within the image), nor that it sees the image at all (a
+sliding window may have passed it): a block that does not look gives an empty map, no explanation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.protocol import Response
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.reading import Reading, Target
+
+
+@dataclass(frozen=True)
+class AttentionHead:
+    """What one head of one block attends to: A[head, row, image token], the mean over the predictor rows.
+
+    `layer` None is the middle block. Both are to be chosen on the dev split: heads differ, and most do not
+    look for evidence.
+    """
+
+    name: ClassVar[str] = "attention-head"
+    title: ClassVar[str] = "Attention Head"
+    family: ClassVar[MethodFamily] = "attention"
+    needs: ClassVar[tuple[Need, ...]] = ("attentions",)
+    description: ClassVar[str] = "Attention of one head of one block to the image, mean over the response."
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/2605.20158"
+
+    layer: int | None = None
+    head: int = 0
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
+        heads = heads_of(lvlm)
+        if not 0 <= self.head < heads:
+            raise InputError(f"{self.name}: {lvlm.key} has no head {self.head}; give one of 0 to {heads - 1}")
+        rows, columns = predictor_rows(reading, target), reading.image_positions
+        trace = lvlm.trace(
+            reading, attentions=[layer], keep=lambda weights: weights[self.head, rows][:, columns]
+        )
+        return Explanation(reading.grid.saliency(trace.attentions[layer][0].float().mean(0).cpu().numpy()))
+
+    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
+        """Every head of every block."""
+        for layer in range(lvlm.layers):
+            for head in range(heads_of(lvlm)):
+                yield {"layer": layer, "head": head}
+
+    def explain_candidates(
+        self,
+        lvlm: HuggingFaceLVLM,
+        reading: Reading,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        target: Target = "response",
+        seed: int = 0,
+    ) -> list[Explanation]:
+        """One pass for all heads of all blocks: a model of 36 blocks has more than 500."""
+        rows, columns = predictor_rows(reading, target), reading.image_positions
+        trace = lvlm.trace(
+            reading,
+            attentions=sorted({one["layer"] for one in candidates}),
+            keep=lambda weights: weights[:, rows][:, :, columns].float().mean(1),
+        )
+        return [
+            Explanation(reading.grid.saliency(trace.attentions[one["layer"]][0, one["head"]].cpu().numpy()))
+            for one in candidates
+        ]
+
+
+@dataclass(frozen=True)
+class AttentionRollout:
+    """Abnar & Zuidema 2020: how attention passes the image on to the response, block upon block.
+
+    M_k = (1 - residual) mean_h(A_k) + residual I, rows scaled to sum to 1, and R = M_L ... M_2 M_1: what the
+    last block's rows look at comes first, what the first block's rows look at last. The map is the mean of
+    R's predictor rows at the image tokens. Holds one (length, length) matrix a block.
+    """
+
+    name: ClassVar[str] = "attention-rollout"
+    title: ClassVar[str] = "Attention Rollout"
+    family: ClassVar[MethodFamily] = "attention"
+    needs: ClassVar[tuple[Need, ...]] = ("attentions",)
+    description: ClassVar[str] = "Product over the blocks of head-averaged attention with a residual of 0.5."
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/2005.00928"
+
+    residual: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.residual < 1:
+            raise InputError(f"{self.name}: a residual of {self.residual} is not within 0 and 1")
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        layers = range(lvlm.layers)
+        trace = lvlm.trace(reading, attentions=layers, keep=lambda weights: weights.float().mean(0))
+        mixed = [self._mixed(trace.attentions[layer][0]) for layer in layers]
+        reached = rows_of_product(mixed, predictor_rows(reading, target))
+        return Explanation(
+            reading.grid.saliency(reached[:, reading.image_positions].mean(0).cpu().numpy()),
+        )
+
+    def _mixed(self, attention: torch.Tensor) -> torch.Tensor:
+        unit = torch.eye(len(attention), device=attention.device)
+        mixed = (1 - self.residual) * attention + self.residual * unit
+        return mixed / mixed.sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class RelativeAttention:
+    """Zhang et al. 2025, "MLLMs know where to look": attention for this prompt over that for a general one.
+
+    mean_h(A[row]) / mean_h(A'[last row of the general prompt]) at the image tokens, of one block, where row
+    predicts the target's first token: the prompt's last one for a whole response. What any question makes
+    the model look at cancels. Two passes. A token that the general prompt does not see has no ratio, and no
+    saliency. `layer` None is the middle block.
+    """
+
+    name: ClassVar[str] = "relative-attention"
+    title: ClassVar[str] = "Relative Attention"
+    family: ClassVar[MethodFamily] = "attention"
+    needs: ClassVar[tuple[Need, ...]] = ("attentions",)
+    description: ClassVar[str] = "Attention for this prompt over that for a general one, at one block."
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/2502.17422"
+
+    layer: int | None = None
+    prompt: str = "Write a general description of the image."
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
+        general = self._general(lvlm, reading)
+        asked = _mean_attention(lvlm, reading, reading.canvas, layer, predictor_rows(reading, target).start)
+        always = _mean_attention(lvlm, general, reading.canvas, layer, general.rows.start)
+        seen = always >= torch.finfo(always.dtype).tiny
+        ratio = torch.where(seen, asked / always.where(seen, 1.0), 0.0)
+        return Explanation(reading.grid.saliency(ratio.cpu().numpy()))
+
+    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
+        """Every block."""
+        return ({"layer": layer} for layer in range(lvlm.layers))
+
+    def _general(self, lvlm: HuggingFaceLVLM, reading: Reading) -> Reading:
+        """The same image after the general prompt, of which the last row alone is read."""
+        first = Response(reading.tokens[0], (int(reading.ids[reading.answer.start]),), None)
+        return lvlm.read(reading.image, self.prompt, first)
+
+
+def _mean_attention(
+    lvlm: HuggingFaceLVLM, reading: Reading, canvas: torch.Tensor, layer: int, row: int
+) -> torch.Tensor:
+    """Attention of one row to the image tokens, the mean over the heads of a block: (tokens,)."""
+    columns = reading.image_positions
+    trace = lvlm.trace(
+        reading,
+        canvas=canvas,
+        attentions=[layer],
+        keep=lambda weights: weights[:, row, columns].float().mean(0),
+    )
+    return trace.attentions[layer][0]
+
+
+def chosen_block(name: str, lvlm: HuggingFaceLVLM, layer: int | None, count: int) -> int:
+    """`layer`, checked to be one of the first `count` blocks; None is the middle block, or the last of them.
+
+    Raises InputError that names the method and the range.
+    """
+    if count < 1:
+        raise InputError(f"{name}: {lvlm.key} has no block whose image tokens still reach the answer")
+    if layer is None:
+        return min(lvlm.layers // 2, count - 1)
+    if not 0 <= layer < count:
+        raise InputError(f"{name}: {lvlm.key} has no block {layer} to read; give one of 0 to {count - 1}")
+    return layer
+
+
+def heads_of(lvlm: HuggingFaceLVLM) -> int:
+    """Attention heads of a block of the text decoder."""
+    return int(lvlm.decoder.config.num_attention_heads)
+
+
+def predictor_rows(reading: Reading, target: Target) -> slice:
+    """The positions that predict the target's tokens, as a slice of the sequence."""
+    chosen = reading.offsets(target)
+    rows = reading.rows[chosen.start : chosen.stop]
+    return slice(rows.start, rows.stop)
+
+
+def rows_of_product(matrices: Sequence[torch.Tensor], rows: slice) -> torch.Tensor:
+    """Some rows of the product M_L ... M_2 M_1 of square matrices that are given first block first.
+
+    Multiplied from the left, so that no more than these rows is ever held.
+    """
+    product = matrices[-1][rows]
+    for matrix in reversed(matrices[:-1]):
+        product = product @ matrix
+    return product

@@ -1,0 +1,164 @@
+"""Methods that weight what a block holds of the image by the target's gradient there.
+
+Blocks are counted from 0. Attention is differentiated with respect to the weights of a block, whose predictor
+rows are read, and the Grad-CAM family with respect to the hidden states of the image tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from medfocus_bench.attribution.attention import chosen_block, predictor_rows, rows_of_product
+from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.reading import Reading, Target
+
+
+@dataclass(frozen=True)
+class GradientWeightedAttention:
+    """Chefer et al. 2021: attention where more of it would raise the target.
+
+    C_k = mean_h(max(0, dy/dA_k) A_k) of block k. The map is the sum of the predictor rows of C_layer at the
+    image tokens, as the benchmark's paper has it; with `propagate` that of R = (I + C_L) ... (I + C_layer),
+    which is the update R <- R + C R of the method's own paper over all blocks from that one on. `layer` None
+    is the middle block, with `propagate` the first. One pass forward and one back.
+    """
+
+    name: ClassVar[str] = "gradient-weighted-attention"
+    title: ClassVar[str] = "Gradient-weighted Attention"
+    family: ClassVar[MethodFamily] = "gradient"
+    needs: ClassVar[tuple[Need, ...]] = ("attentions", "gradients")
+    description: ClassVar[str] = "Attention times its positive gradient at one block, mean over the heads."
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/2103.15679"
+
+    layer: int | None = None
+    propagate: bool = False
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        wanted = 0 if self.propagate and self.layer is None else self.layer
+        first = chosen_block(self.name, lvlm, wanted, lvlm.layers)
+        layers = range(first, lvlm.layers) if self.propagate else range(first, first + 1)
+        trace = lvlm.trace(reading, attentions=layers, gradients=True)
+        weights = [trace.attentions[layer] for layer in layers]
+        gradients = lvlm.gradients(lvlm.objective(reading, trace, target), weights)
+        relevance = [
+            (gradient[0].clamp(min=0).float() * weight[0].detach().float()).mean(0)
+            for gradient, weight in zip(gradients, weights, strict=True)
+        ]
+        rows = predictor_rows(reading, target)
+        if self.propagate:
+            unit = torch.eye(len(relevance[0]), device=relevance[0].device)
+            reached = rows_of_product([unit + matrix for matrix in relevance], rows)
+        else:
+            reached = relevance[0][rows]
+        return Explanation(reading.grid.saliency(reached[:, reading.image_positions].sum(0).cpu().numpy()))
+
+    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
+        """Every block, and the update over all of them."""
+        yield from ({"layer": layer, "propagate": False} for layer in range(lvlm.layers))
+        yield {"layer": 0, "propagate": True}
+
+
+@dataclass(frozen=True)
+class GradCAM:
+    """Selvaraju et al. 2017, on the output h of a decoder block at the image tokens.
+
+    map_i = max(0, sum_c alpha_c h_ic), with alpha_c the mean over the image tokens of dy/dh_ic. The output of
+    the last block is not to be had: there no image token reaches the answer any more, and the gradient is
+    zero. `layer` None is the middle block, or the one before the last. One pass forward and one back.
+    """
+
+    name: ClassVar[str] = "grad-cam"
+    title: ClassVar[str] = "Grad-CAM"
+    family: ClassVar[MethodFamily] = "gradient"
+    needs: ClassVar[tuple[Need, ...]] = ("gradients",)
+    description: ClassVar[str] = (
+        "Hidden states of the image tokens, channels weighted by their mean gradient."
+    )
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/1610.02391"
+
+    layer: int | None = None
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        layer = _live_block(self.name, lvlm, self.layer)
+        hidden, gradient = image_states(lvlm, reading, layer, target)
+        return Explanation(reading.grid.saliency(_positive_map(hidden, gradient.mean(0))))
+
+    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
+        """Every block but the last."""
+        return ({"layer": layer} for layer in range(lvlm.layers - 1))
+
+
+@dataclass(frozen=True)
+class GradCAMPlusPlus:
+    """Chattopadhay et al. 2018: Grad-CAM with weights that count every token where a channel helps.
+
+    alpha_c = sum_i a_ic max(0, g_ic), where a_ic = g_ic^2 / (2 g_ic^2 + S_c g_ic^3), g = dy/dh at token i and
+    S_c = sum_i h_ic. Hidden states are not positive as a CNN's feature maps are, so the denominator may
+    vanish: a_ic is 0 then. For `layer` see `GradCAM`.
+    """
+
+    name: ClassVar[str] = "grad-cam-plus-plus"
+    title: ClassVar[str] = "Grad-CAM++"
+    family: ClassVar[MethodFamily] = "gradient"
+    needs: ClassVar[tuple[Need, ...]] = ("gradients",)
+    description: ClassVar[str] = "Grad-CAM with weights from higher-order gradients."
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/1710.11063"
+
+    layer: int | None = None
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+    ) -> Explanation:
+        layer = _live_block(self.name, lvlm, self.layer)
+        hidden, gradient = image_states(lvlm, reading, layer, target)
+        return Explanation(reading.grid.saliency(_positive_map(hidden, plus_plus_weights(hidden, gradient))))
+
+    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
+        """Every block but the last."""
+        return ({"layer": layer} for layer in range(lvlm.layers - 1))
+
+
+def plus_plus_weights(hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The channel weights of Grad-CAM++ from states and gradients (tokens, width): (width,)."""
+    # The ratio of powers, reduced: the square and the cube of a small gradient underflow.
+    denominator = 2 + hidden.sum(0) * gradient
+    defined = (gradient != 0) & (denominator != 0)
+    share = torch.where(defined, 1 / denominator.where(defined, 1.0), 0.0)
+    return (share * gradient.clamp(min=0)).sum(0)
+
+
+def image_states(
+    lvlm: HuggingFaceLVLM, reading: Reading, layer: int, target: Target
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of a block at the image tokens, and the target's gradient: (tokens, width), float64."""
+    trace = lvlm.trace(reading, hidden=[layer], gradients=True)
+    (gradient,) = lvlm.gradients(lvlm.objective(reading, trace, target), [trace.hidden[layer]])
+    positions = reading.image_positions
+    hidden = trace.hidden[layer].detach()
+    return hidden[0, positions].cpu().double(), gradient[0, positions].cpu().double()
+
+
+def _positive_map(hidden: torch.Tensor, weights: torch.Tensor) -> Any:
+    return (hidden @ weights).clamp(min=0).numpy()
+
+
+def _live_block(name: str, lvlm: HuggingFaceLVLM, layer: int | None) -> int:
+    last = lvlm.layers - 1
+    if last > 0 and layer == last:
+        raise InputError(
+            f"{name}: block {layer} is the last of {lvlm.key}, after which the image tokens no longer reach "
+            f"the answer; give an earlier one, up to {last - 1}"
+        )
+    return chosen_block(name, lvlm, layer, last)

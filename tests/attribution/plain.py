@@ -1,0 +1,116 @@
+"""What the methods that look inside must agree with: transformers alone, and the planted evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from medfocus_bench.attribution.protocol import Method
+from medfocus_bench.data.questions import prompt
+from medfocus_bench.evaluation.ranking import ranking_scores
+from medfocus_bench.evaluation.regions import explains
+from medfocus_bench.evaluation.scores import Evidence
+from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
+from medfocus_bench.lvlm.reading import Reading
+from medfocus_bench.lvlm.registry import phantom_weights
+from medfocus_bench.phantom.render import Patient, render
+from tests.attribution.conftest import phantom
+
+PATIENT = render(Patient.sample((77, 1), findings=["pacemaker"]))
+QUESTION = prompt("pacemaker", "direct")
+
+ABOVE_CHANCE = 0.05
+"""Evidence AP. Random maps get 0.016 on the dev samples, with a deviation of 0.013 on twelve of them."""
+
+
+@dataclass(frozen=True)
+class PlainPass:
+    """Logits (length, vocabulary) and each block's attentions (1, heads, length, length); with a graph."""
+
+    logits: torch.Tensor
+    attentions: tuple[torch.Tensor, ...]
+    ids: list[int]
+    prompt_length: int
+
+    def log_prob(self) -> torch.Tensor:
+        """The sum over the response of log p(token | all that stands before it)."""
+        rows = self.logits.log_softmax(-1)
+        return sum(rows[place - 1, self.ids[place]] for place in range(self.prompt_length, len(self.ids)))
+
+
+@lru_cache
+def plain_model(key: str) -> Any:
+    """A shipped checkpoint with eager attention, and weights that ask for gradients."""
+    return AutoModelForImageTextToText.from_pretrained(
+        phantom_weights(key), attn_implementation="eager"
+    ).eval()
+
+
+def plain_pass(lvlm: HuggingFaceLVLM, reading: Reading) -> PlainPass:
+    """The prompt and the response in one pass; to the input types the response is text."""
+    inputs = dict(
+        lvlm.processor(
+            text=[lvlm.prompt(reading.question)],
+            images=[[frame_picture(reading.image, lvlm.size)]],
+            return_tensors="pt",
+        )
+    )
+    length = inputs["input_ids"].shape[1]
+    response = torch.tensor([lvlm.processor.tokenizer(reading.response, add_special_tokens=False).input_ids])
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], response], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    types = "mm_token_type_ids" if "qwen" in lvlm.key else "token_type_ids"
+    inputs[types] = torch.cat([inputs[types], torch.zeros_like(response)], 1)
+    output = plain_model(lvlm.key)(**inputs, output_attentions=True)
+    return PlainPass(output.logits[0], output.attentions, inputs["input_ids"][0].tolist(), length)
+
+
+def at_image(lvlm: HuggingFaceLVLM, passed: PlainPass, values: torch.Tensor) -> np.ndarray:
+    """One value a position, cut down to the grid of image tokens."""
+    token = plain_model(lvlm.key).config.image_token_id
+    found = [n for n, number in enumerate(passed.ids) if number == token]
+    return values[found].detach().numpy().reshape(8, 8)
+
+
+@lru_cache
+def planted(lvlm: HuggingFaceLVLM, count: int) -> list[tuple[Reading, Evidence]]:
+    """Dev samples of an LVLM, direct mode, spread over all of them, with where their evidence lies."""
+    ours = [s for s in phantom().samples if (s.split, s.mode, s.lvlm) == ("dev", "direct", lvlm.key)]
+    chosen = {ours[n * len(ours) // count].sample_id for n in range(count)}
+    return [
+        (
+            lvlm.read(np.asarray(Image.open(BytesIO(data))), prompt(sample.finding, "direct"), "Yes."),
+            Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes),
+        )
+        for sample, data in phantom().select(["phantom"], ["dev"]).images()
+        if sample.sample_id in chosen and data is not None
+    ]
+
+
+def evidence_ap(lvlm: HuggingFaceLVLM, method: Method, samples: Sequence[tuple[Reading, Evidence]]) -> float:
+    """The mean evidence AP; a map that explains nothing counts as zero."""
+    total = 0.0
+    for reading, evidence in samples:
+        saliency = method.explain(lvlm, reading).saliency
+        if explains(saliency):
+            total += ranking_scores(evidence.frame.content_of(saliency), evidence.pixels).evidence_ap
+    return total / len(samples)
+
+
+def held_out_ap(lvlm: HuggingFaceLVLM, kind: Callable[..., Any], count: int = 24) -> float:
+    """Evidence AP on every second sample, at the candidate that is best on the others.
+
+    Fewer samples than these do not choose between sixteen heads.
+    """
+    samples = planted(lvlm, count)
+    options = list(kind().candidates(lvlm))
+    best = max(options, key=lambda option: evidence_ap(lvlm, kind(**option), samples[::2]))
+    return evidence_ap(lvlm, kind(**best), samples[1::2])

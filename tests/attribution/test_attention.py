@@ -1,0 +1,261 @@
+"""Attention of a head, rollout, relative attention: which rows, which order, and against the model's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medfocus_bench.attribution.attention import (
+    AttentionHead,
+    AttentionRollout,
+    RelativeAttention,
+    predictor_rows,
+)
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.registry import load_lvlm
+from tests.attribution.conftest import shipped
+from tests.attribution.plain import (
+    ABOVE_CHANCE,
+    PATIENT,
+    QUESTION,
+    at_image,
+    evidence_ap,
+    held_out_ap,
+    plain_pass,
+    planted,
+)
+
+METHODS = [AttentionHead(), AttentionRollout(), RelativeAttention()]
+
+
+@pytest.fixture
+def reading(lvlm):
+    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+
+
+@pytest.fixture
+def passed(lvlm, reading):
+    return plain_pass(lvlm, reading)
+
+
+@pytest.fixture(scope="module")
+def short_sighted():
+    """A Gemma whose sliding window has left the image behind where the response begins."""
+    lvlm = load_lvlm("phantom_gemma")
+    lvlm.model.config.text_config.sliding_window = 8
+    for block in lvlm.decoder.layers:
+        block.self_attn.sliding_window = 8 if block.self_attn.is_sliding else None
+    return lvlm
+
+
+def rollout(matrices, *, backwards=False, lower=False):
+    """Abnar & Zuidema as written: whole matrices in float64, one block after the other."""
+    product = np.eye(len(matrices[0]))
+    for attention in reversed(matrices) if backwards else matrices:
+        mixed = 0.5 * (np.tril(attention) if lower else attention) + 0.5 * np.eye(len(attention))
+        product = mixed / mixed.sum(1, keepdims=True) @ product
+    return product
+
+
+def head_means(passed):
+    return [weights[0].detach().double().mean(0).numpy() for weights in passed.attentions]
+
+
+def predictor_mean(lvlm, passed, product):
+    rows = product[passed.prompt_length - 1 : len(passed.ids) - 1]
+    return at_image(lvlm, passed, torch.from_numpy(rows.mean(0)))
+
+
+def test_recorded_attention_is_the_models_own(lvlm, reading, passed):
+    """Traps 5, 6, 7: masks, input types and positions are those of an ordinary eager pass."""
+    trace = lvlm.trace(reading, attentions=range(lvlm.layers))
+    for layer, own in enumerate(passed.attentions):
+        assert torch.allclose(trace.attentions[layer], own, atol=1e-5)
+
+
+def test_a_head_is_read_at_the_rows_before_the_response(lvlm, reading, passed):
+    """Trap 1: row t predicts token t + 1, so the response's own rows are one too late."""
+    weights = passed.attentions[1][0, 3]
+    rows = slice(passed.prompt_length - 1, len(passed.ids) - 1)
+    own_rows = slice(passed.prompt_length, len(passed.ids))
+    found = AttentionHead(layer=1, head=3).explain(lvlm, reading).saliency
+    assert np.allclose(found, at_image(lvlm, passed, weights[rows].mean(0)), atol=1e-6)
+    assert not np.allclose(found, at_image(lvlm, passed, weights[own_rows].mean(0)), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_map_of_one_token_does_not_depend_on_what_that_token_is(lvlm, method):
+    """Trap 1: attention says where the model looks before it writes; the token itself comes after."""
+    yes, no = (method.explain(lvlm, lvlm.read(PATIENT.image, QUESTION, text)) for text in ("Yes", "No"))
+    assert yes.saliency.any()
+    assert np.allclose(yes.saliency, no.saliency, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_span_is_explained_by_its_own_rows_alone(lvlm, method):
+    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    whole, first, last, verdict = (
+        method.explain(lvlm, reading, target=target).saliency
+        for target in ("response", (0, 1), (1, 2), "verdict")
+    )
+    assert np.array_equal(first, verdict)
+    assert not np.allclose(first, last)
+    expected = first if isinstance(method, RelativeAttention) else (first + last) / 2
+    assert np.allclose(whole, expected, rtol=1e-4)
+
+
+def test_rollout_is_the_product_from_the_last_block_to_the_first(lvlm, reading, passed):
+    """Trap 4: the reverse product is another map."""
+    found = AttentionRollout().explain(lvlm, reading).saliency
+    right = predictor_mean(lvlm, passed, rollout(head_means(passed)))
+    reverse = predictor_mean(lvlm, passed, rollout(head_means(passed), backwards=True))
+    assert np.allclose(found, right, rtol=1e-3, atol=1e-7)
+    assert np.abs(reverse - right).max() > 0.1 * right.max()
+
+
+def test_image_tokens_of_gemma_attend_to_later_ones_and_rollout_counts_it():
+    """Trap 5: a method that assumes a lower triangle loses half of the image block."""
+    lvlm = shipped("phantom_gemma")
+    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    passed = plain_pass(lvlm, reading)
+    block = reading.image_positions
+    assert all(weights[0][:, block[0], block[-1]].min() > 0 for weights in passed.attentions)
+    found = AttentionRollout().explain(lvlm, reading).saliency
+    triangular = predictor_mean(lvlm, passed, rollout(head_means(passed), lower=True))
+    assert np.abs(triangular - found).max() > 0.1 * found.max()
+
+
+@pytest.mark.parametrize("method", [AttentionHead(), RelativeAttention()], ids=lambda method: method.name)
+def test_a_block_whose_window_has_passed_the_image_explains_nothing(short_sighted, method):
+    """Traps 5 and 21: zeros, not the ratio of two of them."""
+    reading = short_sighted.read(PATIENT.image, QUESTION, "Yes.")
+    sliding, full = (
+        type(method)(layer=layer).explain(short_sighted, reading).saliency
+        for layer in (1, short_sighted.layers - 1)
+    )
+    assert not sliding.any()
+    assert np.isfinite(full).all()
+    assert full.any()
+
+
+def test_rollout_sees_the_image_through_the_one_block_that_does(short_sighted):
+    """Trap 5."""
+    reading = short_sighted.read(PATIENT.image, QUESTION, "Yes.")
+    saliency = AttentionRollout().explain(short_sighted, reading).saliency
+    assert np.isfinite(saliency).all()
+    assert saliency.any()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_decoder_with_fused_attention_is_eager_meanwhile_and_fused_again(lvlm, reading, method):
+    """Trap 6: sdpa gives an empty tuple of weights."""
+    assert lvlm.decoder.config._attn_implementation == "sdpa"
+    assert method.explain(lvlm, reading).saliency.any()
+    assert lvlm.decoder.config._attn_implementation == "sdpa"
+
+
+def test_a_pass_that_fails_leaves_the_decoder_fused(qwen):
+    """Trap 6."""
+    reading = qwen.read(PATIENT.image, QUESTION, "Yes.")
+    with pytest.raises(ZeroDivisionError):
+        qwen.trace(reading, attentions=[0], keep=lambda weights: weights / (1 // 0))
+    assert qwen.decoder.config._attn_implementation == "sdpa"
+
+
+def test_relative_attention_is_a_ratio_of_head_means_at_the_ends_of_two_prompts(lvlm, reading, passed):
+    general = plain_pass(lvlm, lvlm.read(PATIENT.image, RelativeAttention().prompt, "Yes."))
+    asked, always = (
+        at_image(lvlm, each, each.attentions[2][0].mean(0)[each.prompt_length - 1])
+        for each in (passed, general)
+    )
+    with lvlm.measured() as meter:
+        found = RelativeAttention(layer=2).explain(lvlm, reading).saliency
+    assert np.allclose(found, asked / always, rtol=1e-3)
+    assert (meter.forward_passes, meter.backward_passes) == (2, 0)
+
+
+def test_relative_to_itself_a_question_explains_nothing(lvlm, reading):
+    saliency = RelativeAttention(prompt=QUESTION).explain(lvlm, reading).saliency
+    assert np.allclose(saliency, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [-1, 4])
+@pytest.mark.parametrize("kind", [AttentionHead, RelativeAttention])
+def test_a_block_that_is_not_there_is_an_error_with_the_range(lvlm, reading, kind, layer):
+    with pytest.raises(InputError, match=rf"no block {layer} .* 0 to 3"):
+        kind(layer=layer).explain(lvlm, reading)
+
+
+@pytest.mark.parametrize("head", [-1, 4])
+def test_a_head_that_is_not_there_is_an_error_with_the_range(lvlm, reading, head):
+    with pytest.raises(InputError, match=rf"no head {head}; give one of 0 to 3"):
+        AttentionHead(head=head).explain(lvlm, reading)
+
+
+@pytest.mark.parametrize("residual", [-0.1, 1.0, float("nan")])
+def test_a_residual_that_leaves_no_attention_is_an_error(residual):
+    with pytest.raises(InputError, match="residual"):
+        load_method("attention-rollout", {"residual": residual})
+
+
+def test_candidates_are_all_heads_of_all_blocks_and_each_is_a_setting(lvlm):
+    heads = list(load_method("attention-head").candidates(lvlm))
+    assert heads == [{"layer": layer, "head": head} for layer in range(4) for head in range(4)]
+    layers = list(load_method("relative-attention").candidates(lvlm))
+    assert layers == [{"layer": layer} for layer in range(4)]
+    assert load_method("attention-head", heads[-1]) == AttentionHead(layer=3, head=3)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid(method):
+    """Trap 8."""
+    lvlm = load_lvlm("phantom_qwen", framing="native")
+    image = np.tile(PATIENT.image, (1, 2))
+    reading = lvlm.read(image, QUESTION, "Yes.")
+    assert (reading.grid.rows, reading.grid.columns) == (5, 11)
+    saliency = method.explain(lvlm, reading).saliency
+    top, bottom = reading.frame.content[1], reading.frame.content[3]
+    assert saliency[top:bottom].any()
+    assert not saliency[:top].any()
+    assert not saliency[bottom:].any()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_half_precision_gives_nearly_the_map_of_full_precision(qwen, method):
+    half = load_lvlm("phantom_qwen", dtype="bfloat16")
+    first, second = (
+        method.explain(lvlm, lvlm.read(PATIENT.image, QUESTION, "Yes.")).saliency for lvlm in (qwen, half)
+    )
+    assert second.dtype == np.float32
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.9
+
+
+def test_predictor_rows_end_one_before_the_response_does(reading):
+    """Trap 1."""
+    assert predictor_rows(reading, "response") == slice(reading.answer.start - 1, reading.answer.stop - 1)
+    assert predictor_rows(reading, (1, 2)) == slice(reading.answer.start, reading.answer.start + 1)
+
+
+@pytest.mark.parametrize("kind", [AttentionHead, RelativeAttention])
+def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm, kind):
+    assert held_out_ap(lvlm, kind) > ABOVE_CHANCE
+
+
+def test_rollout_finds_the_planted_evidence_where_image_tokens_see_each_other():
+    lvlm = shipped("phantom_gemma")
+    assert evidence_ap(lvlm, AttentionRollout(), planted(lvlm, 24)[::2]) > ABOVE_CHANCE
+
+
+@pytest.mark.parametrize("target", ["response", "verdict"])
+def test_all_heads_come_from_one_pass_as_they_come_one_by_one(lvlm, target):
+    """A model of 36 blocks with 16 heads would take 576 passes a sample to tune."""
+    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    candidates = list(AttentionHead().candidates(lvlm))
+    with lvlm.measured() as meter:
+        together = AttentionHead().explain_candidates(lvlm, reading, candidates, target=target)
+    assert meter.forward_passes == 1
+    for settings, found in zip(candidates, together, strict=True):
+        alone = AttentionHead(**settings).explain(lvlm, reading, target=target)
+        assert np.allclose(found.saliency, alone.saliency, atol=1e-7)

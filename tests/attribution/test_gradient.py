@@ -1,0 +1,254 @@
+"""Gradient-weighted attention and the Grad-CAM family against plain autograd, and where they must fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medfocus_bench.attribution.gradient import (
+    GradCAM,
+    GradCAMPlusPlus,
+    GradientWeightedAttention,
+    plus_plus_weights,
+)
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.registry import load_lvlm
+from tests.attribution.plain import (
+    ABOVE_CHANCE,
+    PATIENT,
+    QUESTION,
+    at_image,
+    held_out_ap,
+    plain_model,
+    plain_pass,
+)
+
+CAMS = [GradCAM, GradCAMPlusPlus]
+METHODS = [*CAMS, GradientWeightedAttention]
+
+
+@pytest.fixture
+def reading(lvlm):
+    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+
+
+@pytest.fixture
+def unlikely(lvlm):
+    """A response with a steep gradient: that of one the model is sure of is a difference of near equals."""
+    return lvlm.read(PATIENT.image, QUESTION, "No.")
+
+
+def cut_at(lvlm, reading, layer):
+    """A plain pass with the output of a block as a leaf, and what the backward pass leaves there."""
+    model = plain_model(lvlm.key)
+    leaves = []
+
+    def hook(module, args, output):
+        leaves.append(output.detach().requires_grad_())
+        return leaves[0]
+
+    handle = model.model.language_model.layers[layer].register_forward_hook(hook)
+    try:
+        passed = plain_pass(lvlm, reading)
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(passed.log_prob(), leaves)
+    return passed, leaves[0][0].detach(), gradient[0]
+
+
+def weighted_attentions(lvlm, reading):
+    """mean_h(relu(dy/dA) A) of all blocks: (length, length) each, float64."""
+    passed = plain_pass(lvlm, reading)
+    gradients = torch.autograd.grad(passed.log_prob(), passed.attentions)
+    weighted = [
+        (gradient[0].relu() * own[0].detach()).double().mean(0)
+        for own, gradient in zip(passed.attentions, gradients, strict=True)
+    ]
+    return passed, weighted
+
+
+def predictor_sum(lvlm, passed, matrix):
+    return at_image(lvlm, passed, matrix[passed.prompt_length - 1 : len(passed.ids) - 1].sum(0))
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_grad_cam_is_that_of_plain_autograd(lvlm, unlikely, layer):
+    passed, hidden, gradient = cut_at(lvlm, unlikely, layer)
+    image = torch.tensor(passed.ids) == plain_model(lvlm.key).config.image_token_id
+    signed = at_image(lvlm, passed, hidden @ gradient[image].mean(0))
+    found = GradCAM(layer=layer).explain(lvlm, unlikely).saliency
+    assert np.allclose(found, signed.clip(min=0), atol=1e-4 * np.abs(signed).max())
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_grad_cam_plus_plus_is_the_papers_formula_on_plain_autograd(lvlm, unlikely, layer):
+    """Equation 19 with its powers as they stand."""
+    passed, hidden, gradient = cut_at(lvlm, unlikely, layer)
+    image = torch.tensor(passed.ids) == plain_model(lvlm.key).config.image_token_id
+    states, slopes = hidden[image].double(), gradient[image].double()
+    alpha = slopes**2 / (2 * slopes**2 + states.sum(0) * slopes**3)
+    signed = (states @ (alpha * slopes.relu()).sum(0)).reshape(8, 8).numpy()
+    found = GradCAMPlusPlus(layer=layer).explain(lvlm, unlikely).saliency
+    assert np.allclose(found, signed.clip(min=0), atol=1e-2 * np.abs(signed).max())
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+def test_attention_is_weighted_by_its_positive_gradient(lvlm, unlikely, layer):
+    passed, weighted = weighted_attentions(lvlm, unlikely)
+    expected = predictor_sum(lvlm, passed, weighted[layer])
+    found = GradientWeightedAttention(layer=layer).explain(lvlm, unlikely).saliency
+    assert np.allclose(found, expected, atol=1e-4 * expected.max())
+
+
+@pytest.mark.parametrize("layer", [None, 2])
+def test_propagated_relevance_is_updated_from_the_first_block_on(lvlm, unlikely, layer):
+    """Trap 4: R <- R + C R, written out with whole matrices; R + R C is another map."""
+    passed, weighted = weighted_attentions(lvlm, unlikely)
+    relevance = reverse = torch.eye(len(passed.ids), dtype=torch.float64)
+    for matrix in weighted[layer or 0 :]:
+        relevance = relevance + matrix @ relevance
+        reverse = reverse + reverse @ matrix
+    right, wrong = (predictor_sum(lvlm, passed, each) for each in (relevance, reverse))
+    found = GradientWeightedAttention(layer=layer, propagate=True).explain(lvlm, unlikely).saliency
+    assert np.abs(found - right).max() < 1e-5 * right.max()
+    assert np.abs(found - wrong).max() > 1e-4 * right.max()
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_response_of_one_token_has_a_map(lvlm, kind):
+    """Trap 1: at that token's own row the gradient is exactly zero."""
+    reading = lvlm.read(PATIENT.image, QUESTION, "Yes")
+    trace = lvlm.trace(reading, attentions=[3], gradients=True)
+    (gradient,) = lvlm.gradients(lvlm.objective(reading, trace), [trace.attentions[3]])
+    assert not gradient[0, :, reading.answer.start].any()
+    assert gradient[0, :, reading.rows.start].any()
+    maps = [kind(**options).explain(lvlm, reading).saliency for options in kind().candidates(lvlm)]
+    assert any(saliency.any() for saliency in maps)
+
+
+@pytest.mark.parametrize("kind", CAMS)
+def test_the_output_of_the_last_block_is_dead_and_an_error_before_any_pass(lvlm, reading, kind):
+    """Trap 3."""
+    trace = lvlm.trace(reading, hidden=[3], gradients=True)
+    (gradient,) = lvlm.gradients(lvlm.objective(reading, trace), [trace.hidden[3]])
+    assert not gradient[0, reading.image_positions].any()
+    with lvlm.measured() as meter, pytest.raises(InputError, match=r"block 3 is the last .* up to 2"):
+        kind(layer=3).explain(lvlm, reading)
+    assert meter.forward_passes == 0
+
+
+@pytest.mark.parametrize("kind", CAMS)
+def test_the_default_block_and_all_candidates_are_alive(lvlm, reading, kind):
+    """Trap 3."""
+    options = list(kind().candidates(lvlm))
+    assert options == [{"layer": 0}, {"layer": 1}, {"layer": 2}]
+    for option in options:
+        trace = lvlm.trace(reading, hidden=[option["layer"]], gradients=True)
+        (gradient,) = lvlm.gradients(lvlm.objective(reading, trace), [trace.hidden[option["layer"]]])
+        assert gradient[0, reading.image_positions].any()
+    default = kind().explain(lvlm, reading).saliency
+    assert np.array_equal(default, kind(layer=2).explain(lvlm, reading).saliency)
+
+
+@pytest.mark.parametrize("kind", CAMS)
+def test_of_two_blocks_the_first_is_the_default_and_of_one_there_is_none(kind):
+    """Trap 3: half of two blocks is the dead one."""
+    lvlm = load_lvlm("phantom_qwen")
+    lvlm.decoder.layers = lvlm.decoder.layers[:2]
+    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    default = kind().explain(lvlm, reading).saliency
+    assert np.array_equal(default, kind(layer=0).explain(lvlm, reading).saliency)
+    lvlm.decoder.layers = lvlm.decoder.layers[:1]
+    for layer in (None, 0):
+        with pytest.raises(InputError, match="no block whose image tokens"):
+            kind(layer=layer).explain(lvlm, reading)
+
+
+@pytest.mark.parametrize("layer", [-1, 7])
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_block_that_is_not_there_is_an_error_with_the_range(lvlm, reading, kind, layer):
+    with pytest.raises(InputError, match=rf"no block {layer} .* give one of 0 to [23]"):
+        kind(layer=layer).explain(lvlm, reading)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_map_costs_one_pass_forward_and_one_back(lvlm, reading, kind):
+    with lvlm.measured() as meter:
+        kind().explain(lvlm, reading)
+    assert (meter.forward_passes, meter.backward_passes) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_targets_have_maps_of_their_own(lvlm, reading, kind):
+    whole, first, last, verdict = (
+        kind().explain(lvlm, reading, target=target).saliency
+        for target in ("response", (0, 1), (1, 2), "verdict")
+    )
+    for one, other in ((whole, last), (first, last), (first, verdict)):
+        assert not np.array_equal(one, other)
+
+
+def test_gradient_weighted_attention_leaves_the_decoder_fused(lvlm, reading):
+    """Trap 6."""
+    assert lvlm.decoder.config._attn_implementation == "sdpa"
+    assert GradientWeightedAttention().explain(lvlm, reading).saliency.any()
+    assert lvlm.decoder.config._attn_implementation == "sdpa"
+
+
+def test_channels_without_gradient_or_with_a_vanishing_denominator_weigh_nothing():
+    """Trap 21: 0/0 where the gradient is zero, 1/0 where S g = -2, underflow where g is small."""
+    hidden = torch.tensor([[1.0, -1.0, 0.0], [1.0, -1.0, 0.0]], dtype=torch.float64)
+    gradient = torch.tensor([[0.0, 1.0, 1e-200], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    weights = plus_plus_weights(hidden, gradient)
+    assert weights.tolist() == [0.0, 0.0, pytest.approx(0.5e-200)]
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_no_gradient_upwards_is_an_empty_map_and_never_nan(lvlm, reading, kind, monkeypatch):
+    """Trap 21: where nothing would raise the target, nothing is explained."""
+
+    def falling(value, inputs):
+        return [-torch.ones_like(each) for each in inputs]
+
+    monkeypatch.setattr(lvlm, "gradients", falling)
+    saliency = kind().explain(lvlm, reading).saliency
+    assert np.isfinite(saliency).all()
+    assert kind is GradCAM or not saliency.any()
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid(kind):
+    """Trap 8."""
+    lvlm = load_lvlm("phantom_qwen", framing="native")
+    reading = lvlm.read(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    assert (reading.grid.rows, reading.grid.columns) == (5, 11)
+    maps = [kind(**options).explain(lvlm, reading).saliency for options in kind().candidates(lvlm)]
+    top, bottom = reading.frame.content[1], reading.frame.content[3]
+    assert any(saliency[top:bottom].any() for saliency in maps)
+    assert not any(saliency[:top].any() or saliency[bottom:].any() for saliency in maps)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_half_precision_gives_nearly_the_map_of_full_precision(qwen, kind):
+    half = load_lvlm("phantom_qwen", dtype="bfloat16")
+    first, second = (
+        kind().explain(lvlm, lvlm.read(PATIENT.image, QUESTION, "Yes.")).saliency for lvlm in (qwen, half)
+    )
+    assert second.dtype == np.float32
+    assert np.isfinite(second).all()
+    if kind is not GradCAMPlusPlus:  # whose denominators change sign with the last digit
+        assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.9
+
+
+def test_settings_come_by_name():
+    method = load_method("gradient-weighted-attention", {"layer": 1, "propagate": True})
+    assert method == GradientWeightedAttention(layer=1, propagate=True)
+    assert load_method("grad-cam") == GradCAM()
+    assert load_method("grad-cam-plus-plus", {"layer": 0}) == GradCAMPlusPlus(layer=0)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm, kind):
+    assert held_out_ap(lvlm, kind) > ABOVE_CHANCE
