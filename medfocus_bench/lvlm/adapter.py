@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from medfocus_bench.answers import log_odds, parse_verdict
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
-from medfocus_bench.lvlm.families import family_of
+from medfocus_bench.lvlm.families import load_family
 from medfocus_bench.lvlm.grid import Cover, Framing, TokenGrid
 from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.meter import Meter
@@ -59,26 +60,36 @@ class HuggingFaceLVLM:
     ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
-        register_processors()
-        self.key, self.size, self.framing, self.batch = key, size, framing, batch
-        limits = {} if pixels is None else {"min_pixels": pixels[0], "max_pixels": pixels[1]}
         try:
-            model = AutoModelForImageTextToText.from_pretrained(
-                source, dtype=DTYPES[dtype], revision=revision, attn_implementation=attention
-            )
-            self.processor: Any = AutoProcessor.from_pretrained(source, revision=revision, **limits)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None
-        self.family = family_of(model)
-        try:
-            self.model: Any = model.eval().requires_grad_(False).to(device)
+            torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from None
+        register_processors()
+        self.key, self.size, self.framing, self.batch = key, size, framing, batch
+        # Left unsaid, the library would ask on the terminal whether to run a repository's code.
+        origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        with _loading(source):
+            model_type = AutoConfig.from_pretrained(source, **origin).model_type
+        self.family = load_family(model_type)
+        with _loading(source):
+            model = AutoModelForImageTextToText.from_pretrained(
+                source, dtype=DTYPES[dtype], attn_implementation=attention, **origin
+            )
+            self.processor: Any = AutoProcessor.from_pretrained(source, **origin)
+        if pixels is not None:
+            self.processor.image_processor.size = dict(
+                zip(("shortest_edge", "longest_edge"), pixels, strict=True)
+            )
+        self.family.prepare(model)
+        self.model: Any = model.eval().requires_grad_(False).to(device)
         self.processor.tokenizer.padding_side = "left"
         self.decoder: Any = self.family.decoder(self.model)
+        blind = _zero_weight(self.model, self.decoder)
+        if blind is not None:
+            raise InputError(f"{source}: {blind} is zero everywhere, so no picture has an effect: train it")
         text = self.model.config.get_text_config()
-        self.head = OutputHead(self.model.lm_head, getattr(text, "final_logit_softcapping", None))
+        softcap = getattr(text, "final_logit_softcapping", None)
+        self.head = OutputHead(self.model.get_output_embeddings(), softcap)
         self._yes, self._no = self._verdict_ids("yes"), self._verdict_ids("no")
         self._meters: list[Meter] = []
 
@@ -159,7 +170,7 @@ class HuggingFaceLVLM:
         ids = torch.cat([prompt, torch.tensor(written.ids)])
         types = None
         if self.family.type_ids is not None:
-            own = torch.zeros(len(written.ids), dtype=torch.long)
+            own = torch.full((len(written.ids),), self.family.response_type)
             types = torch.cat([inputs[self.family.type_ids][0], own])
         processor = self.processor.image_processor
         tokenizer = self.processor.tokenizer
@@ -214,6 +225,25 @@ class HuggingFaceLVLM:
         """The target for edited canvases (n, 3, height, width), float32: (n,)."""
         batches = self._row_batches(reading, canvases)
         return torch.cat([self._target_of(reading, rows, target) for rows in batches])
+
+    def pixel_gradients(
+        self, reading: Reading, canvases: torch.Tensor, target: Target = "response"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The target for edited canvases (n, 3, height, width), (n,), and its gradients at their pixels.
+
+        Differentiated a batch at a time; n forward and n backward passes.
+        """
+        values, gradients = [], []
+        # Even parts: a batch of one at the end would cost as much as several pictures in another.
+        for part in canvases.tensor_split(ceil(len(canvases) / self.batch)):
+            leaf = part.detach().requires_grad_()
+            with torch.enable_grad():
+                (rows,) = self._row_batches(reading, leaf)
+                value = self._target_of(reading, rows, target)
+            self._count(backward=len(part))
+            gradients.append(torch.autograd.grad(value.sum(), leaf)[0])
+            values.append(value.detach())
+        return torch.cat(values), torch.cat(gradients)
 
     def objective(self, reading: Reading, trace: Trace, target: Target = "response") -> torch.Tensor:
         """The target of one traced pass: a scalar to differentiate."""
@@ -278,7 +308,8 @@ class HuggingFaceLVLM:
 
     def _row_batches(self, reading: Reading, canvases: torch.Tensor) -> Iterator[torch.Tensor]:
         """The hidden states that predict the response, for a batch of canvases at a time."""
-        for part in torch.split(canvases, self.batch):
+        # Even parts: a batch of one at the end would cost as much as several pictures in another.
+        for part in canvases.tensor_split(ceil(len(canvases) / self.batch)):
             yield self._last_hidden(reading, part)[:, reading.rows.start : reading.rows.stop]
 
     def _last_hidden(self, reading: Reading, canvases: torch.Tensor) -> torch.Tensor:
@@ -289,7 +320,10 @@ class HuggingFaceLVLM:
         inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if self.family.type_ids is not None and reading.token_types is not None:
             inputs[self.family.type_ids] = reading.token_types.expand(count, -1)
-        last: torch.Tensor = self.model.model(**inputs, use_cache=False).last_hidden_state
+        positions = self.family.positions(self.model, inputs)
+        if positions is not None:
+            inputs["position_ids"] = positions
+        last: torch.Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         return last
 
     def _target_of(self, reading: Reading, rows: torch.Tensor, target: Target) -> torch.Tensor:
@@ -327,7 +361,7 @@ class HuggingFaceLVLM:
         return self._templated([_turn("user", question, picture=True)])
 
     def _templated(self, messages: list[Any]) -> str:
-        prompt: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        prompt = self.family.prompt(self.processor, messages)
         bos = self.processor.tokenizer.bos_token
         # The processor adds the start token again: a doubled one changes answers.
         return prompt.removeprefix(bos) if bos and self._adds_bos() else prompt
@@ -374,6 +408,23 @@ class HuggingFaceLVLM:
         if not found:
             raise InputError(f"{self.key}: its tokenizer has no token for {word!r}")
         return frozenset(found)
+
+
+@contextmanager
+def _loading(source: str | Path) -> Iterator[None]:
+    """Whatever the library stumbles over, and with whichever exception, the checkpoint is at fault."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None
+
+
+def _zero_weight(model: Any, decoder: Any) -> str | None:
+    """A matrix before the decoder that is zero everywhere, as Gemma 3's projector is until it is trained."""
+    text = {id(weight) for part in (decoder, model.get_output_embeddings()) for weight in part.parameters()}
+    before = ((name, weight) for name, weight in model.named_parameters() if id(weight) not in text)
+    return next((name for name, weight in before if weight.ndim > 1 and not weight.any()), None)
 
 
 @contextmanager

@@ -7,12 +7,13 @@ that matter meet the output embedding in float32, a slice of the vocabulary at a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 
-_ELEMENTS: Final = 2**22
-"""Logits held at a time."""
+_ELEMENTS: Final = 2**19
+"""Logits held at a time: 2 MB, little beside what the body of even a tiny model holds."""
 
 
 class OutputHead:
@@ -28,18 +29,6 @@ class OutputHead:
         values = hidden.float() @ self.weight[ids].float().T
         return self._finished(values, None if self.bias is None else self.bias[ids])
 
-    def log_normaliser(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The log of the sum of exp over the whole vocabulary: (...)."""
-        flat = hidden.float().reshape(-1, hidden.shape[-1])
-        step = max(256, _ELEMENTS // max(1, len(flat)))
-        total = flat.new_full((len(flat),), -torch.inf)
-        for start in range(0, len(self.weight), step):
-            part = slice(start, start + step)
-            values = flat @ self.weight[part].float().T
-            values = self._finished(values, None if self.bias is None else self.bias[part])
-            total = torch.logaddexp(total, values.logsumexp(-1))
-        return total.reshape(hidden.shape[:-1])
-
     def own_logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """The logit of token ids[t] at row t, for hidden states (..., rows, width): (..., rows)."""
         values = (hidden.float() * self.weight[ids].float()).sum(-1)
@@ -47,11 +36,30 @@ class OutputHead:
 
     def log_probs(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """The log-probability of token ids[t] at row t: (..., rows)."""
-        return self.own_logits(hidden, ids) - self.log_normaliser(hidden)
+        flat = hidden.float().reshape(-1, hidden.shape[-1])
+        wanted = ids.expand(hidden.shape[:-1]).reshape(-1)
+        own = flat.new_zeros(len(flat))
+        total = flat.new_full((len(flat),), -torch.inf)
+        for start, values in self._slices(flat):
+            total = torch.logaddexp(total, values.logsumexp(-1))
+            # Taken from the sum's own terms: computed apart it would differ from them in the last digits.
+            place = wanted - start
+            inside = (place >= 0) & (place < values.shape[1])
+            found = values.gather(1, place.clamp(0, values.shape[1] - 1)[:, None])[:, 0]
+            own = torch.where(inside, found, own)
+        return (own - total).reshape(hidden.shape[:-1])
 
     def log_odds(self, hidden: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
         """Log-odds of any token of `yes` over any of `no`: (...)."""
         return self.logits(hidden, yes).logsumexp(-1) - self.logits(hidden, no).logsumexp(-1)
+
+    def _slices(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """Each slice of the vocabulary: where it starts, and its logits for hidden states (n, width)."""
+        step = max(256, _ELEMENTS // max(1, len(flat)))
+        for start in range(0, len(self.weight), step):
+            part = slice(start, start + step)
+            values = flat @ self.weight[part].float().T
+            yield start, self._finished(values, None if self.bias is None else self.bias[part])
 
     def _finished(self, values: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if bias is not None:

@@ -17,9 +17,10 @@ class Trace:
     """One pass over one reading.
 
     `rows` (response tokens, width): the last hidden states, final norm applied, that predict each of the
-    response's tokens. `last` (length, width): the same at all positions. `hidden[k]` (length, width): the
-    output of block k, counted from 0. `attentions[k]`: of block k, (heads, length, length), or what `keep`
-    made of it. `embeddings` (length, width): the input of block 0, image tokens merged in.
+    response's tokens. `last` (length, width): the same at all positions. What is recorded inside keeps the
+    batch axis of the pass, so that it is the very tensor to differentiate by. `hidden[k]` (1, length, width):
+    the output of block k, counted from 0. `attentions[k]`: of block k, (1, heads, length, length), or what
+    `keep` made of its item. `embeddings` (1, length, width): the input of block 0, image tokens merged in.
     """
 
     rows: torch.Tensor

@@ -12,13 +12,14 @@ import sys
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-from tests.speed import bench_evaluate, bench_import, bench_phantom, bench_regions  # noqa: E402
+from tests.speed import bench_evaluate, bench_import, bench_occlusion, bench_phantom, bench_regions  # noqa: E402
 
 BENCHES = {
     "import": bench_import.run,
     "regions": bench_regions.run,
     "evaluate": bench_evaluate.run,
     "phantom": bench_phantom.run,
+    "occlusion": bench_occlusion.run,
 }
 
 for name in sys.argv[1:] or BENCHES:

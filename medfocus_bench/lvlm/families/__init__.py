@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 
@@ -15,46 +17,77 @@ or in (y, x, y, x) order."""
 
 
 class Family(Protocol):
-    """The shapes and names of one family of transformers models.
+    """The shapes and names of one family of transformers models; a family is a subclass.
 
-    `model_type` is that of its config; `type_ids` the input that tells image tokens from text (None where
-    the model takes none); `image_options` are given to the processor with every picture.
+    `model_type` is that of its config. `type_ids`: the input that tells image tokens from text, None where
+    the model takes none; `response_type`: its value at the tokens of the response. `image_options` are given
+    to the processor with every picture: here goes whatever keeps it from cutting one picture into several.
     """
 
     model_type: str
-    type_ids: str | None
-    boxes: BoxConvention
-    image_options: dict[str, Any]
+    type_ids: str | None = None
+    response_type: int = 0
+    boxes: BoxConvention = "pixels"
+    image_options: ClassVar[dict[str, Any]] = {}
+
+    def prepare(self, model: Any) -> None:
+        """Changes to a model that was just loaded; they must leave what it computes as it is."""
+        return
 
     def decoder(self, model: Any) -> Any:
         """The text decoder: a module with `layers` and `norm`."""
-        ...
+        return model.base_model.language_model
 
     def image_token(self, model: Any) -> int:
         """The id that stands for an image token in the prompt."""
-        ...
+        return int(model.config.image_token_id)
 
+    def prompt(self, processor: Any, turns: Sequence[dict[str, Any]]) -> str:
+        """The text of a conversation, in the form of chat templates, up to where the model writes.
+
+        Raises InputError where the family cannot hold such a conversation.
+        """
+        if not processor.chat_template:
+            raise InputError(f"the processor for {self.model_type} has no chat template: add the model's own")
+        text: str = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return text
+
+    def positions(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        """The `position_ids` of one row of a teacher-forced pass of which `inputs` are all else.
+
+        None leaves them to the model, which finds them anew for every canvas.
+        """
+        return None
+
+    @abstractmethod
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
         """Rows and columns of the image tokens of one picture, from the processor's output."""
         ...
 
+    @abstractmethod
     def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
         """The pixels of one picture in raster order, (3, height, width), from the processor's output."""
         ...
 
+    @abstractmethod
     def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
         """The model's image inputs for canvases (n, 3, height, width); differentiable, inverts `canvas`."""
         ...
 
 
 def family_of(model: Any) -> Family:
-    """The family of a loaded model, by its config's `model_type`.
+    """The family of a loaded model, see `load_family`."""
+    return load_family(model.config.model_type)
+
+
+def load_family(model_type: str) -> Family:
+    """The family of models whose config has that `model_type`.
 
     Raises InputError, with the families there are, where none fits.
     """
     found = {entry.name: entry for entry in entry_points(group="medfocus_bench.lvlms")}
-    wanted = model.config.model_type
-    if wanted not in found:
-        raise InputError(f"no family of LVLMs for models of type {wanted!r}, only {', '.join(sorted(found))}")
-    family: Family = found[wanted].load()()
+    if model_type not in found:
+        known = ", ".join(sorted(found))
+        raise InputError(f"there is no family of LVLMs for models of type {model_type!r}, only {known}")
+    family: Family = found[model_type].load()()
     return family

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from medfocus_bench.lvlm.families import BoxConvention
+from medfocus_bench.lvlm.families import BoxConvention, Family
 
 
-class Gemma3:
+class Gemma3(Family):
     """The processor squashes any picture to a square; the tokens are a square grid over it.
 
     Pan-and-scan, which would add crops of the picture as further images, is off.
@@ -20,12 +20,6 @@ class Gemma3:
     type_ids = "token_type_ids"
     boxes: BoxConvention = "thousandths_yx"
     image_options: ClassVar[dict[str, Any]] = {"do_pan_and_scan": False}
-
-    def decoder(self, model: Any) -> Any:
-        return model.model.language_model
-
-    def image_token(self, model: Any) -> int:
-        return int(model.config.image_token_id)
 
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
         side = isqrt(model.config.mm_tokens_per_image)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import torch
+from torch.nn import functional
 
-from medfocus_bench.lvlm.families import BoxConvention
+from medfocus_bench.lvlm.families import Family
 
 
-class Qwen2_5_VL:  # noqa: N801
+class Qwen2_5_VL(Family):  # noqa: N801
     """Patches come flattened, a merge block (two by two) after the other, each frame doubled in time.
 
     The merged tokens are in raster order on a grid that is rectangular where the picture is.
@@ -17,14 +19,16 @@ class Qwen2_5_VL:  # noqa: N801
 
     model_type = "qwen2_5_vl"
     type_ids = "mm_token_type_ids"
-    boxes: BoxConvention = "pixels"
-    image_options: ClassVar[dict[str, Any]] = {}
 
-    def decoder(self, model: Any) -> Any:
-        return model.model.language_model
+    def prepare(self, model: Any) -> None:
+        # A convolution whose stride is its kernel is a matrix product, and several times faster as one.
+        embed = model.model.visual.patch_embed
+        embed.forward = partial(_projected, embed.proj)
 
-    def image_token(self, model: Any) -> int:
-        return int(model.config.image_token_id)
+    def positions(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        first = {name: inputs[name][:1] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw")}
+        found: torch.Tensor = model.model.get_rope_index(**first)[0]
+        return found
 
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
         merge = model.config.vision_config.spatial_merge_size
@@ -46,8 +50,14 @@ class Qwen2_5_VL:  # noqa: N801
         count, _, height, width = canvases.shape
         rows, columns = height // (merge * patch), width // (merge * patch)
         blocks = canvases.reshape(count, 3, rows, merge, patch, columns, merge, patch)
-        blocks = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
-        blocks = blocks.expand(-1, -1, -1, -1, -1, -1, times, -1, -1)
+        patches = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(-1, 3, 1, patch, patch)
+        values = patches.expand(-1, -1, times, -1, -1)
         thw = torch.tensor([[1, rows * merge, columns * merge]] * count, device=canvases.device)
-        values = blocks.reshape(count * rows * columns * merge**2, 3 * times * patch**2)
         return {"pixel_values": values, "image_grid_thw": thw}
+
+
+def _projected(convolution: Any, patches: torch.Tensor) -> torch.Tensor:
+    """Flattened patches (n, values) as the convolution embeds them: (n, width)."""
+    weight = convolution.weight.sum(2).flatten(1)
+    first = patches.reshape(len(patches), *convolution.weight.shape[1:])[:, :, 0].flatten(1)
+    return functional.linear(first.to(weight.dtype), weight, convolution.bias)

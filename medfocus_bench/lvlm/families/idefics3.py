@@ -1,0 +1,36 @@
+"""Idefics3."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from medfocus_bench.lvlm.families import Family
+
+
+class Idefics3(Family):
+    """The processor squashes any picture to a square; blocks of patches make one token each.
+
+    Image splitting, which would add crops of the picture as further images, is off.
+    """
+
+    model_type = "idefics3"
+    image_options: ClassVar[dict[str, Any]] = {"do_image_splitting": False}
+
+    def decoder(self, model: Any) -> Any:
+        return model.base_model.text_model
+
+    def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
+        block = model.config.vision_config.patch_size * model.config.scale_factor
+        height, width = inputs["pixel_values"].shape[-2:]
+        return height // block, width // block
+
+    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
+        canvas: torch.Tensor = inputs["pixel_values"][0, 0]
+        return canvas
+
+    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
+        # A picture of nothing but zeros, which is mid-grey, would pass for padding and be left out.
+        blank = (canvases == 0).all(dim=(1, 2, 3), keepdim=True)
+        return {"pixel_values": (canvases + blank * 1e-6)[:, None]}

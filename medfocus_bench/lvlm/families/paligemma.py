@@ -1,0 +1,42 @@
+"""PaliGemma and PaliGemma 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.families import BoxConvention, Family
+
+
+class PaliGemma(Family):
+    """No chat: the image tokens, the question and a newline, which all attend to each other (type 0).
+
+    The response (type 1) is causal. The processor squashes any picture to a square and puts the start token
+    between the image and the question.
+    """
+
+    model_type = "paligemma"
+    type_ids = "token_type_ids"
+    response_type = 1
+    boxes: BoxConvention = "thousandths_yx"
+
+    def prompt(self, processor: Any, turns: Sequence[dict[str, Any]]) -> str:
+        if len(turns) != 1:
+            raise InputError("PaliGemma holds no conversation: it answers one question about a picture")
+        parts = turns[0]["content"]
+        return "".join(part.get("text", processor.image_token) for part in parts)
+
+    def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
+        vision = model.config.vision_config
+        side = vision.image_size // vision.patch_size
+        return side, side
+
+    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
+        canvas: torch.Tensor = inputs["pixel_values"][0]
+        return canvas
+
+    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pixel_values": canvases}

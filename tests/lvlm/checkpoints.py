@@ -1,0 +1,183 @@
+"""Tiny checkpoints with random weights: real transformers classes, processors and tokenizers, from config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    Gemma3ForConditionalGeneration,
+    GemmaTokenizer,
+    GenerationConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessorPil,
+    Idefics3Processor,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLForConditionalGeneration,
+    SiglipImageProcessorPil,
+)
+
+from medfocus_bench.phantom.checkpoints import untrained
+from medfocus_bench.phantom.language import corpus
+
+SIDE, PATCH = 112, 14
+
+_WIDTH, _LAYERS = 64, 3
+_TEXT = {
+    "hidden_size": _WIDTH,
+    "intermediate_size": 2 * _WIDTH,
+    "num_hidden_layers": _LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": SIDE,
+    "patch_size": PATCH,
+}
+_IDEFICS3_SPECIAL = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<fake_token_around_image>",
+    "<image>",
+    "<global-img>",
+]
+_IDEFICS3_TEMPLATE = (
+    "<|begin_of_text|>{% for message in messages %}{{ message['role'] | capitalize }}:"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}"
+    " {{ part['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def save_qwen(folder: Path) -> Path:
+    """The phantom track's Qwen2.5-VL at half its width and depth."""
+    parts = untrained("qwen", 0)
+    config = parts.model.config
+    text, vision = config.text_config, config.vision_config
+    text.hidden_size, text.intermediate_size, text.num_hidden_layers = _WIDTH, 2 * _WIDTH, 2
+    text.layer_types = text.layer_types[:2]
+    text.rope_parameters = {**text.rope_parameters, "mrope_section": [2, 3, 3]}
+    vision.hidden_size, vision.intermediate_size, vision.depth, vision.num_heads = 32, 64, 2, 2
+    vision.out_hidden_size, vision.fullatt_block_indexes = _WIDTH, [1]
+    model = _built(Qwen2_5_VLForConditionalGeneration, config, parts.model.generation_config)
+    return _saved(folder, model, parts.processor)
+
+
+def save_gemma(folder: Path, *, vocabulary: int | None = None, projector: float = 0.1) -> Path:
+    """The phantom track's Gemma 3, with another vocabulary; `projector` scales the image's way in."""
+    parts = untrained("gemma", 0)
+    config = parts.model.config
+    config.text_config.vocab_size = vocabulary or config.text_config.vocab_size
+    model = _built(Gemma3ForConditionalGeneration, config, parts.model.generation_config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=projector)
+    return _saved(folder, model, parts.processor)
+
+
+def save_paligemma(folder: Path) -> Path:
+    trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\u2581", "merged_with_next"), pre_tokenizers.Punctuation()]
+    )
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>", *(f"<0x{n:02X}>" for n in range(256)), "\n"]
+    _train(trained, [text.replace(" ", "\u2581") for text in corpus()], special)
+    learnt = json.loads(trained.to_str())["model"]
+    tokenizer = GemmaTokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(merge) for merge in learnt["merges"]],
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    image_processor = SiglipImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, image_seq_length=(SIDE // PATCH) ** 2
+    )
+    processor = PaliGemmaProcessor(image_processor=image_processor, tokenizer=tokenizer)
+    ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+    config = PaliGemmaConfig(
+        text_config={
+            "model_type": "gemma",
+            "vocab_size": len(tokenizer),
+            "head_dim": _WIDTH // 4,
+            **_TEXT,
+            **ids,
+        },
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "projection_dim": _WIDTH,
+            "vision_use_head": False,
+            **_VISION,
+        },
+        projection_dim=_WIDTH,
+        tie_word_embeddings=False,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    return _saved(
+        folder, _built(PaliGemmaForConditionalGeneration, config, GenerationConfig(**ids)), processor
+    )
+
+
+def save_idefics3(folder: Path) -> Path:
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    _train(trained, [*corpus(), *["User:", "Assistant:"] * 50], _IDEFICS3_SPECIAL)
+    start = _IDEFICS3_SPECIAL[0]
+    trained.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 0)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained,
+        bos_token=start,
+        eos_token="<end_of_utterance>",
+        pad_token="<|end_of_text|>",
+    )
+    blocks = SIDE // PATCH // 2
+    processor = Idefics3Processor(
+        image_processor=Idefics3ImageProcessorPil(
+            size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=blocks**2,
+        chat_template=_IDEFICS3_TEMPLATE,
+    )
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
+    config = Idefics3Config(
+        text_config={"model_type": "llama", "vocab_size": len(tokenizer), **_TEXT, **ids},
+        vision_config=_VISION,
+        scale_factor=2,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    return _saved(
+        folder, _built(Idefics3ForConditionalGeneration, config, GenerationConfig(**ids)), processor
+    )
+
+
+def _train(tokenizer: Tokenizer, texts: list[str], special: list[str]) -> None:
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+
+
+def _built(kind: Any, config: Any, generation: GenerationConfig) -> Any:
+    torch.manual_seed(0)
+    model = kind(config)
+    model.generation_config = generation
+    return model
+
+
+def _saved(folder: Path, model: Any, processor: Any) -> Path:
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -1,0 +1,261 @@
+"""What differs between families: pixels, grids, type ids, prompts; and what must not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medfocus_bench.data.questions import prompt
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
+from medfocus_bench.lvlm.families import Family
+from medfocus_bench.phantom.render import Patient, render
+from tests.lvlm.conftest import picture
+from tests.lvlm.plain import Plain
+
+QUESTION = prompt("nodule", "direct")
+LARGE = (56 * 56, 1280 * 28 * 28)
+"""Room for pictures of any shape: the phantom track's processors resize to at most 224 x 224 pixels."""
+
+NATIVE = {
+    "phantom_qwen": {(224, 448): (8, 16), (392, 224): (14, 8), (224, 224): (8, 8)},
+    "phantom_gemma": {(224, 448): (8, 8), (392, 224): (8, 8), (224, 224): (8, 8)},
+    "tiny_paligemma": {(224, 448): (8, 8), (392, 224): (8, 8), (112, 112): (8, 8)},
+    "tiny_idefics3": {(224, 448): (4, 4), (392, 224): (4, 4), (112, 112): (4, 4)},
+}
+SHAPES = [(name, shape) for name, grids in NATIVE.items() for shape in grids]
+AS_IT_IS = [
+    ("phantom_qwen", (224, 448)),
+    ("phantom_qwen", (392, 224)),
+    ("phantom_gemma", (224, 224)),
+    ("tiny_paligemma", (112, 112)),
+    ("tiny_idefics3", (112, 112)),
+]
+"""Pictures that the processor does not resize."""
+
+
+def opened(open_lvlm, name, framing="native"):
+    return open_lvlm(name, framing=framing, pixels=LARGE if "qwen" in name else None)
+
+
+# -- trap 8: the order of patches ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "shape"), AS_IT_IS)
+def test_the_canvas_is_the_normalised_picture(open_lvlm, name, shape):
+    lvlm = opened(open_lvlm, name)
+    image = picture(3, *shape)
+    reading = lvlm.read(image, QUESTION, "Yes.")
+    rgb = torch.from_numpy(image).float().expand(3, -1, -1) / 255
+    assert torch.allclose(reading.canvas, (rgb - reading.mean) / reading.std, atol=1e-5)
+
+
+def test_qwens_patches_in_raster_order_would_scramble_the_picture(open_lvlm):
+    lvlm = opened(open_lvlm, "phantom_qwen")
+    image = picture(3, 224, 448)
+    reading = lvlm.read(image, QUESTION, "Yes.")
+    values = lvlm._processed([lvlm.prompt(QUESTION)], [Image.fromarray(image).convert("RGB")])["pixel_values"]
+    patches = values.reshape(16, 32, 3, 2, 14, 14)[:, :, :, 0]
+    raster = patches.permute(2, 0, 3, 1, 4).reshape(3, 224, 448)
+    placed = reading.canvas.reshape(3, 16, 14, 32, 14) == raster.reshape(3, 16, 14, 32, 14)
+    assert placed.all(dim=(0, 2, 4)).float().mean() < 0.2
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES)
+def test_image_inputs_of_the_canvas_are_the_processors_own(open_lvlm, name, shape):
+    lvlm = opened(open_lvlm, name)
+    image = Image.fromarray(picture(3, *shape)).convert("RGB")
+    theirs = lvlm._processed([lvlm.prompt(QUESTION)], [image])
+    canvas = lvlm.family.canvas(lvlm.model, theirs)
+    ours = lvlm.family.image_inputs(lvlm.model, canvas[None])
+    for key, values in ours.items():
+        assert torch.equal(values.reshape(theirs[key].shape), theirs[key]), key
+
+
+def test_limits_of_pixels_hold_where_a_checkpoint_brings_its_own(checkpoint, tmp_path):
+    """As the published checkpoints of Qwen2.5-VL do, by the names of old."""
+    folder = tmp_path / "qwen"
+    shutil.copytree(checkpoint("phantom_qwen"), folder)
+    config = json.loads((folder / "processor_config.json").read_text())
+    config["image_processor"] |= {"min_pixels": 3136, "max_pixels": 12_845_056}
+    (folder / "processor_config.json").write_text(json.dumps(config))
+    image = picture(3, 448, 896)
+    for pixels, grid in ((None, (16, 32)), ((56 * 56, 224 * 448), (8, 16))):
+        found = HuggingFaceLVLM("qwen", folder, framing="native", pixels=pixels).token_grid(image)
+        assert (found.rows, found.columns) == grid
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES)
+def test_grids_are_what_the_family_makes_of_a_pictures_shape(open_lvlm, name, shape):
+    grid = opened(open_lvlm, name).token_grid(picture(3, *shape))
+    assert (grid.rows, grid.columns) == NATIVE[name][shape]
+
+
+@pytest.mark.parametrize("framing", ["native", "square"])
+@pytest.mark.parametrize("shape", [(224, 448), (392, 224)])
+@pytest.mark.parametrize("name", ["tiny_qwen", "tiny_gemma", "tiny_paligemma", "tiny_idefics3"])
+def test_a_map_peaks_where_the_picture_was_changed(open_lvlm, name, shape, framing):
+    """Traps 8, 9 and 20: from a native patch through the processor to tokens, and back to native pixels.
+
+    With random weights: a trained vision tower answers a bright square in its other tokens too.
+    """
+    lvlm = opened(open_lvlm, name, framing)
+    height, width = shape
+    dark = picture(3, height, width)
+    marked = dark.copy()
+    top, bottom, left, right = round(0.5 * height), round(0.8 * height), round(0.25 * width), width // 2
+    marked[top:bottom, left:right] = 255
+    readings = [lvlm.read(image, QUESTION, "Yes.") for image in (dark, marked)]
+    tokens = [lvlm.trace(reading).embeddings.squeeze(0)[reading.image_positions] for reading in readings]
+    grid = readings[0].grid
+    saliency = grid.cover.frame.whole_of(grid.saliency((tokens[0] - tokens[1]).norm(dim=-1).numpy()))
+    y, x = np.unravel_index(saliency.argmax(), saliency.shape)
+    ((x1, y1, x2, y2),) = grid.cover.frame.to_native([[x, y, x + 1, y + 1]])
+    assert left <= (x1 + x2) / 2 <= right
+    assert top <= (y1 + y2) / 2 <= bottom
+
+
+# -- trap 9: one picture stays one picture -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("phantom_gemma", {"do_pan_and_scan": True}),
+        ("tiny_idefics3", {"do_image_splitting": True, "size": {"longest_edge": 224}}),
+    ],
+)
+def test_crops_are_off_even_where_the_processors_settings_have_them_on(checkpoint, name, options):
+    lvlm, plain = (HuggingFaceLVLM(name, checkpoint(name), framing="native") for _ in range(2))
+    lvlm.processor.images_kwargs = {**lvlm.processor.images_kwargs, **options}
+    image = picture(4, 300, 900)
+    inputs = {"text": [lvlm.prompt(QUESTION)], "images": [[Image.fromarray(image).convert("RGB")]]}
+    cut = lvlm.processor(**inputs, return_tensors="pt")["input_ids"][0].tolist()
+    reading, usual = (each.read(image, QUESTION, "Yes.") for each in (lvlm, plain))
+    assert cut.count(lvlm.family.image_token(lvlm.model)) > len(reading.grid)
+    assert torch.equal(reading.ids, usual.ids)
+
+
+# -- trap 7: type ids and positions --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("phantom_qwen", "mm_token_type_ids"),
+        ("phantom_gemma", "token_type_ids"),
+        ("tiny_paligemma", "token_type_ids"),
+    ],
+)
+def test_leaving_the_type_ids_out_would_change_the_logits_in_silence(open_lvlm, checkpoint, name, key):
+    assert open_lvlm(name).family.type_ids == key
+    plain = Plain(checkpoint(name))
+    inputs = dict(plain.inputs(frame_picture(picture(5), 224), QUESTION, "Yes."))
+    whole = plain.logits(**inputs)
+    del inputs[key]
+    assert (plain.logits(**inputs) - whole)[-3:].abs().max() > 1e-3
+
+
+def test_a_generated_response_scores_what_it_was_generated_with(any_lvlm, checkpoint):
+    """Traps 1, 2 and 7, at every token."""
+    image = render(Patient.sample((5, 1))).image
+    written = any_lvlm.generate(image, prompt("mass", "reasoning"), max_new_tokens=16)
+    plain = Plain(checkpoint(any_lvlm.key))
+    inputs = plain.inputs(frame_picture(image, 224), prompt("mass", "reasoning"))
+    result = plain.model.generate(
+        **inputs, max_new_tokens=16, do_sample=False, return_dict_in_generate=True, output_logits=True
+    )
+    ids = result.sequences[0, inputs["input_ids"].shape[1] :][: len(written.ids)]
+    assert tuple(ids.tolist()) == written.ids
+    steps = torch.cat(result.logits)[: len(ids)].float().log_softmax(-1)
+    own = any_lvlm.log_probs([image], prompt("mass", "reasoning"), written)[0]
+    assert np.abs(own - steps.gather(1, ids[:, None])[:, 0].numpy()).max() < 1e-4
+
+
+def test_scores_of_one_picture_do_not_depend_on_the_one_before(checkpoint):
+    """Trap 7: Qwen2.5-VL keeps the rope deltas of its last picture, here of another grid."""
+    fresh, used = (
+        HuggingFaceLVLM("qwen", checkpoint("phantom_qwen"), framing="native", pixels=LARGE) for _ in range(2)
+    )
+    used.generate(picture(6, 224, 448), QUESTION, max_new_tokens=3)
+    assert used.model.model.rope_deltas is not None
+    image = picture(7, 392, 224)
+    assert np.array_equal(
+        fresh.log_probs([image], QUESTION, "Yes."), used.log_probs([image], QUESTION, "Yes.")
+    )
+
+
+# -- trap 12: batches ----------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_one_of_eight_and_a_permuted_one_score_alike(any_lvlm):
+    images = [render(Patient.sample((8, number))).image for number in range(8)]
+    reading = any_lvlm.read(images[0], QUESTION, "Yes.\n")
+    canvases = torch.stack([any_lvlm.read(image, QUESTION, "Yes.").canvas for image in images])
+    together = any_lvlm.token_scores(reading, canvases)
+    alone = torch.cat([any_lvlm.token_scores(reading, canvas[None]) for canvas in canvases])
+    order = torch.tensor([3, 0, 7, 5, 1, 6, 2, 4])
+    permuted = any_lvlm.token_scores(reading, canvases[order])
+    assert torch.allclose(together, alone, atol=1e-5, rtol=0)
+    assert torch.allclose(together[order], permuted, atol=1e-5, rtol=0)
+    assert together[:, 0].unique().numel() == len(images)
+
+
+def test_what_a_model_writes_does_not_depend_on_its_batch(any_lvlm):
+    """Questions of several lengths, padded on the left."""
+    questions = [
+        prompt(finding, mode) for finding in ("mass", "rib lesion") for mode in ("direct", "reasoning")
+    ]
+    questions = [*questions, "Is it?", "Mass?", "Is there a pacemaker in the image?", "Nodule?"]
+    images = [render(Patient.sample((9, number))).image for number in range(len(questions))]
+    together = any_lvlm.respond(images, questions, max_new_tokens=8)
+    backwards = any_lvlm.respond(images[::-1], questions[::-1], max_new_tokens=8)[::-1]
+    for image, question, first, second in zip(images, questions, together, backwards, strict=True):
+        alone = any_lvlm.generate(image, question, max_new_tokens=8)
+        assert first.ids == second.ids == alone.ids
+        if alone.log_odds is not None:
+            assert [first.log_odds, second.log_odds] == pytest.approx([alone.log_odds] * 2, abs=1e-5)
+
+
+# -- trap 13 and families' own -------------------------------------------------------------------------------
+
+
+def test_a_family_that_lacks_a_part_cannot_be_made():
+    class Half(Family):
+        model_type = "half"
+
+    with pytest.raises(TypeError, match="canvas"):
+        Half()
+
+
+def test_qwens_patch_projection_as_a_product_is_the_convolution(open_lvlm):
+    embed = open_lvlm("phantom_qwen").model.model.visual.patch_embed
+    frames = torch.randn(40, 3, 1, 196).expand(-1, -1, 2, -1).reshape(40, -1)
+    assert torch.allclose(embed(frames), type(embed).forward(embed, frames), atol=1e-5)
+
+
+def test_paligemma_holds_no_conversation(open_lvlm):
+    with pytest.raises(InputError, match="no conversation"):
+        open_lvlm("tiny_paligemma").converse(picture(1), ["Is it?", "Yes.", "Where?"])
+
+
+def test_a_mid_grey_picture_is_a_picture_to_idefics3(open_lvlm):
+    """Its model leaves out pictures of nothing but normalised zeros, as if they were padding."""
+    lvlm = open_lvlm("tiny_idefics3")
+    reading = lvlm.read(picture(1), QUESTION, "Yes.")
+    grey, nearly = torch.zeros_like(reading.canvas), torch.full_like(reading.canvas, 1e-4)
+    scores = lvlm.scores(reading, torch.stack([grey, nearly, reading.canvas]))
+    assert scores[0] == pytest.approx(scores[1].item(), abs=1e-3)
+
+
+def test_a_processor_without_a_chat_template_is_an_error(checkpoint, tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(checkpoint("phantom_gemma"), folder)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="no chat template"):
+        HuggingFaceLVLM("bare", folder).read(picture(1), QUESTION, "Yes.")
