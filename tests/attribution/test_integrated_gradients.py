@@ -1,0 +1,227 @@
+"""Integrated Gradients: its baselines, its integral, and that captum arrives at the same."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_canvas, blurred
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.registry import load_lvlm
+from tests.attribution.plain import ABOVE_CHANCE, PATIENT, QUESTION, held_out_ap
+
+BASELINES = ["black", "mean", "blurred"]
+
+
+@pytest.fixture
+def reading(lvlm):
+    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+
+
+@pytest.fixture
+def wide(lvlm):
+    """A picture with padding above and below."""
+    return lvlm.read(PATIENT.image[60:160], QUESTION, "Yes.")
+
+
+def grey(reading, canvas):
+    """A canvas back in grey levels of 0 to 1."""
+    return canvas * reading.std + reading.mean
+
+
+# -- the gradients of the adapter --------------------------------------------------------------------------
+
+
+def test_pixel_gradients_are_those_of_one_traced_pass(lvlm, reading):
+    canvas = reading.canvas.clone().requires_grad_()
+    value = lvlm.objective(reading, lvlm.trace(reading, canvas=canvas, gradients=True))
+    (expected,) = lvlm.gradients(value, [canvas])
+    values, gradients = lvlm.pixel_gradients(reading, reading.canvas[None])
+    assert values[0].item() == pytest.approx(value.item(), abs=1e-5)
+    assert torch.allclose(gradients[0], expected, atol=1e-5 * float(expected.abs().max()))
+    assert not values.requires_grad
+    assert not gradients.requires_grad
+
+
+@pytest.mark.parametrize("target", ["response", "verdict", (0, 1)])
+def test_pixel_gradients_of_a_batch_are_those_of_its_parts_in_any_order(lvlm, reading, target):
+    shades = torch.linspace(0.2, 1, 5)[:, None, None, None] * reading.canvas
+    order = torch.tensor([3, 0, 4, 1, 2])
+    values, gradients = lvlm.pixel_gradients(reading, shades, target)
+    permuted = lvlm.pixel_gradients(reading, shades[order], target)
+    alone = [lvlm.pixel_gradients(reading, shade[None], target) for shade in shades]
+    size = float(gradients.abs().max())
+    assert torch.allclose(values, lvlm.scores(reading, shades, target), atol=1e-5)
+    assert torch.allclose(values[order], permuted[0], atol=1e-5)
+    assert torch.allclose(gradients[order], permuted[1], atol=1e-5 * size)
+    assert torch.allclose(gradients, torch.cat([each for _, each in alone]), atol=1e-5 * size)
+
+
+# -- baselines ---------------------------------------------------------------------------------------------
+
+
+def test_black_is_black_and_not_what_normalised_zero_is(lvlm, reading):
+    """Trap 10: normalised zero is a mid grey."""
+    black = baseline_canvas(reading, "black", 0.05)
+    assert grey(reading, black).abs().max() < 1e-6
+    assert (grey(reading, torch.zeros_like(black)) > 0.3).all()
+
+
+def test_mean_is_the_images_colour_without_its_padding(lvlm, wide):
+    _, y1, _, y2 = wide.grid.cover.content(*wide.canvas.shape[1:])
+    mean = grey(wide, baseline_canvas(wide, "mean", 0.05))[:, y1:y2]
+    assert torch.allclose(mean, grey(wide, wide.canvas)[:, y1:y2].mean((1, 2), keepdim=True).expand_as(mean))
+    assert mean.mean() > 1.5 * grey(wide, wide.canvas).mean()
+
+
+def test_blurring_keeps_a_flat_picture_and_the_mass_of_a_point():
+    flat = torch.full((3, 20, 30), 0.7)
+    assert torch.allclose(blurred(flat, 2.5), flat)
+    point = torch.zeros(3, 41, 41)
+    point[:, 20, 20] = 1
+    smooth = blurred(point, 3.0)
+    assert smooth.sum((1, 2)) == pytest.approx([1, 1, 1])
+    distance = (torch.arange(41) - 20.0) ** 2
+    assert (smooth[0].sum(0) * distance).sum() == pytest.approx(9, rel=0.05)
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_padding_gets_nothing(lvlm, wide, baseline):
+    """Padding is black in the picture; filled with the mean colour in the baseline it would be evidence."""
+    saliency = IntegratedGradients(steps=3, baseline=baseline, sign="absolute").explain(lvlm, wide).saliency
+    top, bottom = wide.frame.content[1], wide.frame.content[3]
+    assert top > 0
+    assert saliency[top:bottom].any()
+    assert not saliency[:top].any()
+    assert not saliency[bottom:].any()
+
+
+# -- the integral ------------------------------------------------------------------------------------------
+
+
+def test_the_steps_lie_in_the_middle_and_never_at_the_baseline(qwen, monkeypatch):
+    """Trap 10: at the baseline itself a normalisation may have a gradient without bound."""
+    reading = qwen.read(PATIENT.image, QUESTION, "Yes.")
+    black = baseline_canvas(reading, "black", 0.05)
+    place = (reading.canvas - black).flatten().argmax()
+    seen = []
+    plain = qwen.pixel_gradients
+
+    def recorded(reading, canvases, target):
+        way = (canvases - black).flatten(1)[:, place] / (reading.canvas - black).flatten()[place]
+        seen.extend(way.tolist())
+        return plain(reading, canvases, target)
+
+    monkeypatch.setattr(qwen, "pixel_gradients", recorded)
+    IntegratedGradients(steps=20).explain(qwen, reading)
+    assert seen == pytest.approx([(step + 0.5) / 20 for step in range(20)], abs=1e-5)
+
+
+def test_all_attributions_add_up_to_the_difference_if_the_steps_suffice(qwen):
+    reading = qwen.read(PATIENT.image, QUESTION, "Yes.")
+    coarse, fine = (IntegratedGradients(steps=steps).explain(qwen, reading).diagnostics for steps in (3, 96))
+    assert fine["completeness"] == pytest.approx(1, abs=0.1)
+    assert abs(coarse["completeness"] - 1) > 0.3
+    assert fine["completeness_error"] < 0.1 * coarse["completeness_error"]
+
+
+def test_the_signed_map_adds_up_to_what_completeness_reports(lvlm, reading):
+    found = IntegratedGradients(steps=6, sign="signed").explain(lvlm, reading)
+    black = baseline_canvas(reading, "black", 0.05)
+    value, nothing = lvlm.scores(reading, torch.stack([reading.canvas, black])).tolist()
+    total = found.saliency.astype(np.float64).sum()
+    assert found.diagnostics["completeness"] == pytest.approx(total / (value - nothing), rel=1e-3)
+    assert found.diagnostics["completeness_error"] == pytest.approx(abs(total - value + nothing), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_captum_arrives_at_the_same(lvlm, reading):
+    captum = pytest.importorskip("captum.attr", reason="an oracle: pip install captum")
+    black = baseline_canvas(reading, "black", 0.05)
+
+    def forward(canvases):
+        (rows,) = lvlm._row_batches(reading, canvases)
+        return lvlm._target_of(reading, rows, "response")
+
+    theirs = captum.IntegratedGradients(forward).attribute(
+        reading.canvas[None], black[None], n_steps=6, method="riemann_middle", internal_batch_size=6
+    )
+    ours = IntegratedGradients(steps=6).attributions(lvlm, reading, black)
+    expected = theirs[0].sum(0).float()
+    assert torch.allclose(ours, expected, atol=1e-4 * float(expected.abs().max()))
+
+
+# -- the method --------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_cost_36_steps_and_two_passes_for_completeness(lvlm, reading):
+    with lvlm.measured() as meter:
+        IntegratedGradients().explain(lvlm, reading)
+    assert (meter.forward_passes, meter.backward_passes) == (36 + 2, 36)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_a_pooled_value_is_the_mean_of_its_cell(qwen, pool):
+    """On a grid that is not square."""
+    lvlm = load_lvlm("phantom_qwen", framing="native")
+    reading = lvlm.read(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    options = {"steps": 2, "sign": "signed"}
+    pixels = IntegratedGradients(**options).attributions(
+        lvlm, reading, baseline_canvas(reading, "black", 0.05)
+    )
+    rows, columns = reading.grid.rows * pool, reading.grid.columns * pool
+    height, width = (length // cells for length, cells in zip(pixels.shape, (rows, columns), strict=True))
+    means = pixels.reshape(rows, height, columns, width).mean((1, 3)).numpy()
+    found = IntegratedGradients(pool=pool, **options).explain(lvlm, reading).saliency
+    assert np.allclose(found, reading.grid.cover.saliency(means), atol=1e-6)
+
+
+def test_the_sign_is_dealt_with_after_pooling(lvlm, reading):
+    signed, positive, absolute = (
+        IntegratedGradients(steps=2, pool=1, sign=sign).explain(lvlm, reading).saliency
+        for sign in ("signed", "positive", "absolute")
+    )
+    assert signed.min() < 0
+    assert np.array_equal(positive, signed.clip(min=0))
+    assert np.array_equal(absolute, np.abs(signed))
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("level", [0, 200])
+def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, baseline, level):
+    """Trap 21; a picture that is its own baseline has no completeness, and an empty map."""
+    reading = lvlm.read(np.full((60, 60), level, np.uint8), QUESTION, "No.")
+    found = IntegratedGradients(steps=3, baseline=baseline).explain(lvlm, reading)
+    assert np.isfinite(found.saliency).all()
+    assert np.isfinite(list(found.diagnostics.values())).all()
+    if level == 0 and baseline == "black":
+        assert not found.saliency.any()
+        assert "completeness" not in found.diagnostics
+
+
+def test_candidates_are_the_baselines_as_pixels_and_as_cells(qwen):
+    options = list(IntegratedGradients().candidates(qwen))
+    assert {option["baseline"] for option in options} == set(BASELINES)
+    assert {option["pool"] for option in options} == {None, 2}
+
+
+@pytest.mark.parametrize("setting", [{"steps": 0}, {"pool": 0}, {"blur": 0.0}, {"baseline": "zero"}])
+def test_a_wrong_setting_is_an_error(setting):
+    with pytest.raises(InputError, match="integrated-gradients"):
+        load_method("integrated-gradients", setting)
+
+
+def test_half_precision_gives_a_finite_map():
+    half = load_lvlm("phantom_qwen", dtype="bfloat16")
+    found = IntegratedGradients(steps=2).explain(half, half.read(PATIENT.image, QUESTION, "Yes."))
+    assert found.saliency.dtype == np.float32
+    assert np.isfinite(found.saliency).all()
+    assert found.saliency.any()
+
+
+def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm):
+    assert held_out_ap(lvlm, partial(IntegratedGradients, steps=3), count=6) > ABOVE_CHANCE

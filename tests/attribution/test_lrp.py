@@ -1,0 +1,406 @@
+"""LRP: each rule on small tensors, conservation through whole decoders, and that nothing stays changed."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
+from transformers.models.gemma3.modeling_gemma3 import Gemma3MLP, Gemma3RMSNorm
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
+
+from medfocus_bench.attribution.attention import AttentionRollout
+from medfocus_bench.attribution.lrp import (
+    LRP,
+    halved,
+    input_relevance,
+    proportional,
+    relevance_rules,
+    relevant_attention,
+)
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.registry import load_lvlm
+from tests.attribution.plain import ABOVE_CHANCE, PATIENT, QUESTION, held_out_ap
+from tests.lvlm.checkpoints import save_idefics3, save_paligemma
+
+RULES = ["attnlrp", "constant"]
+
+
+@pytest.fixture
+def reading(lvlm):
+    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+
+
+@pytest.fixture
+def gemma():
+    return load_lvlm("phantom_gemma")
+
+
+def relevance(output, given, of):
+    """Input times gradient for each of `of`, where `given` is the relevance of `output`."""
+    slopes = torch.where(output == 0, 0.0, given / output)
+    gradients = torch.autograd.grad(output, of, slopes.detach(), allow_unused=True)
+    return [
+        torch.zeros_like(each) if gradient is None else each.detach() * gradient
+        for each, gradient in zip(of, gradients, strict=True)
+    ]
+
+
+def leaf(*shape):
+    return torch.randn(*shape, dtype=torch.float64).requires_grad_()
+
+
+# -- the rules, one by one ---------------------------------------------------------------------------------
+
+
+def test_a_product_gives_half_of_its_relevance_to_each_factor():
+    torch.manual_seed(0)
+    gate, up = leaf(5, 7), leaf(5, 7)
+    given = torch.randn(5, 7, dtype=torch.float64)
+    product = halved(gate * up)
+    assert torch.equal(product, gate * up)
+    for got in relevance(product, given, [gate, up]):
+        assert torch.allclose(got, given / 2)
+
+
+@pytest.mark.parametrize("activation", [torch.nn.SiLU(), torch.nn.GELU(approximate="tanh")])
+def test_an_activation_hands_on_all_its_relevance(activation):
+    torch.manual_seed(0)
+    x = leaf(5, 7)
+    given = torch.randn(5, 7, dtype=torch.float64)
+    output = proportional(activation(x), x)
+    assert torch.equal(output, activation(x))
+    (got,) = relevance(output, given, [x])
+    assert torch.allclose(got, given)
+
+
+def test_an_activation_of_zero_has_a_finite_gradient():
+    x = torch.zeros(3).requires_grad_()
+    proportional(torch.nn.functional.silu(x), x).sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("kind", [Gemma3RMSNorm, Qwen2_5_VLRMSNorm])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_norms_divisor_is_a_constant(kind, scale):
+    """Whether the gain is stored (Qwen) or the gain less one (Gemma)."""
+    torch.manual_seed(0)
+    norm = kind(16)
+    torch.nn.init.normal_(norm.weight)
+    x = (scale * torch.randn(2, 5, 16)).requires_grad_()
+    plain = norm(x)
+    with relevance_rules(_Decoder(norm), "attnlrp"):
+        output = norm(x)
+    assert torch.equal(output, plain)
+    given = torch.randn(2, 5, 16)
+    (got,) = relevance(output, given, [x])
+    assert torch.allclose(got, given, atol=1e-5)
+    (unruled,) = relevance(plain, given, [x])
+    assert not torch.allclose(unruled, given, atol=1e-1)
+
+
+def test_a_gated_mlp_sends_half_of_the_relevance_through_its_gate():
+    torch.manual_seed(0)
+    mlp = Gemma3MLP(Gemma3TextConfig(hidden_size=8, intermediate_size=12))
+    x = torch.randn(1, 3, 8, requires_grad=True)
+    plain, parts = mlp(x), {}
+
+    def keep(module, args, output):
+        parts[module] = output
+
+    handles = [module.register_forward_hook(keep) for module in (mlp.gate_proj, mlp.up_proj)]
+    with relevance_rules(_Decoder(mlp), "attnlrp"):
+        output = mlp(x)
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(output, plain)
+    given = torch.randn_like(output)
+    gate, up, whole = relevance(output, given, [parts[mlp.gate_proj], parts[mlp.up_proj], x])
+    assert torch.allclose(gate, up, atol=1e-4)
+    assert gate.sum() == pytest.approx(given.sum().item() / 2, rel=1e-3)
+    assert whole.sum() == pytest.approx(given.sum().item(), rel=1e-3)
+
+
+def attended(rule):
+    """Attention with two query heads to each of two key heads, causal; and the relevance of its inputs."""
+    torch.manual_seed(0)
+    query, key, value = leaf(1, 4, 5, 8), leaf(1, 2, 5, 8), leaf(1, 2, 5, 8)
+    mask = torch.full((5, 5), -1e30, dtype=torch.float64).triu(1)[None, None]
+    mixed, weights = relevant_attention(rule)(None, query, key, value, mask, scaling=0.3)
+    given = torch.randn_like(mixed)
+    return query, key, value, mask, mixed, weights, given, relevance(mixed, given, [query, key, value])
+
+
+def test_constant_attention_gives_everything_to_the_values():
+    *_, given, (query, key, value) = attended("constant")
+    assert not query.any()
+    assert not key.any()
+    assert value.sum() == pytest.approx(given.sum().item())
+
+
+def test_attnlrp_gives_half_to_the_values_and_splits_what_the_softmax_hands_on():
+    """Of a softmax s of x, x_i gets x_i (R_i - s_i sum_j R_j) (AttnLRP); queries and keys halve that."""
+    query, key, value, _, _, weights, given, (of_query, of_key, of_value) = attended("attnlrp")
+    keys, values = (each.detach().repeat_interleave(2, dim=1) for each in (key, value))
+    half = given.transpose(1, 2) / 2
+    mixed = weights.double() @ values
+    at_weights = weights * ((half / mixed) @ values.mT)
+    scores = 0.3 * query.detach() @ keys.mT
+    at_scores = scores * (at_weights - weights * at_weights.sum(-1, keepdim=True))
+    assert of_value.sum() == pytest.approx(half.sum().item(), rel=1e-5)
+    assert torch.allclose(of_query.sum((-1,)), at_scores.sum(-1) / 2, atol=1e-4)
+    by_head = (at_scores.sum(-2) / 2).reshape(1, 2, 2, 5).sum(2)
+    assert torch.allclose(of_key.sum(-1), by_head, atol=1e-4)
+
+
+def test_attention_is_that_of_pytorch_and_caps_its_scores_where_asked():
+    query, key, value, mask, mixed, *_ = attended("attnlrp")
+    keys, values = (each.repeat_interleave(2, dim=1) for each in (key, value))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, keys, values, mask, scale=0.3)
+    assert torch.allclose(mixed.transpose(1, 2), expected, atol=1e-6)
+    capped, _ = relevant_attention("attnlrp")(None, query, key, value, None, softcap=0.1)
+    scores = 0.1 * torch.tanh(8**-0.5 * query @ keys.mT / 0.1)
+    assert torch.allclose(capped.transpose(1, 2), torch.softmax(scores, -1) @ values, atol=1e-6)
+
+
+def test_attention_has_the_relevance_of_lxt():
+    """The reference implementation of AttnLRP, which hands on relevance itself in place of gradients."""
+    lxt = pytest.importorskip("lxt.explicit.functional", reason="an oracle: pip install --no-deps lxt")
+    query, key, value, mask, mixed, _, given, found = attended("attnlrp")
+    inputs = [each.detach().requires_grad_() for each in (query, key, value)]
+    keys, values = (each.repeat_interleave(2, dim=1) for each in inputs[1:])
+    scores = lxt.mul2(lxt.matmul(inputs[0], keys.mT, epsilon=1e-12), torch.tensor(0.3, dtype=torch.float64))
+    theirs = lxt.matmul(lxt.softmax(scores + mask, -1), values, epsilon=1e-12)
+    assert torch.allclose(theirs.transpose(1, 2), mixed, atol=1e-6)
+    expected = torch.autograd.grad(theirs, inputs, given.transpose(1, 2))
+    for ours, reference in zip(found, expected, strict=True):
+        assert torch.allclose(ours, reference, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gated_mlp_has_the_relevance_of_lxt():
+    lxt = pytest.importorskip("lxt.explicit.functional", reason="an oracle: pip install --no-deps lxt")
+    torch.manual_seed(0)
+    mlp = Gemma3MLP(Gemma3TextConfig(hidden_size=8, intermediate_size=12)).double()
+    x = leaf(1, 3, 8)
+    with relevance_rules(_Decoder(mlp), "attnlrp"):
+        output = mlp(x)
+    given = torch.randn_like(output)
+    (ours,) = relevance(output, given, [x])
+    gate, up = (lxt.linear_epsilon(x, each.weight, None, 1e-12) for each in (mlp.gate_proj, mlp.up_proj))
+    # The identity rule: whatever comes back at the activation goes on as it is.
+    activated = gate + (mlp.act_fn(gate) - gate).detach()
+    theirs = lxt.linear_epsilon(lxt.mul2(activated, up), mlp.down_proj.weight, None, 1e-12)
+    assert torch.allclose(theirs, output)
+    (reference,) = torch.autograd.grad(theirs, [x], given)
+    assert torch.allclose(ours, reference, rtol=1e-4, atol=1e-6)
+
+
+# -- whole decoders ----------------------------------------------------------------------------------------
+
+
+def plain_relevance(lvlm, reading):
+    """Input times gradient without any rule."""
+    trace = lvlm.trace(reading, gradients=True)
+    value = lvlm.logit_objective(reading, trace)
+    (gradient,) = lvlm.gradients(value, [trace.embeddings])
+    return (trace.embeddings.detach() * gradient).sum(-1).reshape(-1), value.item()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_forward_pass_is_unchanged(lvlm, reading, rule):
+    before = lvlm.trace(reading, gradients=True)
+    with relevance_rules(lvlm.decoder, rule):
+        ruled = lvlm.trace(reading, gradients=True)
+    for objective in (lvlm.objective, lvlm.logit_objective):
+        expected = objective(reading, before).item()
+        assert objective(reading, ruled).item() == pytest.approx(expected, abs=1e-5, rel=1e-5)
+    assert torch.allclose(ruled.last, before.last, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", ["logit", "log_probability"])
+def test_without_biases_constant_attention_conserves_relevance(gemma, start):
+    """Trap 4: a rollout, or input times gradient, under the name of LRP conserves nothing."""
+    for text in ("Yes.", "No."):
+        reading = gemma.read(PATIENT.image, QUESTION, text)
+        found = LRP(attention_rule="constant", start=start).explain(gemma, reading)
+        assert found.diagnostics["conservation"] == pytest.approx(1, abs=1e-3)
+        unruled, value = plain_relevance(gemma, reading)
+        assert abs(unruled.sum().item() / value - 1) > 0.1
+
+
+def test_what_is_given_to_the_last_states_are_the_explained_logits(lvlm, reading):
+    _, given = input_relevance(lvlm, reading)
+    assert given == pytest.approx(plain_relevance(lvlm, reading)[1], rel=1e-4)
+
+
+def test_only_the_biases_of_qwen_keep_relevance(qwen):
+    """With biases a little is missing, without them nothing."""
+    bare = copy.copy(qwen)
+    bare.model = copy.deepcopy(qwen.model)
+    bare.decoder = bare.family.decoder(bare.model)
+    for block in bare.decoder.layers:
+        block.self_attn.v_proj.bias.zero_()
+    reading = qwen.read(PATIENT.image, QUESTION, "Yes.")
+    kept, exact = (
+        LRP(attention_rule="constant").explain(each, reading).diagnostics["conservation"]
+        for each in (qwen, bare)
+    )
+    assert 1e-5 < abs(kept - 1) < 0.05
+    assert exact == pytest.approx(1, abs=2e-5)
+
+
+def test_the_softmax_keeps_a_part_under_attnlrp_and_the_report_says_so(lvlm, reading):
+    found = LRP().explain(lvlm, reading).diagnostics
+    assert 0.3 < found["conservation"] < 0.95
+    assert 0 < found["image"] < found["conservation"]
+
+
+def test_relevance_is_no_rollout(lvlm, reading):
+    """Trap 4."""
+    ours = LRP().explain(lvlm, reading).saliency
+    rollout = AttentionRollout().explain(lvlm, reading).saliency
+    assert np.corrcoef(ours.ravel(), rollout.ravel())[0, 1] < 0.9
+
+
+def test_a_response_of_one_token_has_a_map(lvlm):
+    """Trap 1: read at the token's own row, it would be empty."""
+    reading = lvlm.read(PATIENT.image, QUESTION, "Yes")
+    for rule in RULES:
+        assert LRP(attention_rule=rule).explain(lvlm, reading).saliency.any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_afterwards_the_decoder_is_as_it_was_even_after_an_error(lvlm, reading, rule):
+    def state():
+        hooks = sum(
+            len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lvlm.model.modules()
+        )
+        return hooks, lvlm.decoder.config._attn_implementation
+
+    before, expected = state(), plain_relevance(lvlm, reading)[0]
+    LRP(attention_rule=rule).explain(lvlm, reading)
+    during = []
+
+    def fail():
+        with relevance_rules(lvlm.decoder, rule):
+            during.append(state())
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fail()
+    assert during != [before]
+    assert state() == before
+    assert torch.equal(plain_relevance(lvlm, reading)[0], expected)
+
+
+def test_a_module_without_a_rule_is_an_error_and_not_lrp_in_name_only():
+    """Trap 4."""
+    for part in (torch.nn.LayerNorm(4), torch.nn.GELU()):
+        with (
+            pytest.raises(InputError, match=f"no rule for {type(part).__name__}"),
+            relevance_rules(torch.nn.Sequential(torch.nn.Linear(4, 4), part), "attnlrp"),
+        ):
+            pass
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("save", [save_idefics3, save_paligemma])
+def test_other_families_conserve_relevance_too(save, tmp_path):
+    """Llama and Gemma decoders: neither has biases."""
+    lvlm = load_lvlm(save(tmp_path))
+    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    found = LRP(attention_rule="constant").explain(lvlm, reading)
+    assert found.diagnostics["conservation"] == pytest.approx(1, abs=1e-3)
+
+
+# -- the method --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_map_costs_one_pass_forward_and_one_back(lvlm, reading, rule):
+    with lvlm.measured() as meter:
+        LRP(attention_rule=rule).explain(lvlm, reading)
+    assert (meter.forward_passes, meter.backward_passes) == (1, 1)
+
+
+def test_the_saliency_is_the_positive_part_unless_asked_otherwise(lvlm, reading):
+    positive, absolute, signed = (
+        LRP(sign=sign).explain(lvlm, reading).saliency for sign in ("positive", "absolute", "signed")
+    )
+    assert signed.min() < 0
+    assert np.array_equal(positive, signed.clip(min=0))
+    assert np.array_equal(absolute, np.abs(signed))
+
+
+def test_targets_have_maps_of_their_own(lvlm, reading):
+    whole, first, last, verdict = (
+        LRP().explain(lvlm, reading, target=target).saliency
+        for target in ("response", (0, 1), (1, 2), "verdict")
+    )
+    for one, other in ((whole, last), (first, last), (first, verdict)):
+        assert not np.array_equal(one, other)
+
+
+def test_a_token_without_competition_has_next_to_no_relevance_from_its_log_probability(lvlm, reading):
+    """The full stop of "Yes.": its logit is as large as that of "Yes", and says nothing of the finding."""
+    parts = {
+        start: [LRP(start=start).explain(lvlm, reading, target=(n, n + 1)).saliency.sum() for n in range(2)]
+        for start in ("logit", "log_probability")
+    }
+    assert parts["logit"][1] > 0.3 * parts["logit"][0]
+    assert parts["log_probability"][1] < 0.2 * parts["log_probability"][0]
+
+
+@pytest.mark.parametrize("grey", [0, 255])
+def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, grey):
+    """Trap 21."""
+    reading = lvlm.read(np.full((50, 80), grey, np.uint8), QUESTION, "No.")
+    for option in LRP().candidates(lvlm):
+        found = LRP(**option).explain(lvlm, reading)
+        assert np.isfinite(found.saliency).all()
+        assert np.isfinite(list(found.diagnostics.values())).all()
+
+
+def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid():
+    """Trap 8."""
+    lvlm = load_lvlm("phantom_qwen", framing="native")
+    reading = lvlm.read(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    assert (reading.grid.rows, reading.grid.columns) == (5, 11)
+    saliency = LRP().explain(lvlm, reading).saliency
+    top, bottom = reading.frame.content[1], reading.frame.content[3]
+    assert saliency[top:bottom].any()
+    assert not saliency[:top].any()
+    assert not saliency[bottom:].any()
+
+
+def test_half_precision_gives_nearly_the_map_of_full_precision(qwen):
+    half = load_lvlm("phantom_qwen", dtype="bfloat16")
+    first, second = (LRP().explain(lvlm, lvlm.read(PATIENT.image, QUESTION, "Yes.")) for lvlm in (qwen, half))
+    assert np.corrcoef(first.saliency.ravel(), second.saliency.ravel())[0, 1] > 0.9
+    assert second.diagnostics["conservation"] == pytest.approx(first.diagnostics["conservation"], abs=0.1)
+
+
+def test_settings_come_by_name():
+    assert load_method("lrp", {"attention_rule": "constant"}) == LRP(attention_rule="constant")
+    with pytest.raises(InputError, match="attention_rule"):
+        load_method("lrp", {"attention_rule": "rollout"})
+
+
+def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm):
+    assert held_out_ap(lvlm, LRP) > ABOVE_CHANCE
+
+
+class _Config:
+    _attn_implementation = "sdpa"
+
+
+class _Decoder(torch.nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part, self.config = part, _Config()
+
+    def set_attn_implementation(self, name):
+        self.config._attn_implementation = name
