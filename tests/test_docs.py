@@ -65,6 +65,28 @@ def test_a_strangers_method_runs_as_printed(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "look" / "panel.png").exists()
 
 
+def _lvlm_page() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-an-lvlm.md").read_text(), re.DOTALL)
+
+
+def test_the_family_that_is_shown_is_the_one_that_runs():
+    _, family, _ = _lvlm_page()
+    assert family == (ROOT / "medfocus_bench" / "lvlm" / "families" / "paligemma.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["phantom_qwen", "phantom_gemma", "paligemma", "idefics3"])
+def test_the_check_of_a_new_family_runs_as_printed(tmp_path, name):
+    from medfocus_bench.lvlm.registry import load_lvlm
+    from medfocus_bench.phantom.render import Patient, render
+    from tests.lvlm import checkpoints
+
+    tiny = {"paligemma": checkpoints.save_paligemma, "idefics3": checkpoints.save_idefics3}
+    lvlm = load_lvlm(tiny[name](tmp_path) if name in tiny else name)
+    *_, check = _lvlm_page()
+    image = render(Patient.sample(3)).image
+    exec(compile(check, "docs/add-an-lvlm.md", "exec"), {"lvlm": lvlm, "image": image})
+
+
 def test_the_example_row_of_a_benchmark_is_written_as_printed(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "benchmark.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)

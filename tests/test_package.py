@@ -25,6 +25,7 @@ LAYERS = {
     "evaluation": {"errors", "geometry", "data", "submission"},
     "lvlm": {"errors", "geometry", "data", "answers"},
     "attribution": {"errors", "geometry", "data", "answers", "lvlm"},
+    "medfocus": {"errors", "geometry", "data", "answers", "lvlm", "attribution"},
     "run": {"errors", "geometry", "data", "submission", "evaluation", "lvlm", "attribution"},
     "counterfactual": {"errors", "geometry", "data", "answers", "lvlm"},
     "phantom": {"errors", "geometry", "data", "answers", "lvlm", "counterfactual", "evaluation"},

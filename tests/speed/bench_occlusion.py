@@ -25,6 +25,7 @@ QUESTION, RESPONSE, CELLS = prompt("nodule", "direct"), "Yes.", 8
 def run() -> None:
     torch.set_num_threads(1)
     image = render(Patient.sample(3)).image
+    # On one thread a batch saves only what a call costs besides arithmetic: less, the larger the model.
     with tempfile.TemporaryDirectory() as folder:
         _compare("tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, bound=3.0)
     _compare("phantom_qwen (4 blocks, width 128)", phantom_weights("phantom_qwen"), image, bound=1.5)

@@ -1,0 +1,32 @@
+"""The anatomical vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+CONCEPTS: Final = (
+    "cardiac silhouette",
+    "left lung",
+    "right lung",
+    "mediastinum",
+    "upper mediastinum",
+    "left clavicle",
+    "right clavicle",
+    "left hilar structures",
+    "right hilar structures",
+    "left costophrenic angle",
+    "right costophrenic angle",
+)
+"""The eleven concepts of the paper, from Chest ImaGenome. Left and right are the patient's."""
+
+COMPOSITES: Final[Mapping[str, tuple[str, ...]]] = {
+    "both lungs": ("left lung", "right lung"),
+    "both clavicles": ("left clavicle", "right clavicle"),
+    "both hila": ("left hilar structures", "right hilar structures"),
+    "both costophrenic angles": ("left costophrenic angle", "right costophrenic angle"),
+}
+"""Unions of concepts that the paper asks for beside them."""
+
+LUNG_ZONES: Final = ("upper", "middle", "lower")
+"""Thirds of a lung, from the top."""

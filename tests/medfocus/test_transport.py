@@ -1,0 +1,189 @@
+"""Unbalanced transport: against the paper's code, against POT, and what its quantities are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from medfocus_bench.medfocus.grids import grid_image, grid_mask
+from medfocus_bench.medfocus.localisers import smallest_set
+from medfocus_bench.medfocus.transport import Problem, sinkhorn, squared_distances, transport
+
+SIDES = (9, 7)
+SCALE = 12.0
+
+
+@pytest.fixture(scope="module")
+def pair():
+    rng = np.random.default_rng(0)
+    source, target = rng.random((2, *SIDES))
+    source[:2] = 0
+    return source, target
+
+
+def cost_matrix():
+    ys, xs = (squared_distances(side) for side in SIDES)
+    return (np.kron(ys, np.ones_like(xs)) + np.kron(np.ones_like(ys), xs)) / SCALE
+
+
+def test_small_problems_are_solved_as_the_papers_code_solves_them(golden):
+    arrays = np.load(golden / "sinkhorn_small.npz")
+    for case in json.loads((golden / "sinkhorn_small.json").read_text()):
+        number, settings = case["case"], case["kwargs"]
+        if f"{number}_a" not in arrays:
+            continue
+        problem = Problem(
+            settings["epsilon"],
+            settings["lambda_marginal"],
+            max_iterations=settings["max_iter"],
+            tolerance=settings["tol"],
+        )
+        plan, iterations = sinkhorn(*(arrays[f"{number}_{name}"] for name in "abC"), problem)
+        assert np.array_equal(plan, arrays[f"{number}_P"]), number
+        assert iterations == case["n_iter"]
+
+
+def test_radiographs_are_transported_as_the_papers_code_transports_them(golden):
+    """Cost, mass and marginals to 1e-9; the mapped masks to the bit."""
+    images, plans = np.load(golden / "transport_images.npz"), np.load(golden / "transport_plans.npz")
+    vectors = json.loads((golden / "transport.json").read_text())
+    seen = 0
+    for record in vectors["records"]:
+        pair, grid = record["pair"], record["grid"]
+        prefix = f"{pair}_g{grid}"
+        if f"{pair}_src" not in images:
+            continue
+        source, target = (grid_image(images[f"{pair}_{side}"], grid) for side in ("src", "tgt"))
+        scale = source.cost_scale(target)
+        assert scale == record["cost_scale"]
+        moved = transport(source.support, target.support, scale=scale)
+        assert moved.mass[0] == pytest.approx(record["mass"], rel=1e-9)
+        assert moved.cost[0] == pytest.approx(record["cost_ds"], rel=1e-9)
+        assert np.allclose(moved.rows[0][source.inside], plans[f"{prefix}_row"], atol=1e-9)
+        assert np.allclose(moved.columns[0][target.inside], plans[f"{prefix}_col"], atol=1e-9)
+        masks = np.unpackbits(images[f"{pair}_masks"], axis=1)[:, : 224 * 224].reshape(-1, 224, 224) > 0
+        arrived = moved.push(np.stack([grid_mask(mask, grid) for mask in masks]))
+        wanted = np.unpackbits(plans[f"{prefix}_maskbits"], axis=1)[:, : 224 * 224].reshape(-1, 224, 224)
+        for concept, heat, expected in zip(vectors["concepts"], arrived, wanted, strict=True):
+            assert heat.sum() == pytest.approx(record["masks"][f"{concept}|q=0.75"]["target_mass"], rel=1e-9)
+            assert np.array_equal(on_a_stride_grid(smallest_set(heat, target.inside, 0.75)), expected > 0)
+        seen += 1
+    assert seen == 30
+
+
+def on_a_stride_grid(cells):
+    """What the paper's code marks: one pixel of 224 x 224 for each cell."""
+    marked = np.zeros((224, 224), dtype=np.bool_)
+    step = 224 // len(cells)
+    marked[::step, ::step] = cells
+    return marked
+
+
+@pytest.mark.parametrize("formulation", ["entropy", "kl"])
+@pytest.mark.parametrize("eps", [0.05, 0.5])
+@pytest.mark.parametrize("solver", ["separable", "log", "dense"])
+def test_every_solver_agrees_with_pot(pair, formulation, eps, solver):
+    """Trap 38: both formulations, by their names."""
+    pytest.importorskip("ot")
+    problem = Problem(eps=eps, formulation=formulation, max_iterations=3000, tolerance=1e-13)
+    oracle = transport(*pair, problem, scale=SCALE, solver="pot")
+    found = transport(*pair, problem, scale=SCALE, solver=solver)
+    scale = oracle.plan().max()
+    assert np.abs(found.plan() - oracle.plan()).max() < 1e-12 * scale
+    assert found.value[0] == pytest.approx(oracle.value[0], rel=1e-9)
+
+
+def test_the_two_formulations_are_two_problems(pair):
+    masses = [transport(*pair, Problem(formulation=f), scale=SCALE).mass[0] for f in ("entropy", "kl")]
+    assert masses[0] > 1.2 * masses[1]
+
+
+@pytest.mark.parametrize("formulation", ["entropy", "kl"])
+def test_every_quantity_is_that_of_the_plan(pair, formulation):
+    problem = Problem(formulation=formulation, max_iterations=3000, tolerance=1e-13)
+    moved = transport(*pair, problem, scale=SCALE)
+    plan, cost = moved.plan(), cost_matrix()
+    a, b = (image.ravel() / image.sum() for image in pair)
+    rows, columns = plan.sum(1), plan.sum(0)
+    assert np.allclose(moved.rows[0].ravel(), rows, rtol=1e-12)
+    assert np.allclose(moved.columns[0].ravel(), columns, rtol=1e-12)
+    assert moved.mass[0] == pytest.approx(plan.sum(), rel=1e-12)
+    assert moved.cost[0] == pytest.approx((plan * cost).sum() * SCALE, rel=1e-12)
+    parts = np.random.default_rng(1).random((3, *SIDES)) > 0.5
+    pushed = parts.reshape(3, -1) @ plan
+    assert np.allclose(moved.push(parts).reshape(3, -1), pushed, rtol=1e-12)
+
+    def divergence(p, q):
+        held = p > 0
+        return (p[held] * np.log(p[held] / q[held])).sum() - p.sum() + q.sum()
+
+    inside = plan > 0
+    if formulation == "kl":
+        regulariser = divergence(plan, np.outer(a, b))
+    else:
+        regulariser = (plan[inside] * (np.log(plan[inside]) - 1)).sum()
+    value = (plan * cost).sum() + problem.eps * regulariser
+    value += problem.lam * (divergence(rows, a) + divergence(columns, b))
+    assert moved.value[0] == pytest.approx(value, rel=1e-10)
+
+
+def test_a_plan_is_a_minimum(pair):
+    """Any other plan is worse, whichever way it is changed."""
+    moved = transport(*pair, Problem(max_iterations=3000, tolerance=1e-13), scale=SCALE)
+    plan, cost = moved.plan(), cost_matrix()
+    a, b = (image.ravel() / image.sum() for image in pair)
+
+    def value(p):
+        held = p > 0
+        total = (p * cost).sum() + 0.05 * (p[held] * (np.log(p[held]) - 1)).sum()
+        for marginal, image in ((p.sum(1), a), (p.sum(0), b)):
+            some = marginal > 0
+            total += 0.1 * (
+                (marginal[some] * np.log(marginal[some] / image[some])).sum() - marginal.sum() + 1
+            )
+        return total
+
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        assert value(plan * np.exp(0.05 * rng.standard_normal(plan.shape))) > value(plan)
+
+
+@pytest.mark.parametrize("formulation", ["entropy", "kl"])
+def test_a_thousandth_of_eps_is_stable(pair, formulation):
+    problem = Problem(eps=0.001, formulation=formulation, max_iterations=5000, tolerance=1e-9)
+    moved = transport(*pair, problem, scale=SCALE)
+    assert np.isfinite(moved.cost).all()
+    assert 0.3 < moved.mass[0] < 1.1
+    arrived = moved.push(np.ones((1, *SIDES)))
+    assert np.isfinite(arrived).all()
+
+
+def test_a_batch_is_its_pairs_one_by_one(pair):
+    rng = np.random.default_rng(3)
+    sources, target = rng.random((4, *SIDES)), pair[1]
+    together = transport(sources, target, scale=[10, 11, 12, 13])
+    for number, source in enumerate(sources):
+        alone = transport(source, target, scale=10 + number)
+        assert np.array_equal(together.plan(number), alone.plan())
+        assert together.cost[number] == alone.cost[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (np.zeros(SIDES), "no mass"),
+        (-np.ones(SIDES), "negative"),
+        (np.full(SIDES, np.nan), "non-finite"),
+        (np.ones(9), "shape"),
+    ],
+)
+def test_what_is_no_measure_is_an_error(pair, source, said):
+    with pytest.raises(ValueError, match=said):
+        transport(source, pair[1])
+
+
+def test_a_problem_without_regularisation_is_an_error():
+    with pytest.raises(ValueError, match="eps > 0"):
+        Problem(eps=0.0)
