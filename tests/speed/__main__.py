@@ -12,7 +12,14 @@ import sys
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-from tests.speed import bench_evaluate, bench_import, bench_occlusion, bench_phantom, bench_regions  # noqa: E402
+from tests.speed import (  # noqa: E402
+    bench_evaluate,
+    bench_import,
+    bench_occlusion,
+    bench_phantom,
+    bench_regions,
+    bench_transport,
+)
 
 BENCHES = {
     "import": bench_import.run,
@@ -20,6 +27,7 @@ BENCHES = {
     "evaluate": bench_evaluate.run,
     "phantom": bench_phantom.run,
     "occlusion": bench_occlusion.run,
+    "transport": bench_transport.run,
 }
 
 for name in sys.argv[1:] or BENCHES:

@@ -1,0 +1,104 @@
+"""What carries concepts over, and what every localiser keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.medfocus import ReferencePool, localise
+from medfocus_bench.medfocus.concepts import COMPOSITES, CONCEPTS
+from medfocus_bench.medfocus.localisers import smallest_set, tight_box
+from medfocus_bench.medfocus.reference import phantom_pool
+from medfocus_bench.phantom.render import Patient, render
+
+PATIENT = render(Patient.sample((41_000_000, 0)))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return phantom_pool()
+
+
+@pytest.fixture(scope="module")
+def regions(pool):
+    return localise(PATIENT.image, pool)
+
+
+def overlap(one, other):
+    x1, y1 = np.maximum(one[:2], other[:2])
+    x2, y2 = np.minimum(one[2:], other[2:])
+    shared = max(0.0, x2 - x1) * max(0.0, y2 - y1)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+def test_every_concept_of_the_pool_has_a_region(regions):
+    assert set(regions) == set(CONCEPTS)
+    for region in regions.values():
+        assert region.mask.dtype == np.bool_
+        assert region.mask.shape == PATIENT.image.shape
+        assert np.array_equal(region.box, tight_box(region.mask))
+
+
+def test_members_of_composites_are_concepts():
+    assert {member for members in COMPOSITES.values() for member in members} <= set(CONCEPTS)
+
+
+def test_left_is_the_patients_left(regions):
+    """The left lung lies on the right of the picture."""
+    assert regions["left lung"].box[[0, 2]].mean() > regions["right lung"].box[[0, 2]].mean()
+
+
+def test_lungs_are_roughly_where_they_are(regions):
+    """The paper's transport blurs (trap 27): lungs are found, small structures hardly."""
+    for lung in ("left lung", "right lung"):
+        assert overlap(regions[lung].box, tight_box(PATIENT.concepts[lung])) > 0.4
+
+
+@pytest.mark.parametrize("shape", [(224, 224), (448, 448), (300, 224), (150, 224)])
+def test_regions_are_in_native_pixels_of_any_image(pool, shape):
+    """Trap 20: a bigger picture of the same patient has the same regions, bigger."""
+    height, width = shape
+    rows, columns = np.arange(height) * 224 // max(shape), np.arange(width) * 224 // max(shape)
+    image = PATIENT.image[rows][:, columns]
+    region = localise(image, pool)["left lung"]
+    assert region.mask.shape == shape
+    truth = tight_box(PATIENT.concepts["left lung"][rows][:, columns])
+    assert overlap(region.box, truth) > 0.35
+
+
+def test_no_cells_are_lost_at_the_edges():
+    """Trap 28: a region that reaches the last cell reaches the last pixel."""
+    image = np.full((224, 224), 10, np.uint8)
+    image[112:, 112:] = 250
+    corner = np.zeros((224, 224), np.bool_)
+    corner[112:, 112:] = True
+    pool = ReferencePool([image], [{"corner": corner}])
+    region = localise(image, pool, mass=0.999999)["corner"]
+    assert region.box.tolist()[2:] == [224, 224]
+
+
+def test_the_smallest_set_holds_its_share_and_takes_equals_in_order():
+    heat = np.array([[4.0, 3.0], [2.0, 1.0]])
+    everywhere = np.ones((2, 2), np.bool_)
+    assert smallest_set(heat, everywhere, 0.7).tolist() == [[True, True], [False, False]]
+    assert smallest_set(heat, everywhere, 0.71).tolist() == [[True, True], [True, False]]
+    flat = smallest_set(np.ones((2, 2)), everywhere, 0.5)
+    assert flat.tolist() == [[True, True], [False, False]]
+    assert not smallest_set(np.zeros((2, 2)), everywhere, 0.75).any()
+    assert not smallest_set(heat, np.zeros((2, 2), np.bool_), 0.75).any()
+
+
+@pytest.mark.parametrize(
+    ("image", "method", "said"),
+    [
+        (np.zeros((50, 50), np.uint8), "transport", "one grey level"),
+        (np.zeros((50, 50, 3), np.uint8), "transport", r"uint8 \(height, width\)"),
+        (np.zeros((50, 50)), "transport", r"uint8 \(height, width\)"),
+        (PATIENT.image, "guess", "no localiser 'guess'"),
+    ],
+)
+def test_what_cannot_be_localised_is_an_error(pool, image, method, said):
+    with pytest.raises(InputError, match=said):
+        localise(image, pool, method)
