@@ -12,16 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from medfocus_bench.answers import log_odds, parse_verdict
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
-from medfocus_bench.lvlm.families import load_family
+from medfocus_bench.lvlm.checkpoint import open_checkpoint
 from medfocus_bench.lvlm.grid import Cover, Framing, TokenGrid
 from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.meter import Meter
-from medfocus_bench.lvlm.processors import register_processors
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.reading import Reading, Target
 from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention
@@ -29,8 +27,6 @@ from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention
 UInt8Image = npt.NDArray[np.uint8]
 
 _YES_NO_FORMS = ("{}", " {}", "\n{}")
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class HuggingFaceLVLM:
@@ -58,35 +54,13 @@ class HuggingFaceLVLM:
         pixels: tuple[int, int] | None = None,
         batch: int = 16,
     ) -> None:
-        if dtype not in DTYPES:
-            raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from None
-        register_processors()
+        checkpoint = open_checkpoint(
+            source, device=device, dtype=dtype, attention=attention, revision=revision, pixels=pixels
+        )
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
-        # Left unsaid, the library would ask on the terminal whether to run a repository's code.
-        origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-        with _loading(source):
-            model_type = AutoConfig.from_pretrained(source, **origin).model_type
-        self.family = load_family(model_type)
-        with _loading(source):
-            model = AutoModelForImageTextToText.from_pretrained(
-                source, dtype=DTYPES[dtype], attn_implementation=attention, **origin
-            )
-            self.processor: Any = AutoProcessor.from_pretrained(source, **origin)
-        if pixels is not None:
-            self.processor.image_processor.size = dict(
-                zip(("shortest_edge", "longest_edge"), pixels, strict=True)
-            )
-        self.family.prepare(model)
-        self.model: Any = model.eval().requires_grad_(False).to(device)
+        self.model, self.processor, self.family = checkpoint.model, checkpoint.processor, checkpoint.family
         self.processor.tokenizer.padding_side = "left"
         self.decoder: Any = self.family.decoder(self.model)
-        blind = _zero_weight(self.model, self.decoder)
-        if blind is not None:
-            raise InputError(f"{source}: {blind} is zero everywhere, so no picture has an effect: train it")
         text = self.model.config.get_text_config()
         softcap = getattr(text, "final_logit_softcapping", None)
         self.head = OutputHead(self.model.get_output_embeddings(), softcap)
@@ -408,23 +382,6 @@ class HuggingFaceLVLM:
         if not found:
             raise InputError(f"{self.key}: its tokenizer has no token for {word!r}")
         return frozenset(found)
-
-
-@contextmanager
-def _loading(source: str | Path) -> Iterator[None]:
-    """Whatever the library stumbles over, and with whichever exception, the checkpoint is at fault."""
-    try:
-        yield
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None
-
-
-def _zero_weight(model: Any, decoder: Any) -> str | None:
-    """A matrix before the decoder that is zero everywhere, as Gemma 3's projector is until it is trained."""
-    text = {id(weight) for part in (decoder, model.get_output_embeddings()) for weight in part.parameters()}
-    before = ((name, weight) for name, weight in model.named_parameters() if id(weight) not in text)
-    return next((name for name, weight in before if weight.ndim > 1 and not weight.any()), None)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.geometry import Frame
+from medfocus_bench.geometry import FloatArray, Frame, clip_boxes
 
 Framing = Literal["square", "native"]
 """What a processor is given: the padded square of the model frame, or the image as it is."""
@@ -35,6 +35,13 @@ class Cover:
         if array.ndim != 2:
             raise ValueError(f"a map has the shape (rows, columns), not {array.shape}")
         return array if self.framing == "square" else self.frame.embed(array)
+
+    def place(self, boxes: npt.ArrayLike, rows: int, columns: int) -> FloatArray:
+        """Native boxes, cut to the image, in the pixels of an array (rows, columns) over the input: (n, 4)."""
+        if self.framing == "native":
+            native = clip_boxes(boxes, self.frame.width, self.frame.height)
+            return np.asarray(native * np.array([columns / self.frame.width, rows / self.frame.height] * 2))
+        return np.asarray(self.frame.to_model(boxes) * np.array([columns, rows] * 2) / self.frame.size)
 
     def content(self, rows: int, columns: int) -> tuple[int, int, int, int]:
         """The box [x1, y1, x2, y2] of an array (rows, columns) over the input that shows the image."""

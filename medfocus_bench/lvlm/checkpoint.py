@@ -1,0 +1,85 @@
+"""Loading a checkpoint of the transformers library, strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.families import Family, load_family
+from medfocus_bench.lvlm.processors import register_processors
+
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A model ready for inference with its processor and its family."""
+
+    model: Any
+    processor: Any
+    family: Family
+
+
+def open_checkpoint(
+    source: str | Path,
+    *,
+    device: str,
+    dtype: str,
+    attention: str,
+    revision: str | None,
+    pixels: tuple[int, int] | None,
+) -> Checkpoint:
+    """The checkpoint in a local folder or of a Hub id; the options are those of `HuggingFaceLVLM`.
+
+    Device, dtype and family are checked before any weights are read. Raises InputError for one that is not
+    there, for whatever the library stumbles over, and for a model whose pictures have no effect.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from None
+    register_processors()
+    # Left unsaid, the library would ask on the terminal whether to run a repository's code.
+    origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    with _loading(source):
+        model_type = AutoConfig.from_pretrained(source, **origin).model_type
+    family = load_family(model_type)
+    with _loading(source):
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=DTYPES[dtype], attn_implementation=attention, **origin
+        )
+        processor = AutoProcessor.from_pretrained(source, **origin)
+    if pixels is not None:
+        limits = zip(("shortest_edge", "longest_edge"), pixels, strict=True)
+        processor.image_processor.size = dict(limits)
+    family.prepare(model)
+    blind = _zero_weight(model, family.decoder(model))
+    if blind is not None:
+        raise InputError(f"{source}: {blind} is zero everywhere, so no picture has an effect: train it")
+    return Checkpoint(model.eval().requires_grad_(False).to(device), processor, family)
+
+
+@contextmanager
+def _loading(source: str | Path) -> Iterator[None]:
+    """Whatever the library stumbles over, and with whichever exception, the checkpoint is at fault."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None
+
+
+def _zero_weight(model: Any, decoder: Any) -> str | None:
+    """A matrix before the decoder that is zero everywhere, as Gemma 3's projector is until it is trained."""
+    text = {id(weight) for part in (decoder, model.get_output_embeddings()) for weight in part.parameters()}
+    before = ((name, weight) for name, weight in model.named_parameters() if id(weight) not in text)
+    return next((name for name, weight in before if weight.ndim > 1 and not weight.any()), None)
