@@ -22,21 +22,21 @@ _benchmark_option: Decorator = click.option(
 )
 
 
-def _split_commas(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+def split_commas(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
 
 
-_lvlms_option: Decorator = click.option(
+lvlms_option: Decorator = click.option(
     "--lvlm",
     "lvlms",
     multiple=True,
     metavar="KEY[,KEY]",
-    callback=_split_commas,
+    callback=split_commas,
     help="Registered LVLM, checkpoint folder or Hub id. Default: all of the benchmark.",
 )
 
 
-def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--seed, --device, --dtype, --framing."""
     for option in (
         click.option(
@@ -61,13 +61,13 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     required=True,
     metavar="NAME[,NAME]",
-    callback=_split_commas,
+    callback=split_commas,
     help="Methods by name, `all`, null controls, or module:Class.",
 )
-@_lvlms_option
+@lvlms_option
 @_benchmark_option
-@click.option("--split", "splits", multiple=True, callback=_split_commas, help="May be repeated.")
-@click.option("--config", "configs", multiple=True, callback=_split_commas, help="Default: all.")
+@click.option("--split", "splits", multiple=True, callback=split_commas, help="May be repeated.")
+@click.option("--config", "configs", multiple=True, callback=split_commas, help="Default: all.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first samples of every LVLM and split.")
 @click.option(
     "--image",
@@ -99,7 +99,7 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="response|verdict|START:STOP",
     help="What is explained: the response, its yes or no, or a span of its tokens.",
 )
-@_model_options
+@model_options
 def attribute_command(
     names: tuple[str, ...],
     assignments: tuple[str, ...],
@@ -119,7 +119,7 @@ def attribute_command(
 
     _check_options(image is not None, options)
     quiet_models()
-    conditions = _conditions(target, options)
+    conditions = conditions_of(target, options)
     methods = choose_methods(names, assignments)
     if image is None:
         _attribute_benchmark(methods, tuned, conditions, options)
@@ -129,7 +129,7 @@ def attribute_command(
 
 @click.command("tune")
 @click.argument("method")
-@_lvlms_option
+@lvlms_option
 @benchmark_option
 @click.option(
     "--mode", "modes", multiple=True, type=click.Choice(("direct", "reasoning")), help="Default: direct."
@@ -141,7 +141,7 @@ def attribute_command(
     help="JSON file; one of the same method and benchmark is added to.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first samples of dev.")
-@_model_options
+@model_options
 def tune_command(
     method: str,
     lvlms: tuple[str, ...],
@@ -166,7 +166,7 @@ def tune_command(
     tuning = open_tuning(out, about.name, about.version, opened)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]
-    conditions = _conditions("response", options)
+    conditions = conditions_of("response", options)
     for source in dict.fromkeys(sources):
         lvlm = conditions.load(source)
         for mode in wanted:
@@ -229,7 +229,7 @@ def _check_options(picture: bool, options: dict[str, Any]) -> None:
         raise InputError("give --benchmark and --split, or --image for a picture of your own")
 
 
-def _conditions(target: str, options: dict[str, Any]) -> Conditions:
+def conditions_of(target: str, options: dict[str, Any]) -> Conditions:
     from medfocus_bench.errors import InputError
     from medfocus_bench.run.attribute import Conditions
 

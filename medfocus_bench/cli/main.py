@@ -11,6 +11,7 @@ from medfocus_bench.cli.attribution import attribute_command, pack_command, tune
 from medfocus_bench.cli.benchmark import info_command
 from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
+from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import one_line
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
 from medfocus_bench.cli.verify import verify_command
@@ -35,6 +36,8 @@ for _command in (
     attribute_command,
     tune_command,
     pack_command,
+    ablate_command,
+    reference_command,
 ):
     cli.add_command(_command)
 

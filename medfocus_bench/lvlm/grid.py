@@ -37,7 +37,7 @@ class Cover:
         return array if self.framing == "square" else self.frame.embed(array)
 
     def place(self, boxes: npt.ArrayLike, rows: int, columns: int) -> FloatArray:
-        """Native boxes, cut to the image, in the pixels of an array (rows, columns) over the input: (n, 4)."""
+        """Native boxes, cut to the image, in pixels of an array (rows, columns) over the input: (n, 4)."""
         if self.framing == "native":
             native = clip_boxes(boxes, self.frame.width, self.frame.height)
             return np.asarray(native * np.array([columns / self.frame.width, rows / self.frame.height] * 2))

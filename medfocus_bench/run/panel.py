@@ -175,7 +175,7 @@ def _wrapped(text: str, size: int, width: float, most: int) -> list[str]:
     """Text in at most so many lines that fit the width; what is longer ends in an ellipsis."""
     font = ImageFont.load_default(size)
     lines = [""]
-    for word in _printable(text).split():
+    for word in printable(text).split():
         for piece in _pieces(word, font, width):
             longer = f"{lines[-1]} {piece}".strip()
             if font.getlength(longer) <= width:
@@ -212,14 +212,15 @@ def _fitting(text: str, font: _Font, width: float) -> int:
     return max(1, bisect_right(counts, width, key=lambda count: font.getlength(text[:count])))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """A text, cut where it is very long, with blanks for what cannot be drawn."""
     return "".join(c if c.isprintable() else " " for c in text[:_MAX_TEXT])
 
 
 def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, tallest: int) -> None:
     draw = ImageDraw.Draw(sheet)
     heading, small = ImageFont.load_default(18), ImageFont.load_default(14)
-    draw.text((left, top), _shortened(_printable(tile.title), heading, _CELL), font=heading, fill=_TEXT)
+    draw.text((left, top), _shortened(printable(tile.title), heading, _CELL), font=heading, fill=_TEXT)
     top += 30
     picture = tile.picture if not tile.message else tile.picture.point(lambda value: value * _DIMMED)
     sheet.paste(picture, (left, top))
@@ -229,7 +230,7 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, tallest: int
         for line in lines:
             draw.text((left + 8, y), line, font=ImageFont.load_default(16), fill=_TEXT)
             y += 22
-    caption = _shortened(_printable(tile.caption), small, _CELL)
+    caption = _shortened(printable(tile.caption), small, _CELL)
     draw.text((left, top + tallest + 6), caption, font=small, fill=_QUIET)
 
 

@@ -20,6 +20,7 @@ from medfocus_bench.data.images import decode_uint8, header_size
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, explain, reason, silent
+from medfocus_bench.run.concept_panel import ConceptDrawing, concept_panel
 from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull, described
 from medfocus_bench.run.panel import TILE_SIZE, Tile, fit, overlay, panel, plain
 from medfocus_bench.run.settings import write_document
@@ -33,9 +34,14 @@ if TYPE_CHECKING:
 
 EXPLANATIONS_NAME: Final = "explanations.json"
 PANEL_NAME: Final = "panel.png"
+CONCEPTS_PREFIX: Final = "concepts-"
+"""Before the name of a method's overlay: the panel of its concepts and tokens."""
 
 _OVERLAY_SIZE: Final = (1024, 1024)
 """Width and height that an overlay has at most; a smaller picture keeps its own."""
+
+_CONCEPTS_PICTURE: Final = 480
+"""Sides that the picture of a panel of concepts has at most."""
 
 _NEEDS_SAMPLES: Final = ("random-boxes", "mean-map", "both-lungs")
 """Null controls that are made from expert boxes, which a picture of one's own has not."""
@@ -175,8 +181,8 @@ def explain_picture(
 def write_picture(explained: ExplainedPicture, out: Path, *, overwrite: bool = False) -> Path:
     """Writes the maps, `explanations.json`, an overlay for every method and the panel to the folder `out`.
 
-    All of it or nothing. Raises InputError where `out` exists, unless it holds an earlier one of these and
-    `overwrite` is given.
+    A method that names concepts gets a panel of its own, `concepts-<method>.png`. All of it or nothing.
+    Raises InputError where `out` exists, unless it holds an earlier one of these and `overwrite` is given.
     """
     check_free(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -255,6 +261,8 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
             drawn = overlay(explained.picture.image, one.attribution, size, explained.model_size)
             name = f"{one.method.name}.png"
             (drawn or plain(explained.picture.image, size)).save(folder / name, "PNG")
+            if one.attribution.concepts:
+                _draw_concepts(explained, one).save(folder / f"{CONCEPTS_PREFIX}{name}", "PNG", optimize=True)
         entries.append(
             ExplanationEntry(
                 method=one.method,
@@ -278,6 +286,26 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
         explanations=entries,
     )
     write_document(folder / EXPLANATIONS_NAME, document)
+
+
+def _draw_concepts(explained: ExplainedPicture, one: PictureExplanation) -> Any:
+    """What a method says of concepts and tokens, beside the picture with its region."""
+    assert one.attribution is not None
+    image = explained.picture.image
+    size = fit(image.shape[1], image.shape[0], (_CONCEPTS_PICTURE, _CONCEPTS_PICTURE))
+    drawn = overlay(image, one.attribution, size, explained.model_size)
+    figures = ", ".join(f"{name} {value:.3g}" for name, value in one.diagnostics.items())
+    return concept_panel(
+        ConceptDrawing(
+            title=one.method.title,
+            question=explained.question,
+            picture=drawn or plain(image, size),
+            tokens=[(text, score) for text, score in one.attribution.tokens],
+            concepts=one.attribution.concepts,
+            response=explained.response,
+            note=figures,
+        )
+    )
 
 
 def _tile(explained: ExplainedPicture, one: PictureExplanation, size: tuple[int, int]) -> Tile:

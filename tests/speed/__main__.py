@@ -15,6 +15,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 from tests.speed import (  # noqa: E402
     bench_evaluate,
     bench_import,
+    bench_medfocus,
     bench_occlusion,
     bench_phantom,
     bench_regions,
@@ -28,6 +29,7 @@ BENCHES = {
     "phantom": bench_phantom.run,
     "occlusion": bench_occlusion.run,
     "transport": bench_transport.run,
+    "medfocus": bench_medfocus.run,
 }
 
 for name in sys.argv[1:] or BENCHES:

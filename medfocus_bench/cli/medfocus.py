@@ -1,0 +1,99 @@
+"""`ablate` and `reference`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medfocus_bench.cli.attribution import conditions_of, lvlms_option, model_options, split_commas
+from medfocus_bench.cli.options import benchmark_option, one_line, print_tables, track
+
+
+@click.command("ablate")
+@lvlms_option
+@benchmark_option
+@click.option("--split", "splits", multiple=True, default=("dev",), show_default=True, callback=split_commas)
+@click.option("--limit", type=click.IntRange(1), help="Only the first samples of every LVLM and split.")
+@click.option("--segmenter", help="MedSAM (folder or Hub id): adds the refinement of the boxes.")
+@click.option("--references", help="File of `reference build`. Default: the shipped phantoms.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the records, which a second run goes on with, and the tables.",
+)
+@model_options
+def ablate_command(
+    lvlms: tuple[str, ...],
+    benchmark: str,
+    splits: tuple[str, ...],
+    limit: int | None,
+    segmenter: str | None,
+    references: str | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Run the paper's ablations and sensitivities of MedFocus: one setting changed at a time.
+
+    Region, fill, localisation, size of the pool, lambda and eps, each beside the null control of both lungs.
+    Writes ablation.json and ablation.md to --out.
+    """
+    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.evaluation.tables import render_markdown
+    from medfocus_bench.run.ablate import ablate, ablation_tables
+
+    quiet_models()
+    document, outcomes = ablate(
+        open_benchmark(benchmark),
+        out,
+        splits=splits,
+        lvlms=lvlms,
+        limit=limit,
+        segmenter=segmenter,
+        references=references,
+        conditions=conditions_of("response", options),
+        track=track,
+    )
+    tables = ablation_tables(document)
+    (out / "ablation.md").write_text(render_markdown(tables), encoding="utf-8")
+    print_tables([], tables)
+    reasons = [reason for outcome in outcomes for reason in outcome.reasons]
+    if reasons:
+        count = f"{len(reasons)} explanations failed, the first with"
+        click.echo(one_line(f"{count}: {reasons[0]}"), err=True)
+    if all(outcome.had + outcome.made == 0 for outcome in outcomes):
+        sys.exit(2)
+    click.echo(str(out / "ablation.md"))
+
+
+@click.group("reference")
+def reference_command() -> None:
+    """Pools of reference radiographs with outlined anatomy."""
+
+
+@reference_command.command("build")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--out", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def build_command(folder: Path, out: Path, overwrite: bool) -> None:
+    """Make a pool of FOLDER: images/NAME.png with masks/NAME/CONCEPT.png for each.
+
+    Give the file to methods as their setting `references`.
+    """
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.medfocus.reference import build_pool
+
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: exists already; choose another file, or give --overwrite")
+    pool = build_pool(folder)
+    pool.save(out)
+    click.echo(one_line(f"{out}: {len(pool)} references, {len(pool.concepts)} concepts"))
+    for concept in pool.concepts:
+        count = sum(concept in masks for masks in pool.masks)
+        click.echo(one_line(f"  {concept}: {count}"))

@@ -1,0 +1,108 @@
+"""What a region of a picture is filled with, so that nothing of it can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import BoolArray, bilinear_weights
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.reading import Reading
+
+Filling = Literal["zero", "mean", "blur", "inpaint"]
+"""Black pixels; the image's mean grey; the image blurred; a smooth continuation of what is around."""
+
+Editor = Callable[[npt.NDArray[np.uint8], BoolArray], npt.NDArray[np.uint8]]
+"""Redraws a region (height, width) of a native image: (image, region) -> image of the same shape."""
+
+Painter = Callable[[BoolArray], torch.Tensor]
+"""The canvas with a mask (height, width) of its pixels filled: (3, height, width)."""
+
+_BLUR: Final = 1 / 16
+"""Standard deviation of the blur, as a share of the image's longer side: ribs and nodules are gone."""
+
+_INPAINTED: Final = 40
+"""Longer side of the grid on which a region is inpainted: what is continued over an organ is smooth."""
+
+
+def filler(reading: Reading, fill: Filling) -> Painter:
+    """How a reading's canvas is filled; what is filled in is made of the image without its padding."""
+    if fill == "zero":
+        return _with(reading, reading.colour(0.0).expand_as(reading.canvas))
+    if fill == "mean":
+        return _with(reading, _mean_grey(reading).expand_as(reading.canvas))
+    if fill == "blur":
+        return _with(reading, _blurred(reading))
+    if fill == "inpaint":
+        return lambda mask: _inpainted(reading, mask)
+    raise InputError(f"no fill {fill!r}; there are zero, mean, blur and inpaint")
+
+
+def _with(reading: Reading, other: torch.Tensor) -> Painter:
+    def paint(mask: BoolArray) -> torch.Tensor:
+        hidden = torch.from_numpy(mask).to(reading.canvas.device)
+        return torch.where(hidden, other, reading.canvas)
+
+    return paint
+
+
+def _mean_grey(reading: Reading) -> torch.Tensor:
+    """The mean colour of the image in whole grey levels, rounded down as the paper's code does it."""
+    level = (reading.mean_colour() * reading.std + reading.mean) * 255
+    whole = torch.floor(level + 1e-3) / 255
+    return (whole - reading.mean) / reading.std
+
+
+def _blurred(reading: Reading) -> torch.Tensor:
+    """The canvas with its image, without padding, blurred."""
+    x1, y1, x2, y2 = reading.grid.cover.content(*reading.canvas.shape[1:])
+    canvas = reading.canvas.clone()
+    image = canvas[:, y1:y2, x1:x2].cpu().numpy()
+    sigma = _BLUR * max(image.shape[1:])
+    soft = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest", truncate=3.0)
+    canvas[:, y1:y2, x1:x2] = torch.from_numpy(soft).to(canvas.device)
+    return canvas
+
+
+def _inpainted(reading: Reading, mask: BoolArray) -> torch.Tensor:
+    """The canvas with a mask filled by the biharmonic function that continues its surroundings.
+
+    Solved on a coarse grid of the image without its padding, and resampled to the canvas.
+    """
+    x1, y1, x2, y2 = reading.grid.cover.content(*reading.canvas.shape[1:])
+    image = reading.canvas[:, y1:y2, x1:x2].double().cpu().numpy()
+    hidden = mask[y1:y2, x1:x2]
+    if not hidden.any():
+        return reading.canvas
+    height, width = hidden.shape
+    scale = min(1.0, _INPAINTED / max(height, width))
+    rows, columns = max(4, round(height * scale)), max(4, round(width * scale))
+    down, across = bilinear_weights(height, rows), bilinear_weights(width, columns)
+    # Cells that the mask touches take nothing of what it hides; the others are means of what is seen.
+    touched = down @ hidden.astype(np.float64) @ across.T > 1e-9
+    if touched.all():
+        smooth = np.broadcast_to(image.mean(axis=(1, 2), keepdims=True), (3, rows, columns))
+    else:
+        smooth = _biharmonic(down @ image @ across.T, touched)
+    fine = bilinear_weights(rows, height) @ smooth @ bilinear_weights(columns, width).T
+    filled = reading.canvas.clone()
+    filled[:, y1:y2, x1:x2] = torch.from_numpy(np.where(hidden, fine, image)).to(filled)
+    return filled
+
+
+def _biharmonic(image: npt.NDArray[np.float64], mask: BoolArray) -> npt.NDArray[np.float64]:
+    try:
+        from skimage.restoration import inpaint_biharmonic
+    except ImportError:
+        raise InputError(
+            "the fill inpaint needs scikit-image: install the extra with "
+            "pip install 'medfocus-bench[medfocus]'"
+        ) from None
+    return np.asarray(inpaint_biharmonic(image, mask, channel_axis=0))

@@ -1,0 +1,318 @@
+"""What of a response's probability is lost when a concept's region is filled in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import BoolArray, FloatArray, bilinear_weights, rasterise
+from medfocus_bench.medfocus.fills import Editor, Filling, filler
+from medfocus_bench.medfocus.localisers import Region
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.reading import Reading, Target
+
+Shape = Literal["box", "mask"]
+"""What of a concept is filled: its tight box, as the paper has it, or its own pixels."""
+
+TAU: Final = 0.75
+"""The paper's threshold: where every intervention keeps this share of the probability, it is a failure."""
+
+CELLS: Final = 56
+"""Cells along a side of the canvas by which it is noted what an intervention filled."""
+
+_AT_A_TIME: Final = 2
+"""Batches of the model whose edited pictures are held at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """A concept, or a composite of several, where it lies in an image: its members are its parts.
+
+    `boxes` (parts, 4), native pixels, `masks`: (height, width) bool for each part. What is filled, and
+    reported, is the union of the parts, never the box around them.
+    """
+
+    name: str
+    boxes: FloatArray
+    masks: tuple[BoolArray, ...]
+
+    def mask(self, shape: Shape) -> BoolArray:
+        """The native pixels (height, width) that an intervention of that shape fills."""
+        whole = np.logical_or.reduce(self.masks)
+        return whole if shape == "mask" else np.asarray(rasterise(self.boxes, *whole.shape[::-1]) > 0.5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Effects:
+    """`drops` (sites, tokens): how much of each token's log-probability an intervention takes, at least 0.
+
+    NaN where the model gave no number.
+    """
+
+    drops: FloatArray
+
+    @property
+    def total(self) -> FloatArray:
+        """Delta (sites,), as the paper has it: the sum over the tokens, which grows with their number."""
+        return np.asarray(self.drops.sum(axis=1))
+
+    @property
+    def per_token(self) -> FloatArray:
+        """The mean over the tokens: (sites,)."""
+        return np.asarray(self.drops.mean(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The number of the site with the largest effect; None for a failure, where nothing drives the answer."""
+
+    winner: int | None
+    effect: float = 0.0
+
+    @property
+    def failure(self) -> bool:
+        return self.winner is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Null:
+    """The effects of a region's own shape at random places: `effects` (sites, places)."""
+
+    effects: FloatArray
+
+    def z(self, observed: FloatArray) -> FloatArray:
+        """How many standard deviations of its null an effect lies above the null's mean: (sites,)."""
+        spread = self.effects.std(axis=1, ddof=1) if self.effects.shape[1] > 1 else np.ones(len(observed))
+        # A null without any spread is one of a model that hardly looks: it makes nothing significant.
+        return np.asarray((observed - self.effects.mean(axis=1)) / np.maximum(spread, 1e-3))
+
+    def p(self, observed: FloatArray) -> FloatArray:
+        """(1 + #{null >= effect}) / (places + 1): (sites,)."""
+        reached = (self.effects >= observed[:, None]) | np.isnan(observed)[:, None]
+        return np.asarray((1 + reached.sum(axis=1)) / (self.effects.shape[1] + 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """The effects of interventions on sites; `tokens` are those of the response that `effects` speaks of.
+
+    `null`, with `places` rows for each site: the same shapes at random places. `hidden`, `hidden_in_null`
+    (interventions, 56, 56): the share of each cell of the canvas that was filled.
+    """
+
+    sites: tuple[Site, ...]
+    original: npt.NDArray[np.float32]
+    effects: Effects
+    tokens: tuple[str, ...]
+    hidden: FloatArray
+    null: Effects | None = None
+    hidden_in_null: FloatArray | None = None
+
+    def null_of(self, per_token: bool) -> Null | None:
+        """The null of the summed effects or of those per token."""
+        if self.null is None:
+            return None
+        values = self.null.per_token if per_token else self.null.total
+        return Null(values.reshape(len(self.sites), -1))
+
+
+def sites_of(regions: Mapping[str, Region], composites: Mapping[str, Sequence[str]]) -> tuple[Site, ...]:
+    """The concepts that were found, and then the composites of those of their members that were."""
+    found = {name: region for name, region in regions.items() if region}
+    sites = [Site(name, region.box[None], (region.mask,)) for name, region in found.items()]
+    for name, members in composites.items():
+        parts = [found[member] for member in members if member in found]
+        if parts:
+            boxes = np.stack([part.box for part in parts])
+            sites.append(Site(name, boxes, tuple(part.mask for part in parts)))
+    return tuple(sites)
+
+
+def concept_effects(original: npt.ArrayLike, edited: npt.ArrayLike) -> Effects:
+    """max(0, log p(y_t | x) - log p(y_t | x_c)) from log-probabilities (tokens,) and (sites, tokens)."""
+    before, after = np.asarray(original, dtype=np.float64), np.asarray(edited, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return Effects(np.asarray(np.maximum(0.0, before[None] - after)))
+
+
+def decide(effects: Sequence[float] | FloatArray, tau: float = TAU) -> Decision:
+    """The site with the largest effect, the first of equal ones, unless min exp(-effect) >= tau.
+
+    An effect that is no number neither wins nor decides about failure (the paper's code lets it win).
+    """
+    known = [(number, float(effect)) for number, effect in enumerate(effects) if not math.isnan(effect)]
+    if not known or min(_kept(effect) for _, effect in known) >= tau:
+        return Decision(None)
+    winner, effect = max(known, key=lambda one: one[1])
+    return Decision(winner, effect)
+
+
+def measure(
+    lvlm: HuggingFaceLVLM,
+    reading: Reading,
+    sites: Sequence[Site],
+    *,
+    shape: Shape = "box",
+    fill: Filling | Editor = "zero",
+    target: Target = "response",
+    places: int = 0,
+    seed: int = 0,
+) -> Measured:
+    """The effect of filling each of the sites on the tokens of the target: len(sites) + 1 forward passes.
+
+    With `places` the shape of each site is filled at so many random places inside the image as well, each
+    part on its own: what filling that much of the image does by itself. Of the target "verdict" the one token
+    has the log-odds of yes over no for its log-probability.
+    """
+    if callable(fill) and places:
+        raise InputError("an editor redraws native pixels, and has no random places; give places 0")
+    parts = [site_parts(site, shape, reading) for site in sites]
+    content = reading.grid.cover.content(*reading.canvas.shape[1:])
+    rng = np.random.default_rng(seed)
+    masks = [np.logical_or.reduce(own) for own in parts]
+    moved = [
+        np.logical_or.reduce([moved_mask(part, content, rng) for part in own])
+        for own in parts
+        for _ in range(places)
+    ]
+
+    def pictures() -> Iterator[torch.Tensor]:
+        yield reading.canvas
+        if callable(fill):
+            yield from (_redrawn(lvlm, reading, site.mask(shape), fill) for site in sites)
+            return
+        paint = filler(reading, fill)
+        yield from map(paint, [*masks, *moved])
+
+    values = target_scores(lvlm, reading, pictures(), target)
+    chosen = reading.offsets(target)
+    return Measured(
+        sites=tuple(sites),
+        original=values[0],
+        effects=concept_effects(values[0], values[1 : len(sites) + 1]),
+        tokens=reading.tokens[chosen.start : chosen.stop],
+        hidden=covered(masks),
+        null=concept_effects(values[0], values[len(sites) + 1 :]) if places else None,
+        hidden_in_null=covered(moved) if places else None,
+    )
+
+
+def covered(masks: Sequence[BoolArray]) -> FloatArray:
+    """The share of each of 56 x 56 cells that masks hold: (masks, 56, 56), or fewer on a smaller canvas."""
+    return np.stack([_shares(mask) for mask in masks])
+
+
+def _shares(mask: BoolArray) -> FloatArray:
+    shares = mask.astype(np.float64)
+    for axis, side in enumerate(mask.shape):
+        edges = np.arange(min(CELLS, side)) * side // min(CELLS, side)
+        sizes = np.diff([*edges, side])
+        shares = np.add.reduceat(shares, edges, axis=axis) / (sizes if axis else sizes[:, None])
+    return shares
+
+
+def target_scores(
+    lvlm: HuggingFaceLVLM, reading: Reading, canvases: Iterator[torch.Tensor], target: Target
+) -> npt.NDArray[np.float32]:
+    """The log-probability of each token of a target on every canvas: (canvases, tokens)."""
+    chosen = reading.offsets(target)
+    found: list[npt.NDArray[np.float32]] = []
+    for stack in _stacks(canvases, lvlm.batch * _AT_A_TIME):
+        if target == "verdict":
+            values = lvlm.scores(reading, stack, target)[:, None]
+        else:
+            values = lvlm.token_scores(reading, stack)[:, chosen.start : chosen.stop]
+        found.append(values.float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def site_parts(site: Site, shape: Shape, reading: Reading) -> list[BoolArray]:
+    """The pixels of the canvas (height, width) that each part of a site fills."""
+    size = reading.canvas.shape[1], reading.canvas.shape[2]
+    if shape == "mask":
+        return [canvas_mask(mask, reading) for mask in site.masks]
+    return [_box_pixels(box, *size) for box in reading.grid.cover.place(site.boxes, *size)]
+
+
+def canvas_mask(mask: BoolArray, reading: Reading) -> BoolArray:
+    """A native mask at the pixels of the canvas."""
+    cover, (rows, columns) = reading.grid.cover, reading.canvas.shape[1:]
+    if cover.framing == "native":
+        down, across = bilinear_weights(mask.shape[0], rows), bilinear_weights(mask.shape[1], columns)
+        return np.asarray(down @ mask.astype(np.float64) @ across.T > 0.5)
+    square = mask.shape == (cover.frame.size, cover.frame.size)
+    framed = mask if square else cover.frame.embed(mask.astype(np.float32)) > 0.5
+    down_to = ((np.arange(rows) + 0.5) / rows * len(framed)).astype(np.intp)
+    across_to = ((np.arange(columns) + 0.5) / columns * len(framed)).astype(np.intp)
+    return np.asarray(framed[down_to][:, across_to])
+
+
+def moved_mask(mask: BoolArray, content: tuple[int, int, int, int], rng: np.random.Generator) -> BoolArray:
+    """A mask at a random place within the box `content` of its array; one that does not fit is cut."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    moved = np.zeros_like(mask)
+    if not len(ys):
+        return moved
+    left, top, right, bottom = content
+    piece = mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1][: bottom - top, : right - left]
+    height, width = piece.shape
+    y = int(rng.integers(top, bottom - height + 1))
+    x = int(rng.integers(left, right - width + 1))
+    moved[y : y + height, x : x + width] = piece
+    return moved
+
+
+def _kept(effect: float) -> float:
+    """exp(-effect), infinite where that overflows."""
+    return math.exp(-effect) if effect > -700 else math.inf
+
+
+def _box_pixels(box: FloatArray, rows: int, columns: int) -> BoolArray:
+    """The pixels whose centres a box holds; of a box that holds none, the one that holds its centre."""
+    pixels = np.zeros((rows, columns), dtype=np.bool_)
+    x1, y1, x2, y2 = np.ceil(box - 0.5).astype(int).tolist()
+    if box[2] > box[0] and box[3] > box[1]:
+        x1, x2 = _at_least_one(x1, x2, (box[0] + box[2]) / 2, columns)
+        y1, y2 = _at_least_one(y1, y2, (box[1] + box[3]) / 2, rows)
+    pixels[y1:y2, x1:x2] = True
+    return pixels
+
+
+def _at_least_one(start: int, stop: int, centre: float, count: int) -> tuple[int, int]:
+    if stop > start:
+        return start, stop
+    only = min(int(centre), count - 1)
+    return only, only + 1
+
+
+def _redrawn(
+    lvlm: HuggingFaceLVLM, reading: Reading, region: BoolArray, editor: Callable[..., npt.NDArray[np.uint8]]
+) -> torch.Tensor:
+    """The canvas of the image with a region redrawn; outside of it every pixel is the original's."""
+    image = reading.image
+    redrawn = editor(image, region)
+    if redrawn.shape != image.shape or redrawn.dtype != np.uint8:
+        raise ValueError(f"the editor returned {redrawn.dtype} {redrawn.shape}, not uint8 {image.shape}")
+    inside = region if image.ndim == 2 else region[..., None]
+    edited = np.where(inside, redrawn, image)
+    return lvlm.read(edited, reading.question, reading.response).canvas
+
+
+def _stacks(canvases: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+    held: list[torch.Tensor] = []
+    for canvas in canvases:
+        held.append(canvas)
+        if len(held) == count:
+            yield torch.stack(held)
+            held = []
+    if held:
+        yield torch.stack(held)

@@ -1,0 +1,320 @@
+"""MedFocus and MedFocus+: what they report, what they cost, and what they share between models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.data.questions import prompt
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.medfocus import anatomy
+from medfocus_bench.medfocus.anatomy import Anatomist
+from medfocus_bench.medfocus.concepts import COMPOSITES, CONCEPTS
+from medfocus_bench.medfocus.interventions import Effects, Measured, sites_of
+from medfocus_bench.medfocus.localisers import Region, localise
+from medfocus_bench.medfocus.method import MedFocus, ranked
+from medfocus_bench.medfocus.plus import (
+    MedFocusPlus,
+    correlation_map,
+    effect_map,
+    matched_null,
+    probe_boxes,
+)
+from medfocus_bench.medfocus.reference import phantom_pool
+from medfocus_bench.medfocus.vocabulary import finer
+from medfocus_bench.phantom.render import Patient, render
+
+from ..attribution.vision_checkpoints import write_sam
+
+PATIENT = render(Patient.sample((77, 6), findings=["consolidation"]))
+QUESTION, RESPONSE = prompt("consolidation", "direct"), "Yes."
+QUICK = {"localiser": "transport", "places": 1, "probes": 9}
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    return load_lvlm("phantom_qwen")
+
+
+@pytest.fixture(scope="module")
+def reading(qwen):
+    return qwen.read(PATIENT.image, QUESTION, RESPONSE)
+
+
+class Constant:
+    """An LVLM that does not look: every picture gets the same scores."""
+
+    batch, device, key = 16, torch.device("cpu"), "constant"
+
+    def token_scores(self, reading, canvases):
+        return torch.full((len(canvases), len(reading.answer)), -0.5)
+
+
+# -- as published ------------------------------------------------------------------------------------------
+
+
+def test_the_winners_box_is_reported_with_all_effects_and_its_tokens(qwen, reading):
+    with qwen.measured() as meter:
+        found = MedFocus().explain(qwen, reading)
+    assert (meter.forward_passes, meter.backward_passes) == (16, 0)
+    assert set(found.concepts) == {*CONCEPTS, *COMPOSITES}
+    effects = list(found.concepts.values())
+    assert effects == sorted(effects, reverse=True)
+    assert found.diagnostics == {"failure": 0.0}
+    winner = next(iter(found.concepts))
+    regions = localise(PATIENT.image, phantom_pool())
+    members = COMPOSITES.get(winner, (winner,))
+    assert found.boxes.tolist() == [regions[member].box.tolist() for member in members]
+    assert [text for text, _ in found.tokens] == list(reading.tokens)
+    assert sum(drop for _, drop in found.tokens) == pytest.approx(effects[0])
+
+
+def test_a_winning_composite_reports_the_boxes_of_its_members(qwen, reading, monkeypatch):
+    """Trap 23: the box around both lungs holds the mediastinum, which was not filled."""
+    masks = PATIENT.concepts
+    regions = {f"{side} lung": Region(masks[f"{side} lung"]) for side in ("left", "right")}
+    monkeypatch.setattr(Anatomist, "regions", lambda self, image: regions)
+    found = MedFocus(tau=2.0).explain(qwen, reading)
+    assert next(iter(found.concepts)) == "both lungs"
+    assert found.boxes.tolist() == [region.box.tolist() for region in regions.values()]
+
+
+def test_a_failure_reports_the_whole_image_as_published_or_nothing(reading):
+    found = MedFocus().explain(Constant(), reading)
+    assert found.boxes.tolist() == [[0, 0, 224, 224]]
+    assert found.diagnostics["failure"] == 1.0
+    assert found.tokens == ()
+    assert MedFocus(on_failure="nothing").explain(Constant(), reading).boxes.shape == (0, 4)
+
+
+def test_random_places_say_how_far_the_winner_stands_out(qwen, reading):
+    with qwen.measured() as meter:
+        found = MedFocus(places=3).explain(qwen, reading)
+    assert meter.forward_passes == 1 + 15 * 4
+    assert {"failure", "z", "p"} == set(found.diagnostics)
+    assert found.diagnostics["p"] in (0.25, 0.5, 0.75, 1.0)
+
+
+def test_effects_that_are_no_number_are_not_ranked():
+    """Trap 25."""
+    assert list(ranked(["a", "b", "c"], np.array([np.nan, 1.0, 2.0])).items()) == [("c", 2.0), ("b", 1.0)]
+
+
+def test_settings_are_checked():
+    with pytest.raises(InputError, match="medfocus: setting region"):
+        load_method("medfocus", {"region": "hull"})
+    with pytest.raises(InputError, match="medfocus: setting eps"):
+        load_method("medfocus", {"eps": 0})
+
+
+def test_a_pool_that_is_missing_is_named(qwen, reading):
+    with pytest.raises(InputError, match="nowhere"):
+        MedFocus(references="nowhere.safetensors").explain(qwen, reading)
+
+
+@pytest.mark.parametrize("settings", [{"pool_size": 1}, {"lam": 1.0}, {"eps": 0.5}, {"region": "mask"}])
+def test_each_ablation_changes_what_is_found(qwen, reading, settings):
+    plain, other = (MedFocus(**more).explain(qwen, reading).concepts for more in ({}, settings))
+    assert plain != other
+
+
+# -- refinement --------------------------------------------------------------------------------------------
+
+
+def test_all_boxes_are_refined_from_one_encoding_of_the_image(qwen, reading, tmp_path, monkeypatch):
+    """Trap 29."""
+    from medfocus_bench.attribution.vision_models import load_segmenter
+
+    folder = str(write_sam(tmp_path / "sam"))
+    model = load_segmenter(folder).model
+    calls = []
+    encode = model.get_image_embeddings
+    monkeypatch.setattr(
+        model, "get_image_embeddings", lambda *args, **more: calls.append(1) or encode(*args, **more)
+    )
+    refined = MedFocus(segmenter=folder).explain(qwen, reading)
+    assert calls == [1]
+    assert refined.concepts != MedFocus().explain(qwen, reading).concepts
+    regions = Anatomist(segmenter=folder).regions(PATIENT.image)
+    boxes = [region.box for region in localise(PATIENT.image, phantom_pool()).values()]
+    masks = load_segmenter(folder).segment(PATIENT.image, boxes)
+    for (name, region), mask in zip(regions.items(), masks, strict=True):
+        assert not mask.any() or np.array_equal(region.mask, mask), name
+
+
+# -- anatomy -----------------------------------------------------------------------------------------------
+
+
+def test_models_that_share_an_image_share_its_anatomy(monkeypatch):
+    calls = []
+    monkeypatch.setattr(anatomy, "localise", lambda *args, **more: calls.append(1) or localise(*args, **more))
+    image = render(Patient.sample((77, 9))).image
+    first = Anatomist().regions(image)
+    again = Anatomist().regions(image.copy())
+    assert len(calls) == 1
+    for name, region in first.items():
+        assert np.array_equal(region.mask, again[name].mask)
+    Anatomist(pool_size=2).regions(image)
+    Anatomist().regions(image[:, ::-1])
+    assert len(calls) == 3
+
+
+def test_what_is_kept_is_bounded():
+    kept = anatomy._Kept(budget=3000)
+    region = {"lung": Region(np.ones((100, 100), dtype=bool))}
+    for number in range(5):
+        kept.put(str(number), region)
+    assert [number for number in range(5) if kept.get(str(number)) is not None] == [3, 4]
+
+
+def test_a_colour_image_has_the_anatomy_of_its_grey():
+    image = render(Patient.sample((77, 10))).image
+    grey, colour = Anatomist().regions(image), Anatomist().regions(np.stack([image] * 3, axis=-1))
+    assert all(np.array_equal(grey[name].mask, colour[name].mask) for name in grey)
+
+
+def test_zones_are_thirds_of_their_lung_and_nothing_in_the_image_is_out_of_reach():
+    regions = {name: Region(mask) for name, mask in PATIENT.concepts.items()}
+    more = finer(regions)
+    for side in ("left", "right"):
+        zones = [more[f"{side} {zone} lung zone"].mask for zone in ("upper", "middle", "lower")]
+        assert np.array_equal(np.sum(zones, axis=0), regions[f"{side} lung"].mask.astype(int))
+        tops = [np.flatnonzero(zone.any(axis=1))[0] for zone in zones]
+        assert tops == sorted(tops)
+    assert np.logical_or.reduce([region.mask for region in more.values()]).all()
+    wall = more["right chest wall"].mask
+    assert not wall[:, 112:].any(), "the patient's right lies on the left of the picture"
+    mirrored = finer({name: Region(region.mask[:, ::-1]) for name, region in regions.items()})
+    assert np.array_equal(mirrored["right chest wall"].mask, wall[:, ::-1])
+
+
+def test_without_lungs_there_are_no_zones():
+    heart = {"heart": Region(PATIENT.concepts["cardiac silhouette"])}
+    assert list(finer(heart)) == ["heart"]
+
+
+# -- MedFocus+ ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["phantom_qwen", "phantom_gemma"])
+def test_the_map_peaks_on_what_drives_the_answer(key):
+    lvlm = load_lvlm(key)
+    read = lvlm.read(PATIENT.image, QUESTION, RESPONSE)
+    with lvlm.measured() as meter:
+        found = MedFocusPlus(**QUICK | {"places": 2, "probes": 30}).explain(lvlm, read)
+    count = len(found.concepts)
+    assert meter.forward_passes == 1 + count * 3 + 30
+    assert found.saliency.shape == (56, 56)
+    inside = PATIENT.findings["consolidation"].reshape(56, 4, 56, 4).mean((1, 3)) > 0.5
+    assert found.saliency[inside].mean() > 2 * found.saliency[~inside].mean()
+    assert {"failure", "z", "p"} == set(found.diagnostics)
+    assert {"right upper lung zone", "left chest wall", "both lungs"} <= set(found.concepts)
+
+
+def test_a_run_can_be_repeated(qwen, reading):
+    first, again, other = (MedFocusPlus(**QUICK).explain(qwen, reading, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first.saliency, again.saliency)
+    assert not np.array_equal(first.saliency, other.saliency)
+
+
+@pytest.mark.parametrize("blend", ["effects", "correlation"])
+def test_a_model_that_does_not_look_gets_no_explanation(reading, blend):
+    found = MedFocusPlus(**QUICK, blend=blend).explain(Constant(), reading)
+    assert np.ptp(found.saliency) == 0
+    assert found.diagnostics["failure"] == 1.0
+    assert found.tokens == ()
+
+
+def test_a_model_without_numbers_is_an_error_or_a_failure(reading):
+    class Broken(Constant):
+        def token_scores(self, reading, canvases):
+            return super().token_scores(reading, canvases) * float("nan")
+
+    with pytest.raises(InputError, match="constant: no intervention has an effect that is a number"):
+        MedFocusPlus(**QUICK).explain(Broken(), reading)
+    found = MedFocus().explain(Broken(), reading)
+    assert (found.diagnostics["failure"], found.concepts) == (1.0, {})
+
+
+def test_a_wide_image_in_native_framing_is_mapped_to_its_place():
+    lvlm = load_lvlm("phantom_qwen", framing="native")
+    image = render(Patient.sample((77, 4), findings=["mass"]), 300).image[:200]
+    read = lvlm.read(image, prompt("mass", "direct"), RESPONSE)
+    found = MedFocusPlus(**QUICK).explain(lvlm, read)
+    assert found.saliency.shape == (224, 224)
+    top = read.frame.content[1]
+    assert not found.saliency[: top - 1].any()
+
+
+def test_candidates_that_differ_by_their_blend_share_passes(qwen, reading):
+    method = MedFocusPlus(**QUICK)
+    candidates = list(method.candidates(qwen))
+    assert len(candidates) == 6
+    for settings in candidates:
+        load_method("medfocus-plus", settings)
+    alone = [replace(method, **settings) for settings in candidates[:2]]
+    with qwen.measured() as one:
+        apart = [of_one.explain(qwen, reading) for of_one in alone]
+    with qwen.measured() as both:
+        together = method.explain_candidates(qwen, reading, candidates[:2])
+    assert one.forward_passes == 2 * both.forward_passes
+    for first, second in zip(apart, together, strict=True):
+        assert first.saliency == pytest.approx(second.saliency)
+    assert not np.allclose(together[0].saliency, together[1].saliency)
+
+
+def planted(place: tuple[int, int], count: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Random boxes on a 20 x 20 grid, of which those that hold a place have an effect."""
+    rng = np.random.default_rng(0)
+    hidden = np.zeros((count, 20, 20))
+    for mask in hidden:
+        y, x = rng.integers(0, 15, 2)
+        mask[y : y + 5, x : x + 5] = 1.0
+    return hidden, hidden[:, place[0], place[1]].copy()
+
+
+@pytest.mark.parametrize("blend", [correlation_map, effect_map])
+def test_the_map_peaks_where_all_effective_interventions_meet(blend):
+    hidden, effects = planted((8, 11))
+    assert effects.any()
+    saliency = blend(hidden, effects)
+    assert saliency[8, 11] == saliency.max()
+    assert saliency.min() >= 0
+
+
+def test_the_null_of_a_site_is_of_its_area():
+    """A small region's effect is not compared with what filling half of the image does."""
+    sites = sites_of({name: Region(PATIENT.concepts[name]) for name in CONCEPTS[:2]}, {})
+    hidden = np.zeros((2, 8, 8))
+    hidden[0, :1, :2] = hidden[1] = 1.0
+    null = np.repeat(hidden, 25, axis=0)
+    measured = Measured(
+        sites=sites,
+        original=np.zeros(1, np.float32),
+        effects=Effects(np.array([[0.5], [5.0]])),
+        tokens=("Yes",),
+        hidden=hidden,
+        null=Effects(np.repeat([[0.1], [9.0]], 25, axis=0)),
+        hidden_in_null=null,
+    )
+    matched = matched_null(measured)
+    assert matched.effects.shape == (2, 20)
+    assert matched.p(measured.effects.per_token).tolist() == [1 / 21, 1.0]
+    broken = replace(measured, null=Effects(np.where(null.any((1, 2))[:, None], np.nan, 0.0)[:, :1]))
+    broken.null.drops[:5] = 0.1
+    assert np.isfinite(matched_null(broken).effects).all()
+
+
+def test_probes_lie_inside_the_image_around_what_is_salient(reading):
+    saliency = np.zeros((56, 56))
+    saliency[10:12, 40:42] = 1.0
+    boxes = probe_boxes(saliency, 40, reading, np.random.default_rng(0))
+    centre = np.mean([mask[44, 164] for mask in boxes])
+    assert centre > 0.5
+    assert all(mask.any() for mask in boxes)
+    assert len(probe_boxes(np.zeros((56, 56)), 5, reading, np.random.default_rng(0))) == 5

@@ -1,0 +1,89 @@
+"""MedFocus through the adapter against a loop over the edited pictures, and what it costs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from medfocus_bench.attribution.vision_models import load_segmenter
+from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
+from medfocus_bench.medfocus.anatomy import Anatomist
+from medfocus_bench.medfocus.concepts import COMPOSITES
+from medfocus_bench.medfocus.interventions import Site, measure, sites_of
+from medfocus_bench.medfocus.method import MedFocus
+from medfocus_bench.phantom.render import Patient, render
+from tests.attribution.vision_checkpoints import write_sam
+from tests.lvlm.checkpoints import save_qwen
+from tests.speed.bench_occlusion import QUESTION, RESPONSE, OneByOne
+from tests.speed.timing import report, side_by_side
+
+
+def run() -> None:
+    torch.set_num_threads(1)
+    image = render(Patient.sample(3)).image
+    sites = sites_of(Anatomist().regions(image), COMPOSITES)
+    with tempfile.TemporaryDirectory() as folder:
+        _compare("tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, sites, bound=2.0)
+        _cost(image, len(sites), write_sam(Path(folder) / "sam"))
+    _compare("phantom_qwen (4 blocks)", phantom_weights("phantom_qwen"), image, sites, bound=1.2)
+
+
+def _compare(what: str, checkpoint: Path, image: np.ndarray, sites: tuple[Site, ...], bound: float) -> None:
+    lvlm = load_lvlm(checkpoint)
+    loop = Unbatched(checkpoint)
+
+    def batched() -> np.ndarray:
+        return measure(lvlm, lvlm.read(image, QUESTION, RESPONSE), sites).effects.total
+
+    difference = np.abs(batched() - loop.deltas(image, sites)).max()
+    report(f"deltas of {what}", f"differ by {difference:.1e}", "<= 1e-5", difference <= 1e-5)
+    mine, theirs, ratio = side_by_side(batched, lambda: loop.deltas(image, sites), repeats=9)
+    figure = f"{ratio:.1f} x ({mine * 1e3:.0f} ms against {theirs * 1e3:.0f} ms for {len(sites) + 1} passes)"
+    report(f"interventions of {what}", figure, f">= {bound:g} x", ratio >= bound)
+
+
+def _cost(image: np.ndarray, sites: int, sam: Path) -> None:
+    """Forward passes of the LVLM and encodings of the image for refinement, counted."""
+    lvlm = load_lvlm("phantom_qwen")
+    model: Any = load_segmenter(str(sam)).model
+    encodings = 0
+    encode = model.vision_encoder.forward
+
+    def counted(*args: Any, **more: Any) -> Any:
+        nonlocal encodings
+        encodings += 1
+        return encode(*args, **more)
+
+    model.vision_encoder.forward = counted
+    with lvlm.measured() as meter:
+        MedFocus(segmenter=str(sam)).explain(lvlm, lvlm.read(image, QUESTION, RESPONSE))
+    passes = meter.forward_passes
+    report("forward passes of MedFocus", str(passes), f"{sites} + 1", passes == sites + 1)
+    report("encodings of the image for refinement", str(encodings), "1", encodings == 1)
+
+
+class Unbatched(OneByOne):
+    """The plain way: blacken the boxes, process, one pass with all logits, one drop a token."""
+
+    def deltas(self, image: np.ndarray, sites: tuple[Site, ...]) -> np.ndarray:
+        whole = self._log_probs(image)
+        found = []
+        for site in sites:
+            edited = image.copy()
+            for x1, y1, x2, y2 in site.boxes.astype(int):
+                edited[y1:y2, x1:x2] = 0
+            found.append(np.maximum(0.0, whole - self._log_probs(edited)).sum())
+        return np.array(found)
+
+    @torch.inference_mode()
+    def _log_probs(self, image: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(image).convert("RGB")
+        inputs = self.processor(text=[self.text], images=[picture], return_tensors="pt")
+        scores = self.model(**inputs).logits[0].float().log_softmax(-1)
+        ids = inputs["input_ids"][0, -self.count :]
+        return scores[-self.count - 1 : -1].gather(1, ids[:, None])[:, 0].double().numpy()
