@@ -13,6 +13,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
 from tests.speed import (  # noqa: E402
+    bench_atlas,
     bench_evaluate,
     bench_import,
     bench_medfocus,
@@ -30,6 +31,7 @@ BENCHES = {
     "occlusion": bench_occlusion.run,
     "transport": bench_transport.run,
     "medfocus": bench_medfocus.run,
+    "atlas": bench_atlas.run,
 }
 
 for name in sys.argv[1:] or BENCHES:
