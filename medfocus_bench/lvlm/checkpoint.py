@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Family, load_family
-from medfocus_bench.lvlm.processors import register_processors
+from medfocus_bench.lvlm.processors import register_processors, remember_picture
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -61,6 +61,7 @@ def open_checkpoint(
     if pixels is not None:
         limits = zip(("shortest_edge", "longest_edge"), pixels, strict=True)
         processor.image_processor.size = dict(limits)
+    remember_picture(processor.image_processor)
     family.prepare(model)
     blind = _zero_weight(model, family.decoder(model))
     if blind is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
+from PIL import Image
 from transformers import AutoProcessor, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import is_torchvision_available
@@ -28,3 +30,28 @@ def register_processors() -> None:
     """Lets `AutoProcessor` load Qwen2.5-VL folders where torchvision is missing."""
     if not is_torchvision_available():
         AutoProcessor.register(Qwen2_5_VLConfig, Qwen2_5_VLImageProcessor, exist_ok=True)
+
+
+def remember_picture(image_processor: Any) -> None:
+    """Makes an image processor keep what it made of the last single picture.
+
+    The same picture is read again with another prompt by some methods, and is then not preprocessed anew.
+    """
+    plain = image_processor.preprocess
+    held: dict[bytes, Any] = {}
+
+    def preprocess(images: Any, *args: Any, **options: Any) -> Any:
+        picture = images
+        while isinstance(picture, list) and len(picture) == 1:
+            picture = picture[0]
+        if not isinstance(picture, Image.Image):
+            return plain(images, *args, **options)
+        about = repr((picture.size, picture.mode, args, sorted(options.items(), key=lambda item: item[0])))
+        key = blake2b(picture.tobytes() + about.encode()).digest()
+        if key not in held:
+            held.clear()
+            held[key] = plain(images, *args, **options)
+        # A copy: processors take out what they need.
+        return type(held[key])(dict(held[key]))
+
+    image_processor.preprocess = preprocess

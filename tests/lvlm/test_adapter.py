@@ -126,3 +126,24 @@ def test_without_torch_the_error_says_which_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "medfocus_bench.lvlm.adapter", None)
     with pytest.raises(InputError, match=r"medfocus-bench\[attribution\]"):
         load_lvlm("phantom_qwen")
+
+
+def test_a_picture_is_preprocessed_once_however_often_it_is_read(images):
+    """And another picture, or the same one turned, is preprocessed anew."""
+    from medfocus_bench.lvlm.registry import load_lvlm
+
+    for key in ("phantom_qwen", "phantom_gemma"):
+        lvlm = load_lvlm(key)
+        calls = []
+        processor = lvlm.processor.image_processor
+        normalise = processor._preprocess
+        processor._preprocess = lambda *a, plain=normalise, calls=calls, **k: (
+            calls.append(1) or plain(*a, **k)
+        )
+        first = lvlm.read(images[0], QUESTIONS[0], "Yes.")
+        again = lvlm.read(images[0].copy(), "Describe it.", "No.")
+        assert torch.equal(first.canvas, again.canvas)
+        assert len(calls) == 1
+        turned = lvlm.read(np.ascontiguousarray(images[0][::-1]), QUESTIONS[0], "Yes.")
+        assert len(calls) == 2
+        assert not torch.equal(first.canvas, turned.canvas)
