@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def run_code(code, folder, **names):
+    """Runs a block of a page as a file of its own."""
+    path = folder / "block.py"
+    path.write_text(code)
+    runpy.run_path(str(path), init_globals=names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -36,7 +44,7 @@ def test_every_command_that_is_named_exists(page):
 def test_the_readmes_submission_runs_as_printed(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    run_code(code, tmp_path)
     report = medfocus_bench.evaluate("demo/mine", "phantom", resamples=50, nulls=False)
     assert report.counts.coverage == 1.0
 
@@ -84,13 +92,13 @@ def test_the_check_of_a_new_family_runs_as_printed(tmp_path, name):
     lvlm = load_lvlm(tiny[name](tmp_path) if name in tiny else name)
     *_, check = _lvlm_page()
     image = render(Patient.sample(3)).image
-    exec(compile(check, "docs/add-an-lvlm.md", "exec"), {"lvlm": lvlm, "image": image})
+    run_code(check, tmp_path, lvlm=lvlm, image=image)
 
 
 def test_the_example_row_of_a_benchmark_is_written_as_printed(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "benchmark.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "docs/benchmark.md", "exec"), {})
+    run_code(code, tmp_path)
     assert len(medfocus_bench.load_benchmark("mine").samples) == 1
 
 

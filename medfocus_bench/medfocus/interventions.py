@@ -126,8 +126,13 @@ class Measured:
 
 
 def sites_of(regions: Mapping[str, Region], composites: Mapping[str, Sequence[str]]) -> tuple[Site, ...]:
-    """The concepts that were found, and then the composites of those of their members that were."""
+    """The concepts that were found, and then the composites of those of their members that were.
+
+    Raises InputError where none was found.
+    """
     found = {name: region for name, region in regions.items() if region}
+    if not found:
+        raise InputError("no concept was found in the image: there is nothing to intervene on")
     sites = [Site(name, region.box[None], (region.mask,)) for name, region in found.items()]
     for name, members in composites.items():
         parts = [found[member] for member in members if member in found]

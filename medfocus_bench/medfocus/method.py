@@ -10,10 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
-from medfocus_bench.errors import InputError
+from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.medfocus.anatomy import PHANTOM, Anatomist
-from medfocus_bench.medfocus.concepts import COMPOSITES
 from medfocus_bench.medfocus.fills import Filling
 from medfocus_bench.medfocus.interventions import TAU, Measured, Shape, decide, measure, sites_of
 from medfocus_bench.medfocus.localisers import Localiser
@@ -65,8 +64,6 @@ class MedFocus:
     ) -> Explanation:
         regions = self._anatomist(str(lvlm.device)).regions(reading.image)
         sites = sites_of(regions, COMPOSITES)
-        if not sites:
-            raise InputError("no concept was found in the image: there is nothing to intervene on")
         measured = measure(
             lvlm,
             reading,

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.medfocus.anatomy import PHANTOM, Anatomist
-from medfocus_bench.medfocus.concepts import COMPOSITES
 from medfocus_bench.medfocus.fills import Filling, filler
 from medfocus_bench.medfocus.interventions import (
     Measured,
@@ -121,8 +121,6 @@ class MedFocusPlus:
             device=str(lvlm.device) if self.segmenter else "cpu",
         )
         sites = sites_of(finer(anatomist.regions(reading.image)), COMPOSITES)
-        if not sites:
-            raise InputError("no concept was found in the image: there is nothing to intervene on")
         measured = measure(
             lvlm,
             reading,

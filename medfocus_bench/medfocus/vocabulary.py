@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from medfocus_bench.data.concepts import LUNG_ZONES
 from medfocus_bench.geometry import BoolArray
-from medfocus_bench.medfocus.concepts import LUNG_ZONES
 from medfocus_bench.medfocus.localisers import Region, tight_box
 
 _SIDES: Final = ("right", "left")

@@ -23,20 +23,6 @@ Side = Literal["right", "left"]
 SIDES: Final[tuple[Side, Side]] = ("right", "left")
 """The patient's sides: the right one is on the left of the picture."""
 
-CONCEPTS: Final = (
-    "cardiac silhouette",
-    "left lung",
-    "right lung",
-    "mediastinum",
-    "upper mediastinum",
-    "left clavicle",
-    "right clavicle",
-    "left hilar structures",
-    "right hilar structures",
-    "left costophrenic angle",
-    "right costophrenic angle",
-)
-
 
 def side_sign(side: Side) -> int:
     """-1 for the patient's right (left of the picture), +1 for the left."""

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.errors import InputError
 from medfocus_bench.medfocus import atlas
 from medfocus_bench.medfocus.atlas import AtlasSettings, localise_by_atlas
-from medfocus_bench.medfocus.concepts import CONCEPTS
 from medfocus_bench.medfocus.localisers import Region, localise, tight_box
 from medfocus_bench.medfocus.reference import ReferencePool, phantom_pool
 from medfocus_bench.phantom.render import Patient, Phantom, render

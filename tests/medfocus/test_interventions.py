@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.grid import Cover, TokenGrid
 from medfocus_bench.lvlm.reading import Reading
 from medfocus_bench.lvlm.registry import load_lvlm
-from medfocus_bench.medfocus.concepts import COMPOSITES
 from medfocus_bench.medfocus.interventions import (
     Effects,
     Null,
@@ -230,7 +230,8 @@ def test_a_composite_is_the_union_of_its_members_not_their_hull():
 def test_a_concept_that_was_not_found_is_left_out():
     regions = {"left lung": region(130, 40, 180, 170), "right lung": region(0, 0, 0, 0)}
     assert [site.name for site in sites_of(regions, COMPOSITES)] == ["left lung", "both lungs"]
-    assert sites_of({"right lung": region(0, 0, 0, 0)}, COMPOSITES) == ()
+    with pytest.raises(InputError, match="no concept was found"):
+        sites_of({"right lung": region(0, 0, 0, 0)}, COMPOSITES)
 
 
 # -- pictures ----------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.data.concepts import COMPOSITES, CONCEPTS
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus import anatomy
 from medfocus_bench.medfocus.anatomy import Anatomist
-from medfocus_bench.medfocus.concepts import COMPOSITES, CONCEPTS
 from medfocus_bench.medfocus.interventions import Effects, Measured, sites_of
 from medfocus_bench.medfocus.localisers import Region, localise
 from medfocus_bench.medfocus.method import MedFocus, ranked

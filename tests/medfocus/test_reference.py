@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.errors import InputError
 from medfocus_bench.medfocus import ReferencePool
-from medfocus_bench.medfocus.concepts import CONCEPTS
 from medfocus_bench.medfocus.reference import build_pool, phantom_pool
 from medfocus_bench.phantom.render import Patient, render
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from medfocus_bench.phantom.anatomy import CONCEPTS
+from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARKS, Patient, mark_box, render
 from medfocus_bench.phantom.track import box_of

@@ -10,7 +10,7 @@ from time import process_time
 
 import numpy as np
 
-from medfocus_bench.medfocus.concepts import CONCEPTS
+from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.medfocus.localisers import Localiser, localise, tight_box
 from medfocus_bench.medfocus.reference import phantom_pool
 from medfocus_bench.phantom.render import Patient, render

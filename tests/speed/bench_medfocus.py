@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from medfocus_bench.attribution.vision_models import load_segmenter
+from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
 from medfocus_bench.medfocus.anatomy import Anatomist
-from medfocus_bench.medfocus.concepts import COMPOSITES
 from medfocus_bench.medfocus.interventions import Site, measure, sites_of
 from medfocus_bench.medfocus.method import MedFocus
 from medfocus_bench.phantom.render import Patient, render
