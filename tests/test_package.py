@@ -62,7 +62,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_imports_go_downwards_only():
     for part, allowed in LAYERS.items():
-        for path in [*PACKAGE.glob(f"{part}.py"), *(PACKAGE / part).glob("*.py")]:
+        for path in [*PACKAGE.glob(f"{part}.py"), *(PACKAGE / part).rglob("*.py")]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("medfocus_bench."):
                     target = node.module.split(".")[1]
