@@ -25,14 +25,16 @@ class Explanation:
 
     `saliency` (rows, columns): over the model frame, at any resolution, see `TokenGrid.saliency` and
     `Cover.saliency`; `boxes` (n, 4): native pixels. Exactly one of the two; a map without anything in it or
-    no boxes at all mean that the method found no explanation. `diagnostics`: figures by which the method
-    judges itself, such as the completeness of an integral. Raises ValueError for another shape.
+    no boxes at all mean that the method found no explanation. `intervals`: the 95 % intervals (low, high) of
+    the scores of concepts, where the method knows them. `diagnostics`: figures by which the method judges
+    itself, such as the completeness of an integral. Raises ValueError for another shape.
     """
 
     saliency: npt.NDArray[np.generic] | None = None
     boxes: FloatArray | None = None
     tokens: tuple[tuple[str, float], ...] = ()
     concepts: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -29,6 +29,8 @@ TAU: Final = 0.75
 CELLS: Final = 56
 """Cells along a side of the canvas by which it is noted what an intervention filled."""
 
+_RESAMPLES: Final = 1000
+
 _AT_A_TIME: Final = 2
 """Batches of the model whose edited pictures are held at once."""
 
@@ -91,9 +93,13 @@ class Null:
 
     def z(self, observed: FloatArray) -> FloatArray:
         """How many standard deviations of its null an effect lies above the null's mean: (sites,)."""
-        spread = self.effects.std(axis=1, ddof=1) if self.effects.shape[1] > 1 else np.ones(len(observed))
-        # A null without any spread is one of a model that hardly looks: it makes nothing significant.
-        return np.asarray((observed - self.effects.mean(axis=1)) / np.maximum(spread, 1e-3))
+        return _standardised(observed, self.effects)
+
+    def z_interval(self, observed: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """The 95 % interval of `z` over which places were drawn, by resampling them: (sites, 2)."""
+        places = self.effects.shape[1]
+        drawn = self.effects[:, rng.integers(places, size=(_RESAMPLES, places))]
+        return np.asarray(np.percentile(_standardised(observed[:, None], drawn), (2.5, 97.5), axis=1).T)
 
     def p(self, observed: FloatArray) -> FloatArray:
         """(1 + #{null >= effect}) / (places + 1): (sites,)."""
@@ -274,6 +280,13 @@ def moved_mask(mask: BoolArray, content: tuple[int, int, int, int], rng: np.rand
     x = int(rng.integers(left, right - width + 1))
     moved[y : y + height, x : x + width] = piece
     return moved
+
+
+def _standardised(observed: FloatArray, null: FloatArray) -> FloatArray:
+    """Effects less the mean of their null, which lies along the last axis, in its standard deviations."""
+    spread = null.std(axis=-1, ddof=1) if null.shape[-1] > 1 else np.ones(null.shape[:-1])
+    # A null without any spread is one of a model that hardly looks: it makes nothing significant.
+    return np.asarray((observed - null.mean(axis=-1)) / np.maximum(spread, 1e-3))
 
 
 def _kept(effect: float) -> float:

@@ -80,7 +80,7 @@ class MedFocus:
             boxes=self._reported(measured, decision.winner, reading),
             concepts=ranked([site.name for site in measured.sites], effects),
             tokens=token_scores(measured, decision.winner),
-            diagnostics={"failure": float(decision.failure)} | significance(measured, decision.winner),
+            diagnostics={"failure": float(decision.failure)} | significance(measured, decision.winner, seed),
         )
 
     def _anatomist(self, device: str) -> Anatomist:
@@ -119,10 +119,19 @@ def token_scores(measured: Measured, winner: int | None) -> tuple[tuple[str, flo
     return tuple((token, float(drop)) for token, drop in zip(measured.tokens, drops, strict=True))
 
 
-def significance(measured: Measured, winner: int | None, *, per_token: bool = False) -> dict[str, float]:
-    """How far the winner stands out from its own shape at random places, where those were filled."""
-    null = measured.null_of(per_token)
+def significance(measured: Measured, winner: int | None, seed: int) -> dict[str, float]:
+    """How far the winner stands out from its own shape at random places, where those were filled.
+
+    z with its 95 % interval over the places, and the permutation p.
+    """
+    null = measured.null_of(per_token=False)
     if null is None or winner is None:
         return {}
-    observed = measured.effects.per_token if per_token else measured.effects.total
-    return {"z": float(null.z(observed)[winner]), "p": float(null.p(observed)[winner])}
+    observed = measured.effects.total
+    low, high = null.z_interval(observed, np.random.default_rng((seed, 2)))[winner]
+    return {
+        "z": float(null.z(observed)[winner]),
+        "z_low": float(low),
+        "z_high": float(high),
+        "p": float(null.p(observed)[winner]),
+    }

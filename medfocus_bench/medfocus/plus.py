@@ -89,7 +89,7 @@ class MedFocusPlus:
     def explain(
         self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
-        return self._explained(reading, self._tried(lvlm, reading, target, seed))
+        return self._explained(reading, self._tried(lvlm, reading, target, seed), seed)
 
     def explain_candidates(
         self,
@@ -108,7 +108,7 @@ class MedFocusPlus:
             key = replace(method, blend="effects")
             if key not in tried:
                 tried[key] = key._tried(lvlm, reading, target, seed)
-            found.append(method._explained(reading, tried[key]))
+            found.append(method._explained(reading, tried[key], seed))
         return found
 
     def _tried(self, lvlm: HuggingFaceLVLM, reading: Reading, target: Target, seed: int) -> _Tried:
@@ -147,17 +147,23 @@ class MedFocusPlus:
                 hidden = np.concatenate([hidden, covered(boxes)])
         return _Tried(measured, *_finite(hidden, effects))
 
-    def _explained(self, reading: Reading, tried: _Tried) -> Explanation:
+    def _explained(self, reading: Reading, tried: _Tried, seed: int) -> Explanation:
         measured = tried.measured
         effects = measured.effects.per_token
         null = matched_null(measured)
         z, p = null.z(effects), null.p(effects)
+        intervals = null.z_interval(effects, np.random.default_rng((seed, 2)))
         best = int(np.argmax(np.nan_to_num(z, nan=-np.inf)))
         failure = not (p[best] <= self.alpha and z[best] >= 1)
         blend = correlation_map if self.blend == "correlation" else effect_map
         return Explanation(
             saliency=reading.grid.cover.saliency(blend(tried.hidden, tried.effects)),
             concepts=ranked([site.name for site in measured.sites], z),
+            intervals={
+                site.name: (float(low), float(high))
+                for site, (low, high) in zip(measured.sites, intervals, strict=True)
+                if np.isfinite((low, high)).all()
+            },
             tokens=token_scores(measured, None if failure else best),
             diagnostics={"failure": float(failure), "z": float(np.nan_to_num(z[best])), "p": float(p[best])},
         )

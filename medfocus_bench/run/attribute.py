@@ -134,12 +134,12 @@ def attribute(
 
 def explain(
     method: Method, lvlm: HuggingFaceLVLM, reading: Reading, sample_id: str, conditions: Conditions
-) -> tuple[Attribution, Mapping[str, float]]:
-    """What a method says of a reading, with its cost, and the figures by which it judges itself."""
+) -> tuple[Attribution, Explanation]:
+    """What a method says of a reading: as an attribution, with its cost, and all of it."""
     with lvlm.measured() as meter:
         found: Explanation = method.explain(lvlm, reading, target=conditions.target, seed=conditions.seed)
         cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
-    return attribution_of(found, sample_id, cost), found.diagnostics
+    return attribution_of(found, sample_id, cost), found
 
 
 def attribution_of(found: Explanation, sample_id: str, cost: Cost) -> Attribution:
@@ -199,9 +199,10 @@ class _Part:
     def __exit__(self, *error: Any) -> None:
         self._writer.__exit__(*error)
 
-    def add(self, attribution: Attribution, diagnostics: Mapping[str, float]) -> None:
+    def add(self, attribution: Attribution, found: Explanation | None = None) -> None:
         entry = checked_entry(attribution, self._samples, self._covers, self.outcome.method)
-        self._writer.add(entry, attribution.saliency, diagnostics)
+        diagnostics, intervals = (found.diagnostics, found.intervals) if found else ({}, {})
+        self._writer.add(entry, attribution.saliency, diagnostics, intervals)
         self.outcome.made += 1
         self.outcome.seconds += attribution.cost.seconds or 0.0
 
@@ -301,5 +302,5 @@ def _run_null(
                 made = null.control.make(of_split, seed)
                 for sample, attribution in track(made, null.control.title, len(of_split.samples)):
                     if sample.lvlm in own and sample.sample_id in own[sample.lvlm].pending:
-                        own[sample.lvlm].add(attribution, {})
+                        own[sample.lvlm].add(attribution)
             yield from (of_lvlm.outcome for of_lvlm in own.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ _COLUMN: Final = 620
 _LINE: Final = 34
 _BAR_LINE: Final = 28
 _NAME: Final = 250
+_NUMBER: Final = 170
 _MAX_CONCEPTS: Final = 8
 _MAX_LINES: Final = 14
 
@@ -30,7 +31,8 @@ _MAX_LINES: Final = 14
 class ConceptDrawing:
     """What is drawn of one method: `picture` is the image with its explanation over it.
 
-    `tokens`: those of the response with their scores; `concepts`: scores by name; `note`: a line below.
+    `tokens`: those of the response with their scores; `concepts`: scores by name, with their `intervals`,
+    where they are known; `note`: a line below.
     """
 
     title: str
@@ -40,6 +42,7 @@ class ConceptDrawing:
     concepts: Mapping[str, float]
     response: str
     note: str = ""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def concept_panel(drawing: ConceptDrawing) -> Image.Image:
@@ -54,7 +57,7 @@ def concept_panel(drawing: ConceptDrawing) -> Image.Image:
     y = _flow(draw, _coloured(drawing), left, y, 18) + 14
     if drawing.concepts:
         y = _heading(draw, "Concepts, the strongest first", left, y, 14, _QUIET)
-        y = _bars(draw, drawing.concepts, left, y)
+        y = _bars(draw, drawing, left, y)
     if drawing.note:
         y = _heading(draw, drawing.note, left, y + 6, 14, _QUIET)
     return sheet.crop((0, 0, sheet.width, max(y, _MARGIN + drawing.picture.height) + _MARGIN))
@@ -120,16 +123,28 @@ def _shade(share: float | None) -> tuple[tuple[int, int, int] | None, tuple[int,
     return (mixed[0], mixed[1], mixed[2]), (_DARK if sum(mixed) > 330 else _TEXT)
 
 
-def _bars(draw: ImageDraw.ImageDraw, concepts: Mapping[str, float], left: int, top: int) -> int:
-    """The largest scores as bars, each with its number."""
-    shown = sorted(concepts.items(), key=lambda one: -one[1])[:_MAX_CONCEPTS]
-    largest = max((score for _, score in shown if score > 0), default=0.0)
+def _bars(draw: ImageDraw.ImageDraw, drawing: ConceptDrawing, left: int, top: int) -> int:
+    """The largest scores as bars, each with its number, and with its interval as a whisker."""
+    shown = sorted(drawing.concepts.items(), key=lambda one: -one[1])[:_MAX_CONCEPTS]
+    ends = [drawing.intervals.get(name, (score, score))[1] for name, score in shown]
+    largest = max((end for end in [*ends, *(score for _, score in shown)] if end > 0), default=0.0)
     font = ImageFont.load_default(15)
-    room = _COLUMN - _NAME - 80
+    start, room = left + _NAME, _COLUMN - _NAME - _NUMBER
+
+    def along(score: float) -> int:
+        return start + (round(room * max(score, 0.0) / largest) if largest > 0 else 0)
+
     for name, score in shown:
         draw.text((left, top), printable(name)[:34], font=font, fill=_TEXT)
-        length = round(room * max(score, 0.0) / largest) if largest > 0 else 0
-        draw.rectangle((left + _NAME, top + 4, left + _NAME + max(length, 1), top + 16), fill=_BAR)
-        draw.text((left + _NAME + length + 10, top), f"{score:.3g}", font=font, fill=_QUIET)
+        draw.rectangle((start, top + 4, max(along(score), start + 1), top + 16), fill=_BAR)
+        number, end = f"{score:.3g}", along(score)
+        if name in drawing.intervals:
+            low, high = drawing.intervals[name]
+            number += f" [{low:.3g}, {high:.3g}]"
+            end = max(end, along(high))
+            draw.line((along(low), top + 10, along(high), top + 10), fill=_TEXT, width=2)
+            for edge in (low, high):
+                draw.line((along(edge), top + 6, along(edge), top + 14), fill=_TEXT, width=2)
+        draw.text((end + 10, top), number, font=font, fill=_QUIET)
         top += _BAR_LINE
     return top

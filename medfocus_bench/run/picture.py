@@ -64,13 +64,14 @@ class Picture:
 class PictureExplanation:
     """What one method says of the picture; `error` says why it could not, in one line.
 
-    `entry` is the attribution as a submission states it.
+    `entry` is the attribution as a submission states it; `intervals`: those of the scores of its concepts.
     """
 
     method: Method
     attribution: Attribution | None = None
     entry: AttributionEntry | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -93,6 +94,7 @@ class ExplanationEntry(Strict):
     method: Method
     explanation: AttributionEntry | None = None
     diagnostics: dict[str, Finite] = Field(default_factory=dict)
+    intervals: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
     overlay: str | None = None
     error: str | None = None
 
@@ -153,12 +155,14 @@ def explain_picture(
     found: list[PictureExplanation] = []
     for chosen in track(methods, lvlm.key, len(methods)):
         diagnostics: Mapping[str, float] = {}
+        intervals: Mapping[str, tuple[float, float]] = {}
         method = chosen.described
         try:
             if isinstance(chosen, ChosenMethod):
                 runner = chosen.load(lvlm.key, sample.mode)
                 method = described(runner, chosen.source)
-                attribution, diagnostics = explain(runner, lvlm, reading, sample.sample_id, conditions)
+                attribution, said = explain(runner, lvlm, reading, sample.sample_id, conditions)
+                diagnostics, intervals = said.diagnostics, said.intervals
             else:
                 attribution = _null(chosen.control, sample, picture.data, conditions.seed)
             entry = checked_entry(attribution, {sample.sample_id: sample}, "this picture", method.name)
@@ -166,7 +170,7 @@ def explain_picture(
             found.append(PictureExplanation(method, error=reason(error)))
             continue
         figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
-        found.append(PictureExplanation(method, attribution, entry, figures))
+        found.append(PictureExplanation(method, attribution, entry, figures, intervals))
     return ExplainedPicture(
         picture=picture,
         lvlm=lvlm.key,
@@ -268,6 +272,7 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
                 method=one.method,
                 explanation=one.entry,
                 diagnostics=dict(one.diagnostics),
+                intervals=dict(one.intervals),
                 overlay=name,
                 error=one.error,
             )
@@ -302,6 +307,7 @@ def _draw_concepts(explained: ExplainedPicture, one: PictureExplanation) -> Any:
             picture=drawn or plain(image, size),
             tokens=[(text, score) for text, score in one.attribution.tokens],
             concepts=one.attribution.concepts,
+            intervals=one.intervals,
             response=explained.response,
             note=figures,
         )

@@ -40,11 +40,15 @@ class MapPlace(Strict):
 
 
 class Record(Strict):
-    """One line: the attribution as a submission states it, its map, and what the method says of itself."""
+    """One line: the attribution as a submission states it, its map, and what the method says of itself.
+
+    `intervals`: those of the scores of concepts, which a submission does not hold.
+    """
 
     entry: AttributionEntry
     map: MapPlace | None = None
     diagnostics: dict[str, Finite] = Field(default_factory=dict)
+    intervals: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
 
 
 class Failure(Strict):
@@ -156,6 +160,7 @@ class RecordWriter:
         entry: AttributionEntry,
         saliency: npt.NDArray[np.generic] | None,
         diagnostics: Mapping[str, float],
+        intervals: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         """Appends one attribution; a figure that is not finite is left out of the diagnostics."""
         if self._lines is None or self._maps is None:
@@ -172,7 +177,7 @@ class RecordWriter:
                 {"offset": offset, "shape": list(saliency.shape), "dtype": saliency.dtype.name}
             )
         figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
-        record = Record(entry=entry, map=place, diagnostics=figures)
+        record = Record(entry=entry, map=place, diagnostics=figures, intervals=dict(intervals or {}))
         self._lines.write(record.model_dump_json(exclude_none=True).encode() + b"\n")
         self._lines.flush()
         self.held.add(entry.sample_id)

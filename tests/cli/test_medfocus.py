@@ -169,6 +169,14 @@ def drawing(**more) -> ConceptDrawing:
     return ConceptDrawing(**{**given, **more})
 
 
+def test_an_interval_is_written_beside_its_bar():
+    intervals = {"left lung": (1.0, 2.5)}
+    plain, marked = (np.asarray(concept_panel(drawing(**more))) for more in ({}, {"intervals": intervals}))
+    assert plain.shape == marked.shape
+    changed = (plain != marked).any(axis=(1, 2))
+    assert 10 < changed.sum() < 60, "the first bar, and the second for its scale"
+
+
 def test_the_token_that_loses_most_is_the_brightest():
     first = np.asarray(concept_panel(drawing(concepts={})))
     second = np.asarray(concept_panel(drawing(tokens=[("Yes", 0.0), (".", 2.0)], concepts={})))

@@ -206,6 +206,21 @@ def test_z_and_p_compare_an_effect_with_the_same_shape_elsewhere():
     assert null.p(observed).tolist() == [0.25, 0.75, 1.0]
 
 
+def test_the_interval_of_z_covers_it_and_narrows_with_more_places():
+    rng = np.random.default_rng(0)
+    observed = np.array([2.0, 0.0])
+    widths = []
+    for places in (10, 1000):
+        null = Null(rng.normal(0, 1, (2, places)))
+        low, high = null.z_interval(observed, np.random.default_rng(1)).T
+        z = null.z(observed)
+        assert ((low <= z) & (z <= high)).all()
+        widths.append((high - low).max())
+    assert widths[1] < widths[0] / 3
+    again = null.z_interval(observed, np.random.default_rng(1))
+    assert np.array_equal(again, np.stack([low, high], axis=1))
+
+
 # -- sites -------------------------------------------------------------------------------------------------
 
 

@@ -96,7 +96,8 @@ def test_random_places_say_how_far_the_winner_stands_out(qwen, reading):
     with qwen.measured() as meter:
         found = MedFocus(places=3).explain(qwen, reading)
     assert meter.forward_passes == 1 + 15 * 4
-    assert {"failure", "z", "p"} == set(found.diagnostics)
+    assert {"failure", "z", "z_low", "z_high", "p"} == set(found.diagnostics)
+    assert found.diagnostics["z_low"] <= found.diagnostics["z"] <= found.diagnostics["z_high"]
     assert found.diagnostics["p"] in (0.25, 0.5, 0.75, 1.0)
 
 
@@ -213,6 +214,8 @@ def test_the_map_peaks_on_what_drives_the_answer(key):
     inside = PATIENT.findings["consolidation"].reshape(56, 4, 56, 4).mean((1, 3)) > 0.5
     assert found.saliency[inside].mean() > 2 * found.saliency[~inside].mean()
     assert {"failure", "z", "p"} == set(found.diagnostics)
+    assert set(found.intervals) == set(found.concepts)
+    assert all(low <= found.concepts[name] <= high for name, (low, high) in found.intervals.items())
     assert {"right upper lung zone", "left chest wall", "both lungs"} <= set(found.concepts)
 
 
