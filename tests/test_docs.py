@@ -102,6 +102,13 @@ def test_the_example_row_of_a_benchmark_is_written_as_printed(tmp_path, monkeypa
     assert len(medfocus_bench.load_benchmark("mine").samples) == 1
 
 
+def test_the_causal_filter_runs_as_the_page_of_editors_prints_it(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "editors.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    run_code(code, tmp_path)
+    assert "inpainting 1 " in capsys.readouterr().out
+
+
 def test_every_score_and_every_null_control_is_explained():
     text = (ROOT / "docs" / "scores.md").read_text()
     for metric in METRICS["standard"]:

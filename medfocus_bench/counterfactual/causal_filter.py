@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -11,12 +11,22 @@ from typing import Final, Literal
 from scipy import stats
 
 from medfocus_bench.answers import parse_verdict
-from medfocus_bench.counterfactual.editors import Editor, counterfactuals
+from medfocus_bench.counterfactual.editors import (
+    Editor,
+    EditorError,
+    Picture,
+    counterfactual_sets,
+    editor_label,
+    picture_names,
+)
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.protocol import LVLM
 
 Group = Literal["incorrect", "ungrounded", "grounded"]
+
+Key = tuple[str, int, str]
+"""What a question is known by within a run: source, index, evidence."""
 
 GROUPS: Final[tuple[Group, ...]] = ("incorrect", "ungrounded", "grounded")
 
@@ -63,8 +73,8 @@ class Verification:
 
     @property
     def strict(self) -> bool:
-        """Grounded, no sham flips, and every log-odds on its side of zero by `MARGIN`."""
-        if self.group != "grounded" or self.sham_flips:
+        """Grounded, a sham and none that flips, and every log-odds on its side of zero by `MARGIN`."""
+        if self.group != "grounded" or self.sham_flips or "sham" not in self.responses:
             return False
         signed = {name: -odds if name == "foreground" else odds for name, odds in self._known_odds()}
         return len(signed) == len(self.log_odds) and min(signed.values()) >= MARGIN
@@ -73,12 +83,26 @@ class Verification:
         return ((name, odds) for name, odds in self.log_odds.items() if odds is not None)
 
     @property
-    def key(self) -> tuple[str, int, str]:
+    def key(self) -> Key:
+        return self.source, self.index, self.evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A question that could not be put to the model, and why: its picture or one of its edits failed."""
+
+    source: str
+    index: int
+    evidence: str
+    reason: str
+
+    @property
+    def key(self) -> Key:
         return self.source, self.index, self.evidence
 
 
 def verify(
-    questions: Iterable[Question],
+    questions: Iterable[Question | Failure],
     lvlm: LVLM,
     mode: Mode,
     editor: Editor,
@@ -86,41 +110,99 @@ def verify(
     *,
     sham_seeds: Sequence[int] = (0,),
     batch: int = 32,
+    on_failure: Callable[[Failure], None] = lambda failure: None,
 ) -> Iterator[Verification]:
     """Puts every question with all its edits to the model; yields one record a question.
 
-    Records are appended to `out` (JSON lines) as they are made; those that it holds already are not computed
-    again, so a stopped run goes on where it was. Raises InputError for a file of another run.
+    Editing and asking go over several questions at a time: as many as make up `batch` pictures. Records are
+    appended to `out` (JSON lines) after each batch; those that it holds already are not computed again, so a
+    stopped run goes on where it was.
+
+    A question whose picture could not be read (the caller passes a `Failure` for it) or whose edit raises
+    InputError or ValueError is written to `failures_path(out)`, told to `on_failure`, and left out; it is
+    tried again by the next run. An editor that cannot work at all (EditorError) and a model that fails stop
+    the run. Raises InputError for a file of another run.
     """
-    label = f"{editor.name} {editor.version}"
+    label = editor_label(editor)
+    names = picture_names(len(sham_seeds))
     done = {record.key: record for record in read_verifications(out)} if out.exists() else {}
     for record in done.values():
-        if (record.lvlm, record.mode, record.editor) != (lvlm.key, mode, label):
-            raise InputError(f"{out}: is of {record.lvlm}, {record.mode}, {record.editor}; give another file")
+        _check_same_run(record, out, lvlm.key, mode, label, names)
     out.parent.mkdir(parents=True, exist_ok=True)
-    pending: list[tuple[Question, dict[str, object]]] = []
-    size = max(1, batch // (4 + len(sham_seeds)))
+    size = max(1, batch // len(names))
+    pending: list[Question] = []
+
+    def finish() -> Iterator[Verification]:
+        asked, failures = _edited(pending, editor, sham_seeds)
+        _note(failures, out, on_failure)
+        pending.clear()
+        if asked:
+            yield from _ask(asked, lvlm, mode, label, out)
+
     for question in questions:
-        key = (question.source, question.index, question.evidence)
-        if key in done:
-            yield done[key]
-            continue
-        pending.append((question, dict(counterfactuals(editor, question, sham_seeds=sham_seeds))))
-        if len(pending) == size:
-            yield from _ask(pending, lvlm, mode, label, out)
-            pending = []
+        if isinstance(question, Failure):
+            _note([question], out, on_failure)
+        elif (found := done.get((question.source, question.index, question.evidence))) is not None:
+            yield found
+        else:
+            pending.append(question)
+            if len(pending) == size:
+                yield from finish()
     if pending:
-        yield from _ask(pending, lvlm, mode, label, out)
+        yield from finish()
+
+
+def _check_same_run(
+    record: Verification, out: Path, lvlm: str, mode: Mode, label: str, names: Sequence[str]
+) -> None:
+    if (record.lvlm, record.mode, record.editor) != (lvlm, mode, label):
+        raise InputError(
+            f"{out}: is of {record.lvlm}, {record.mode}, {record.editor}, not of {lvlm}, {mode}, {label}; "
+            "give another file"
+        )
+    if set(record.responses) != set(names):
+        shams = sum(name.startswith("sham") for name in record.responses)
+        raise InputError(f"{out}: was made with another number of sham seeds ({shams}); give another file")
+
+
+def _edited(
+    questions: Sequence[Question], editor: Editor, sham_seeds: Sequence[int]
+) -> tuple[list[tuple[Question, dict[str, Picture]]], list[Failure]]:
+    """The pictures of each question; where an edit of the batch fails, each question is edited by itself."""
+    try:
+        sets = counterfactual_sets(editor, questions, sham_seeds=sham_seeds)
+        return list(zip(questions, sets, strict=True)), []
+    except EditorError:
+        raise
+    except (InputError, ValueError) as error:
+        if len(questions) == 1:
+            (question,) = questions
+            reason = " ".join(str(error).split())
+            return [], [Failure(question.source, question.index, question.evidence, reason)]
+    edited, failures = [], []
+    for question in questions:
+        alone, failed = _edited([question], editor, sham_seeds)
+        edited += alone
+        failures += failed
+    return edited, failures
+
+
+def _note(failures: Sequence[Failure], out: Path, on_failure: Callable[[Failure], None]) -> None:
+    if failures:
+        with failures_path(out).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(failure)) + "\n" for failure in failures)
+    for failure in failures:
+        on_failure(failure)
 
 
 def _ask(
-    pending: Sequence[tuple[Question, dict[str, object]]], lvlm: LVLM, mode: Mode, editor: str, out: Path
+    edited: Sequence[tuple[Question, dict[str, Picture]]], lvlm: LVLM, mode: Mode, editor: str, out: Path
 ) -> list[Verification]:
-    images = [picture for _, pictures in pending for picture in pictures.values()]
-    asked = [prompt(question.finding, mode) for question, pictures in pending for _ in pictures]
-    answers = iter(lvlm.respond(images, asked))  # type: ignore[arg-type]
+    images = [picture for _, pictures in edited for picture in pictures.values()]
+    asked = [prompt(question.finding, mode) for question, pictures in edited for _ in pictures]
+    answers = iter(lvlm.respond(images, asked))
     records = []
-    for question, pictures in pending:
+    for question, pictures in edited:
         said = {name: next(answers) for name in pictures}
         records.append(
             Verification(
@@ -146,17 +228,46 @@ def read_verifications(path: Path) -> list[Verification]:
 
     Raises InputError that names the line for anything else that is no record.
     """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-        path.write_text("".join(lines), encoding="utf-8")
     records = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_whole_lines(path), start=1):
         try:
             records.append(Verification(**json.loads(line)))
         except (ValueError, TypeError):
             raise InputError(f"{path}: line {number} is no record of the causal filter") from None
     return records
+
+
+def failures_path(out: Path) -> Path:
+    """Where the failures of a file of records are written: beside it, ending in `.failures` (JSON lines)."""
+    return out.with_suffix(".failures")
+
+
+def read_failures(out: Path) -> list[Failure]:
+    """The questions of a file of records that failed and have no record since, each with its last reason.
+
+    Raises InputError that names the line for one that is no failure.
+    """
+    path = failures_path(out)
+    if not path.exists():
+        return []
+    last: dict[Key, Failure] = {}
+    for number, line in enumerate(_whole_lines(path), start=1):
+        try:
+            failure = Failure(**json.loads(line))
+            last[failure.key] = failure
+        except (ValueError, TypeError):
+            raise InputError(f"{path}: line {number} is no failure of the causal filter") from None
+    mended = {record.key for record in read_verifications(out)} if out.exists() else set()
+    return [failure for key, failure in last.items() if key not in mended]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file; a half-written last one is cut off."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+        path.write_text("".join(lines), encoding="utf-8")
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

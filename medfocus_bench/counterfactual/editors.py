@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from medfocus_bench.data.questions import Question
-from medfocus_bench.geometry import BoolArray, rasterise
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import BoolArray, Frame, rasterise
+
+Picture = npt.NDArray[np.uint8]
 
 Edit = Literal["foreground", "background", "background_normal", "sham"]
 
@@ -17,45 +22,143 @@ EDITS: Final[tuple[Edit, ...]] = ("foreground", "background", "background_normal
 """The region without the finding; all else without it; all else normal; the region redrawn, finding kept."""
 
 
+class EditorError(InputError):
+    """An editor that cannot work at all: weights that are missing, a setting that makes no sense."""
+
+
 class Editor(Protocol):
-    """Redraws a part of a picture. `name` and `version` go into the record of every answer."""
+    """Redraws a part of a picture. `name` and `version` go into the record of every answer.
+
+    An editor with settings has a `digest` of them as well (str), which goes there too. One that draws at a
+    resolution of its own says so by `resolution` (int, the longer side in pixels): all pictures that are
+    compared are then taken to that resolution. One that redraws several pictures at once more cheaply is a
+    `BatchEditor`.
+    """
 
     name: str
     version: str
 
-    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> npt.NDArray[np.uint8]:
+    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> Picture:
         """The whole picture with `region` (height, width) redrawn as the edit asks; the rest is ignored."""
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Redrawing:
+    """A picture of which `region` (height, width) is to be redrawn: the arguments of `Editor.redraw`."""
+
+    question: Question
+    edit: Edit
+    region: BoolArray
+    seed: int = 0
+
+
+@runtime_checkable
+class BatchEditor(Protocol):
+    """An editor that redraws several pictures at once."""
+
+    name: str
+    version: str
+
+    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> Picture: ...
+
+    def redraw_many(self, redrawings: Sequence[Redrawing]) -> list[Picture]:
+        """As `redraw` of each."""
+        ...
+
+
+def editor_label(editor: Editor) -> str:
+    """How records name an editor: name, version, and the first digits of the digest of its settings."""
+    digest = getattr(editor, "digest", None)
+    return f"{editor.name} {editor.version}" + (f" {digest[:12]}" if digest else "")
+
+
 def edited_region(question: Question, edit: Edit) -> BoolArray:
-    """The pixels that an edit may change: those that the boxes touch, or all others for a background."""
+    """The pixels that an edit may change: those that the boxes touch, or all others for a background.
+
+    Raises InputError where there are none: an edit of nothing would decide nothing.
+    """
     height, width = question.image.shape[:2]
     touched = rasterise(question.boxes, width, height) > 0
-    return ~touched if edit.startswith("background") else touched
+    region = ~touched if edit.startswith("background") else touched
+    if not region.any():
+        where = "cover the whole picture: there is no background" if touched.any() else "cover no pixel"
+        raise InputError(f"{question.key}: the boxes {where}")
+    return region
 
 
-def counterfactual(editor: Editor, question: Question, edit: Edit, seed: int = 0) -> npt.NDArray[np.uint8]:
+def counterfactual(editor: Editor, question: Question, edit: Edit, seed: int = 0) -> Picture:
     """The edited picture; every pixel outside the edited region is the original's, bit for bit.
 
-    Raises ValueError if the editor returns another shape or type of picture.
+    In the native frame, whatever resolution the editor draws at. Raises ValueError if the editor returns
+    another shape or type of picture.
     """
-    region = edited_region(question, edit)
-    redrawn = editor.redraw(question, edit, region, seed)
-    if redrawn.shape != question.image.shape or redrawn.dtype != np.uint8:
-        raise ValueError(f"{question.key}: {editor.name} returned {redrawn.dtype} {redrawn.shape}")
-    keep = region if question.image.ndim == 2 else region[:, :, None]
-    return np.where(keep, redrawn, question.image)
+    return _drawn(editor, [Redrawing(question, edit, edited_region(question, edit), seed)])[0]
 
 
 def counterfactuals(
     editor: Editor, question: Question, *, sham_seeds: Sequence[int] = (0,)
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """The original and all its edits by name; further shams are called `sham_1`, `sham_2`, ..."""
-    pictures = {"original": question.image}
-    for edit in EDITS[:3]:
-        pictures[edit] = counterfactual(editor, question, edit)
-    for number, seed in enumerate(sham_seeds):
-        name = "sham" if number == 0 else f"sham_{number}"
-        pictures[name] = counterfactual(editor, question, "sham", seed)
-    return pictures
+) -> dict[str, Picture]:
+    """The original and all its edits by name, in the order of `picture_names`.
+
+    What a model is asked to tell apart must differ in nothing but the edit: where an editor draws at a
+    `resolution` of its own, the original too is taken to it, and the edits are made of that.
+    """
+    return counterfactual_sets(editor, [question], sham_seeds=sham_seeds)[0]
+
+
+def picture_names(shams: int) -> tuple[str, ...]:
+    """The names of a question's pictures; further shams are called `sham_1`, `sham_2`, ..."""
+    numbered = ["sham" if number == 0 else f"sham_{number}" for number in range(shams)]
+    return ("original", *EDITS[:3], *numbered)
+
+
+def counterfactual_sets(
+    editor: Editor, questions: Sequence[Question], *, sham_seeds: Sequence[int] = (0,)
+) -> list[dict[str, Picture]]:
+    """As `counterfactuals` of each question, with all edits given to the editor at once."""
+    resolution = getattr(editor, "resolution", None)
+    shown = [
+        question if resolution is None else at_resolution(question, resolution) for question in questions
+    ]
+    wanted: list[tuple[Edit, int]] = [(edit, 0) for edit in EDITS[:3]]
+    wanted += [("sham", seed) for seed in sham_seeds]
+    drawn = iter(
+        _drawn(
+            editor,
+            [Redrawing(one, edit, edited_region(one, edit), seed) for one in shown for edit, seed in wanted],
+        )
+    )
+    names = picture_names(len(sham_seeds))
+    return [dict(zip(names, [one.image, *(next(drawn) for _ in wanted)], strict=True)) for one in shown]
+
+
+def at_resolution(question: Question, size: int) -> Question:
+    """The question with its picture as the model frame of this size shows it, without the padding.
+
+    Bicubic, aspect kept, as an LVLM's own frame is made; the boxes go with it.
+    """
+    height, width = question.image.shape[:2]
+    frame = Frame(width, height, size)
+    if frame.content_size == (width, height):
+        return question
+    resized = Image.fromarray(question.image).resize(frame.content_size, Image.Resampling.BICUBIC)
+    left, top = frame.content[:2]
+    boxes = frame.to_model(question.boxes) - np.array([left, top, left, top])
+    return replace(question, image=np.asarray(resized), boxes=boxes)
+
+
+def _drawn(editor: Editor, redrawings: Sequence[Redrawing]) -> list[Picture]:
+    if isinstance(editor, BatchEditor):
+        pictures = editor.redraw_many(redrawings)
+    else:
+        pictures = [editor.redraw(r.question, r.edit, r.region, r.seed) for r in redrawings]
+    return [_confined(editor, r, picture) for r, picture in zip(redrawings, pictures, strict=True)]
+
+
+def _confined(editor: Editor, redrawing: Redrawing, redrawn: Picture) -> Picture:
+    original = redrawing.question.image
+    if redrawn.shape != original.shape or redrawn.dtype != np.uint8:
+        raise ValueError(f"{redrawing.question.key}: {editor.name} returned {redrawn.dtype} {redrawn.shape}")
+    region = redrawing.region if original.ndim == 2 else redrawing.region[:, :, None]
+    return np.where(region, redrawn, original)

@@ -1,0 +1,157 @@
+"""A run of the filter edits and asks in batches, and outlives a question that fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medfocus_bench.counterfactual.causal_filter import (
+    Failure,
+    failures_path,
+    read_failures,
+    read_verifications,
+    verify,
+)
+from medfocus_bench.counterfactual.editors import EditorError, editor_label
+from medfocus_bench.counterfactual.registry import load_editor
+from medfocus_bench.data.questions import Question
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.protocol import Response
+from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.phantom.track import phantom_questions
+
+UNREADABLE = Failure("toy", 2, "lesion", "files/p2.jpg: the image cannot be decoded")
+
+
+def questions(count=6, *, bad=()):
+    for index in range(count):
+        image = np.full((30, 20), 100 + index, np.uint8)
+        box = (0, 0, 20, 30) if index in bad else (4, 6, 12, 15)
+        yield Question("toy", index, f"p{index}", "mass", image, np.array([box], dtype=np.float64))
+
+
+class Inverting:
+    """Inverts the region, many at a time; fails for the questions of `fails`."""
+
+    name, version = "inverting", "1"
+
+    def __init__(self, fails=(), error=ValueError, digest="d" * 64):
+        self.fails, self.error, self.digest, self.calls = fails, error, digest, []
+
+    def redraw(self, question, edit, region, seed):
+        raise AssertionError("it has a redraw_many")
+
+    def redraw_many(self, redrawings):
+        self.calls.append([r.question.index for r in redrawings])
+        if any(r.question.index in self.fails for r in redrawings):
+            raise self.error("no ink")
+        return [255 - r.question.image - np.uint8(r.seed) for r in redrawings]
+
+
+class Reader:
+    key = "reader"
+
+    def __init__(self):
+        self.calls = []
+
+    def respond(self, images, asked, *, max_new_tokens=64):
+        self.calls.append(len(images))
+        return [Response("Yes.", (1,), float(image.mean())) for image in images]
+
+
+def indices(records):
+    return [record.index for record in records]
+
+
+def test_the_edits_of_several_questions_are_made_and_asked_about_together(tmp_path):
+    editor, reader = Inverting(), Reader()
+    records = list(verify(questions(5), reader, "direct", editor, tmp_path / "out.jsonl", batch=10))
+    assert editor.calls == [[0] * 4 + [1] * 4, [2] * 4 + [3] * 4, [4] * 4]
+    assert reader.calls == [10, 10, 5]
+    assert indices(records) == [0, 1, 2, 3, 4]
+
+
+def test_several_shams_are_asked_about_and_recorded(tmp_path):
+    out = tmp_path / "out.jsonl"
+    (record,) = verify(questions(1), Reader(), "direct", Inverting(), out, sham_seeds=(0, 1, 2))
+    assert list(record.responses)[-3:] == ["sham", "sham_1", "sham_2"]
+    assert len({record.log_odds[name] for name in ("sham", "sham_1", "sham_2")}) == 3
+    with pytest.raises(InputError, match=r"another number of sham seeds \(3\)"):
+        list(verify(questions(1), Reader(), "direct", Inverting(), out))
+
+
+def test_a_question_that_fails_is_recorded_and_the_others_go_on(tmp_path):
+    """Traps 18 and 33."""
+    out, told = tmp_path / "out.jsonl", []
+    editor = Inverting(fails={1})
+    put = [*questions(6, bad={4})]
+    put[2] = UNREADABLE
+    records = list(verify(put, Reader(), "direct", editor, out, batch=15, on_failure=told.append))
+    assert indices(records) == indices(read_verifications(out)) == [0, 3, 5]
+    assert sorted(told, key=lambda failure: failure.index) == [
+        Failure("toy", 1, "lesion", "no ink"),
+        UNREADABLE,
+        Failure(
+            "toy", 4, "lesion", "toy-00004-lesion: the boxes cover the whole picture: there is no background"
+        ),
+    ]
+    assert set(read_failures(out)) == set(told)
+
+
+def test_what_failed_is_tried_again_and_nothing_else(tmp_path):
+    out = tmp_path / "out.jsonl"
+    list(verify(questions(), Reader(), "direct", Inverting(fails={1, 3}), out))
+    editor = Inverting(fails={3}, error=InputError)
+    records = list(verify(questions(), Reader(), "direct", editor, out))
+    assert sorted(indices(records)) == [0, 1, 2, 4, 5]
+    assert {index for call in editor.calls for index in call} == {1, 3}
+    assert indices(read_failures(out)) == [3]
+    assert failures_path(out).name == "out.failures"
+
+
+def test_an_editor_that_cannot_work_stops_the_run_and_blames_no_question(tmp_path):
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(EditorError, match="no ink"):
+        list(verify(questions(), Reader(), "direct", Inverting(fails={0}, error=EditorError), out))
+    assert read_failures(out) == []
+
+
+def test_a_fault_of_the_program_is_no_failure_of_a_question(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        list(
+            verify(
+                questions(),
+                Reader(),
+                "direct",
+                Inverting(fails={5}, error=ZeroDivisionError),
+                tmp_path / "out.jsonl",
+                batch=5,
+            )
+        )
+    assert indices(read_verifications(tmp_path / "out.jsonl")) == [0, 1, 2, 3, 4]
+
+
+def test_a_run_is_known_by_the_editors_settings(tmp_path):
+    """Records of other settings are not continued."""
+    out = tmp_path / "out.jsonl"
+    (record,) = verify(questions(1), Reader(), "direct", Inverting(), out)
+    assert record.editor == editor_label(Inverting()) == "inverting 1 dddddddddddd"
+    with pytest.raises(InputError, match="give another file"):
+        list(verify(questions(2), Reader(), "direct", Inverting(digest="e" * 64), out))
+
+
+def test_a_line_that_is_no_failure_is_named(tmp_path):
+    out = tmp_path / "out.jsonl"
+    failures_path(out).write_text('{"source": "toy"}\n')
+    with pytest.raises(InputError, match=r"out\.failures: line 1"):
+        read_failures(out)
+
+
+def test_the_free_editor_and_a_shipped_model_go_through_the_filter(tmp_path):
+    lvlm, editor = load_lvlm("phantom_qwen"), load_editor("inpainting")
+    found = list(
+        verify(phantom_questions(range(3), "lesion"), lvlm, "direct", editor, tmp_path / "out.jsonl")
+    )
+    assert indices(found) == [0, 1, 2]
+    assert all(record.editor == editor_label(editor) for record in found)
+    assert all(odds is not None for record in found for odds in record.log_odds.values())
