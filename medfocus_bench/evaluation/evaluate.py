@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
 from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
+from medfocus_bench.geometry import FloatArray
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef
@@ -59,7 +60,37 @@ def evaluate(
 
     Raises SubmissionError or BenchmarkError, which name the file, the place in it and the way out.
     """
-    settings = Settings(protocol, seed, resamples)
+    return evaluate_samples(
+        submission,
+        benchmark,
+        Settings(protocol, seed, resamples),
+        nulls=nulls,
+        any_version=any_version,
+        verified=verified,
+        track=track,
+    ).report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """A report with the scores behind it: those of each sample of `part`, in its order."""
+
+    report: Report
+    part: Benchmark
+    scores: FloatArray
+
+
+def evaluate_samples(
+    submission: str | Path,
+    benchmark: str | Path | Benchmark,
+    settings: Settings,
+    *,
+    nulls: bool = True,
+    any_version: bool = False,
+    verified: bool = False,
+    track: Track = silent,
+) -> Evaluation:
+    """As `evaluate`, with the scores of the samples."""
     if str(submission).startswith(NULL_PREFIX):
         raise InputError(
             f"{submission}: is no submission; every report holds the null controls, `compare` takes one, and "
@@ -71,7 +102,7 @@ def evaluate(
     scored = score_submission(opened, part, settings, track)
     aggregator = Aggregator(part.samples)
     document = opened.document
-    return Report(
+    report = Report(
         provenance=Provenance(
             evaluator_version=__version__,
             submission_sha256=opened.sha256,
@@ -86,6 +117,7 @@ def evaluate(
         slices=aggregator.aggregate(scored.scores, settings),
         nulls=list(_null_scores(part, aggregator, settings, track)) if nulls else [],
     )
+    return Evaluation(report, part, scored.scores)
 
 
 def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:

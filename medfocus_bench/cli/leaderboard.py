@@ -1,0 +1,69 @@
+"""`leaderboard`: its group, and `leaderboard build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command
+
+
+@click.group("leaderboard")
+def leaderboard_command() -> None:
+    """The leaderboard: verified results and the page that shows them."""
+
+
+@leaderboard_command.command("build")
+@click.option(
+    "--results",
+    default="leaderboard/results",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder with a result a submission.",
+)
+@click.option(
+    "--submissions",
+    default="submissions",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder with the submissions, for the galleries; without it there are none.",
+)
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Log of additions, rescorings and removals. Default: log.jsonl beside the results' folder.",
+)
+@click.option("--benchmark", "-b", default="phantom", show_default=True, help="Whose pictures are shown.")
+@click.option("--no-gallery", is_flag=True, help="Draw no pictures.")
+@click.option(
+    "--out",
+    default="leaderboard/site",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the page; one that was built before is replaced.",
+)
+def build_command(
+    results: Path, submissions: Path, log: Path | None, benchmark: str, no_gallery: bool, out: Path
+) -> None:
+    """Build the static page of all results."""
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.leaderboard.log import LOG_NAME
+    from medfocus_bench.leaderboard.site import build_site
+
+    gallery = not no_gallery and submissions.is_dir()
+    site = build_site(
+        results,
+        out,
+        log=log or results.parent / LOG_NAME,
+        submissions=submissions if gallery else None,
+        benchmark=open_benchmark(benchmark) if gallery else None,
+    )
+    click.echo(
+        f"{site.results} results, {site.pages} pages ({site.size / 1e6:.2f} MB), {site.pictures} pictures"
+    )
+    click.echo(f"open {site.index.resolve()}")
+
+
+for _command in (rebuild_command, guard_command, log_command):
+    leaderboard_command.add_command(_command)

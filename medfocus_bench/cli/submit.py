@@ -1,0 +1,256 @@
+"""`submit`, and `leaderboard rebuild`, `leaderboard guard` and `leaderboard log`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from medfocus_bench.cli.options import one_line, print_tables, progress_bar, track
+
+if TYPE_CHECKING:
+    from medfocus_bench.data.benchmark import Benchmark
+    from medfocus_bench.leaderboard.rebuild import Outcome
+    from medfocus_bench.leaderboard.result import Result
+
+RESULTS = Path("leaderboard") / "results"
+
+MAX_PRINTED = 1000
+"""Problems that are printed; a map file can have as many as its header holds keys."""
+
+_benchmark_option = click.option(
+    "--benchmark", "-b", default="phantom", show_default=True, metavar="FOLDER", help="Benchmark."
+)
+_results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=RESULTS,
+    show_default=True,
+    help="Folder of the results, a JSON file each.",
+)
+_summary_option = click.option(
+    "--summary",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add the outcome to this Markdown file.",
+)
+
+
+@click.command("submit")
+@click.argument("folder", type=click.Path(path_type=Path))
+@_benchmark_option
+@_results_option
+@_summary_option
+def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | None) -> None:
+    """Check FOLDER, which is submissions/<name>, as a pull request is checked, and show the row it would get.
+
+    Status 2, with every problem, where it would be refused.
+    """
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.leaderboard.checks import check_place, check_submission, titles_beside
+
+    opened = open_benchmark(benchmark)
+    if results != RESULTS and not results.is_dir():
+        raise InputError(f"{results}: is no folder; give the one with the results, or leave --results out")
+    committed = _committed(results)
+    titles = titles_beside(folder.parent) | {result.name: result.title for result in committed}
+    problems = [*check_place(folder), *check_submission(folder, opened, titles)]
+    if problems:
+        _refuse(problems, str(folder), summary)
+    _show_row(folder, opened, committed, summary)
+
+
+@click.command("guard")
+@click.option("--base", required=True, type=click.Path(path_type=Path), help="The repository as it is.")
+@click.option("--head", required=True, type=click.Path(path_type=Path), help="The files of the pull request.")
+@click.option(
+    "--changes",
+    type=click.Path(path_type=Path),
+    help="What `git diff --name-status -z` says of it. Default: compare the two trees.",
+)
+@click.option("--author", required=True, help="The account that opened the pull request.")
+@_benchmark_option
+@_summary_option
+def guard_command(
+    base: Path, head: Path, changes: Path | None, author: str, benchmark: str, summary: Path | None
+) -> None:
+    """Check a pull request: one submission and nothing else, by its owner, sound; and show its row.
+
+    Nothing of the pull request is run. Status 2, with every problem, where it is refused.
+    """
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.leaderboard.pull_request import compared_trees, guard, read_changes
+
+    opened = open_benchmark(benchmark)
+    try:
+        changed = compared_trees(base, head) if changes is None else read_changes(changes)
+        committed = _committed(base / RESULTS)
+        titles = {result.name: result.title for result in committed}
+        folder = guard(base, head, changed, author, opened, titles)
+    except InputError as error:
+        _refuse(error.problems, "the pull request", summary)
+    _show_row(folder, opened, committed, summary)
+
+
+@click.command("rebuild")
+@click.option(
+    "--submissions", type=click.Path(path_type=Path), default=Path("submissions"), show_default=True
+)
+@_results_option
+@_benchmark_option
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=min(os.cpu_count() or 1, 8),
+    show_default="cores, up to 8",
+)
+@click.option("--check", is_flag=True, help="Write nothing; status 1 if a result is not what is computed.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this submission; may be repeated.")
+@click.option("--force", is_flag=True, help="Also compute what is up to date.")
+def rebuild_command(
+    submissions: Path,
+    results: Path,
+    benchmark: str,
+    workers: int,
+    check: bool,
+    only: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Compute every result from the raw attributions, and those of the null controls.
+
+    Writes what changed, as it is made. With --check, holds what is computed against what is committed.
+    """
+    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.leaderboard.rebuild import Rules, entries, rebuild, stray_results
+
+    opened = open_benchmark(benchmark)
+    found = entries(submissions, only)
+    outcomes = stray_results(found, results) if not only else []
+    rules = Rules(results, check=check, force=force)
+    with progress_bar("Scoring") as progress:
+        for done, outcome in enumerate(rebuild(found, opened, rules, workers=workers), start=1):
+            outcomes.append(outcome)
+            click.echo(_outcome_line(outcome))
+            progress(done, len(found))
+    _conclude(outcomes, check)
+
+
+@click.command("log")
+@click.argument("event", required=False, type=click.Choice(("added", "rescored", "removed")))
+@click.argument("submission", required=False)
+@click.option("--reason", help="Why, in a sentence that readers of the page see.")
+@click.option("--before", type=float, help="Evidence AP before it was rescored.")
+@click.option("--after", type=float, help="Evidence AP since.")
+@click.option("--date", "day", metavar="YYYY-MM-DD", help="Default: today.")
+@click.option(
+    "--log",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("leaderboard") / "log.jsonl",
+    show_default=True,
+)
+def log_command(
+    event: str | None, submission: str | None, reason: str | None, path: Path, **values: Any
+) -> None:
+    """Log that SUBMISSION was added, rescored or removed; without arguments, check the log."""
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.leaderboard.log import read_log
+    from medfocus_bench.leaderboard.record import add_event, log_problems, make_event
+
+    try:
+        if event is None:
+            events = read_log(path)
+            problems = log_problems(events, str(path))
+            if problems:
+                raise InputError(problems)
+            click.echo(one_line(f"{path}: {len(events)} event{'' if len(events) == 1 else 's'}, sound"))
+            return
+        if submission is None or reason is None:
+            raise click.UsageError("give EVENT, SUBMISSION and --reason")
+        made = make_event(event, submission, reason, **values)
+        add_event(path, made)
+    except InputError as error:
+        _refuse(error.problems, str(path), None)
+    click.echo(one_line(f"{path}: {made.date} {made.submission} {made.event}"))
+
+
+def _committed(results: Path) -> list[Result]:
+    """The committed results; none where their folder is not there yet."""
+    from medfocus_bench.leaderboard.result import read_results
+
+    return read_results(results) if results.exists() else []
+
+
+def _refuse(problems: Sequence[str], what: str, summary: Path | None) -> NoReturn:
+    from medfocus_bench.leaderboard.summary import refused_summary
+
+    for problem in problems[:MAX_PRINTED]:
+        click.echo(one_line(problem), err=True)
+    if len(problems) > MAX_PRINTED:
+        click.echo(f"and {len(problems) - MAX_PRINTED} more", err=True)
+    count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+    click.echo(one_line(f"medfocus-bench: {what}: {count}"), err=True)
+    _add_to(summary, refused_summary(problems))
+    sys.exit(2)
+
+
+def _show_row(folder: Path, benchmark: Benchmark, committed: Sequence[Result], summary: Path | None) -> None:
+    from medfocus_bench.evaluation.tables import report_summary
+    from medfocus_bench.leaderboard.scoring import score_result
+    from medfocus_bench.leaderboard.standing import standing, standing_tables
+    from medfocus_bench.leaderboard.summary import accepted_summary
+
+    result = score_result(folder, benchmark, verified=True, track=track)
+    lines = report_summary(result.report)
+    tables = standing_tables(standing(result, committed))
+    print_tables([f"{result.name}: sound", *lines], tables)
+    _add_to(summary, accepted_summary(result.name, lines, tables))
+
+
+def _add_to(summary: Path | None, text: str) -> None:
+    """Added, not replaced: the steps of a job share one summary."""
+    if summary is not None:
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _outcome_line(outcome: Outcome) -> str:
+    score = "" if outcome.after is None else f", evidence AP {_score(outcome.after)}"
+    if outcome.status in ("written", "differs") and outcome.before is not None and outcome.after is not None:
+        score = f", evidence AP {_score(outcome.before)} -> {_score(outcome.after)}"
+    return one_line(f"{outcome.name}: {outcome.status}{score}")
+
+
+def _score(value: float) -> str:
+    text = f"{value:.4f}"
+    return "0.0000" if text == "-0.0000" else text
+
+
+def _conclude(outcomes: Sequence[Outcome], check: bool) -> None:
+    """Says what is wrong and what is left to do; status 2 for unsound input, 1 for other faults."""
+    from medfocus_bench.leaderboard.result import NULL_RESULT
+
+    for outcome in outcomes:
+        for note in outcome.notes:
+            click.echo(one_line(note), err=True)
+    faults = [outcome for outcome in outcomes if outcome.is_fault]
+    if faults:
+        count = f"{len(faults)} of {len(outcomes)} results"
+        click.echo(f"medfocus-bench: {count} are not as they should be", err=True)
+        sys.exit(2 if any(outcome.status == "unsound" for outcome in faults) else 1)
+    click.echo(f"{len(outcomes)} results: {'all as recomputed' if check else 'up to date'}")
+    for outcome in outcomes:
+        if outcome.status != "written" or outcome.name.startswith(NULL_RESULT):
+            continue
+        if outcome.before is None:
+            click.echo(f"to log it: medfocus-bench leaderboard log added {outcome.name} --reason ...")
+        elif outcome.before != outcome.after:
+            change = f"--before {outcome.before} --after {outcome.after}"
+            click.echo(
+                f"to log it: medfocus-bench leaderboard log rescored {outcome.name} {change} --reason ..."
+            )

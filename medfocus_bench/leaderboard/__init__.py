@@ -1,0 +1,1 @@
+"""Verified results as files, and the static page that shows them."""

@@ -1,0 +1,162 @@
+"""The leaderboard as values: rows of every combination of filters, with shared ranks and the null floor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.report import Score
+from medfocus_bench.leaderboard.pairs import contributions, shared_ranks, significantly_better
+from medfocus_bench.leaderboard.result import Part, Result, View, covered, headline_name
+from medfocus_bench.submission.schema import BenchmarkRef
+
+Filters = tuple[str | None, str | None, str | None, str | None]
+"""A source, an LVLM, a mode and a kind of evidence; None is no restriction."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One result in one view. `rank` is None for null controls and for what is not verified.
+
+    `beats` holds the names of the rows that it is significantly better than.
+    """
+
+    result: Result
+    rank: int | None
+    scores: dict[str, Score]
+    beats: frozenset[str]
+
+    @property
+    def headline(self) -> Score:
+        return self.scores[headline_name()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoardView:
+    """One combination of filters: its rows, best first. Results that do not cover it are not in it."""
+
+    filters: Filters
+    parts: frozenset[Part]
+    samples: int
+    patients: int
+    rows: tuple[Row, ...]
+
+    @property
+    def floor(self) -> Row | None:
+        """The best null control."""
+        return next((row for row in self.rows if row.result.is_null), None)
+
+    def row(self, name: str) -> Row | None:
+        return next((row for row in self.rows if row.result.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Board:
+    """All views of the results of one version of the benchmark; `others` are of other versions."""
+
+    benchmark: BenchmarkRef
+    results: tuple[Result, ...]
+    others: tuple[Result, ...]
+    parts: tuple[Part, ...]
+    views: tuple[BoardView, ...]
+
+    @property
+    def default(self) -> BoardView:
+        """The view that most results cover; of several, the one with most parts."""
+        return max(self.views, key=lambda view: (len(view.rows), len(view.parts), -_width(view)))
+
+    def view(
+        self,
+        *,
+        source: str | None = None,
+        lvlm: str | None = None,
+        mode: str | None = None,
+        evidence: str | None = None,
+    ) -> BoardView | None:
+        """The view of these filters; None where they select nothing, or what nobody covers."""
+        parts = _selected(self.parts, (source, lvlm, mode, evidence))
+        return next((view for view in self.views if view.parts == parts), None)
+
+
+def make_board(results: Sequence[Result]) -> Board:
+    """The board of the version of the benchmark that most results are of. Raises InputError without any."""
+    if not results:
+        raise InputError("there are no results to show; score a submission and put its result there first")
+    versions = Counter(result.report.benchmark.fingerprint for result in results)
+    current = max(versions, key=lambda fingerprint: (versions[fingerprint], fingerprint))
+    shown = tuple(result for result in results if result.report.benchmark.fingerprint == current)
+    others = tuple(result for result in results if result.report.benchmark.fingerprint != current)
+    parts = tuple(sorted(covered(shown)))
+    return Board(
+        benchmark=shown[0].report.benchmark,
+        results=shown,
+        others=others,
+        parts=parts,
+        views=tuple(_views(shown, parts)),
+    )
+
+
+def _width(view: BoardView) -> int:
+    return sum(value is not None for value in view.filters)
+
+
+def _selected(parts: Sequence[Part], filters: Filters) -> frozenset[Part]:
+    return frozenset(
+        part
+        for part in parts
+        if all(wanted is None or wanted == value for wanted, value in zip(filters, part, strict=True))
+    )
+
+
+def _views(results: Sequence[Result], parts: Sequence[Part]) -> Iterator[BoardView]:
+    """One view for every set of parts that filters select and somebody covers in full, wide ones first."""
+    own = [{_selected(sorted(r.parts), view.filters): view for view in r.views} for r in results]
+    source, lvlm, mode, evidence = ([None, *sorted({part[axis] for part in parts})] for axis in range(4))
+    seen: set[frozenset[Part]] = set()
+    every: Iterable[Filters] = product(source, lvlm, mode, evidence)
+    for filters in sorted(every, key=lambda values: sum(value is not None for value in values)):
+        chosen = _selected(parts, filters)
+        if not chosen or chosen in seen:
+            continue
+        seen.add(chosen)
+        members = []
+        for result, views in zip(results, own, strict=True):
+            if chosen <= result.parts:
+                if chosen not in views:
+                    raise InputError(f"{result.name}: its result lacks a view that it covers; rebuild it")
+                members.append((result, views[chosen]))
+        if members:
+            yield _board_view(filters, chosen, members)
+
+
+def _board_view(
+    filters: Filters, parts: frozenset[Part], members: Sequence[tuple[Result, View]]
+) -> BoardView:
+    name = headline_name()
+    order = sorted(members, key=lambda member: (-member[1].scores[name].mean, member[0].name))
+    first = order[0][1]
+    for result, view in order:
+        if (view.samples, view.patients) != (first.samples, first.patients):
+            raise InputError(
+                f"{result.name}: has {view.samples} samples where {order[0][0].name} has {first.samples}; "
+                "rebuild both on one benchmark"
+            )
+    results = [result for result, _ in order]
+    better = significantly_better(contributions(results, parts))
+    ranked = np.array([result.verified and not result.is_null for result in results], dtype=np.bool_)
+    ranks = shared_ranks(better, ranked)
+    rows = tuple(
+        Row(
+            result=result,
+            rank=rank,
+            scores=view.scores,
+            beats=frozenset(results[other].name for other in np.flatnonzero(better[number])),
+        )
+        for number, ((result, view), rank) in enumerate(zip(order, ranks, strict=True))
+    )
+    return BoardView(filters, parts, first.samples, first.patients, rows)

@@ -1,0 +1,238 @@
+"""Pictures for a method's page: its best, its worst and random samples, with region and explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.images import decode_uint8
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import FloatArray
+from medfocus_bench.leaderboard.result import Result
+from medfocus_bench.leaderboard.scoring import part_of
+from medfocus_bench.run.panel import fit, overlay, plain
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.reader import Submission, open_submission
+
+OPEN_SOURCES: Final = ("phantom",)
+"""Whose pictures may be published; those of a licensed source never are."""
+
+EACH: Final = 3
+"""Pictures of each kind: the best, the worst, random ones."""
+
+KINDS: Final = ("best", "worst", "random")
+
+_SIDE: Final = 240
+_MODEL_SIZE: Final = 224
+_GAP: Final = 6
+_QUALITY: Final = 72
+_REGION: Final = (64, 224, 208)
+"""Colour of the evidence region: apart from the yellow of reported boxes and from the scale of maps."""
+
+_MAX_TOKENS: Final = 120
+_LEVELS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMark:
+    """A token of the response, and how much it counts: 0 to 5."""
+
+    text: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One sample of a gallery. `file` is relative to the site; `tokens` are empty where there are none."""
+
+    kind: str
+    file: str
+    width: int
+    height: int
+    sample_id: str
+    finding: str
+    lvlm: str
+    mode: str
+    evidence: str
+    score: float
+    question: str
+    response: str
+    tokens: tuple[TokenMark, ...]
+    concept: str | None
+    shows: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    result: Result
+    submission: Submission
+    kind: str
+    place: int
+    score: float
+
+
+def make_galleries(
+    results: Sequence[Result], submissions: Path, benchmark: Benchmark, out: Path, *, seed: int = 0
+) -> dict[str, tuple[Picture, ...]]:
+    """Draws the galleries of all results whose folder is in `submissions`; by the result's name.
+
+    Files go to `out/gallery/<name>/`. A folder that is not the one that was scored is an InputError: the
+    pictures would not be those of the scores.
+    """
+    wanted: dict[str, list[_Wanted]] = {}
+    for result in results:
+        folder = submissions / result.name
+        if folder.is_dir():
+            opened = open_submission(folder)
+            if opened.sha256 != result.report.provenance.submission_sha256:
+                raise InputError(f"{folder}: is not what was scored as {result.name}; rebuild the result")
+            for sample_id, chosen in _choose(result, opened, benchmark, seed):
+                wanted.setdefault(sample_id, []).append(chosen)
+    drawn: dict[str, list[tuple[int, int, Picture]]] = {}
+    shown = tuple(sample for sample in benchmark.samples if sample.sample_id in wanted)
+    part = replace(benchmark, samples=shown)
+    for sample, row in part.rows(["image", "question", "response"]):
+        data = (row["image"] or {}).get("bytes")
+        if data is None:
+            continue
+        image = decode_uint8(data, place=sample.sample_id)
+        texts = str(row["question"] or ""), str(row["response"] or "")
+        for chosen in wanted[sample.sample_id]:
+            picture = _draw(chosen, sample, image, texts, out)
+            drawn.setdefault(chosen.result.name, []).append((KINDS.index(chosen.kind), chosen.place, picture))
+    return {
+        name: tuple(picture for *_, picture in sorted(found, key=lambda item: item[:2]))
+        for name, found in drawn.items()
+    }
+
+
+def _choose(
+    result: Result, submission: Submission, benchmark: Benchmark, seed: int
+) -> Iterator[tuple[str, _Wanted]]:
+    """The ids of the samples to show, each with its kind: best and worst by the headline, then random ones.
+
+    Of one question only one sample is taken, so that the pictures differ.
+    """
+    scored = list(_scored_samples(result, benchmark))
+    ordered = sorted(scored, key=lambda item: (-item[1], item[0].sample_id))
+    rng = np.random.default_rng((seed, crc32(result.name.encode())))
+    shuffled = [scored[number] for number in rng.permutation(len(scored))]
+    taken: set[tuple[str, int]] = set()
+    for kind, candidates in zip(KINDS, (ordered, ordered[::-1], shuffled), strict=True):
+        place = 0
+        for sample, score in candidates:
+            if place == EACH:
+                break
+            if (sample.source, sample.index) in taken:
+                continue
+            taken.add((sample.source, sample.index))
+            yield sample.sample_id, _Wanted(result, submission, kind, place, score)
+            place += 1
+
+
+def _scored_samples(result: Result, benchmark: Benchmark) -> Iterator[tuple[Sample, float]]:
+    """The samples that a result covers with their headline, which stands in the order of the ids."""
+    declared = result.report.benchmark
+    part = benchmark.select(declared.configs, declared.splits)
+    of_cell: dict[object, list[Sample]] = {}
+    for sample in sorted(part.samples, key=lambda sample: sample.sample_id):
+        of_cell.setdefault(part_of(sample), []).append(sample)
+    for cell in result.headline.cells:
+        samples = of_cell.get(cell.part, [])
+        if len(samples) != len(cell.score):
+            raise InputError(f"{result.name}: its result does not fit {benchmark.folder}; rebuild it")
+        if cell.source in OPEN_SOURCES:
+            yield from zip(samples, cell.score, strict=True)
+
+
+def _draw(
+    chosen: _Wanted,
+    sample: Sample,
+    image: np.ndarray[tuple[int, int], np.dtype[np.uint8]],
+    texts: tuple[str, str],
+    out: Path,
+) -> Picture:
+    attribution = chosen.submission.attribution(sample.sample_id)
+    size = fit(sample.width, sample.height, (_SIDE, _SIDE))
+    explained = None if attribution is None else overlay(image, attribution, size, _MODEL_SIZE)
+    left = plain(image, size)
+    right = explained if explained is not None else plain(image, size).point(lambda value: value * 0.35)
+    for picture in (left, right):
+        _dash(picture, sample.boxes * np.array([size[0] / sample.width, size[1] / sample.height] * 2))
+    sheet = Image.new("RGB", (2 * size[0] + _GAP, size[1]), (18, 20, 26))
+    sheet.paste(left, (0, 0))
+    sheet.paste(right, (size[0] + _GAP, 0))
+    file = f"gallery/{chosen.result.name}/{chosen.kind}-{chosen.place + 1}.webp"
+    path = out / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, "WEBP", quality=_QUALITY, method=4)
+    question, response = texts
+    return Picture(
+        kind=chosen.kind,
+        file=file,
+        width=sheet.width,
+        height=sheet.height,
+        sample_id=sample.sample_id,
+        finding=sample.finding,
+        lvlm=sample.lvlm,
+        mode=sample.mode,
+        evidence=sample.evidence,
+        score=chosen.score,
+        question=question[:2000],
+        response=response[:2000],
+        tokens=_marks(attribution),
+        concept=_concept(attribution),
+        shows=_shows(attribution, explained is not None),
+    )
+
+
+def _shows(attribution: Attribution | None, explains: bool) -> str:
+    if attribution is None:
+        return "nothing: the sample is missing"
+    if not explains:
+        return "nothing: the explanation is empty or everywhere the same"
+    if attribution.saliency is not None:
+        return "its map, from dark (low) to pale yellow (high)"
+    return "its boxes in yellow"
+
+
+def _concept(attribution: Attribution | None) -> str | None:
+    if attribution is None or not attribution.concepts:
+        return None
+    return max(attribution.concepts, key=lambda name: attribution.concepts[name])[:100]
+
+
+def _marks(attribution: Attribution | None) -> tuple[TokenMark, ...]:
+    """Tokens with levels relative to the largest score of the response."""
+    if attribution is None or not attribution.tokens:
+        return ()
+    tokens = attribution.tokens[:_MAX_TOKENS]
+    largest = max(0.0, *(score for _, score in tokens))
+    return tuple(
+        TokenMark(text[:100], round((_LEVELS - 1) * max(score, 0.0) / largest) if largest > 0 else 0)
+        for text, score in tokens
+    )
+
+
+def _dash(picture: Image.Image, boxes: FloatArray) -> None:
+    """Outlines boxes with dashes, dark below light, so that they show on any ground."""
+    draw = ImageDraw.Draw(picture)
+    for x1, y1, x2, y2 in np.round(boxes).astype(int).tolist():
+        right, bottom = max(x1, x2 - 1), max(y1, y2 - 1)
+        draw.rectangle((x1, y1, right, bottom), outline=(0, 0, 0), width=1)
+        for start in range(x1, right + 1, 9):
+            end = min(start + 5, right)
+            draw.line((start, y1, end, y1), fill=_REGION, width=2)
+            draw.line((start, bottom, end, bottom), fill=_REGION, width=2)
+        for start in range(y1, bottom + 1, 9):
+            end = min(start + 5, bottom)
+            draw.line((x1, start, x1, end), fill=_REGION, width=2)
+            draw.line((right, start, right, end), fill=_REGION, width=2)

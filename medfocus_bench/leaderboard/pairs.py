@@ -1,0 +1,81 @@
+"""Which rows differ: tests of all pairs at once.
+
+The test is that of `compare`: the two methods are exchanged patient by patient. Here its p-value is the
+normal limit of the sign flips, which one matrix product gives for all pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import numpy as np
+from scipy.special import erfc
+
+from medfocus_bench.geometry import BoolArray, FloatArray
+from medfocus_bench.leaderboard.result import Part, Result
+
+ALPHA: Final = 0.05
+"""Family-wise error rate of the tests of one view."""
+
+
+def contributions(results: Sequence[Result], parts: Collection[Part]) -> FloatArray:
+    """What each patient adds to each result's macro mean over these parts: (patients, results).
+
+    The column sums are the macro means: means over (LVLM, source) of the cells' means.
+    """
+    patients = sorted({patient for result in results for patient in result.headline.patients})
+    place = {patient: number for number, patient in enumerate(patients)}
+    added = np.zeros((len(patients), len(results)))
+    for column, result in enumerate(results):
+        where = np.array([place[patient] for patient in result.headline.patients])
+        chosen = [cell for cell in result.headline.cells if cell.part in parts]
+        sizes: dict[tuple[str, str], int] = {}
+        for cell in chosen:
+            key = (cell.lvlm, cell.source)
+            sizes[key] = sizes.get(key, 0) + len(cell.score)
+        for cell in chosen:
+            scale = 1 / (sizes[cell.lvlm, cell.source] * len(sizes))
+            np.add.at(added[:, column], where[cell.patient], np.array(cell.score) * scale)
+    return added
+
+
+def p_values(added: FloatArray) -> FloatArray:
+    """Two-sided p-values of the difference of every pair of columns: (results, results); 1 on the diagonal.
+
+    With d the patients' differences, the sum of d over the root of the sum of d squared is standard normal
+    under the exchange. The sum is not centred, as the exchange has mean zero.
+    """
+    means = added.sum(axis=0)
+    products = added.T @ added
+    squares = np.diag(products)
+    variance = np.maximum(squares[:, None] + squares[None, :] - 2 * products, 0.0)
+    apart = np.abs(means[:, None] - means[None, :])
+    # Columns that agree in every patient leave rounding noise, of which the ratio says nothing.
+    alike = variance <= 1e-12 * np.maximum(squares[:, None], squares[None, :])
+    z = apart / np.sqrt(np.where(alike, 1.0, variance))
+    return np.asarray(np.where(alike, 1.0, erfc(z / np.sqrt(2))))
+
+
+def significantly_better(added: FloatArray) -> BoolArray:
+    """Whether row i is better than row j, after Holm's correction over all pairs: (results, results)."""
+    number = added.shape[1]
+    means = added.sum(axis=0)
+    better = np.zeros((number, number), dtype=np.bool_)
+    if number < 2:
+        return better
+    first, second = np.triu_indices(number, 1)
+    p = p_values(added)[first, second]
+    order = np.argsort(p, kind="stable")
+    passed = p[order] <= ALPHA / np.arange(len(p), 0, -1)
+    kept = order[: len(p) if passed.all() else int(np.argmin(passed))]
+    ahead = means[first[kept]] > means[second[kept]]
+    better[np.where(ahead, first[kept], second[kept]), np.where(ahead, second[kept], first[kept])] = True
+    return better
+
+
+def shared_ranks(better: BoolArray, ranked: BoolArray) -> list[int | None]:
+    """One more than the number of ranked rows that are significantly better; None for rows without a rank."""
+    return [
+        1 + int(np.count_nonzero(better[ranked, row])) if ranked[row] else None for row in range(len(ranked))
+    ]

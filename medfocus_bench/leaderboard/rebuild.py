@@ -1,0 +1,281 @@
+"""Every result again from the raw attributions: of each submission, and of each null control.
+
+Results are written as they are made, and one that is up to date is not computed again: a run that was
+stopped goes on where it was. A check computes everything and writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal
+
+from medfocus_bench import __version__
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
+from medfocus_bench.evaluation.protocol import RESAMPLES
+from medfocus_bench.leaderboard.checks import UNRANKED_SPLITS, check_submission
+from medfocus_bench.leaderboard.differences import differences
+from medfocus_bench.leaderboard.result import (
+    MAX_RESULTS,
+    NULL_RESULT,
+    Result,
+    headline_name,
+    read_result,
+    result_text,
+)
+from medfocus_bench.leaderboard.scoring import score_result
+from medfocus_bench.submission.reader import open_submission
+
+Status = Literal[
+    "same", "current", "written", "kept", "differs", "missing", "stray", "unsound", "unavailable"
+]
+
+FAULTS: Final[frozenset[Status]] = frozenset({"differs", "missing", "stray", "unsound"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What has a result: a submission folder, or a null control, which has none."""
+
+    name: str
+    folder: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one result.
+
+    "same": recomputed and equal; "current": up to date, not recomputed; "written"; "kept": of another
+    version of the benchmark, which cannot be recomputed with this one; "unavailable": a null control for
+    which the benchmark lacks something. The faults: "differs", "missing" (no result), "stray" (no
+    submission), "unsound". `notes` are sentences that start with the file. `before` and `after` are the
+    headline over all that is covered, where it is known.
+    """
+
+    name: str
+    status: Status
+    notes: tuple[str, ...] = ()
+    before: float | None = None
+    after: float | None = None
+
+    @property
+    def is_fault(self) -> bool:
+        return self.status in FAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How results are recomputed. `force` computes again what is up to date; `check` implies it."""
+
+    results: Path
+    check: bool = False
+    force: bool = False
+    resamples: int = RESAMPLES
+
+
+def ranked_part(benchmark: Benchmark) -> Benchmark:
+    """What methods are ranked on: all splits but dev."""
+    return benchmark.select(benchmark.configs, [s for s in benchmark.splits if s not in UNRANKED_SPLITS])
+
+
+def entries(submissions: Path, only: Sequence[str] = ()) -> list[Entry]:
+    """The submissions in a folder and all null controls, by name; with `only`, those of these names.
+
+    Raises InputError for a folder that is not there and for a name that nothing has.
+    """
+    if not submissions.is_dir():
+        raise InputError(f"{submissions}: is no folder; give the one with the submissions, a folder each")
+    with os.scandir(submissions) as listing:
+        folders = sorted(
+            item.name
+            for item in listing
+            if item.is_dir(follow_symlinks=False) and not item.name.startswith(".")
+        )
+    if len(folders) > MAX_RESULTS:
+        raise InputError(f"{submissions}: holds {len(folders):,} folders; at most {MAX_RESULTS:,} are read")
+    found = [Entry(name, submissions / name) for name in folders]
+    found += [Entry(NULL_RESULT + name, None) for name in NULL_CONTROLS]
+    unknown = sorted(set(only) - {entry.name for entry in found})
+    if unknown:
+        raise InputError(f"{submissions}: holds no {unknown[0]!r}, and no null control is called so")
+    return [entry for entry in found if not only or entry.name in only]
+
+
+def stray_results(found: Iterable[Entry], results: Path) -> list[Outcome]:
+    """Results of nothing that is there."""
+    names = {entry.name for entry in found}
+    return [
+        Outcome(
+            path.stem,
+            "stray",
+            (f"{path}: has no submission; restore that, or remove the file and log the removal",),
+        )
+        for path in sorted(results.glob("*.json"))
+        if path.stem not in names
+    ]
+
+
+def rebuild(
+    found: Sequence[Entry], benchmark: Benchmark, rules: Rules, *, workers: int = 1
+) -> Iterator[Outcome]:
+    """The result of each entry, computed in `workers` processes of one thread; outcomes as they come.
+
+    Unless `rules.check`, what changed is written at once. A submission that is unsound stops no other.
+    """
+    if not rules.check:
+        rules.results.mkdir(parents=True, exist_ok=True)
+    if workers == 1 or len(found) < 2:
+        for entry in found:
+            yield _settle(entry, benchmark, rules)
+        return
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(
+            min(workers, len(found)), get_context("spawn"), initializer=_begin, initargs=(benchmark, rules)
+        )
+        try:
+            # The longest first, so that no worker ends alone: a null control makes its maps, too.
+            longest_first = sorted(found, key=lambda entry: entry.folder is not None)
+            pending = [pool.submit(_settle_in_worker, entry) for entry in longest_first]
+            for future in as_completed(pending):
+                yield future.result()
+        except BrokenProcessPool:
+            raise OSError("a worker ended abruptly, perhaps out of memory; give fewer --workers") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_shared: tuple[Benchmark, Rules] | None = None
+"""Of a worker process: what all of its entries share, sent once."""
+
+
+def _begin(benchmark: Benchmark, rules: Rules) -> None:
+    global _shared  # noqa: PLW0603
+    _shared = benchmark, rules
+
+
+def _settle_in_worker(entry: Entry) -> Outcome:
+    assert _shared is not None
+    return _settle(entry, *_shared)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that start in this block use one thread for linear algebra; they read it at their start."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _settle(entry: Entry, benchmark: Benchmark, rules: Rules) -> Outcome:
+    """What becomes of one result."""
+    path = rules.results / f"{entry.name}.json"
+    try:
+        committed = _committed(path, rules)
+        ahead = _without_computing(entry, committed, benchmark, rules)
+        return ahead or _held_against(committed, _computed(entry, benchmark, rules), path, rules)
+    except UnavailableError as error:
+        if not path.exists():
+            return Outcome(entry.name, "unavailable", (str(error),))
+        return Outcome(entry.name, "stray", (f"{path}: cannot be computed on this benchmark: {error}",))
+    except InputError as error:
+        return Outcome(entry.name, "unsound", error.problems)
+
+
+def _held_against(committed: Result | None, result: Result, path: Path, rules: Rules) -> Outcome:
+    """Compares a computed result with the committed one, and writes it where it may and must."""
+    name, before, after = result.name, _headline(committed), _headline(result)
+    apart = [] if committed is None else differences(committed, result)
+    if committed is not None and not apart:
+        return Outcome(name, "same", (), before, after)
+    if not rules.check:
+        _write(path, result_text(result))
+        return Outcome(name, "written", (), before, after)
+    if committed is None:
+        fault = f"{path}: is missing; `medfocus-bench leaderboard rebuild` writes it"
+        return Outcome(name, "missing", (fault,), before, after)
+    return Outcome(name, "differs", tuple(f"{path}: {text}" for text in apart), before, after)
+
+
+def _committed(path: Path, rules: Rules) -> Result | None:
+    """The result in a file; None where there is none, or an unsound one that may be written anew."""
+    if not path.exists():
+        return None
+    try:
+        return read_result(path)
+    except InputError:
+        if rules.check:
+            raise
+        return None
+
+
+def _without_computing(
+    entry: Entry, committed: Result | None, benchmark: Benchmark, rules: Rules
+) -> Outcome | None:
+    """The outcome of an entry whose result cannot, or need not, be computed."""
+    if committed is None:
+        return None
+    headline = _headline(committed)
+    origin = committed.report.provenance
+    sha256 = origin.submission_sha256
+    if entry.folder is not None:
+        submission = open_submission(entry.folder)
+        sha256 = submission.sha256
+        made_for = submission.document.benchmark
+        if made_for.fingerprint != benchmark.fingerprint:
+            ours = committed.report.benchmark.fingerprint, origin.submission_sha256, origin.status
+            if ours != (made_for.fingerprint, sha256, "verified"):
+                return None  # computing says what is wrong
+            note = f"{entry.folder}: is of version {made_for.version} of the benchmark; its result is kept"
+            return Outcome(entry.name, "kept", (note,), headline, headline)
+    if rules.check or rules.force:
+        return None
+    stands = (
+        origin.submission_sha256,
+        committed.report.benchmark.fingerprint,
+        origin.evaluator_version,
+        origin.seed,
+        origin.resamples,
+        origin.status,
+    )
+    if stands == (sha256, benchmark.fingerprint, __version__, 0, rules.resamples, "verified"):
+        return Outcome(entry.name, "current", (), headline, headline)
+    return None
+
+
+def _computed(entry: Entry, benchmark: Benchmark, rules: Rules) -> Result:
+    if entry.folder is not None:
+        problems = check_submission(entry.folder, benchmark)
+        if problems:
+            raise SubmissionError(problems)
+        return score_result(entry.folder, benchmark, resamples=rules.resamples, verified=True)
+    with TemporaryDirectory(prefix="medfocus-bench-") as work:
+        control = entry.name.removeprefix(NULL_RESULT)
+        folder = write_null(control, ranked_part(benchmark), Path(work) / entry.name)
+        return score_result(folder, benchmark, resamples=rules.resamples, verified=True)
+
+
+def _headline(result: Result | None) -> float | None:
+    return None if result is None else result.views[0].scores[headline_name()].mean
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

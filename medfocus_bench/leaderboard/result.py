@@ -1,0 +1,183 @@
+"""One row of the leaderboard as a file: `leaderboard/results/<name>.json`, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
+from medfocus_bench.evaluation.report import Report, Score
+from medfocus_bench.submission.schema import Finite, Line, Strict
+
+NULL_RESULT: Final = "null-"
+"""How the names of null controls start, and no other's."""
+
+MAX_RESULT_BYTES: Final = 32 * 2**20
+MAX_RESULTS: Final = 5_000
+
+DIGITS: Final = 6
+"""Decimal places of the numbers beside the report."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+Part = tuple[str, str, str, str]
+"""A source, an LVLM, a mode and a kind of evidence."""
+
+_NUMBERS = re.compile(r"\[\s+(-?\d[-+\d.eE,\s]*?)\s+\]")
+
+
+class View(Strict):
+    """The scores of one combination of filters; None is no restriction.
+
+    Each score is the mean over (LVLM, source) cells of the cells' means, as in the slices of a report.
+    """
+
+    source: Line | None = None
+    lvlm: Line | None = None
+    mode: Line | None = None
+    evidence: Line | None = None
+    samples: Annotated[int, Field(ge=1)]
+    patients: Annotated[int, Field(ge=1)]
+    scores: dict[str, Score]
+
+    @property
+    def filters(self) -> tuple[str | None, str | None, str | None, str | None]:
+        return self.source, self.lvlm, self.mode, self.evidence
+
+    def selects(self, part: Part) -> bool:
+        return all(
+            wanted is None or wanted == value for wanted, value in zip(self.filters, part, strict=True)
+        )
+
+
+class HeadlineCell(Strict):
+    """The headline of each sample of one (source, LVLM, mode, evidence), in the order of the sample ids."""
+
+    source: Line
+    lvlm: Line
+    mode: Line
+    evidence: Line
+    patient: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=10**6)]
+    score: Annotated[list[Finite], Field(min_length=1, max_length=10**6)]
+
+    @property
+    def part(self) -> Part:
+        return self.source, self.lvlm, self.mode, self.evidence
+
+    @model_validator(mode="after")
+    def _as_many_patients_as_scores(self) -> Self:
+        if len(self.patient) != len(self.score):
+            raise PydanticCustomError("lengths", "patient and score have different lengths")
+        return self
+
+
+class Headline(Strict):
+    """The headline sample by sample: what tests of differences between rows are made from."""
+
+    patients: Annotated[list[Line], Field(min_length=1, max_length=10**6)]
+    cells: Annotated[list[HeadlineCell], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if len(set(self.patients)) != len(self.patients):
+            raise PydanticCustomError("patients", "a patient stands twice")
+        if len({cell.part for cell in self.cells}) != len(self.cells):
+            raise PydanticCustomError("cells", "a cell stands twice")
+        if any(max(cell.patient) >= len(self.patients) for cell in self.cells):
+            raise PydanticCustomError("patient", "a place is beyond the list of patients")
+        return self
+
+
+class Result(Strict):
+    """Everything that the page shows of one submission."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    name: Name
+    report: Report
+    views: Annotated[list[View], Field(min_length=1, max_length=10_000)]
+    headline: Headline
+
+    @property
+    def is_null(self) -> bool:
+        return self.report.method.family == "null"
+
+    @property
+    def verified(self) -> bool:
+        return self.report.provenance.status == "verified"
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """What the submission covers."""
+        return frozenset(cell.part for cell in self.headline.cells)
+
+    @property
+    def title(self) -> str:
+        return self.report.method.title
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.report.provenance.protocol != "standard":
+            raise PydanticCustomError("protocol", "only results of the standard protocol are ranked")
+        if self.report.nulls:
+            raise PydanticCustomError("nulls", "null controls are results of their own; leave nulls empty")
+        if self.name.startswith(NULL_RESULT) != self.is_null:
+            raise PydanticCustomError(
+                "null", "the names that start with null- and the family null belong together"
+            )
+        names = {metric.name for metric in METRICS["standard"]}
+        scored = [*(view.scores for view in self.views), *(part.scores for part in self.report.slices)]
+        if any(scores.keys() != names for scores in scored):
+            raise PydanticCustomError("scores", "a view or slice lacks a score, or has an unknown one")
+        return self
+
+
+def result_text(result: Result) -> str:
+    """A result as the text of its file: one key a line, lists of numbers on one line."""
+    text = result.model_dump_json(indent=1)
+    return _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", "", found[1]) + "]", text) + "\n"
+
+
+def read_result(path: Path) -> Result:
+    """The result in a file. Raises InputError that names the file and the place in it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_RESULT_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_RESULT_BYTES:
+        raise InputError(f"{path}: is larger than {MAX_RESULT_BYTES // 2**20} MiB, as no result is")
+    try:
+        result = Result.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = "/".join(str(part)[:100] for part in first["loc"])
+        rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(f"{path}: /{place}: {first['msg']}{rest}; rebuild it from the submission") from None
+    if result.name != path.stem:
+        raise InputError(f"{path}: is named {path.stem}, but holds the result of {result.name}; rename it")
+    return result
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results of a folder, by name. Raises InputError for a file that is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; give the one with the results, a JSON file each")
+    paths = sorted(folder.glob("*.json"))
+    if len(paths) > MAX_RESULTS:
+        raise InputError(f"{folder}: holds {len(paths):,} results; at most {MAX_RESULTS:,} are read")
+    return [read_result(path) for path in paths]
+
+
+def headline_name() -> str:
+    """The key of the score by which rows are ranked."""
+    return HEADLINE["standard"].name
+
+
+def covered(results: Iterable[Result]) -> frozenset[Part]:
+    """What any of the results covers."""
+    return frozenset().union(*(result.parts for result in results))

@@ -1,0 +1,143 @@
+"""From a submission to its result: the report, the scores of every combination of filters, each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.evaluation.evaluate import Evaluation, Track, evaluate_samples, silent
+from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
+from medfocus_bench.evaluation.report import Score
+from medfocus_bench.evaluation.scoring import Aggregator
+from medfocus_bench.evaluation.statistics import Cell, Interval, intervals
+from medfocus_bench.geometry import BoolArray, FloatArray
+from medfocus_bench.leaderboard.result import (
+    DIGITS,
+    Headline,
+    HeadlineCell,
+    Part,
+    Result,
+    View,
+    headline_name,
+)
+
+_Filters = tuple[str | None, str | None, str | None, str | None]
+
+
+def score_result(
+    submission: str | Path,
+    benchmark: str | Path | Benchmark,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    any_version: bool = False,
+    verified: bool = False,
+    track: Track = silent,
+) -> Result:
+    """Scores a submission folder from its raw attributions; its name is the folder's.
+
+    Raises SubmissionError or BenchmarkError as `evaluate` does.
+    """
+    settings = Settings("standard", seed, resamples)
+    folder = Path(submission)
+    evaluation = evaluate_samples(
+        folder, benchmark, settings, nulls=False, any_version=any_version, verified=verified, track=track
+    )
+    return result_of(folder.resolve().name, evaluation, settings)
+
+
+def result_of(name: str, evaluation: Evaluation, settings: Settings) -> Result:
+    """The result of a submission under that name, from its evaluation."""
+    samples = evaluation.part.samples
+    return Result(
+        name=name,
+        report=evaluation.report,
+        views=_views(samples, evaluation.scores, settings),
+        headline=_headline(samples, evaluation.scores),
+    )
+
+
+def part_of(sample: Sample) -> Part:
+    """The cell of a sample: what it can be filtered by."""
+    return sample.source, sample.lvlm, sample.mode, sample.evidence
+
+
+def _views(samples: Sequence[Sample], scores: FloatArray, settings: Settings) -> list[View]:
+    aggregator = Aggregator(samples)
+    combinations = list(_combinations([part_of(sample) for sample in samples]))
+    cell_names = np.array([f"{sample.lvlm} / {sample.source}" for sample in samples])
+    cells: dict[bytes, Cell] = {}
+    groups: list[list[Cell]] = []
+    for _, members in combinations:
+        group: list[Cell] = []
+        for name in np.unique(cell_names[members]):
+            of_cell = members & (cell_names == name)
+            key = of_cell.tobytes()
+            if key not in cells:
+                cells[key] = Cell.of(scores, aggregator.cluster_of, of_cell)
+            group.append(cells[key])
+        groups.append(group)
+    return [
+        View(
+            source=filters[0],
+            lvlm=filters[1],
+            mode=filters[2],
+            evidence=filters[3],
+            samples=int(members.sum()),
+            patients=len(np.unique(aggregator.cluster_of[members])),
+            scores={m.name: _rounded(i) for m, i in zip(METRICS["standard"], found, strict=True)},
+        )
+        for (filters, members), found in zip(
+            combinations, intervals(groups, aggregator.clusters, settings), strict=True
+        )
+    ]
+
+
+def _combinations(parts: Sequence[Part]) -> Iterator[tuple[_Filters, BoolArray]]:
+    """Every combination of filters with the samples that it selects, each selection once, wide ones first."""
+    columns = [np.array(column) for column in zip(*parts, strict=True)]
+    values = [[None, *sorted(set(column.tolist()))] for column in columns]
+    wide_first = sorted(product(*values), key=lambda filters: sum(value is not None for value in filters))
+    seen: set[bytes] = set()
+    for filters in wide_first:
+        members = np.ones(len(parts), dtype=np.bool_)
+        for column, value in zip(columns, filters, strict=True):
+            if value is not None:
+                members &= column == value
+        if members.any() and members.tobytes() not in seen:
+            seen.add(members.tobytes())
+            yield filters, members
+
+
+def _rounded(interval: Interval) -> Score:
+    return Score(
+        mean=round(interval.mean, DIGITS), low=round(interval.low, DIGITS), high=round(interval.high, DIGITS)
+    )
+
+
+def _headline(samples: Sequence[Sample], scores: FloatArray) -> Headline:
+    column = [metric.name for metric in METRICS["standard"]].index(headline_name())
+    patients = sorted({f"{source}/{patient}" for source, patient in (sample.patient for sample in samples)})
+    place = {patient: number for number, patient in enumerate(patients)}
+    cells: dict[Part, tuple[list[int], list[float]]] = {}
+    for sample, score in sorted(
+        zip(samples, scores[:, column].tolist(), strict=True), key=lambda pair: pair[0].sample_id
+    ):
+        patient, score_list = cells.setdefault(part_of(sample), ([], []))
+        patient.append(place["/".join(sample.patient)])
+        score_list.append(round(score, DIGITS))
+    return Headline(
+        patients=patients,
+        cells=[
+            HeadlineCell(
+                source=part[0], lvlm=part[1], mode=part[2], evidence=part[3], patient=patient, score=values
+            )
+            for part, (patient, values) in sorted(cells.items())
+        ],
+    )

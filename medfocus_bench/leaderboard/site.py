@@ -1,0 +1,176 @@
+"""The static site: templates filled with the board, assets copied beside them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from medfocus_bench import __version__
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.leaderboard.board import Board, make_board
+from medfocus_bench.leaderboard.gallery import Picture, make_galleries
+from medfocus_bench.leaderboard.log import LogEntry, read_log
+from medfocus_bench.leaderboard.pages import lvlm_page, method_page
+from medfocus_bench.leaderboard.payload import board_payload, json_block
+from medfocus_bench.leaderboard.published import PUBLISHED, SCORES, SOURCES
+from medfocus_bench.leaderboard.result import Result, read_results
+
+REPOSITORY: Final = "https://github.com/medfocus/medfocus-bench"
+
+MARKER: Final = ".medfocus-bench-site"
+"""A file that marks a folder as a built site, which the next build may replace."""
+
+_HERE: Final = Path(__file__).parent
+_HTTP = re.compile(r"https?://[^\s\"'<>]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A built site. `size` is in bytes, without the gallery."""
+
+    index: Path
+    results: int
+    pages: int
+    pictures: int
+    size: int
+
+
+def build_site(
+    results: Path,
+    out: Path,
+    *,
+    log: Path | None = None,
+    submissions: Path | None = None,
+    benchmark: Benchmark | None = None,
+) -> Site:
+    """Builds the site of the results in a folder into `out`, which it replaces if it is a site.
+
+    With `submissions` and `benchmark`, methods get a gallery. `log` is the file of events. Raises InputError
+    for a result or an event that is unsound, and for an `out` that holds something else.
+    """
+    board = make_board(read_results(results))
+    events = read_log(log) if log is not None else []
+    partial = out.with_name(out.name + ".partial")
+    _make_way(out)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / MARKER).write_text(f"medfocus-bench {__version__}\n", encoding="utf-8")
+    galleries: Mapping[str, Sequence[Picture]] = {}
+    if submissions is not None and benchmark is not None:
+        galleries = make_galleries(_drawable(board, benchmark), submissions, benchmark, partial)
+    shutil.copytree(_HERE / "assets", partial / "assets")
+    pages = _pages(board, galleries, events)
+    for name, text in pages.items():
+        path = partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if out.exists():
+        shutil.rmtree(out)
+    partial.replace(out)
+    gallery = out / "gallery"
+    size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file() and gallery not in p.parents)
+    pictures = sum(len(found) for found in galleries.values())
+    return Site(out / "index.html", len(board.results), len(pages), pictures, size)
+
+
+def http_link(url: str | None) -> str | None:
+    """A link that may be followed from a page: http or https, nothing else."""
+    return url if url is not None and _HTTP.fullmatch(url) else None
+
+
+def page_name(text: str) -> str:
+    """A file name for a text; texts that differ never share one."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:60]
+    return plain if plain and plain == text else f"{plain or 'page'}-{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _make_way(out: Path) -> None:
+    if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there and is no built site; give another folder, or remove it first")
+
+
+def _drawable(board: Board, benchmark: Benchmark) -> Sequence[Result]:
+    """The results whose samples the benchmark has."""
+    return board.results if benchmark.fingerprint == board.benchmark.fingerprint else ()
+
+
+def _pages(
+    board: Board, galleries: Mapping[str, Sequence[Picture]], events: Sequence[LogEntry]
+) -> dict[str, str]:
+    environment = _environment()
+    lvlms = sorted({part[1] for part in board.parts})
+    lvlm_pages = [(lvlm, f"lvlms/{page_name(lvlm)}.html") for lvlm in lvlms]
+    common = {
+        "board": board,
+        "lvlms": lvlm_pages,
+        "metrics": METRICS["standard"],
+        "repository": REPOSITORY,
+        "evaluator": __version__,
+    }
+
+    def render(template: str, root: str = "", **more: Any) -> str:
+        return environment.get_template(template).render(root=root, **common, **more)
+
+    names = {result.name for result in board.results}
+    pages = {
+        "index.html": render(
+            "index.html", view=board.default, payload=json_block(board_payload(board)), here="index"
+        ),
+        "how-to-read.html": render("read.html", here="read"),
+        "how-to-submit.html": render("submit.html", here="submit"),
+        "paper.html": render("paper.html", rows=PUBLISHED, sources=SOURCES, scores=SCORES, here="paper"),
+        "log.html": render("log.html", events=events[::-1], names=names, here="log"),
+    }
+    for lvlm, path in lvlm_pages:
+        pages[path] = render("lvlm.html", "../", page=lvlm_page(board, lvlm), here="lvlm")
+    for result in board.results:
+        page = method_page(board, result, galleries.get(result.name, ()))
+        pages[f"methods/{result.name}.html"] = render("method.html", "../", page=page, here="method")
+    return pages
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["score"] = _score
+    environment.filters["bare"] = _bare
+    environment.filters["place"] = _place
+    environment.filters["http_link"] = http_link
+    environment.filters["amount"] = _amount
+    return environment
+
+
+def _score(value: float) -> str:
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text
+
+
+def _bare(value: float) -> str:
+    """A score without the zero before its point: many of them stand close together."""
+    text = _score(value)
+    return (
+        text[1:] if text.startswith("0.") else text.replace("-0.", "-.") if text.startswith("-0.") else text
+    )
+
+
+def _place(value: float, width: float = 100.0) -> str:
+    """A score's place on an axis from 0 to 1, cut at its ends."""
+    return f"{min(max(value, 0.0), 1.0) * width:.1f}"
+
+
+def _amount(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:,.3g}"

@@ -1,0 +1,229 @@
+"""Results as files, ranks that are shared, and what stands in a view."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.compare import compare
+from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.protocol import Settings
+from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
+from medfocus_bench.leaderboard.board import make_board
+from medfocus_bench.leaderboard.log import read_log
+from medfocus_bench.leaderboard.pairs import contributions, p_values, shared_ranks, significantly_better
+from medfocus_bench.leaderboard.result import read_result, read_results, result_text
+from medfocus_bench.leaderboard.scoring import score_result
+from tests.leaderboard.conftest import NULLS, Entry, blurred, oracle, shifted, write_entry
+
+
+@pytest.fixture(scope="module")
+def made(board):
+    return make_board(read_results(board.results))
+
+
+def test_a_result_survives_its_file(board, tmp_path):
+    result = board.result("oracle")
+    path = tmp_path / "oracle.json"
+    path.write_text(result_text(result))
+    assert read_result(path) == result
+
+
+def test_every_view_is_the_slice_of_a_report_where_both_exist(board):
+    result = board.result("noisy-a")
+    slices = {(part.kind, part.value): part for part in result.report.slices}
+    for view in result.views:
+        given = [
+            (kind, value)
+            for kind, value in zip(("source", "lvlm", "mode", "evidence"), view.filters, strict=True)
+            if value
+        ]
+        if len(given) > 1:
+            continue
+        part = slices[given[0]] if given else slices["all", "all"]
+        assert (view.samples, view.patients) == (part.samples, part.patients)
+        for name, score in view.scores.items():
+            assert score.mean == pytest.approx(part.scores[name].mean, abs=1e-6)
+            assert score.low == pytest.approx(part.scores[name].low, abs=1e-6)
+
+
+def test_a_combination_that_selects_what_a_wider_one_does_is_left_out(board):
+    filters = [view.filters for view in board.result("oracle").views]
+    assert (None, None, None, None) in filters
+    assert ("phantom", None, None, None) not in filters
+    assert len(set(filters)) == len(filters) == 9  # (all, lesions, marks) x (all, direct, reasoning)
+    assert (None, None, "direct", "lesion") in filters
+    assert (None, "phantom_qwen", "direct", "lesion") not in filters
+
+
+def test_the_samples_of_the_headline_average_to_the_view(board):
+    result = board.result("noisy-b")
+    for view in result.views:
+        parts = [part for part in result.parts if view.selects(part)]
+        total = contributions([result], parts).sum()
+        assert total == pytest.approx(view.scores["evidence_ap"].mean, abs=2e-6)
+
+
+def test_the_p_values_of_pairs_are_those_of_compare(board):
+    """The normal limit against compare's own sign flips, for pairs that are close and pairs that are not."""
+    results = [board.result(name) for name in ("noisy-a", "noisy-b", "direct-only", "shifted")]
+    direct = [part for part in results[0].parts if part[2] == "direct"]
+    added = contributions(results, direct)
+    limits = p_values(added)
+    for a in range(len(results)):
+        for b in range(a):
+            exact = sign_flip_p_value(added[:, a] - added[:, b], Settings("standard", 0, 4000))
+            assert limits[a, b] == pytest.approx(exact, abs=0.04)
+    comparison = compare(
+        [board.submissions / "noisy-a", board.submissions / "noisy-b"], board.benchmark, resamples=4000
+    )
+    pair = p_values(contributions(results[:2], results[0].parts))
+    assert pair[0, 1] == pytest.approx(comparison.differences[0].p_value, abs=0.04)
+
+
+def test_the_decisions_are_holms():
+    rng = np.random.default_rng(0)
+    added = rng.normal(0, 0.01, (60, 8)) + np.array([0, 0, 0.002, 0.004, 0.005, 0.005, 0.01, 0.02])
+    better = significantly_better(added)
+    first, second = np.triu_indices(8, 1)
+    adjusted = holm(p_values(added)[first, second].tolist())
+    for a, b, p in zip(first, second, adjusted, strict=True):
+        assert (better[a, b] or better[b, a]) == (p <= 0.05)
+    assert better.any()
+    assert not better.all()
+
+
+def test_methods_that_agree_in_every_patient_never_differ():
+    same = np.repeat(np.random.default_rng(1).random((40, 1)), 3, axis=1)
+    assert not significantly_better(same * np.array([1, 1 + 1e-15, 1])).any()
+
+
+def test_a_rank_counts_the_ranked_rows_that_are_better():
+    better = np.zeros((4, 4), dtype=bool)
+    better[0, [2, 3]] = better[1, [2, 3]] = True
+    assert shared_ranks(better, np.array([True, True, True, False])) == [1, 1, 3, None]
+    assert shared_ranks(better, np.array([False, True, True, True])) == [None, 1, 2, 2]
+
+
+def test_rows_that_differ_by_luck_share_a_rank(made):
+    rows = {row.result.name: row for row in made.view().rows}
+    assert rows["noisy-a"].rank == rows["noisy-b"].rank
+    assert rows["oracle"].rank == 1
+    assert rows["blurred"].rank == 2
+
+
+def test_only_verified_methods_have_a_rank(made):
+    for row in made.view().rows:
+        ranked = row.rank is not None
+        assert ranked == (row.result.verified and not row.result.is_null)
+    assert any(row.result.name == "boasting" for row in made.view().rows)
+
+
+def test_a_self_reported_row_pushes_nobody_down(made):
+    """`boasting` is as good as `blurred`: what is below both counts one of them only."""
+    ranks = {row.result.name: row.rank for row in made.view().rows}
+    assert ranks["blurred"] == 2
+    assert min(r for name, r in ranks.items() if r and name not in {"oracle", "blurred"}) == 3
+
+
+def test_a_submission_to_one_mode_stands_where_it_covers_everything(made):
+    assert made.view().row("direct-only") is None
+    assert made.view(mode="direct").row("direct-only") is not None
+    assert made.view(lvlm="phantom_qwen", mode="direct").row("direct-only") is not None
+    assert made.default.filters == (None, None, "direct", None)
+
+
+def test_the_null_floor_is_the_best_null_control(made):
+    for view in made.views:
+        nulls = [row.headline.mean for row in view.rows if row.result.is_null]
+        assert len(nulls) == len(NULLS)
+        assert view.floor.headline.mean == max(nulls)
+
+
+def test_filters_that_nobody_covers_have_no_view(made):
+    assert made.view(lvlm="phantom_gemma_twin", evidence="lesion") is None
+
+
+def test_results_of_another_version_are_kept_apart(board):
+    results = read_results(board.results)
+    other = json.loads(results[0].model_dump_json())
+    other["name"], other["report"]["benchmark"]["fingerprint"] = "older", "0" * 64
+    other["report"]["method"]["family"] = "other"
+    mixed = make_board([*results, type(results[0]).model_validate(other)])
+    assert [result.name for result in mixed.others] == ["older"]
+    assert all(row.result.name != "older" for view in mixed.views for row in view.rows)
+
+
+def test_the_order_of_oracle_blurred_shifted_and_null_is_right_for_every_score(tmp_path):
+    """Ranking sanity on a split of the phantom track."""
+    track = open_benchmark("phantom")
+    part = track.select(track.configs, ["dev"])
+    part = replace(part, samples=part.samples[::5])
+    explain = {"oracle": oracle, "blurred": blurred, "shifted": shifted, "null": _noise}
+    scores = {}
+    for name, of_sample in explain.items():
+        folder = write_entry(tmp_path / name, Entry("other", of_sample, modes=("dev",)), part)
+        result = score_result(folder, part, resamples=10)
+        scores[name] = {metric: score.mean for metric, score in result.views[0].scores.items()}
+    for metric in METRICS["standard"]:
+        first, second, third, last = (scores[name][metric.name] for name in explain)
+        assert first >= second - 1e-9, metric.name
+        assert second > third > last, (metric.name, scores)
+
+
+def _noise(sample):
+    return np.random.default_rng(sample.index).random((16, 16)).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(name="other"), "rename it"),
+        (lambda v: v.update(extra=1), "Extra inputs"),
+        (lambda v: v["views"][0]["scores"].pop("iou"), "lacks a score"),
+        (lambda v: v["headline"]["cells"][0]["score"].pop(), "different lengths"),
+        (lambda v: v["headline"]["cells"][0]["patient"].__setitem__(0, 10**5), "beyond the list"),
+        (lambda v: v["report"]["method"].update(code="javascript:alert(1)"), "code"),
+        (lambda v: v["report"]["method"].update(family="null"), "belong together"),
+        (lambda v: v["report"]["provenance"].update(protocol="paper"), "standard protocol"),
+        (lambda v: v["report"]["provenance"].update(status="trusted"), "status"),
+    ],
+)
+def test_an_unsound_result_is_refused_with_its_place(board, tmp_path, change, message):
+    value = json.loads((board.results / "oracle.json").read_bytes())
+    change(value)
+    path = tmp_path / "oracle.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match=message) as error:
+        read_result(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_not_a_number_is_no_score(board, tmp_path):
+    text = (board.results / "oracle.json").read_text()
+    path = tmp_path / "oracle.json"
+    path.write_text(text.replace('"low":', '"low": NaN, "was":', 1))
+    with pytest.raises(InputError):
+        read_result(path)
+
+
+def test_a_folder_without_results_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no results"):
+        make_board(read_results(tmp_path))
+    with pytest.raises(InputError, match="is no folder"):
+        read_results(tmp_path / "none")
+
+
+def test_a_log_names_the_line_at_fault(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(
+        '{"date":"2026-11-01","event":"added","submission":"a","reason":"b"}\n\n{"date":"today"}\n'
+    )
+    with pytest.raises(InputError, match="line 3: /date"):
+        read_log(path)
+    assert read_log(tmp_path / "none.jsonl") == []

@@ -1,0 +1,311 @@
+"""The page in a real browser, from the file system, as a visitor has it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from medfocus_bench.leaderboard.board import make_board
+from medfocus_bench.leaderboard.result import read_results
+from medfocus_bench.leaderboard.site import build_site
+from tests.leaderboard.conftest import HOSTILE, NULLS, many_results
+
+PAGES = (
+    "index.html",
+    "methods/oracle.html",
+    "methods/null-mean-map.html",
+    "lvlms/phantom_qwen.html",
+    "paper.html",
+    "how-to-read.html",
+    "how-to-submit.html",
+    "log.html",
+)
+
+
+@pytest.fixture(scope="module")
+def made(board):
+    return make_board(read_results(board.results))
+
+
+def titles(page):
+    """The methods in the order of the rows."""
+    return page.eval_on_selector_all(".tabulator-row .c-title a", "links => links.map(l => l.textContent)")
+
+
+def column(page, field):
+    return page.eval_on_selector_all(
+        f".tabulator-row .c-{field}", "cells => cells.map(c => c.textContent.trim())"
+    )
+
+
+def expected(view):
+    return [row.result.title for row in view.rows]
+
+
+def download(page, form):
+    page.click("#downloads summary")
+    with page.expect_download() as info:
+        page.click(f'#downloads button[data-form="{form}"]')
+    return info.value.path().read_text(encoding="utf-8")
+
+
+def test_every_page_loads_without_an_error_or_an_outside_request(visit, site):
+    opened = visit()
+    for path in sorted(site.index.parent.rglob("*.html")):
+        name = path.relative_to(site.index.parent).as_posix()
+        page = opened.open(name)
+        assert page.title().endswith("\N{EN DASH} MedFocus-Bench")
+        assert opened.problems == [], name
+
+
+def test_a_script_in_a_name_never_runs(visit):
+    opened = visit()
+    for name in ("index.html", "methods/hostile.html", "log.html"):
+        page = opened.open(name)
+        assert page.evaluate("window.hacked") is None
+    page = opened.open()
+    assert HOSTILE in titles(page)
+    page.select_option("#f-family", "other")
+    page.fill("#f-q", "script")
+    assert HOSTILE in titles(page)
+    assert page.evaluate("window.hacked") is None
+
+
+def test_the_table_is_the_board(visit, made):
+    page = visit().open()
+    view = made.default
+    assert titles(page) == expected(view)
+    shown = [text.split(" ")[0] for text in column(page, "evidence_ap")]
+    assert shown == [f"{row.headline.mean + 0.0:.3f}".replace("-0.000", "0.000") for row in view.rows]
+    ranks = [text.removesuffix(" shared").removesuffix("=") for text in column(page, "rank")]
+    assert ranks == [str(row.rank) if row.rank else "\N{EN DASH}" for row in view.rows]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"mode": ""},
+        {"lvlm": "phantom_qwen"},
+        {"evidence": "spurious", "mode": "reasoning"},
+        {"source": "phantom"},
+    ],
+)
+def test_a_filter_of_samples_ranks_anew(visit, made, filters):
+    page = visit().open()
+    for key, value in filters.items():
+        page.select_option(f"#f-{key}", value)
+    chosen = {"mode": "direct"} | filters
+    view = made.view(**{key: value or None for key, value in chosen.items()})
+    page.wait_for_function(f"document.querySelectorAll('.tabulator-row').length === {len(view.rows)}")
+    assert titles(page) == expected(view)
+    assert f"{view.samples} samples of {view.patients} patients" in page.inner_text("#status")
+    ranks = [text.removesuffix(" shared").removesuffix("=") for text in column(page, "rank")]
+    assert ranks == [str(row.rank) if row.rank else "\N{EN DASH}" for row in view.rows]
+
+
+def test_filters_that_fit_no_sample_say_so(visit):
+    page = visit().open()
+    page.select_option("#f-lvlm", "phantom_qwen")
+    page.select_option("#f-evidence", "spurious")
+    page.wait_for_function("document.querySelector('#status').textContent.includes('No samples fit')")
+    assert titles(page) == []
+
+
+def test_a_family_chooses_rows_and_leaves_the_floor(visit, made):
+    page = visit().open()
+    before = dict(zip(titles(page), column(page, "rank"), strict=True))
+    page.select_option("#f-family", "perturbation")
+    page.wait_for_function("document.querySelectorAll('.tabulator-row:not(.null)').length === 2")
+    assert len(titles(page)) == 2 + len(NULLS)
+    after = dict(zip(titles(page), column(page, "rank"), strict=True))
+    assert after.items() <= before.items()
+
+
+def test_search_finds_methods_and_submitters(visit):
+    page = visit().open()
+    page.fill("#f-q", "noisy-b")
+    assert titles(page) == ["Noisy B"]
+    page.fill("#f-q", "grace")
+    assert titles(page) == ["Direct only"]
+
+
+def test_a_click_on_a_heading_sorts(visit, made):
+    page = visit().open()
+    head = page.locator(".tabulator-col.c-iou")
+    head.click()
+    assert head.get_attribute("aria-sort") == "descending"
+    values = [float(value) for value in column(page, "iou")]
+    assert values == sorted(values, reverse=True)
+    head.click()
+    values = [float(value) for value in column(page, "iou")]
+    assert values == sorted(values)
+    assert "sort=iou%3Aasc" in page.url
+
+
+def test_the_keyboard_reaches_and_works_everything(visit):
+    page = visit().open()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "f-lvlm":
+            break
+    assert page.evaluate("document.activeElement.id") == "f-lvlm"
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("location.hash.includes('lvlm=')")
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#columns') !== null"):
+            break
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.querySelector('#columns').open")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    assert not page.evaluate("document.querySelector('#columns').open")
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.getAttribute('tabulator-field')") == "auroc":
+            break
+    page.keyboard.press("Enter")
+    assert page.get_attribute(".tabulator-col.c-auroc", "aria-sort") == "descending"
+    page.keyboard.press("Space")
+    assert page.get_attribute(".tabulator-col.c-auroc", "aria-sort") == "ascending"
+
+
+def test_a_permalink_brings_the_state_back(visit):
+    page = visit().open()
+    page.select_option("#f-mode", "reasoning")
+    page.select_option("#f-evidence", "lesion")
+    page.fill("#f-q", "oracle")
+    page.click("#columns summary")
+    page.check('#columns input[value="recall"]')
+    page.keyboard.press("Escape")
+    page.locator(".tabulator-col.c-iou").click()
+    state = (titles(page), column(page, "recall"), page.inner_text("#status"))
+    address = page.url
+    other = visit().page
+    other.goto(address)
+    other.wait_for_selector("html[data-ready]")
+    assert (titles(other), column(other, "recall"), other.inner_text("#status")) == state
+    assert other.input_value("#f-mode") == "reasoning"
+    assert other.input_value("#f-q") == "oracle"
+    assert other.get_attribute(".tabulator-col.c-iou", "aria-sort") == "descending"
+
+
+def test_an_address_that_names_what_is_not_here_is_no_error(visit, made):
+    page = visit().open(hash_="#lvlm=%3Cscript%3E&sort=nonsense:up&cols=a,b&family=x&mode=direct")
+    page.wait_for_selector("#controls:not([hidden])")
+    assert page.input_value("#f-lvlm") == ""
+    page.click("#reset")
+    page.wait_for_function(f"document.querySelectorAll('.tabulator-row').length === {len(made.default.rows)}")
+    assert titles(page) == expected(made.default)
+
+
+def test_columns_come_and_go(visit):
+    page = visit().open()
+    assert not page.is_visible(".tabulator-col.c-recall")
+    page.click("#columns summary")
+    page.check('#columns input[value="recall"]')
+    assert page.is_visible(".tabulator-col.c-recall")
+    page.uncheck('#columns input[value="iou"]')
+    assert not page.is_visible(".tabulator-col.c-iou")
+
+
+def test_csv_holds_what_is_shown_and_no_formula(visit, made):
+    page = visit().open()
+    rows = list(csv.DictReader(io.StringIO(download(page, "csv"))))
+    assert [row["method"].lstrip("'") for row in rows] == expected(made.default)
+    assert "'=HYPERLINK(1)" in [row["method"] for row in rows]
+    first = made.default.rows[0]
+    assert float(rows[0]["evidence_ap"]) == pytest.approx(first.headline.mean, abs=5e-4)
+    assert float(rows[0]["evidence_ap_low"]) == pytest.approx(first.headline.low, abs=1.1e-3)
+    assert "recall" not in rows[0]
+
+
+def test_json_holds_what_is_shown(visit):
+    page = visit().open()
+    page.fill("#f-q", "noisy-a")
+    value = json.loads(download(page, "json"))
+    assert [row["method"] for row in value["rows"]] == ["Noisy A"]
+    assert set(value["rows"][0]["evidence_ap"]) == {"mean", "low", "high"}
+    assert value["filters"] == "mode: direct, q: noisy-a"
+
+
+def test_latex_is_escaped(visit):
+    page = visit().open()
+    text = download(page, "tex")
+    assert "\\textless{}script\\textgreater{}" in text
+    assert text.count("\\toprule") == 1
+    body = [line for line in text.splitlines() if line.endswith("\\\\")]
+    assert len({line.count(" & ") for line in body}) == 1
+
+
+def test_the_theme_follows_the_system_and_then_the_visitor(visit):
+    opened = visit(color_scheme="dark")
+    page = opened.open()
+    colour = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(colour)
+    page.click("#theme")
+    light = page.evaluate(colour)
+    assert dark != light
+    page = opened.open("methods/oracle.html")
+    assert page.evaluate(colour) == light
+    assert page.inner_text("#theme-text") == "Dark theme"
+
+
+def test_the_plots_follow_the_filters(visit):
+    page = visit().open()
+    points = "document.querySelectorAll('#cost a').length"
+    assert page.evaluate(points) == 8
+    assert page.locator("#heat td[class*=q]").count() > 0
+    page.select_option("#f-family", "perturbation")
+    page.wait_for_function(f"{points} === 2")
+    before = page.inner_text("#pairs")
+    page.select_option("#f-mode", "reasoning")
+    page.wait_for_function(f"{points} === 2")
+    assert "+" in before
+    page.select_option("#cost-axis", "seconds")
+    assert "seconds a sample" in page.inner_html("#cost")
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+def test_no_page_is_wider_than_the_screen(visit, width):
+    opened = visit(viewport={"width": width, "height": 800})
+    for name in PAGES:
+        page = opened.open(name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def test_without_scripts_the_ranking_is_still_there(visit, site, made):
+    page = visit(java_script_enabled=False).page
+    page.goto(site.index.as_uri())
+    assert page.locator("#board table tbody tr").count() == len(made.default.rows)
+    assert page.is_visible("noscript p")
+
+
+@pytest.mark.parametrize(("scheme", "names"), [("light", (*PAGES[:2], *PAGES[3:])), ("dark", PAGES[:2])])
+def test_axe_finds_no_violation(visit, scheme, names):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    opened = visit(color_scheme=scheme)
+    for name in names:
+        page = opened.open(name)
+        if name == "index.html":
+            page.click("#columns summary")
+        found = axe.run(page, options={"preload": False}).response["violations"]
+        assert [(v["id"], v["impact"], v["nodes"][0]["html"][:200]) for v in found] == [], name
+
+
+def test_hundreds_of_rows_are_quick(visit, board, tmp_path):
+    """A smoke test with generous bounds; `tests/speed/bench_leaderboard.py` measures."""
+    nulls = [board.result(f"null-{name}") for name in NULLS]
+    many_results(board.result("noisy-a"), nulls, 150, tmp_path / "results")
+    built = build_site(tmp_path / "results", tmp_path / "site")
+    page = visit(built.index.parent).open()
+    assert page.evaluate("performance.now()") < 10_000
+    page.fill("#f-q", "method 149")
+    assert titles(page) == ["Method 149"]

@@ -1,0 +1,371 @@
+"""What the leaderboard asks of a folder, what it shows of a sound one, and the log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+
+from medfocus_bench.leaderboard.checks import (
+    MAX_DOCUMENT_BYTES,
+    MAX_MAPS_BYTES,
+    check_submission,
+    comparable,
+)
+from medfocus_bench.leaderboard.result import read_results
+from medfocus_bench.leaderboard.scoring import score_result
+from medfocus_bench.leaderboard.standing import standing, standing_tables
+from medfocus_bench.leaderboard.summary import accepted_summary, neutral, refused_summary
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.writer import SubmissionWriter
+
+from ..cli.running import run
+from ..conftest import METHOD, make_row
+from ..submission.documents import safetensors
+from .flow import edit, shared_repository
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return shared_repository(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def benchmark(original):
+    return original[1]
+
+
+@pytest.fixture
+def committed(original):
+    return read_results(original[0] / "repository" / "leaderboard" / "results")
+
+
+@pytest.fixture
+def folder(original, tmp_path) -> Path:
+    """A sound submission at `submissions/blurred`."""
+    target = tmp_path / "submissions" / "blurred"
+    shutil.copytree(original[0] / "new" / "blurred", target)
+    return target
+
+
+def only_problem(folder, benchmark, titles=None) -> str:
+    problems = check_submission(folder, benchmark, titles)
+    assert len(problems) == 1, problems
+    assert problems[0].startswith(str(folder))
+    return problems[0]
+
+
+def submit(capsys, folder, original, *words):
+    results = original[0] / "repository" / "leaderboard" / "results"
+    return run(capsys, "submit", folder, "-b", original[1].folder, "--results", results, *words)
+
+
+def test_a_sound_folder_has_no_problem(folder, benchmark):
+    assert check_submission(folder, benchmark, {"blurred": "Blurred", "oracle": "Oracle"}) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["Blurred", "blurred one", "-blurred", "a" * 65, "blurred.1", "bl\u00fcrred"]
+)
+def test_a_folder_whose_name_is_no_plain_name_is_refused(folder, benchmark, name):
+    moved = folder.rename(folder.with_name(name))
+    problems = check_submission(moved, benchmark)
+    assert any("the name of the folder is that of the method" in problem for problem in problems)
+
+
+def test_the_names_and_the_family_of_null_controls_are_reserved(folder, benchmark):
+    moved = folder.rename(folder.with_name("null-blurred"))
+    edit(moved, lambda document: document["method"].update(name="null-blurred", family="null"))
+    problems = check_submission(moved, benchmark)
+    assert "names that start with null- are those of the null controls" in problems[0]
+    assert "/method/family: null is the family of the null controls" in problems[1]
+
+
+def test_a_name_that_differs_from_anothers_in_case_only_is_refused(folder, benchmark):
+    assert "differs from the folder BLURRED in case only" in "".join(
+        check_submission(folder, benchmark, {"BLURRED": "Something"})
+    )
+
+
+def test_the_folder_and_the_method_have_one_name(folder, benchmark):
+    edit(folder, lambda document: document["method"].update(name="other-name"))
+    assert "/method/name: is 'other-name', the folder is 'blurred'" in only_problem(folder, benchmark)
+
+
+@pytest.mark.parametrize("title", ["Grad-CAM", "GRAD CAM", "grad\u2010cam", "\uff27rad-CAM"])
+def test_a_method_is_not_called_like_another_one(folder, benchmark, title):
+    edit(folder, lambda document: document["method"].update(display_name=title))
+    assert "is what grad-cam is called" in only_problem(folder, benchmark, {"grad-cam": "Grad-CAM"})
+    assert comparable(title) == "gradcam"
+
+
+def test_dev_is_not_ranked(make_benchmark, tmp_path):
+    bench = make_benchmark([make_row(number) for number in range(2)], split="dev")
+    target = tmp_path / "submissions" / "probe"
+    with SubmissionWriter(target, METHOD, bench, submitters=["t"]) as writer:
+        for sample in bench.samples:
+            writer.add(Attribution(sample.sample_id, saliency=np.eye(4)))
+    assert "/benchmark/splits: dev is for tuning, not for the ranking" in only_problem(target, bench)
+
+
+def test_another_version_of_the_benchmark_is_refused(folder, benchmark):
+    edit(folder, lambda document: document["benchmark"].update(fingerprint="0" * 64))
+    assert "/benchmark/fingerprint: made for version" in only_problem(folder, benchmark)
+
+
+def test_a_swapped_map_file_is_refused(folder, benchmark, original):
+    shutil.copy(original[0] / "repository" / "submissions" / "oracle" / "maps.safetensors", folder)
+    assert "/maps/sha256: is not that of" in only_problem(folder, benchmark)
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x", "//example.org", "http://a b"]
+)
+def test_links_are_http_or_https(folder, benchmark, url):
+    edit(folder, lambda document: document["method"].update(paper=url))
+    assert "/method/paper: " in only_problem(folder, benchmark)
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\x00b", "a\u202eb", "a\u2066b", "a\x9bb", "a\ufeffb"])
+def test_unseen_characters_in_texts_are_refused(folder, benchmark, text):
+    edit(folder, lambda document: document["method"].update(description=text))
+    found = only_problem(folder, benchmark)
+    assert "/method/description: holds the unseen character '\\" in found
+    edit(folder, lambda document: document["method"].update(description="a\nb", hyperparameters={"k": text}))
+    assert "/method/hyperparameters/k: holds the unseen character" in only_problem(folder, benchmark)
+
+
+def test_a_token_may_be_a_line_break_but_no_escape(folder, benchmark):
+    def tokens(text):
+        return lambda document: document["attributions"][0].update(tokens=[{"text": text, "score": 1.0}])
+
+    edit(folder, tokens("\n"))
+    assert check_submission(folder, benchmark) == []
+    edit(folder, tokens("\x1b"))
+    assert "a token holds the unseen character" in only_problem(folder, benchmark)
+
+
+@pytest.mark.parametrize("name", ["run.py", "README.md", ".gitattributes", "maps.npz", "submission.json.bak"])
+def test_files_that_are_no_part_of_a_submission_are_refused(folder, benchmark, name):
+    (folder / name).write_text("x")
+    assert "is not part of a submission" in only_problem(folder, benchmark)
+
+
+def test_a_second_map_file_is_refused(folder, benchmark):
+    shutil.copy(folder / "maps.safetensors", folder / "more.safetensors")
+    assert "more.safetensors: belongs to no submission" in only_problem(folder, benchmark)
+
+
+def test_folders_and_special_files_are_refused(folder, benchmark):
+    import os
+
+    (folder / "sub").mkdir()
+    os.mkfifo(folder / "pipe.safetensors")
+    problems = check_submission(folder, benchmark)
+    assert [problem.split(": ")[1][:21] for problem in problems] == ["is not a regular file"] * 2
+
+
+@pytest.mark.parametrize("name", ["submission.json", "maps.safetensors"])
+def test_a_link_is_refused_and_not_followed(folder, benchmark, tmp_path, name):
+    moved = (folder / name).rename(tmp_path / name)
+    (folder / name).symlink_to(moved)
+    assert f"{name}: is a symbolic link" in only_problem(folder, benchmark)
+    linked = tmp_path / "submissions" / "linked"
+    linked.symlink_to(folder)
+    assert "is a symbolic link; put the folder itself there" in only_problem(linked, benchmark)
+
+
+def test_a_map_file_of_200_mb_is_refused_by_its_size_at_once(folder, benchmark):
+    """A file that claims what it says it holds, and a sparse one: neither is opened."""
+    path = folder / "maps.safetensors"
+    path.write_bytes(safetensors({"a": {"dtype": "U8", "shape": [2**14, 2**14], "data_offsets": [0, 2**28]}}))
+    with path.open("r+b") as file:
+        file.truncate(200 * 10**6)
+    began = time.perf_counter()
+    assert f"is 200,000,000 bytes, at most {MAX_MAPS_BYTES:,} are taken" in only_problem(folder, benchmark)
+    assert time.perf_counter() - began < 2
+
+
+def test_a_header_that_claims_200_mb_is_refused_at_once(folder, benchmark):
+    path = folder / "maps.safetensors"
+    path.write_bytes(safetensors(b"{}", length=200 * 10**6))
+    began = time.perf_counter()
+    assert "its header is longer than the file" in only_problem(folder, benchmark)
+    assert time.perf_counter() - began < 5
+
+
+def test_a_large_document_is_refused_by_its_size(folder, benchmark):
+    with (folder / "submission.json").open("r+b") as file:
+        file.truncate(MAX_DOCUMENT_BYTES + 1)
+    assert "bytes, at most 16,777,216 are taken" in only_problem(folder, benchmark)
+
+
+def test_a_folder_of_very_many_files_is_not_listed(folder, benchmark):
+    for number in range(100):
+        (folder / f"{number}.py").touch()
+    assert "holds more than 20 files" in only_problem(folder, benchmark)
+
+
+def test_all_problems_are_listed_at_once(folder, original, capsys):
+    def spoil(document):
+        document["method"] |= {"name": "x", "paper": "javascript:x", "description": "\x1b"}
+        document["attributions"][0]["map"] = False
+
+    edit(folder, spoil)
+    status, shown, errors = submit(capsys, folder, original)
+    assert (status, shown) == (2, "")
+    *problems, count = errors.splitlines()
+    assert len(problems) == 2  # the name and the description are looked at where the rest is typed
+    assert count == f"medfocus-bench: {folder}: 2 problems"
+    edit(folder, lambda document: document["method"].pop("paper"))
+    assert len(submit(capsys, folder, original)[2].splitlines()) == 4
+
+
+def test_a_sound_submission_is_shown_its_row(folder, original, capsys, tmp_path):
+    summary = tmp_path / "summary.md"
+    status, shown, errors = submit(capsys, folder, original, "--summary", summary)
+    assert (status, errors) == (0, "")
+    assert "The row of blurred, of 4 in the ranking" in shown
+    assert "blurred" in shown
+    text = summary.read_text()
+    assert "blurred &#40;new&#41;" in text
+    assert text.startswith("## blurred: sound")
+
+
+def test_a_folder_elsewhere_is_told_where_it_belongs(original, capsys):
+    status, _, errors = submit(capsys, original[0] / "new" / "blurred", original)
+    assert status == 2
+    assert "stands elsewhere; a pull request adds submissions/<name>" in errors
+
+
+def test_the_first_row_of_all_needs_no_results(folder, benchmark, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, shown, _ = run(capsys, "submit", "submissions/blurred", "-b", benchmark.folder)
+    assert status == 0
+    assert "of 1 in the ranking" in shown
+    assert "There are no null controls among the results" in shown
+
+
+def test_a_row_stands_where_its_score_says_and_moves_those_below(folder, benchmark, committed):
+    result = score_result(folder, benchmark, verified=True)
+    found = standing(result, committed)
+    ranks = {row.result.name: row.rank for row in found.view.rows if not row.result.is_null}
+    assert ranks == {"oracle": 1, "blurred": 2, "shifted": 3, "noisy": 3}
+    assert list(ranks) == ["oracle", "blurred", "shifted", "noisy"]
+    assert found.ranked == 4
+    assert found.before is None
+    assert found.tied == ()
+    assert found.unbeaten_nulls == ()
+    moves = {move.name: (move.before, move.after) for move in found.moves}
+    assert moves == {"shifted": (2, 3), "noisy": (2, 3)}
+
+
+def test_what_replaces_a_row_is_held_against_it(original, benchmark, committed):
+    old = original[0] / "repository" / "submissions" / "noisy"
+    result = score_result(old, benchmark, verified=True)
+    found = standing(result, committed)
+    assert found.before is not None
+    assert found.before.rank == found.row.rank
+    assert found.moves == ()
+    assert [row.result.name for row in found.tied] == ["shifted"]
+    assert any(": +0.000" in note for note in standing_tables(found)[0].notes)
+
+
+def test_results_of_another_version_do_not_stand_beside_it(folder, benchmark, committed):
+    result = score_result(folder, benchmark, verified=True)
+    reference = result.report.benchmark.model_copy(update={"fingerprint": "0" * 64})
+    report = result.report.model_copy(update={"benchmark": reference})
+    assert standing(result.model_copy(update={"report": report}), committed).ranked == 1
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[a](javascript:alert(1))",
+    "![a](https://example.org/x.png)",
+    "https://example.org www.example.org a@example.org",
+    "# heading | cell\n\n| a |",
+    "`code` **bold** _it_ ~~no~~ $x$ :smile: <!-- --> &lt;b&gt; \\",
+    "```\nfence",
+    "- item",
+    "1. item",
+    "\x1b[31m \u202e \x00",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_in_the_summary_is_more_than_text(folder, benchmark, committed, text):
+    markdown = MarkdownIt("gfm-like", {"linkify": False, "html": True})
+    for source in (neutral(text), refused_summary([text]), accepted_summary(text, [text], [])):
+        html = markdown.render(source)
+        tags = {part.split(">")[0].split()[0].strip("/") for part in html.split("<")[1:]}
+        assert tags <= {"p", "ul", "li", "h2"}, html
+        assert "http:" not in source
+        assert "www." not in source
+        assert all(c == "\n" or c.isprintable() for c in source)
+    assert neutral("@octocat") == "&#64;&#8203;octocat"
+
+
+def test_a_script_in_the_methods_name_is_text_in_the_summary(folder, original, capsys, tmp_path):
+    edit(folder, lambda document: document["method"].update(display_name="<script>alert(1)</script> | @all"))
+    summary = tmp_path / "summary.md"
+    status, shown, _ = submit(capsys, folder, original, "--summary", summary)
+    assert status == 0
+    assert "script" in shown  # in a terminal it is text as it is
+    html = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(summary.read_text())
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert html.count("<table>") == summary.read_text().count("\n| ---")
+
+
+def test_the_log_takes_sound_events_only(capsys, tmp_path):
+    path = tmp_path / "log.jsonl"
+    words = ("leaderboard", "log", "--log", path)
+    assert run(capsys, *words)[:2] == (0, f"{path}: 0 events, sound\n")
+    added = run(capsys, *words, "added", "mine", "--reason", "First.", "--date", "2026-11-01")
+    assert added[:2] == (0, f"{path}: 2026-11-01 mine added\n")
+    rescored = ("rescored", "mine", "--reason", "Why.", "--date", "2026-11-02")
+    assert run(capsys, *words, *rescored, "--before", 0.5, "--after", 0.25)[0] == 0
+    assert run(capsys, *words, "removed", "mine", "--reason", "Asked for.", "--date", "2026-11-02")[0] == 0
+    assert run(capsys, *words)[1] == f"{path}: 3 events, sound\n"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[1] == {
+        "date": "2026-11-02",
+        "event": "rescored",
+        "submission": "mine",
+        "reason": "Why.",
+        "before": 0.5,
+        "after": 0.25,
+    }
+    before = path.read_bytes()
+    for wrong, said in (
+        (("removed", "mine", "--reason", "Again."), "was never added"),
+        (("rescored", "mine", "--reason", "Why.", "--after", 0.5), "give the evidence AP before and after"),
+        (("added", "mine", "--reason", "x", "--date", "2026-10-01"), "the oldest stands first"),
+        (("added", "mine", "--reason", "x", "--date", "2026-11-31"), "there is no day 2026-11-31"),
+        (("added", "mine", "--reason", "x", "--date", "yesterday"), "the event's date"),
+        (("added", "Mine!", "--reason", "x"), "the event's submission"),
+        (("added", "mine", "--reason", "a\x1bb"), "the event's reason"),
+        (("added", "mine", "--reason", "x", "--before", "nan"), "the event's before"),
+    ):
+        status, _, errors = run(capsys, *words, *wrong)
+        assert status == 2
+        assert said in errors
+        assert path.read_bytes() == before
+    path.write_text(path.read_text() + "{}\n")
+    status, _, errors = run(capsys, *words)
+    assert status == 2
+    assert f"{path}: line 4: " in errors
+
+
+def test_results_that_are_not_where_they_are_said_to_be_are_an_error(folder, benchmark, capsys, tmp_path):
+    status, _, errors = run(
+        capsys, "submit", folder, "-b", benchmark.folder, "--results", tmp_path / "nowhere"
+    )
+    assert status == 2
+    assert "is no folder; give the one with the results" in errors

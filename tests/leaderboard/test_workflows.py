@@ -1,0 +1,284 @@
+"""The workflows hold no more rights than they need, and their commands are the ones that work."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medfocus_bench.cli.main import cli
+from medfocus_bench.leaderboard.checks import MAX_DOCUMENT_BYTES, MAX_MAPS_BYTES
+
+from .flow import edit, git, shared_repository
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+SUBMIT = (ROOT / "docs" / "submit.md").read_text()
+
+
+def load(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+def steps(name: str) -> list[dict[str, Any]]:
+    return [step for job in load(name)["jobs"].values() for step in job["steps"]]
+
+
+def commands(name: str) -> list[str]:
+    """What a workflow runs, without what installs."""
+    return [step["run"] for step in steps(name) if "run" in step and "pip install" not in step["run"]]
+
+
+def bash(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command as a step of a job does, with the package of these tests."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    return shared_repository(tmp_path_factory.getbasetemp())
+
+
+def test_there_are_three_workflows():
+    assert [path.stem for path in WORKFLOWS] == ["ci", "pages", "submission"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_workflow_only_reads_pins_what_it_uses_and_ends(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        assert job["timeout-minutes"] <= 45
+        if name != "deploy":
+            assert "permissions" not in job
+    for used, comment in re.findall(r"uses: (\S+)(.*)", path.read_text()):
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", used)
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_command_has_anything_pasted_into_it(path):
+    """What is in `${{ }}` inside `run` becomes part of the script: a branch may be named `$(rm -rf .)`."""
+    for step in steps(path.stem):
+        assert "${{" not in step.get("run", "")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_workflow_lends_a_stranger_its_secrets(path):
+    text = "\n".join(line.split("#")[0] for line in path.read_text().splitlines())
+    for word in ("pull_request_target", "workflow_run", "secrets", "github.token", "GITHUB_TOKEN"):
+        assert word not in text
+    for step in steps(path.stem):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_the_pull_request_is_data_and_main_is_the_code():
+    trusted, data = (step["with"] for step in steps("submission") if "checkout" in step.get("uses", ""))
+    assert (trusted["ref"], trusted["path"]) == ("main", "main")
+    assert data["path"] == "head"
+    assert "ref" not in data  # the merge of the pull request, which is what would be in main
+    assert (data["sparse-checkout"], data["sparse-checkout-cone-mode"]) == ("/submissions/", False)
+    assert (data["lfs"], data["submodules"], data["fetch-depth"]) == (False, False, 2)
+    (install,) = [step["run"] for step in steps("submission") if "pip install" in step.get("run", "")]
+    assert install.endswith("-c main/constraints.txt ./main")
+    for step in steps("submission"):
+        assert "working-directory" not in step  # python looks for modules where it is started
+
+
+def test_only_the_job_that_publishes_may_and_it_runs_nothing_of_the_repository():
+    jobs = load("pages")["jobs"]
+    assert jobs["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert [step.get("uses", "").split("@")[0] for step in jobs["deploy"]["steps"]] == [
+        "actions/deploy-pages"
+    ]
+    assert load("pages")[True] == {"push": {"branches": ["main"]}, "workflow_dispatch": None}
+
+
+def test_submissions_alone_do_not_run_the_code_of_a_pull_request():
+    assert load("ci")[True]["pull_request"]["paths-ignore"] == ["submissions/**"]
+    assert load("submission")[True] == {"pull_request": {"branches": ["main"], "paths": ["submissions/**"]}}
+    assert commands("ci") == ["bash .ci/run"]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_every_command_and_option_of_the_workflows_exists():
+    for name in ("submission", "pages"):
+        for command in commands(name):
+            words = command.split()
+            if words[0] == "git":
+                continue
+            assert words[0] == "medfocus-bench"
+            group = cli.commands[words[1]]
+            options = {option for param in group.commands[words[2]].params for option in param.opts}
+            assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actionlint_finds_nothing(path):
+    if shutil.which("actionlint") is None:
+        pytest.skip("actionlint is not installed: the workflows were not linted")
+    done = subprocess.run(["actionlint", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+def play_job(work: Path, upstream: Path, branch: str, benchmark: str, author: str) -> Any:
+    """The job of `submission.yml` on a pull request from `branch`: both checkouts, then its own commands."""
+    git(work, "clone", "--quiet", "--branch", "main", str(upstream), "main")
+    git(work, "clone", "--quiet", "--branch", "main", str(upstream), "merging")
+    git(work / "merging", "merge", "--quiet", "--no-ff", "-m", "merge", f"origin/{branch}")
+    git(work / "merging", "branch", "-m", "merge")
+    source = (work / "merging").as_uri()
+    git(work, "clone", "--quiet", "--no-checkout", "--depth", "2", "--branch", "merge", source, "head")
+    git(work / "head", "sparse-checkout", "set", "--no-cone", "/submissions/")
+    git(work / "head", "checkout", "--quiet", "merge")
+    assert [path.name for path in (work / "head").iterdir() if path.name != ".git"] == ["submissions"]
+    environment = {"BENCHMARK": benchmark, "AUTHOR": author, "GITHUB_STEP_SUMMARY": str(work / "summary.md")}
+    for command in commands("submission"):
+        done = bash(command, work, **environment)
+        if done.returncode != 0:
+            break
+    return done
+
+
+@pytest.fixture
+def upstream(repository, tmp_path):
+    """A bare repository like the one on the server, and a contributor's clone of it."""
+    folder, _ = repository
+    git(tmp_path, "clone", "--quiet", "--bare", str(folder / "repository"), "upstream.git")
+    git(tmp_path, "clone", "--quiet", str(tmp_path / "upstream.git"), "theirs")
+    (tmp_path / "job").mkdir()
+    return tmp_path
+
+
+def push(theirs: Path, branch: str) -> None:
+    git(theirs, "switch", "--quiet", "-c", branch)
+    git(theirs, "add", "--all")
+    git(theirs, "commit", "--quiet", "-m", branch)
+    git(theirs, "push", "--quiet", "origin", branch)
+
+
+def test_the_job_shows_the_row_of_a_strangers_pull_request(repository, upstream):
+    folder, benchmark = repository
+    shutil.copytree(folder / "new" / "blurred", upstream / "theirs" / "submissions" / "blurred")
+    push(upstream / "theirs", "$(touch${IFS}pwned)")
+    bench = str(benchmark.folder)
+    done = play_job(upstream / "job", upstream / "upstream.git", "$(touch${IFS}pwned)", bench, "stranger")
+    assert done.returncode == 0, done.stderr
+    assert "The row of blurred, of 4 in the ranking" in done.stdout
+    assert "| 2 | blurred &#40;new&#41; |" in (upstream / "job" / "summary.md").read_text()
+    assert not list(upstream.rglob("pwned"))
+
+
+def test_the_job_fails_on_what_a_stranger_may_not_change(repository, upstream):
+    folder, benchmark = repository
+    theirs = upstream / "theirs"
+    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
+    edit(theirs / "submissions" / "oracle", lambda document: document["method"].update(version="2"))
+    (theirs / "leaderboard" / "results" / "oracle.json").unlink()
+    push(theirs, "theirs")
+    done = play_job(upstream / "job", upstream / "upstream.git", "theirs", str(benchmark.folder), "stranger")
+    assert done.returncode == 2
+    assert "leaderboard/results/oracle.json: lies outside" in done.stderr
+    assert "changes 2 folders (blurred, oracle)" in done.stderr
+    assert (upstream / "job" / "summary.md").read_text().startswith("## Refused: 2 problems")
+
+
+def test_no_name_of_an_author_is_run(tmp_path):
+    environment = {
+        "BENCHMARK": "phantom",
+        "AUTHOR": "$(touch pwned); touch pwned",
+        "GITHUB_STEP_SUMMARY": "s",
+    }
+    assert bash(commands("submission")[-1], tmp_path, **environment).returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_the_page_is_published_of_results_that_are_as_computed_only(repository, upstream):
+    _, benchmark = repository
+    work = upstream / "theirs"
+    check, log, build = commands("pages")
+    environment = {"BENCHMARK": str(benchmark.folder)}
+    for command in (check, log, build):
+        done = bash(command, work, **environment)
+        assert done.returncode == 0, done.stderr
+    assert (work / "site" / "index.html").is_file()
+    (upload,) = [step for step in steps("pages") if "upload-pages" in step.get("uses", "")]
+    assert upload["with"]["path"] == "site"
+    path = work / "leaderboard" / "results" / "oracle.json"
+    path.write_text(path.read_text().replace('"samples": 64', '"samples": 65', 1))
+    done = bash(check, work, **environment)
+    assert done.returncode == 1
+    assert "leaderboard/results/oracle.json: /report/counts/samples: is 65, recomputed 64" in done.stderr
+
+
+def test_a_stranger_with_the_page_alone_gets_a_row(repository, upstream):
+    """Every command of docs/submit.md in its order; the account is the one thing that is filled in.
+
+    What sets the environment up is left out, as these tests run in one; the server is a folder; and the
+    submission covers one mode of the phantom track, for time.
+    """
+    git(upstream, "clone", "--quiet", "--bare", str(upstream / "upstream.git"), "fork.git")
+    (code,) = re.findall(r"```python\n(.*?)```", SUBMIT, re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", SUBMIT, re.DOTALL)
+    assert len(blocks) == 4
+    lines = [line.replace("YOU", "stranger-1") for block in blocks for line in block.splitlines()]
+    set_up = [line for line in lines if "venv" in line or line.startswith("pip install")]
+    assert len(set_up) == 2
+    clone = next(line for line in lines if line.startswith("git clone"))
+    url = clone.split()[2]
+    settings = {
+        "GIT_CONFIG_COUNT": "3",
+        "GIT_CONFIG_KEY_0": f"url.{upstream / 'fork.git'}.insteadOf",
+        "GIT_CONFIG_VALUE_0": url,
+        "GIT_CONFIG_KEY_1": "user.name",
+        "GIT_CONFIG_VALUE_1": "Ada",
+        "GIT_CONFIG_KEY_2": "user.email",
+        "GIT_CONFIG_VALUE_2": "ada@example.org",
+    }
+    (upstream / "home").mkdir()
+    done = bash(clone, upstream / "home", **settings)
+    assert done.returncode == 0, done.stderr
+    work = upstream / "home" / "medfocus-bench"
+    code = code.replace("YOU", "stranger-1").replace('["direct", "reasoning"]', '["direct"]')
+    (work / "make_submission.py").write_text(code)
+    shown = ""
+    for line in lines:
+        if line not in (clone, *set_up):
+            done = bash(line, work, **settings)
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+            shown += done.stdout
+    assert "my-method: sound" in shown
+    assert "The row of my-method" in shown
+    git(upstream / "upstream.git", "fetch", "--quiet", str(upstream / "fork.git"), "my-method:my-method")
+    done = play_job(
+        upstream / "job", upstream / "upstream.git", "my-method", load("submission")["env"]["BENCHMARK"], "x"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "### The row of my&#45;method" in (upstream / "job" / "summary.md").read_text()
+
+
+def test_the_page_states_the_limits_that_hold():
+    assert f"`submission.json` at most {MAX_DOCUMENT_BYTES // 2**20} MiB" in SUBMIT
+    assert f"the maps at most {MAX_MAPS_BYTES // 2**20} MiB" in SUBMIT
+
+
+def test_the_checklist_is_where_the_page_says():
+    assert "template=submission.md" in SUBMIT
+    assert (ROOT / ".github" / "PULL_REQUEST_TEMPLATE" / "submission.md").is_file()

@@ -1,0 +1,89 @@
+"""The leaderboard's page with many submissions: build time, size, and the first interaction in Chromium."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.leaderboard.result import Result, result_text
+from medfocus_bench.leaderboard.scoring import score_result
+from medfocus_bench.leaderboard.site import build_site
+from medfocus_bench.submission.writer import SubmissionWriter
+from tests.leaderboard.conftest import ENTRIES, chromium_path, many_results, write_entry
+from tests.speed.timing import report
+
+NUMBERS = (125, 250, 500)
+NULLS = ("whole-image", "both-lungs", "mean-map")
+
+
+def run() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        seed, nulls = _scored(root)
+        sizes = []
+        for number in NUMBERS:
+            results = root / f"results-{number}"
+            many_results(seed, nulls, number, results)
+            start = perf_counter()
+            site = build_site(results, root / f"site-{number}")
+            took = perf_counter() - start
+            sizes.append(site.index.stat().st_size)
+            figure = f"{took:.1f} s, {site.pages} pages, {site.size / 1e6:.1f} MB"
+            report(f"build with {number} submissions", figure, "< 60 s", took < 60)
+        first, second = (sizes[1] - sizes[0]) / 125, (sizes[2] - sizes[1]) / 250
+        figure = f"{sizes[2] / 1e6:.2f} MB, {first:.0f} and {second:.0f} bytes for each further submission"
+        report("index.html", figure, "linear", second < 1.05 * first)
+        _visit(root / f"site-{NUMBERS[-1]}" / "index.html")
+
+
+def _scored(root: Path) -> tuple[Result, list[Result]]:
+    """A result over both modes of the whole phantom track, and null controls."""
+    track = open_benchmark("phantom")
+    part = track.select(track.configs, ["direct", "reasoning"])
+    seed = score_result(
+        write_entry(root / "seed", ENTRIES["noisy-a"], part), part, resamples=200, verified=True
+    )
+    print(f"a result over {len(part.samples)} samples: {len(result_text(seed)) / 1e3:.0f} kB")
+    nulls = []
+    for name in NULLS:
+        control = NULL_CONTROLS[name]
+        with SubmissionWriter(root / f"null-{name}", control.method(), part, submitters=["x"]) as writer:
+            for _, attribution in control.make(part, 0):
+                writer.add(attribution)
+        nulls.append(score_result(root / f"null-{name}", part, resamples=200, verified=True))
+    return seed, nulls
+
+
+def _visit(index: Path) -> None:
+    path = chromium_path()
+    if path is None:
+        print("no Chromium: the page was not opened")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        for _ in range(3):
+            page = browser.new_page()
+            start = perf_counter()
+            page.goto(index.as_uri())
+            page.wait_for_selector("html[data-ready]")
+            ready = perf_counter() - start
+            start = perf_counter()
+            page.fill("#f-q", f"method {NUMBERS[-1] - 1}")
+            page.wait_for_function("document.querySelectorAll('.tabulator-row').length === 1")
+            search = perf_counter() - start
+            page.fill("#f-q", "")
+            start = perf_counter()
+            page.select_option("#f-lvlm", "phantom_qwen")
+            page.wait_for_function("document.querySelector('#status').textContent.includes('514 samples')")
+            ranked = perf_counter() - start
+            figure = f"table {ready:.2f} s, search {search:.2f} s, filter with new ranks {ranked:.2f} s"
+            report("first interaction", figure, "table and search < 2 s", ready + search < 2)
+            page.close()
+        browser.close()
