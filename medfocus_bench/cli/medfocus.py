@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from medfocus_bench.cli.attribution import conditions_of, lvlms_option, model_options, split_commas
 from medfocus_bench.cli.options import benchmark_option, one_line, print_tables, track
+
+if TYPE_CHECKING:
+    from medfocus_bench.medfocus.reference import ReferencePool
 
 
 @click.command("ablate")
@@ -76,24 +79,72 @@ def reference_command() -> None:
 
 
 @reference_command.command("build")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--source", help="Take normal pictures of a source with outlined anatomy instead: imagenome.")
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --source: the folder of your copies of the sources.",
+)
+@click.option(
+    "--size", default=16, show_default=True, type=click.IntRange(1, 1000), help="With --source: references."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the choice."
+)
+@click.option("--segmenter", help="With --source: MedSAM (folder or Hub id), which refines the boxes.")
+@click.option("--device", default="cpu", show_default=True, help="Of the segmenter.")
+@click.option(
+    "--skips",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --source: write what was left out to this file, and why.",
+)
 @click.option(
     "--out", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
-def build_command(folder: Path, out: Path, overwrite: bool) -> None:
+def build_command(
+    folder: Path | None, source: str | None, root: Path | None, out: Path, overwrite: bool, **options: Any
+) -> None:
     """Make a pool of FOLDER: images/NAME.png with masks/NAME/CONCEPT.png for each.
 
-    Give the file to methods as their setting `references`.
+    Or, with --source and --root, of normal pictures of your own licensed copy. Give the file to methods as
+    their setting `references`.
     """
     from medfocus_bench.errors import InputError
     from medfocus_bench.medfocus.reference import build_pool
 
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists already; choose another file, or give --overwrite")
-    pool = build_pool(folder)
+    if (folder is None) == (source is None):
+        raise InputError("give a folder with images and masks, or --source and --root")
+    if folder is not None:
+        pool = build_pool(folder)
+    elif root is None:
+        raise InputError("--source needs --root, the folder of your copies of the sources")
+    else:
+        pool = _source_pool(str(source), root, options)
     pool.save(out)
     click.echo(one_line(f"{out}: {len(pool)} references, {len(pool.concepts)} concepts"))
     for concept in pool.concepts:
         count = sum(concept in masks for masks in pool.masks)
         click.echo(one_line(f"  {concept}: {count}"))
+    if source is not None:
+        click.echo("It holds pictures of a licensed source: keep it to yourself.")
+
+
+def _source_pool(source: str, root: Path, options: dict[str, Any]) -> ReferencePool:
+    from medfocus_bench.medfocus.source_pool import pool_from_source
+
+    refine = None
+    if options["segmenter"] is not None:
+        from medfocus_bench.attribution.vision_models import load_segmenter
+
+        refine = load_segmenter(options["segmenter"], device=options["device"]).segment
+    found = pool_from_source(source, root, size=options["size"], seed=options["seed"], refine=refine)
+    skips = [one_line(str(skip)) for skip in found.skips]
+    if options["skips"] is not None:
+        options["skips"].write_text("".join(f"{skip}\n" for skip in skips), encoding="utf-8")
+    click.echo(f"{found.normal} normal pictures, {found.complete} of them with all concepts")
+    click.echo(f"{len(skips)} left out" + (f", the first: {skips[0]}" if skips else ""))
+    return found.pool

@@ -1,0 +1,170 @@
+"""What can be reproduced: the paper's tables and figures, and what of each is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from medfocus_bench.data.questions import MODES
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.tables import render_markdown
+from medfocus_bench.run.reproduce import comparing, figures, groups
+from medfocus_bench.run.reproduce.document import Reproduction, reproduction_tables, summary
+from medfocus_bench.run.reproduce.plan import Plan, plan
+from medfocus_bench.run.reproduce.request import Request
+from medfocus_bench.run.reproduce.work import Work, fresh, perform
+from medfocus_bench.run.settings import write_document
+
+NOTHING: Final = "not published here: the sources of this package do not state them"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table or figure: which runs it needs, and how its rows come of them.
+
+    `published` says which values of the paper stand beside ours. `works` lists the runs; `collect` reads
+    them, given why some could not be made; `adapt` changes the request first.
+    """
+
+    name: str
+    title: str
+    published: str
+    works: Callable[[Request], list[Work]]
+    collect: Callable[[Request, Sequence[Work], Mapping[str, str]], Reproduction]
+    adapt: Callable[[Request], Request] = lambda request: request
+
+
+def _direct(request: Request) -> list[Work]:
+    return comparing.method_works(request, ("direct",))
+
+
+def _medfocus(request: Request) -> list[Work]:
+    return [comparing.medfocus_work(request, MODES)]
+
+
+TARGETS: Final[Mapping[str, Target]] = {
+    target.name: target
+    for target in (
+        Target(
+            "table1",
+            "the methods compared, direct mode: IoU, F1, precision and recall by source",
+            "the means over the paper's six LVLMs, by source",
+            _direct,
+            comparing.main_table,
+        ),
+        Target(
+            "table2",
+            "kept samples by LVLM, source and mode",
+            "all counts (1,880 direct, 2,060 reasoning)",
+            groups.kept_works,
+            groups.kept_table,
+        ),
+        Target(
+            "table3",
+            "the methods compared, reasoning mode",
+            NOTHING,
+            lambda request: comparing.method_works(request, ("reasoning",)),
+            comparing.main_table,
+        ),
+        Target("table4", "MedFocus by LVLM, source and mode", NOTHING, _medfocus, comparing.per_model),
+        Target(
+            "table5",
+            "the three groups of the causal filter, and how often MedFocus fails on each",
+            NOTHING,
+            groups.group_works,
+            groups.group_table,
+        ),
+        Target(
+            "table6",
+            "ablations of MedFocus: region, fill, localisation",
+            NOTHING,
+            lambda request: comparing.variant_works(request, ("direct",), ("region", "fill", "localisation")),
+            comparing.varied,
+        ),
+        Target(
+            "table7",
+            "sensitivity of MedFocus: size of the pool, lambda, eps",
+            NOTHING,
+            lambda request: comparing.variant_works(request, ("direct",), ("pool size", "lambda", "eps")),
+            comparing.varied,
+        ),
+        Target(
+            "table8",
+            "seconds and passes a sample by method, direct mode",
+            "seconds on an A100",
+            _direct,
+            comparing.seconds_table,
+        ),
+        Target(
+            "fig3",
+            "how often MedFocus names each concept",
+            NOTHING,
+            _medfocus,
+            figures.concept_frequencies,
+        ),
+        Target(
+            "fig5",
+            "panels of tokens and concepts, sample by sample",
+            "none: the paper's panels are pictures of licensed radiographs",
+            _medfocus,
+            figures.concept_panels,
+            figures.panel_request,
+        ),
+        Target(
+            "fig6",
+            "how often MedFocus fails, by source, mode and LVLM",
+            NOTHING,
+            _medfocus,
+            figures.failure_rates,
+        ),
+    )
+}
+"""By name. The numbers are the paper's for table1 and fig5, and this package's for the others."""
+
+
+def find_target(name: str) -> Target:
+    """The target of that name. Raises InputError that lists them."""
+    if name not in TARGETS:
+        raise InputError(f"no target {name!r}; there are {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def reproduce(name: str, request: Request, *, run: bool = True) -> Reproduction:
+    """Runs what a target lacks, and writes `<name>.json` and `<name>.md` to the folder of the request.
+
+    A second call goes on where the first was stopped, and records that other targets made are used. Without
+    `run` only the records that are there are read. Raises InputError for an unknown target, LVLM or method,
+    and as `run.attribute.attribute` does.
+    """
+    target = find_target(name)
+    request = target.adapt(request)
+    works = target.works(request)
+    impossible = perform(works, request) if run else {}
+    found = target.collect(request, fresh(works), impossible)
+    described = {"target": target.name, "title": target.title, "published": target.published}
+    made = found.model_copy(update=described)
+    write_document(request.out / f"{name}.json", made)
+    _write(request.out / f"{name}.md", _markdown(made))
+    return made
+
+
+def plan_of(name: str, request: Request, seconds_per_forward: float | None = None) -> Plan:
+    """What `reproduce` would do, and what it would take; writes `<name>-plan.json`."""
+    target = find_target(name)
+    request = target.adapt(request)
+    found = plan(target.name, target.title, target.works(request), request, seconds_per_forward)
+    write_document(request.out / f"{name}-plan.json", found)
+    return found
+
+
+def _markdown(document: Reproduction) -> str:
+    figures_of = "".join(f"\n![{document.title}]({name})\n" for name in document.figures)
+    return render_markdown(reproduction_tables(document), summary(document)) + figures_of
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

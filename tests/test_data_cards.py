@@ -1,0 +1,124 @@
+"""What the data cards say is so: a card for each source, its counts, its links."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from medfocus_bench.cli.main import cli
+from medfocus_bench.data.benchmark import read_rows
+from medfocus_bench.data.resolve import EMBEDDED, open_benchmark
+from medfocus_bench.data.sources import SOURCES
+from medfocus_bench.data.sources.registry import PUBLISHED
+from medfocus_bench.evaluation.published import KEPT
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "data_cards"
+CARDS = [*SOURCES, "phantom"]
+PAGES = sorted(FOLDER.glob("*.md"))
+
+HEADINGS = [
+    "Origin",
+    "Licence",
+    "Access",
+    "Layout",
+    "Counts",
+    "Known faults",
+    "What may be passed on",
+    "Not verified",
+]
+
+
+def sections(name: str) -> dict[str, str]:
+    text = (FOLDER / f"{name}.md").read_text()
+    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of the body of a table, without the marks of code."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def number(cell: str) -> int:
+    return int(cell.replace(",", ""))
+
+
+def test_every_source_and_the_phantoms_have_a_card_and_the_whole_a_datasheet():
+    assert {path.stem for path in PAGES} == {*CARDS, "DATASHEET"}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_has_all_headings_with_something_below_each(name):
+    found = sections(name)
+    assert list(found) == HEADINGS
+    assert all(len(text.split()) >= 1 for text in found.values())
+    assert (FOLDER / f"{name}.md").read_text().startswith(f"# {name}: ")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_counts_are_those_that_the_source_expects(name):
+    counts = {split: number(count) for split, count in table(sections(name)["Counts"])}
+    assert counts == dict(SOURCES[name].expected)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_layout_names_the_tables_that_are_looked_for(name):
+    layout = sections(name)["Layout"]
+    for place in SOURCES[name].tables:
+        assert Path(place).name in layout or Path(place).suffix == ".gz", place
+
+
+def test_the_counts_of_the_phantoms_are_those_of_the_track():
+    benchmark = open_benchmark("phantom")
+    samples = Counter(sample.split for sample in benchmark.samples)
+    rows = Counter(split for _, split, _ in read_rows(EMBEDDED["phantom"]))
+    text = sections("phantom")["Counts"]
+    stated = {split: (number(kept), number(count)) for split, kept, count in table(text)}
+    assert stated == {split: (samples[split], rows[split]) for split in rows}
+    patients = {split: set() for split in rows}
+    for sample in benchmark.samples:
+        patients[sample.split].add(sample.patient_id)
+    dev, test = patients["dev"], patients["direct"] | patients["reasoning"]
+    assert f"{len(dev | test)} patients: {len(test)} of the test splits, {len(dev)} of `dev`" in text
+
+
+def test_the_datasheet_states_the_same_counts():
+    text = (FOLDER / "DATASHEET.md").read_text()
+    rows = table(text.partition("**How many?**")[2].partition("**Is it a sample")[0])
+    stated = {(config, split): number(count) for config, split, count, _ in rows if config != "phantom"}
+    assert stated == {(name, split): n for name, one in SOURCES.items() for split, n in one.expected.items()}
+    for mode, total in (("direct", "1,880"), ("reasoning", "2,060")):
+        assert f"{total} in {mode}" in " ".join(text.split())
+        assert sum(count for key, count in KEPT.items() if key[0] == mode) == number(total)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_licensed_source_may_not_be_passed_on(name):
+    assert sections(name)["What may be passed on"].strip().startswith("Nothing of it: no picture, no box")
+
+
+def test_the_list_of_boxes_of_the_nih_is_as_its_card_says(shared_data):
+    root_table = shared_data / "cxr" / "BBox_List_2017.csv.gz"
+    import csv
+    import gzip
+
+    with gzip.open(root_table, "rt", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    text = " ".join(sections("nih")["Counts"].split())
+    assert f"of {len({row[0] for row in rows})} pictures" in text
+    for finding, count in Counter(row[1] for row in rows).items():
+        assert f"{finding} {count}" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_commands_lead_somewhere(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+    assert set(re.findall(r"medfocus-bench ([a-z]+)(?= |`|$)", text)) <= set(cli.commands)
