@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import load_benchmark as load_benchmark
     from medfocus_bench.data.benchmark import write_benchmark as write_benchmark
     from medfocus_bench.data.columns import Sample as Sample
+    from medfocus_bench.data.hub.samples import load_samples as load_samples
     from medfocus_bench.data.resolve import open_benchmark as open_benchmark
     from medfocus_bench.errors import InputError as InputError
     from medfocus_bench.errors import MedFocusError as MedFocusError
@@ -49,6 +50,7 @@ _HOMES = {
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
     "load_benchmark": "data.benchmark",
+    "load_samples": "data.hub.samples",
     "map_to_boxes": "evaluation.regions",
     "open_benchmark": "data.resolve",
     "open_submission": "submission.reader",

@@ -33,6 +33,10 @@ class BenchmarkError(InputError):
     """A benchmark folder or name that cannot be used."""
 
 
+class OfflineWarning(UserWarning):
+    """The Hub is out of reach, and a copy that was at hand is used."""
+
+
 class SubmissionError(InputError):
     """A submission that cannot be scored."""
 

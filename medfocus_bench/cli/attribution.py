@@ -186,7 +186,13 @@ def tune_command(
 @click.option(
     "--benchmark", "-b", metavar="FOLDER", help="The benchmark, where it is no longer where the run found it."
 )
-@click.option("--submitter", "submitters", multiple=True, help="Who answers for it; may be repeated.")
+@click.option(
+    "--submitter",
+    "submitters",
+    multiple=True,
+    metavar="NAME",
+    help="Who answers for it, as NAME or 'NAME <https://github.com/ACCOUNT>'; may be repeated.",
+)
 @click.option("--version", help="Of the method. Default: that of the package.")
 @click.option("--display-name", help="Of the method in tables. Default: its title.")
 @click.option("--licence", help="Of the method.")
@@ -198,7 +204,7 @@ def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) 
     from medfocus_bench.run.pack import pack
 
     opened = open_benchmark(benchmark) if benchmark else None
-    options["submitters"] = options["submitters"] or ("anonymous",)
+    options["submitters"] = [submitter_of(text) for text in options["submitters"]] or ["anonymous"]
     packed = pack(runs, benchmark=opened, **options)
     share = f"{packed.attributed} of {packed.samples} samples of {packed.covers}"
     click.echo(f"{packed.folder}: {packed.method.title} {packed.method.version}, {share}")
@@ -206,6 +212,14 @@ def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) 
     click.echo(f"{packed.explained} explain something, {silent} nothing; {packed.failed} failed")
     for name, (mean, count) in sorted(packed.diagnostics.items()):
         click.echo(f"{name}: {mean:.4g} (mean of {count})")
+
+
+def submitter_of(text: str) -> dict[str, str]:
+    """NAME, or NAME <URL> as in a commit's author line."""
+    name, opened, rest = text.partition("<")
+    if not opened:
+        return {"name": text.strip()}
+    return {"name": name.strip(), "url": rest.strip().removesuffix(">")}
 
 
 _BENCHMARK_ONLY = ("benchmark", "splits", "configs", "limit")

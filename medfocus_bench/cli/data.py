@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from medfocus_bench.cli.sources import build_source, overwrite_option, root_option
+
 
 @click.group("data")
 def data_command() -> None:
@@ -14,7 +16,7 @@ def data_command() -> None:
 
 
 @data_command.command("build")
-@click.argument("name", type=click.Choice(("phantom",)))
+@click.argument("name", type=click.Choice(("phantom", "imagenome", "vindr_cxr", "padchest_gr", "nih")))
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Dataset folder."
 )
@@ -23,9 +25,29 @@ def data_command() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Records of the causal filter; a stopped build goes on from them. Default: OUT with `.work`.",
 )
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64))
-def build_command(name: str, out: Path, work: Path | None, workers: int) -> None:
-    """Rebuild the phantom track with the shipped models, and say whether it is the shipped one."""
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Phantom only.")
+@root_option
+@click.option("--pointers", is_flag=True, help="Of a source: without boxes, as it may be shared.")
+@overwrite_option
+def build_command(
+    name: str,
+    out: Path,
+    work: Path | None,
+    workers: int,
+    root: Path | None,
+    pointers: bool,
+    overwrite: bool,
+) -> None:
+    """Rebuild the phantom track with the shipped models, or build a source's config of records of `verify`.
+
+    Of a source, --work holds the records of all LVLMs and modes; the config is local, with the boxes of your
+    copy below --root, or --pointers.
+    """
+    if name != "phantom":
+        build_source(
+            name, root, work or out.with_name(out.name + ".work"), out, pointers=pointers, overwrite=overwrite
+        )
+        return
     from medfocus_bench.cli.options import progress_bar, quiet_models
     from medfocus_bench.data.benchmark import load_benchmark
     from medfocus_bench.phantom.build import build_track

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -11,11 +15,16 @@ from medfocus_bench.cli.attribution import attribute_command, pack_command, tune
 from medfocus_bench.cli.benchmark import info_command
 from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
+from medfocus_bench.cli.hub import diff_command, export_command, push_command
+from medfocus_bench.cli.leaderboard import leaderboard_command
 from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import one_line
+from medfocus_bench.cli.reproduce import reproduce_command
+from medfocus_bench.cli.sources import SOURCE_COMMANDS
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
+from medfocus_bench.cli.submit import submit_command
 from medfocus_bench.cli.verify import verify_command
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, OfflineWarning
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,14 +47,38 @@ for _command in (
     pack_command,
     ablate_command,
     reference_command,
+    reproduce_command,
+    leaderboard_command,
+    submit_command,
 ):
     cli.add_command(_command)
+for _command in (*SOURCE_COMMANDS, export_command, push_command, diff_command):
+    data_command.add_command(_command)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Prints a warning of ours as one line, without the place in the code; others as Python shows them."""
+    as_before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
+        if issubclass(category, OfflineWarning):
+            click.echo(one_line(f"medfocus-bench: {message}"), err=True)
+        else:
+            as_before(message, category, *more, **named)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = as_before
 
 
 def main() -> None:
     """Runs the command line: status 2 and one line for bad input, 1 for a failure of the program."""
     try:
-        cli(standalone_mode=True)
+        with _warnings_as_lines():
+            cli(standalone_mode=True)
     except InputError as error:
         click.echo(one_line(f"medfocus-bench: {error}"), err=True)
         sys.exit(2)

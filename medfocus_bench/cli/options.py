@@ -15,7 +15,11 @@ Item = TypeVar("Item")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 benchmark_option: Decorator = click.option(
-    "--benchmark", "-b", required=True, metavar="FOLDER", help="Benchmark folder with <split>.parquet files."
+    "--benchmark",
+    "-b",
+    required=True,
+    metavar="BENCHMARK",
+    help="Folder with <split>.parquet files, `phantom`, or medfocus/cxr-causal[@REVISION] on the Hub.",
 )
 any_version_option: Decorator = click.option(
     "--any-version", is_flag=True, help="Accept a submission to another version of the benchmark."

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.options import track
+from medfocus_bench.cli.options import one_line, track
+
+if TYPE_CHECKING:
+    from medfocus_bench.counterfactual.causal_filter import Failure, Verification
+    from medfocus_bench.data.questions import Mode
+
+_PHANTOM = "phantom"
+_SHOWN = 5
 
 
 @click.command("verify")
-@click.option("--source", default="phantom", show_default=True, type=click.Choice(("phantom",)))
+@click.option("--source", default=_PHANTOM, show_default=True, help="phantom, or one of your own copies.")
 @click.option("--lvlm", required=True, metavar="KEY", help="A registered LVLM, or a checkpoint folder.")
 @click.option("--mode", default="direct", show_default=True, type=click.Choice(("direct", "reasoning")))
 @click.option(
@@ -18,29 +28,126 @@ from medfocus_bench.cli.options import track
     default="lesion",
     show_default=True,
     type=click.Choice(("lesion", "spurious")),
-    help="Whether the region holds the lesion or the mark.",
+    help="Whether the region holds the lesion or the mark (phantom only).",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Records.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first questions.")
-def verify_command(source: str, lvlm: str, mode: str, evidence: str, out: Path, limit: int | None) -> None:
+@click.option(
+    "--root", type=click.Path(file_okay=False, path_type=Path), help="Folder of your copies of the sources."
+)
+@click.option(
+    "--editor", help="Who edits the pictures of a source: inpainting, radedit, or an installed one."
+)
+@click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="A setting of the editor.")
+@click.option(
+    "--split", default="test", show_default=True, type=click.Choice(("test", "dev")), help="Of a source."
+)
+@click.option("--shams", default=1, show_default=True, type=click.IntRange(0, 16), help="Sham edits each.")
+@click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures at a time.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--dtype", default="float32", show_default=True, help="Of the LVLM's weights.")
+def verify_command(source: str, lvlm: str, mode: str, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
     from medfocus_bench.cli.options import print_tables, quiet_models
-    from medfocus_bench.counterfactual.causal_filter import group_shares
-    from medfocus_bench.evaluation.tables import Row, Table
-    from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
     quiet_models()
-    run = Run(lvlm, "reasoning" if mode == "reasoning" else "direct", evidence)
+    checked: Mode = "reasoning" if mode == "reasoning" else "direct"
+    if source == _PHANTOM:
+        title, records, file = _verify_phantom(lvlm, checked, limit, out, options)
+        failures: list[Failure] = []
+    else:
+        title, records, file, failures = _verify_source(source, lvlm, checked, limit, out, options)
+    print_tables([], [_groups_table(f"{lvlm}, {mode} mode, {title}", records, file)])
+    if failures:
+        from medfocus_bench.counterfactual.causal_filter import failures_path
+
+        click.echo(f"{len(failures):,} questions could not be asked; all are in {failures_path(file)}")
+        for failure in failures[:_SHOWN]:
+            click.echo(one_line(f"  {failure.source} {failure.index}: {failure.reason}"))
+
+
+def _verify_phantom(
+    lvlm: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
+) -> tuple[str, list[Verification], Path]:
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
+
+    for name in ("root", "editor", "assignments"):
+        if options[name]:
+            flag = "set" if name == "assignments" else name
+            raise InputError(f"--{flag} goes with a source of your own; the phantom has its own editor")
+    evidence = options["evidence"]
+    run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
     records = list(track(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices)))
+    return f"{evidence} evidence: {len(records)} questions of phantom", records, run.file(out)
+
+
+def _verify_source(
+    name: str, lvlm_name: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
+) -> tuple[str, list[Verification], Path, list[Failure]]:
+    from medfocus_bench.counterfactual.causal_filter import verify
+    from medfocus_bench.counterfactual.dataset import records_file, source_questions
+    from medfocus_bench.counterfactual.registry import load_editor
+    from medfocus_bench.data.sources import open_source
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.lvlm.registry import load_lvlm
+
+    source = open_source(name)
+    for needed in ("root", "editor"):
+        if options[needed] is None:
+            raise InputError(f"--source {name} needs --{needed}")
+    if options["evidence"] != "lesion":
+        raise InputError("--evidence spurious is for the phantom; a source has expert boxes of lesions only")
+    if options["split"] not in source.expected:
+        raise InputError(f"{name} has no dev split")
+    root, split = options["root"], options["split"]
+    found = source.annotations(root, split)
+    for skip in found.skips[:_SHOWN]:
+        click.echo(one_line(f"Skipped: {skip}"), err=True)
+    editor = load_editor(options["editor"], **_settings(options["assignments"]))
+    lvlm = load_lvlm(lvlm_name, device=options["device"], dtype=options["dtype"])
+    file = records_file(out, name, lvlm.key, mode, split)
+    asked = found.questions[:limit]
+    failures: list[Failure] = []
+    made = verify(
+        source_questions(asked, root),
+        lvlm,
+        mode,
+        editor,
+        file,
+        sham_seeds=range(options["shams"]),
+        batch=options["batch"],
+        on_failure=failures.append,
+    )
+    records = list(track(made, f"{lvlm.key} {mode} {name}", len(asked)))
+    return f"{len(records)} of {found.found} questions of {name} {split}", records, file, failures
+
+
+def _settings(assignments: Sequence[str]) -> dict[str, str]:
+    from medfocus_bench.errors import InputError
+
+    settings = {}
+    for assignment in assignments:
+        match = re.fullmatch(r"([A-Za-z_]\w*)=(.*)", assignment)
+        if match is None:
+            raise InputError(f"--set {assignment}: give FIELD=VALUE")
+        settings[match[1]] = match[2]
+    return settings
+
+
+def _groups_table(title: str, records: Sequence[Verification], file: Path) -> Any:
+    from medfocus_bench.counterfactual.causal_filter import group_shares
+    from medfocus_bench.evaluation.tables import Row, Table
+
+    shares = group_shares(records).items() if records else ()
     rows = [
         Row((name, str(share.count), f"{share.value:.1%}", "{:.1%} to {:.1%}".format(*share.interval)))
-        for name, share in group_shares(records).items()
+        for name, share in shares
     ]
-    title = f"{lvlm}, {mode} mode, {evidence} evidence: {len(records)} questions of {source}"
     notes = (
         "incorrect, ungrounded, grounded: the paper's rule. strict: grounded, no sham flips, log-odds "
         "clear of zero. sham flips: among right answers.",
-        f"Records: {run.file(out)}",
+        f"Records: {file}",
     )
-    print_tables([], [Table(title, ("group", "questions", "share", "95 % interval"), tuple(rows), notes)])
+    return Table(title, ("group", "questions", "share", "95 % interval"), tuple(rows), notes)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from scipy import stats
 
@@ -20,10 +20,9 @@ from medfocus_bench.counterfactual.editors import (
     picture_names,
 )
 from medfocus_bench.data.questions import Mode, Question, prompt
+from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.protocol import LVLM
-
-Group = Literal["incorrect", "ungrounded", "grounded"]
 
 Key = tuple[str, int, str]
 """What a question is known by within a run: source, index, evidence."""
@@ -32,8 +31,6 @@ GROUPS: Final[tuple[Group, ...]] = ("incorrect", "ungrounded", "grounded")
 
 MARGIN: Final = 1.0
 """Log-odds on the right side of zero that the strict rule asks of every answer."""
-
-_BACKGROUNDS = ("background", "background_normal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +54,8 @@ class Verification:
 
     @property
     def group(self) -> Group:
-        """The paper's rule: right on the original, flipped by the foreground edit, kept by both backgrounds.
-
-        An answer without a verdict is neither right nor a flip.
-        """
-        if self.says("original") != "yes":
-            return "incorrect"
-        kept = all(self.says(background) == "yes" for background in _BACKGROUNDS)
-        return "grounded" if self.says("foreground") == "no" and kept else "ungrounded"
+        """By the paper's rule, see `group_of`."""
+        return group_of(self.responses)
 
     @property
     def sham_flips(self) -> bool:

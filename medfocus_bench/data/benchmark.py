@@ -3,7 +3,8 @@
 A file is one split of one config, named `<split>.parquet` or `<split>-00000-of-00001.parquet`, in any
 folder below the root; a name that is no split puts each row into the split of its mode, and in a file named
 after a mode every row has that mode. The config of a row is its source. `benchmark.json` holds the name, the
-version and the fingerprint; without it the folder's name counts and the version is "unversioned".
+version and the fingerprint; without it the folder's name counts and the version is "unversioned". A dataset
+repository (see `data.hub`) names a config to open by default, whose folder is the benchmark.
 """
 
 from __future__ import annotations
@@ -17,10 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of, schema_problem
+from medfocus_bench.data.labels import in_words, label_names, schema_in_words
+from medfocus_bench.data.pictures import (
+    NOT_ATTACHED,
+    PICTURE_COLUMNS,
+    Attachment,
+    attachment_of,
+    stored_picture,
+)
 from medfocus_bench.errors import BenchmarkError
 
 MANIFEST_NAME: Final = "benchmark.json"
@@ -34,18 +44,23 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 """What Arrow raises for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
 _WITH_FLOATS = ("boxes", "anatomy")
 _UNCOUNTED = ("image", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
+_CONFIG_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The samples of a benchmark, or of a part of it, with the identity of the whole."""
+    """The samples of a benchmark, or of a part of it, with the identity of the whole.
+
+    `attachment` says where the pictures lie that it refers to, and whether it holds what is licensed.
+    """
 
     name: str
     version: str
     fingerprint: str
     folder: Path
     samples: tuple[Sample, ...]
+    attachment: Attachment = NOT_ATTACHED
 
     @property
     def configs(self) -> tuple[str, ...]:
@@ -80,6 +95,15 @@ class Benchmark:
         for sample, row in self.rows(["image"]):
             yield sample, (row["image"] or {}).get("bytes")
 
+    def pictures(self) -> Iterator[tuple[Sample, npt.NDArray[np.uint8] | None]]:
+        """Each sample with its picture, embedded or from the user's own copies, decoded as it goes.
+
+        (height, width), levels of 0 to 255; None where the benchmark has none. Raises PictureError.
+        """
+        for sample, row in self.rows(PICTURE_COLUMNS):
+            stored = stored_picture(sample, row, self.attachment.root)
+            yield sample, None if stored is None else stored.decode()
+
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[Sample, dict[str, Any]]]:
         """Each sample with these columns of its row, read as it goes; None for what the benchmark lacks."""
         wanted = {sample.sample_id: sample for sample in self.samples}
@@ -95,9 +119,33 @@ def load_benchmark(folder: str | Path) -> Benchmark:
 
     Raises BenchmarkError that names the file and the sample at fault.
     """
-    root = Path(folder)
+    root = _default_config(Path(folder))
     samples: list[Sample] = []
     digests: list[bytes] = []
+    for place, split, row in read_rows(root):
+        try:
+            samples.append(sample_of(row, split))
+        except (ValueError, TypeError) as error:
+            raise BenchmarkError(f"{place}: {error}") from None
+        digests.append(row_digest(row, split))
+    if not samples:
+        raise BenchmarkError(f"{root}: its Parquet files hold no rows")
+    _check_unique(root, samples)
+    _check_shared_regions(root, samples)
+    fingerprint = fingerprint_of(digests)
+    name, version = _identity(root, fingerprint)
+    grounded = tuple(sample for sample in samples if sample.grounded)
+    if not grounded:
+        raise BenchmarkError(f"{root}: no row is grounded, so there is nothing to score")
+    return Benchmark(name, version, fingerprint, root, grounded, attachment_of(root / MANIFEST_NAME))
+
+
+def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every row of the Parquet files below `folder`: where it stands (for messages), its split, its columns.
+
+    Only the names and types of the columns are checked; labels come as words. Raises BenchmarkError.
+    """
+    root = Path(folder)
     files = _parquet_files(root)
     _check_no_benchmark_below(root)
     if not files:
@@ -105,43 +153,46 @@ def load_benchmark(folder: str | Path) -> Benchmark:
     for path in files:
         _check_columns(path)
         for number, row in _rows(path):
-            split = _split_of(path, row)
-            try:
-                samples.append(sample_of(row, split))
-            except (ValueError, TypeError) as error:
-                name = str(row["sample_id"])[:200]
-                raise BenchmarkError(f"{path}: row {number} ({name}): {error}") from None
-            digests.append(_row_digest(row, split))
-    if not samples:
-        raise BenchmarkError(f"{root}: its Parquet files hold no rows")
-    _check_unique(root, samples)
-    _check_shared_regions(root, samples)
-    fingerprint = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    name, version = _identity(root, fingerprint)
-    grounded = tuple(sample for sample in samples if sample.grounded)
-    if not grounded:
-        raise BenchmarkError(f"{root}: no row is grounded, so there is nothing to score")
-    return Benchmark(name, version, fingerprint, root, grounded)
+            yield f"{path}: row {number} ({str(row['sample_id'])[:200]})", _split_of(path, row), row
+
+
+def fingerprint_of(digests: Iterable[bytes]) -> str:
+    """The fingerprint of rows, from their digests in any order."""
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def write_benchmark(
-    folder: str | Path, splits: Mapping[str, Iterable[Mapping[str, Any]]], *, name: str, version: str
+    folder: str | Path,
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    *,
+    name: str,
+    version: str,
+    attachment: Attachment = NOT_ATTACHED,
 ) -> Benchmark:
-    """Writes rows (columns of `SCHEMA`, missing ones null) as `<split>.parquet` files with a manifest."""
+    """Writes rows (columns of `SCHEMA`, missing ones null) as `<split>.parquet` files with a manifest.
+
+    `attachment` goes into the manifest; the fingerprint does not depend on it.
+    """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
-        # A large dictionary page stores a picture once, however many rows of a batch share it.
-        settings = {"compression": "zstd", "dictionary_pagesize_limit": 2**26}
-        with pq.ParquetWriter(root / f"{split}.parquet", SCHEMA, **settings) as writer:
-            for batch in _chunks(rows, _BATCH_ROWS):
-                writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+        write_rows(root / f"{split}.parquet", rows)
     manifest = root / MANIFEST_NAME
     manifest.unlink(missing_ok=True)
     written = load_benchmark(root)
     identity = {"name": name, "version": version, "fingerprint": written.fingerprint}
+    identity |= attachment.entries()
     manifest.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-    return replace(written, name=name, version=version)
+    return replace(written, name=name, version=version, attachment=attachment_of(manifest))
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows (columns of `SCHEMA`, missing ones null) as one Parquet file."""
+    # A large dictionary page stores a picture once, however many rows of a batch share it.
+    settings = {"compression": "zstd", "dictionary_pagesize_limit": 2**26}
+    with pq.ParquetWriter(path, SCHEMA, **settings) as writer:
+        for batch in _chunks(rows, _BATCH_ROWS):
+            writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
 
 
 def _chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -183,7 +234,7 @@ def _check_columns(path: Path) -> None:
         raise BenchmarkError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from None
     if rows > _MAX_ROWS:
         raise BenchmarkError(f"{path}: has {rows:,} rows; at most {_MAX_ROWS:,} are read")
-    problem = schema_problem(schema)
+    problem = schema_problem(schema_in_words(schema, label_names(schema)))
     if problem is not None:
         raise BenchmarkError(f"{path}: {problem}")
 
@@ -193,9 +244,10 @@ def _rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, d
     number = 0
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**16) as file:
+            names = label_names(file.schema_arrow)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
                 for row in batch.to_pylist():
-                    yield number, row
+                    yield number, in_words(row, names)
                     number += 1
     except _UNREADABLE as error:
         raise BenchmarkError(f"{path}: breaks off at row {number}: {_first_line(error)}") from None
@@ -207,7 +259,7 @@ def _split_of(path: Path, row: Mapping[str, Any]) -> str:
     return stem if stem in SPLITS else str(row["mode"])
 
 
-def _row_digest(row: Mapping[str, Any], split: str) -> bytes:
+def row_digest(row: Mapping[str, Any], split: str) -> bytes:
     """sha256 of the canonical form of a row: its split and its non-null columns, the image by content.
 
     Log-odds do not count: their last digits are the processor's.
@@ -249,6 +301,21 @@ def _check_shared_regions(root: Path, samples: Sequence[Sample]) -> None:
                 f"{root}: {first.sample_id} and {sample.sample_id} share source, index and evidence, "
                 "but not boxes and size; give them the same, or another index"
             )
+
+
+def _default_config(root: Path) -> Path:
+    """The folder of the config that a dataset repository opens by default; `root` if it is none."""
+    manifest = root / MANIFEST_NAME
+    try:
+        if not manifest.is_file():
+            return root
+        with manifest.open("rb") as file:
+            name = json.loads(file.read(_MAX_MANIFEST_BYTES))["default_config"]
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+        return root
+    if not is_line(name) or not _CONFIG_NAME.fullmatch(name):
+        raise BenchmarkError(f"{manifest}: default_config is not the plain name of a folder beside it")
+    return root / str(name)
 
 
 def _identity(root: Path, fingerprint: str) -> tuple[str, str]:

@@ -155,6 +155,11 @@ def sample_of(row: Mapping[str, Any], split: str) -> Sample:
     sample_id = row["sample_id"]
     if not isinstance(sample_id, str) or not _SAMPLE_ID.fullmatch(sample_id):
         raise ValueError(f"sample_id {str(sample_id)[:100]!r} is not a plain identifier")
+    if row["width"] is None and row["boxes"] is None:
+        raise ValueError(
+            "is a pointer to a licensed source, without boxes; join your copy to it with "
+            "`medfocus-bench data attach`"
+        )
     width, height = _side(row, "width"), _side(row, "height")
     _check_image(row.get("image"), width, height)
     mode = _text(row, "mode")

@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from medfocus_bench.data.benchmark import Benchmark, load_benchmark
+from medfocus_bench.data.hub.names import HubName, hub_name
+from medfocus_bench.errors import OfflineWarning
 
 EMBEDDED: Final = {"phantom": Path(str(files("medfocus_bench"))) / "phantom" / "track"}
 """Benchmarks that are part of the package, by name."""
 
 
 def open_benchmark(path_or_name: str | Path | Benchmark) -> Benchmark:
-    """The benchmark in a local folder, or an embedded one by its name; one that is loaded is passed through.
+    """The benchmark in a local folder, an embedded one by its name, or one on the Hub.
 
-    A folder of that name in the current one wins over the name. Raises BenchmarkError for a folder that is
-    not there or not a benchmark.
+    On the Hub: `medfocus/cxr-causal`, or `hf://OWNER/NAME`, either with `@REVISION`; out of its reach the
+    embedded one stands in for the published one, with a warning. A folder of that name in the current one
+    wins over any other meaning. One that is loaded is passed through. Raises BenchmarkError for what is not
+    there or not a benchmark.
     """
     if isinstance(path_or_name, Benchmark):
         return path_or_name
-    if str(path_or_name) in EMBEDDED and not Path(path_or_name).is_dir():
-        return load_benchmark(EMBEDDED[str(path_or_name)])
-    return load_benchmark(path_or_name)
+    return load_benchmark(locate(path_or_name))
+
+
+def locate(path_or_name: str | Path) -> Path:
+    """The folder of what a user wrote; fetched first where it is a name on the Hub. As `open_benchmark`."""
+    text = str(path_or_name)
+    if is_folder(text):
+        return Path(text)
+    if text in EMBEDDED:
+        return EMBEDDED[text]
+    name = hub_name(text)
+    return Path(path_or_name) if name is None else locate_on_hub(name)
+
+
+def locate_on_hub(name: HubName) -> Path:
+    """The folder of a config of a repository on the Hub, or of the embedded benchmark in its place."""
+    from medfocus_bench.data.hub.client import MissingExtraError
+    from medfocus_bench.data.hub.fetch import OutOfReachError, fetch
+
+    try:
+        return fetch(name) / name.config
+    except (OutOfReachError, MissingExtraError) as error:
+        embedded = embedded_copy(name)
+        if embedded is None:
+            raise
+        why = (
+            "the Hub is out of reach" if isinstance(error, OutOfReachError) else "huggingface_hub is missing"
+        )
+        say_embedded(name, embedded[1], why)
+        return embedded[0]
+
+
+def say_embedded(name: HubName, version: str, why: str) -> None:
+    """Says that the embedded benchmark stands in; once in a process, unless warnings are set otherwise."""
+    warnings.warn(f"{name}: {why}; the embedded version {version} is used", OfflineWarning, stacklevel=1)
+
+
+def embedded_copy(name: HubName) -> tuple[Path, str] | None:
+    """Folder and version of the embedded benchmark that is what `name` asks for; None if none is."""
+    from medfocus_bench.data.hub.publication import read_manifest
+
+    folder = EMBEDDED.get(name.config)
+    if folder is None or not name.is_published:
+        return None
+    version = str((read_manifest(folder) or {}).get("version"))
+    return (folder, version) if name.revision in (None, "main", f"v{version}") else None
+
+
+def is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:
+        return False

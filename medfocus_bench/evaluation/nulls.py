@@ -19,7 +19,6 @@ from scipy import ndimage
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.images import decode_grey
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.geometry import FloatArray, Frame, clip_boxes, rasterise
 from medfocus_bench.submission.attribution import Attribution
@@ -166,12 +165,13 @@ def _both_lungs(benchmark: Benchmark, seed: int) -> Attributions:
 
 
 def _image_edges(benchmark: Benchmark, seed: int) -> Attributions:
-    for sample, data in benchmark.images():
-        if data is None:
+    for sample, picture in benchmark.pictures():
+        if picture is None:
             raise UnavailableError(f"{benchmark.folder}: {sample.sample_id} has no image (column image)")
-        grey = decode_grey(data, place=f"{benchmark.folder}: {sample.sample_id}")
         frame = Frame(sample.width, sample.height)
-        resized = Image.fromarray(grey).resize(frame.content_size, Image.Resampling.BICUBIC)
+        resized = Image.fromarray(picture.astype(np.float32) / np.float32(255)).resize(
+            frame.content_size, Image.Resampling.BICUBIC
+        )
         edges = ndimage.gaussian_gradient_magnitude(np.asarray(resized, dtype=np.float32), sigma=1.5)
         scaled = np.round(edges * (255 / max(float(edges.max()), 1e-12)))
         yield sample, Attribution(sample.sample_id, saliency=frame.embed(scaled).astype(np.uint8))

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from medfocus_bench.counterfactual.causal_filter import Verification
-from medfocus_bench.data.columns import IMAGES
-from medfocus_bench.data.questions import Question, prompt
+from medfocus_bench.data.questions import Question
+from medfocus_bench.data.rows import complete_row, pointer_row
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, Phantom, render
@@ -98,28 +98,15 @@ def rows(records: Sequence[Verification]) -> Mapping[str, list[dict[str, Any]]]:
 def _row(record: Verification, picture: bytes, anatomy: list[dict[str, Any]]) -> dict[str, Any]:
     (question,) = phantom_questions([record.index], record.evidence)
     height, width = question.image.shape
-    return {
-        "sample_id": f"phantom-{record.index:05d}-{record.lvlm}-{record.mode}",
-        "source": "phantom",
-        "index": record.index,
-        "patient_id": record.patient_id,
-        "image": {"bytes": picture, "path": f"phantom-{record.index:05d}.png"},
-        "image_ref": None,
-        "width": width,
-        "height": height,
-        "finding": record.finding,
-        "question": prompt(record.finding, record.mode),  # type: ignore[arg-type]
-        "answer": "Yes",
-        "lvlm": record.lvlm,
-        "mode": record.mode,
-        "response": record.responses["original"],
-        "boxes": question.boxes.tolist(),
-        "evidence": record.evidence,
-        "group": record.group,
-        **{f"answer_{name}": record.responses[name] for name in IMAGES},
-        **{f"log_odds_{name}": record.log_odds[name] for name in (*IMAGES, "sham")},
-        "anatomy": anatomy,
-    }
+    return complete_row(
+        pointer_row(record),
+        finding=record.finding,
+        patient_id=record.patient_id,
+        size=(width, height),
+        boxes=question.boxes,
+        image={"bytes": picture, "path": f"phantom-{record.index:05d}.png"},
+        anatomy=anatomy,
+    )
 
 
 def _png(phantom: Phantom) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.images import decode_uint8
+from medfocus_bench.data.pictures import PICTURE_COLUMNS, StoredPicture, stored_picture
 from medfocus_bench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One sample; `picture` is its encoded image."""
+    """One sample with its picture, which is decoded when it is read."""
 
     sample: Sample
-    picture: bytes
+    picture: StoredPicture
     question: str
     response: str
 
     def read(self, lvlm: HuggingFaceLVLM) -> Reading:
         """Raises InputError for a picture that cannot be decoded, and for a response without tokens."""
-        image = decode_uint8(self.picture, place=self.sample.sample_id)
-        return lvlm.read(image, self.question, self.response)
+        return lvlm.read(self.picture.decode(), self.question, self.response)
 
 
 def cases(benchmark: Benchmark) -> Iterator[Case]:
@@ -36,15 +35,16 @@ def cases(benchmark: Benchmark) -> Iterator[Case]:
 
     Raises UnavailableError where it lacks the picture, the question or the response of one.
     """
-    for sample, row in benchmark.rows(("image", "question", "response")):
-        values = {**row, "image": (row["image"] or {}).get("bytes")}
-        lacking = [column for column, value in values.items() if value is None]
-        if lacking:
+    for sample, row in benchmark.rows((*PICTURE_COLUMNS, "question", "response")):
+        picture = stored_picture(sample, row, benchmark.attachment.root)
+        needed = {"image": picture, "question": row["question"], "response": row["response"]}
+        lacking = [column for column, value in needed.items() if value is None]
+        if picture is None or lacking:
             raise UnavailableError(
                 f"{benchmark.folder}: {sample.sample_id} has no {lacking[0]} (column {lacking[0]}), which "
                 "methods need; attach it first"
             )
-        yield Case(sample, values["image"], values["question"], values["response"])
+        yield Case(sample, picture, row["question"], row["response"])
 
 
 def part_of(benchmark: Benchmark, configs: Sequence[str], splits: Sequence[str]) -> Benchmark:

@@ -48,7 +48,7 @@ def pack(
     *,
     method: str | None = None,
     benchmark: Benchmark | None = None,
-    submitters: Sequence[str] = ("anonymous",),
+    submitters: Sequence[str | Mapping[str, str]] = ("anonymous",),
     version: str | None = None,
     display_name: str | None = None,
     licence: str | None = None,

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
+from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.submission.schema import BOX_TOLERANCE, AttributionEntry
+from medfocus_bench.errors import InputError
+from medfocus_bench.submission.schema import BOX_TOLERANCE, AttributionEntry, BenchmarkRef
+
+
+def version_problem(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Sequence[str]) -> str:
+    """That a submission was made for another version, and what differs between the two.
+
+    Sample by sample where the other version is at hand (embedded, or in the Hub's cache); else how many of
+    the submission's samples this benchmark lacks.
+    """
+    return (
+        f"made for version {made_for.version} ({made_for.fingerprint[:12]}), this benchmark is version "
+        f"{benchmark.version} ({benchmark.fingerprint[:12]}): {_differs(made_for, benchmark, sample_ids)}; "
+        "run the method again, or allow any version (--any-version)"
+    )
+
+
+def _differs(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Sequence[str]) -> str:
+    from medfocus_bench.data.hub.diff import difference
+    from medfocus_bench.data.hub.versions import folder_at_hand
+
+    with suppress(InputError):  # a damaged copy of the other version tells nothing
+        other = folder_at_hand(made_for.dataset, made_for.version, made_for.fingerprint)
+        if other is not None:
+            return f"{difference(other, benchmark.folder)}"
+    known = {sample.sample_id for sample in benchmark.samples}
+    lacking = sum(sample_id not in known for sample_id in sample_ids)
+    return f"{lacking} of its {len(sample_ids)} samples are not in this one"
 
 
 def misfits(

@@ -23,7 +23,7 @@ from medfocus_bench.submission.document import (
     place,
     read_document,
 )
-from medfocus_bench.submission.fit import misfits
+from medfocus_bench.submission.fit import misfits, version_problem
 from medfocus_bench.submission.maps import MapFileError, MapReader, file_sha256
 from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, SubmissionDocument
 
@@ -157,11 +157,8 @@ class _Check:
             )
             return
         if made_for.fingerprint != benchmark.fingerprint and not any_version:
-            yield (
-                f"{self.name}: /benchmark/fingerprint: made for version {made_for.version} "
-                f"({made_for.fingerprint[:12]}), this benchmark is version {benchmark.version} "
-                f"({benchmark.fingerprint[:12]}); run the method again, or allow any version"
-            )
+            entries = [entry.sample_id for entry in self.parsed.attributions.values()]
+            yield f"{self.name}: /benchmark/fingerprint: {version_problem(made_for, benchmark, entries)}"
         unknown = [
             (kind, name)
             for kind, names, known in (

@@ -16,10 +16,12 @@ from tests.speed import (  # noqa: E402
     bench_atlas,
     bench_evaluate,
     bench_import,
+    bench_leaderboard,
     bench_medfocus,
     bench_occlusion,
     bench_phantom,
     bench_regions,
+    bench_sources,
     bench_transport,
 )
 
@@ -32,6 +34,8 @@ BENCHES = {
     "transport": bench_transport.run,
     "medfocus": bench_medfocus.run,
     "atlas": bench_atlas.run,
+    "leaderboard": bench_leaderboard.run,
+    "sources": bench_sources.run,
 }
 
 for name in sys.argv[1:] or BENCHES:

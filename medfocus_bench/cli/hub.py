@@ -1,0 +1,102 @@
+"""`data export`, `data push` and `data diff`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from medfocus_bench.cli.options import one_line
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_SHOWN = 10
+
+
+@click.command("export")
+@click.argument("out", metavar="DIR", type=_FOLDER)
+@click.option(
+    "--from",
+    "source",
+    metavar="FOLDER",
+    default="phantom",
+    show_default=True,
+    help="Open benchmark to export.",
+)
+@click.option(
+    "--pointers", multiple=True, type=_FOLDER, help="Pointers of licensed sources; may be repeated."
+)
+@click.option("--version", metavar="X.Y.Z", help="Version of the export. Default: that of the benchmark.")
+def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: str | None) -> None:
+    """Write the dataset repository, as it is uploaded to the Hub, to the new folder DIR."""
+    from medfocus_bench.data.hub.export import export
+    from medfocus_bench.data.resolve import locate
+
+    repository = export(out, locate(source), pointers, version=version)
+    for config in repository.configs:
+        for split in config.splits:
+            click.echo(
+                f"{config.name}, {split.name}: {split.rows:,} rows, {split.samples:,} samples, "
+                f"{len(split.shards)} shard{'s' * (len(split.shards) > 1)}"
+            )
+        click.echo(f"{config.name}: fingerprint {config.fingerprint}")
+    click.echo(f"{out}: {repository.name} {repository.version}")
+
+
+@click.command("push")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option("--repo", required=True, metavar="OWNER/NAME", help="Dataset repository on the Hub.")
+@click.option("--private", is_flag=True, help="Make it private, where it is created.")
+@click.option("--revision", metavar="vX.Y.Z", help="Tag; it has to be the version of DIR, its default.")
+@click.option("--remove-configs", is_flag=True, help="Allow the removal of configs that DIR lacks.")
+@click.option("--dry-run", is_flag=True, help="Show what would change; send nothing.")
+def push_command(
+    folder: Path, repo: str, private: bool, revision: str | None, remove_configs: bool, dry_run: bool
+) -> None:
+    """Send the exported repository DIR to the Hub in one commit, and tag it with its version."""
+    from medfocus_bench.data.hub.push import push
+
+    pushed = push(
+        folder,
+        repo,
+        private=private,
+        revision=revision,
+        remove_configs=remove_configs,
+        dry_run=dry_run,
+    )
+    changes = pushed.changes
+    if pushed.created:
+        click.echo(f"{repo}: {'would be' if dry_run else 'was'} created")
+    for sign, paths in (("+", changes.added), ("~", changes.changed), ("-", changes.removed)):
+        for path in paths:
+            click.echo(f"{sign} {path}")
+    click.echo(f"{len(changes.unchanged)} files are there already")
+    if pushed.tagged:
+        click.echo(f"{repo}: {pushed.tag} is commit {pushed.commit}")
+    else:
+        click.echo(f"{repo}: {'nothing was sent' if dry_run else f'{pushed.tag} is published already'}")
+
+
+@click.command("diff")
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@click.option("--all", "everything", is_flag=True, help=f"Show all samples, not {_SHOWN} of a kind.")
+def diff_command(before: str, after: str, everything: bool) -> None:
+    """Show what differs between benchmarks A and B (folders or names); status 1 if anything does."""
+    from medfocus_bench.data.hub.diff import difference
+
+    found = difference(before, after)
+    kinds = (
+        ("removed", [f"- {name}" for name in found.removed]),
+        ("added", [f"+ {name}" for name in found.added]),
+        ("changed", [f"~ {name}: {', '.join(columns)}" for name, columns in found.changed.items()]),
+    )
+    for kind, lines in kinds:
+        shown = lines if everything else lines[:_SHOWN]
+        for line in shown:
+            click.echo(one_line(line))
+        if len(lines) > len(shown):
+            click.echo(f"  and {len(lines) - len(shown):,} more {kind}; --all shows them")
+    click.echo(one_line(f"{found}, {found.unchanged} the same"))
+    if found:
+        sys.exit(1)

@@ -1,0 +1,242 @@
+"""`data doctor`, `data import-medground` and `data attach`: the user's own copies of the sources."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medfocus_bench.cli.options import Decorator, one_line
+
+if TYPE_CHECKING:
+    from medfocus_bench.data.attach import Attached
+    from medfocus_bench.data.doctor import Examination
+    from medfocus_bench.data.medground import PublishedRecord
+    from medfocus_bench.data.sources.protocol import Skip
+
+_SHOWN = 5
+
+root_option: Decorator = click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of your copies of the sources.",
+)
+_out_option: Decorator = click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+overwrite_option: Decorator = click.option(
+    "--overwrite", is_flag=True, help="Replace the folder if it holds a benchmark."
+)
+losses_option: Decorator = click.option(
+    "--losses",
+    "losses_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every row that could not be joined to this file (JSON lines).",
+)
+
+
+@click.command("doctor")
+@click.option(
+    "--root",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of your copies of the sources.",
+)
+@click.option(
+    "--source", "sources", multiple=True, help="Only this one; may be repeated. Default: the published ones."
+)
+@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write a contact sheet (PNG).")
+@click.option(
+    "--samples", default=4, show_default=True, type=click.IntRange(1, 100), help="Decoded, a source."
+)
+@click.option("--decode-all", is_flag=True, help="Decode every picture, not its header alone.")
+@click.option(
+    "--skips",
+    "skips_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write everything that cannot be used to this file (JSON lines).",
+)
+def doctor_command(
+    root: Path,
+    sources: tuple[str, ...],
+    sheet: Path | None,
+    samples: int,
+    decode_all: bool,
+    skips_file: Path | None,
+) -> None:
+    """Say what of the sources is below ROOT and what is missing. Exit status 1 if anything is."""
+    from medfocus_bench.cli.options import print_tables, track
+    from medfocus_bench.data.doctor import examine, sources_to_examine
+    from medfocus_bench.data.sheet import contact_sheet
+
+    examined = [
+        examine(source, root, samples=samples, decode_all=decode_all, track=track)
+        for source in sources_to_examine(root, sources)
+    ]
+    print_tables([], [_doctor_table(examined)])
+    for one in examined:
+        if one.problem is not None:
+            click.echo(one_line(f"{one.source.name}: {one.problem}"))
+        _list_skips(one.source.name, one.skips, "--skips FILE")
+        for note in one.notes:
+            click.echo(one_line(f"{one.source.name}: {note}"))
+    if skips_file is not None:
+        _write_skips(skips_file, [skip for one in examined for skip in one.skips])
+    shown = [question for one in examined for question in one.samples]
+    if sheet is not None and not shown:
+        click.echo("No question can be shown, so no contact sheet is written.")
+    elif sheet is not None:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(shown).save(sheet, "PNG", optimize=True)
+        click.echo(str(sheet))
+    if not all(one.complete for one in examined):
+        sys.exit(1)
+
+
+@click.command("import-medground")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(dir_okay=False, exists=True, path_type=Path)
+)
+@root_option
+@_out_option
+@overwrite_option
+@losses_option
+def import_command(
+    files: tuple[Path, ...], root: Path | None, out: Path, overwrite: bool, losses_file: Path | None
+) -> None:
+    """Read the published records in FILES: pointers, or with --root a local benchmark."""
+    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.data import medground
+    from medfocus_bench.data.attach import write_attached, write_pointers
+    from medfocus_bench.data.rows import pointer_row, split_of
+    from medfocus_bench.errors import InputError
+
+    try:
+        records = medground.read_records(files)
+    except InputError as error:
+        for problem in error.problems:
+            click.echo(one_line(problem), err=True)
+        raise InputError(f"{len(error.problems)} problems, listed above; nothing was written") from None
+    print_tables([], [_counts_table(records)])
+    click.echo(f"{len(records):,} records about {medground.distinct_questions(records):,} distinct questions")
+    problems = medground.disagreements(records)
+    click.echo(f"{len(problems)} records whose answers disagree with their group")
+    for problem in problems:
+        click.echo(one_line(problem), err=True)
+    rows = [pointer_row(record) for record in records]
+    if root is None:
+        for name, count in write_pointers(rows, out, overwrite=overwrite).items():
+            click.echo(f"{out / name}: {count:,} pointers, without boxes and pixels")
+        return
+    placed = [(record.place, split_of(row), row) for record, row in zip(records, rows, strict=True)]
+    attached = write_attached(
+        placed, root, out, name=medground.NAME, version=medground.VERSION, overwrite=overwrite
+    )
+    report_attached(attached, losses_file)
+
+
+@click.command("attach")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--root",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of your copies of the sources.",
+)
+@_out_option
+@overwrite_option
+@losses_option
+def attach_command(folder: Path, root: Path, out: Path, overwrite: bool, losses_file: Path | None) -> None:
+    """Join the pointers in FOLDER with your copies: a local benchmark that refers to the pictures."""
+    from medfocus_bench.data.attach import attach_folder
+
+    report_attached(attach_folder(folder, root, out, overwrite=overwrite), losses_file)
+
+
+SOURCE_COMMANDS = (doctor_command, import_command, attach_command)
+"""Commands of the group `data`."""
+
+
+def build_source(
+    name: str, root: Path | None, work: Path, out: Path, *, pointers: bool, overwrite: bool
+) -> None:
+    """`data build` for a source: all records of the causal filter as one config."""
+    from medfocus_bench.counterfactual.dataset import Pointers, build_dataset
+    from medfocus_bench.data.sources import open_source
+
+    built = build_dataset(open_source(name), work, root, out, pointers=pointers, overwrite=overwrite)
+    if isinstance(built, Pointers):
+        for file, count in built.rows.items():
+            click.echo(f"{out / file}: {count:,} pointers, without boxes and pixels")
+    else:
+        report_attached(built, None)
+
+
+def report_attached(attached: Attached, losses_file: Path | None) -> None:
+    """What was joined, what was lost, and that it stays on this machine."""
+    benchmark = attached.benchmark
+    click.echo(
+        f"{benchmark.folder}: {benchmark.name} {benchmark.version}, {len(benchmark.samples):,} samples of "
+        f"{benchmark.covers}, fingerprint {benchmark.fingerprint}"
+    )
+    click.echo("It holds licensed boxes and refers to licensed pictures: keep it where they are.")
+    _list_skips("not joined", attached.losses, "--losses FILE")
+    for notice in attached.notices:
+        click.echo(one_line(f"Note: {notice}"), err=True)
+    if losses_file is not None:
+        _write_skips(losses_file, attached.losses)
+
+
+def _list_skips(title: str, skips: Sequence[Skip], option: str) -> None:
+    if not skips:
+        return
+    click.echo(f"{title}: {len(skips):,} cannot be used" if len(skips) > 1 else f"{title}: 1 cannot be used")
+    for skip in skips[:_SHOWN]:
+        click.echo(one_line(f"  {skip}"))
+    if len(skips) > _SHOWN:
+        click.echo(f"  and {len(skips) - _SHOWN:,} more; {option} writes them all")
+
+
+def _write_skips(path: Path, skips: Iterable[Skip]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for skip in skips:
+            entry = {"place": skip.place, "index": skip.index, "reason": skip.reason}
+            file.write(json.dumps(entry) + "\n")
+    click.echo(str(path))
+
+
+def _doctor_table(examined: Sequence[Examination]) -> Any:
+    from medfocus_bench.evaluation.tables import Row, Table
+
+    rows = []
+    for one in examined:
+        for count in one.counts:
+            figures = (f"{count.expected:,}", f"{count.found:,}", f"{count.usable:,}")
+            whole = count.expected == count.found == count.usable
+            rows.append(Row((one.source.name, count.split, *figures, "yes" if whole else "NO")))
+        if one.problem is not None:
+            expected = sum(one.source.expected.values())
+            rows.append(Row((one.source.name, "", f"{expected:,}", "0", "0", "NO")))
+    notes = (
+        "published: in the paper, or in the list itself. usable: the boxes and the picture can be read.",
+    )
+    header = ("source", "split", "published", "in the table", "usable", "complete")
+    return Table("Questions", header, tuple(rows), notes)
+
+
+def _counts_table(records: Sequence[PublishedRecord]) -> Any:
+    from medfocus_bench.data.medground import MODELS, counts
+    from medfocus_bench.evaluation.tables import Row, Table
+
+    found = counts(records)
+    models = list(MODELS.values())
+    rows = [
+        Row((mode, source, *(f"{count[model]:,}" for model in models), f"{count.total():,}"))
+        for (mode, source), count in sorted(found.items())
+    ]
+    return Table("Published samples", ("mode", "source", *models, "all"), tuple(rows), ())

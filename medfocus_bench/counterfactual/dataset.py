@@ -1,0 +1,102 @@
+"""The causal filter over a source, and the dataset that its records make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medfocus_bench.counterfactual.causal_filter import Failure, Verification, read_verifications
+from medfocus_bench.data.attach import Attached, write_attached, write_pointers
+from medfocus_bench.data.questions import Mode, Question
+from medfocus_bench.data.rows import pointer_row, split_of
+from medfocus_bench.data.sources.protocol import Annotation, Skip, Source, Split
+from medfocus_bench.data.sources.reading import iter_questions
+from medfocus_bench.errors import InputError
+
+NAME = "medfocus/cxr-causal"
+
+
+def source_questions(annotations: Iterable[Annotation], root: Path) -> Iterator[Question | Failure]:
+    """The questions with their pictures, and a failure for each whose picture cannot be used, in order."""
+    failures: list[Failure] = []
+
+    def note(annotation_source: str, skip: Skip) -> None:
+        assert skip.index is not None
+        failures.append(Failure(annotation_source, skip.index, "lesion", skip.reason))
+
+    listed = list(annotations)
+    source = listed[0].source if listed else ""
+    for question in iter_questions(listed, root, lambda skip: note(source, skip)):
+        yield from failures
+        failures.clear()
+        yield question
+    yield from failures
+
+
+def records_file(folder: Path, source: str, lvlm: str, mode: Mode, split: Split = "test") -> Path:
+    """Where the records of one run of the filter are kept."""
+    return folder / f"{source}-{split}-{lvlm}-{mode}.jsonl"
+
+
+def all_records(folder: Path, source: Source) -> list[Verification]:
+    """The records of all runs over a source in a folder: every LVLM, mode and split.
+
+    Raises InputError if there are none, if two runs asked the same, or if a file holds another source.
+    """
+    files = sorted(folder.glob(f"{source.name}-*.jsonl"))
+    records: list[Verification] = []
+    place_of: dict[tuple[str, int, str, str], Path] = {}
+    for path in files:
+        for record in read_verifications(path):
+            if record.source != source.name:
+                raise InputError(f"{path}: holds records of {record.source}, not of {source.name}")
+            key = (record.source, record.index, record.lvlm, record.mode)
+            if key in place_of:
+                raise InputError(f"{path}: asks again what {place_of[key]} asked; remove one of the files")
+            place_of[key] = path
+            records.append(record)
+    if not records:
+        raise InputError(
+            f"{folder}: holds no records {source.name}-*.jsonl; `medfocus-bench verify` writes them"
+        )
+    return sorted(records, key=lambda r: (r.index, r.lvlm, r.mode))
+
+
+@dataclass(frozen=True, slots=True)
+class Pointers:
+    """The files of pointers that were written, with their number of rows."""
+
+    rows: dict[str, int]
+
+
+def build_dataset(
+    source: Source,
+    work: Path,
+    root: Path | None,
+    out: Path,
+    *,
+    version: str = "1.0.0",
+    pointers: bool = False,
+    overwrite: bool = False,
+) -> Attached | Pointers:
+    """The config of a source from all records in `work`: local with boxes, or pointers that may be shared.
+
+    Raises InputError as `all_records` and `write_attached`; for a local one the root has to be given.
+    """
+    records = all_records(work, source)
+    if pointers:
+        return Pointers(write_pointers(map(pointer_row, records), out, overwrite=overwrite))
+    if root is None:
+        raise InputError("give --root, the folder of your copies, or --pointers for a config without boxes")
+    return write_attached(
+        list(_asked_rows(records)), root, out, name=NAME, version=version, overwrite=overwrite
+    )
+
+
+def _asked_rows(records: Sequence[Verification]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Rows with the finding that was asked about, which joining holds against the table's."""
+    for record in records:
+        row = pointer_row(record) | {"finding": record.finding}
+        yield row["sample_id"], split_of(row), row

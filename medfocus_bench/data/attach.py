@@ -1,0 +1,258 @@
+"""Joining pointers to licensed sources with the user's own copies: (source, index) to boxes and picture.
+
+No pixel is copied: an attached row refers to the file below the user's root.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from medfocus_bench.data.benchmark import (
+    MANIFEST_NAME,
+    Benchmark,
+    load_benchmark,
+    read_rows,
+    write_benchmark,
+    write_rows,
+)
+from medfocus_bench.data.columns import MODES, SCHEMA, is_line
+from medfocus_bench.data.images import picture_at, read_picture
+from medfocus_bench.data.pictures import Attachment, manifest_entries
+from medfocus_bench.data.rows import complete_row, split_of
+from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
+from medfocus_bench.data.sources.reading import Region, locate
+from medfocus_bench.data.sources.registry import SOURCES, open_source
+from medfocus_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+Row = Mapping[str, Any]
+AnyDataset = TypeVar("AnyDataset", "Dataset", "IterableDataset")
+
+
+class NotJoinedError(InputError):
+    """A row whose question cannot be found, or whose picture or boxes cannot be used."""
+
+
+class Joiner:
+    """Finds the question of a row below a root; every table and every picture's header is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._annotations: dict[tuple[str, Split], Annotations] = {}
+        self._unusable: dict[tuple[str, Split], str] = {}
+        self._regions: dict[tuple[str, int], Region] = {}
+
+    def annotations(self, source: str, split: Split) -> Annotations:
+        """Raises NotJoinedError if the table is not there, or damaged: then nothing of it can be joined."""
+        if (source, split) in self._unusable:
+            raise NotJoinedError(self._unusable[source, split])
+        if (source, split) not in self._annotations:
+            try:
+                self._annotations[source, split] = open_source(source).annotations(self.root, split)
+            except InputError as error:
+                self._unusable[source, split] = error.problems[0]
+                raise NotJoinedError(error.problems) from None
+        return self._annotations[source, split]
+
+    def find(self, source: str, index: int) -> tuple[Annotation, Region]:
+        """The question and its region. Raises NotJoinedError that says why there is none."""
+        found = self.annotations(source, split_of_index(index))
+        skip = found.skip_of.get(index)
+        if skip is not None:
+            raise NotJoinedError(f"{skip.place}: {skip.reason}")
+        if index not in found.by_index:
+            raise NotJoinedError(f"{source} has {found.found:,} questions, none of them {index}")
+        annotation = found.by_index[index]
+        if (source, index) not in self._regions:
+            try:
+                self._regions[source, index] = locate(annotation, self.root)
+            except InputError as error:
+                raise NotJoinedError(error.problems) from None
+        return annotation, self._regions[source, index]
+
+    def row(self, row: Row) -> dict[str, Any]:
+        """A row with all that its question says; one of a source that needs no joining as it is."""
+        source = row["source"]
+        if source not in SOURCES:
+            return dict(row)
+        annotation, region = self.find(source, row["index"])
+        if row.get("finding") not in (None, annotation.finding):
+            raise NotJoinedError(
+                f"{annotation.place}: is about {annotation.finding!r}, the row about {row['finding']!r}; "
+                "they are of different versions of the table"
+            )
+        return complete_row(
+            row,
+            finding=annotation.finding,
+            patient_id=annotation.patient_id,
+            size=(region.width, region.height),
+            boxes=region.boxes,
+            image_ref=annotation.image_ref,
+            anatomy=[
+                {"concept": name, "box": box[0].tolist()} for name, box in sorted(region.anatomy.items())
+            ]
+            or None,
+        )
+
+    def notices(self) -> list[str]:
+        """What should make a user look again: tables whose number of questions is not the published one."""
+        return [
+            f"{source}: {found.found:,} questions where {SOURCES[source].expected[split]:,} were published; "
+            "an index may name another question (`medfocus-bench data doctor` looks closer)"
+            for (source, split), found in self._annotations.items()
+            if found.found != SOURCES[source].expected[split]
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A benchmark that was written, the rows that could not be joined, and what the user should know."""
+
+    benchmark: Benchmark
+    losses: tuple[Skip, ...]
+    notices: tuple[str, ...]
+
+
+def write_attached(
+    rows: Iterable[tuple[str, str, Row]],
+    root: Path,
+    out: Path,
+    *,
+    name: str,
+    version: str,
+    overwrite: bool = False,
+) -> Attached:
+    """Joins rows, each with its place and its split, and writes the benchmark of those that can be joined.
+
+    Raises InputError if none can, if a table is not there, or if `out` holds something already.
+    """
+    _check_vacant(out, overwrite)
+    joiner = Joiner(root)
+    splits: dict[str, list[dict[str, Any]]] = {}
+    losses: list[Skip] = []
+    for place, split, row in rows:
+        try:
+            splits.setdefault(split, []).append(joiner.row(row))
+        except NotJoinedError as error:
+            losses.append(Skip(place, str(error.problems[0]), row["index"]))
+    splits = {split: kept for split, kept in splits.items() if kept}
+    if not splits:
+        raise InputError(f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}")
+    attachment = Attachment(root, licensed=True)
+    partial = _partial(out)
+    write_benchmark(partial, splits, name=name, version=version, attachment=attachment)
+    _move(partial, out)
+    return Attached(load_benchmark(out), tuple(losses), tuple(joiner.notices()))
+
+
+def attach_folder(folder: Path, root: Path, out: Path, *, overwrite: bool = False) -> Attached:
+    """The pointers in a folder, joined with the copies below `root`, as a local benchmark in `out`.
+
+    Name and version are those of the folder's manifest, if it has one. Rows of open sources, which need no
+    joining, are left out. Raises InputError as `write_attached`, and for a folder without pointers.
+    """
+    said = manifest_entries(folder / MANIFEST_NAME)
+    name, version = said.get("name"), said.get("version")
+    rows = [
+        (str(row["sample_id"]), split, {column: row.get(column) for column in SCHEMA.names})
+        for _, split, row in read_rows(folder)
+        if row["source"] in SOURCES
+    ]
+    if not rows:
+        raise InputError(f"{folder}: points to none of {', '.join(SOURCES)}, so there is nothing to attach")
+    return write_attached(
+        rows,
+        root,
+        out,
+        name=str(name) if is_line(name) else folder.resolve().name,
+        version=str(version) if is_line(version) else "unversioned",
+        overwrite=overwrite,
+    )
+
+
+def write_pointers(rows: Iterable[Row], out: Path, *, overwrite: bool = False) -> dict[str, int]:
+    """Writes pointers as `<config>/<split>.parquet`: the number of rows by file."""
+    _check_vacant(out, overwrite)
+    files: dict[str, list[Row]] = {}
+    for row in rows:
+        files.setdefault(f"{row['source']}/{split_of(row)}.parquet", []).append(row)
+    partial = _partial(out)
+    for name, members in files.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        write_rows(partial / name, members)
+    _move(partial, out)
+    return {name: len(members) for name, members in sorted(files.items())}
+
+
+def attach(dataset: AnyDataset, root: str | Path) -> AnyDataset:
+    """The rows of a `datasets` dataset with boxes, size, finding, question and decoded picture, on access.
+
+    Nothing is copied or read ahead, so a streamed dataset stays a stream. A row that cannot be joined raises
+    NotJoinedError, a picture that cannot be decoded PictureError, each with its file, when it is reached.
+    """
+    from datasets import IterableDataset
+
+    joiner = Joiner(Path(root))
+    if isinstance(dataset, IterableDataset):
+        return dataset.map(lambda row: _with_picture(joiner, row))
+
+    def batch(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        count = len(next(iter(columns.values()), []))
+        rows = [
+            _with_picture(joiner, {name: values[number] for name, values in columns.items()})
+            for number in range(count)
+        ]
+        return {name: [row[name] for row in rows] for name in (rows[0] if rows else columns)}
+
+    return dataset.with_transform(batch)
+
+
+def _with_picture(joiner: Joiner, row: Row) -> dict[str, Any]:
+    from PIL import Image
+
+    given = row["mode"]
+    joined = joiner.row({**row, "mode": MODES[given] if isinstance(given, int) else given})
+    joined["mode"] = given  # a dataset of the Hub has labels here, which stay as they are
+    if joined.get("image") is None and joined.get("image_ref") is not None:
+        picture = read_picture(picture_at(joiner.root, joined["image_ref"]))
+        joined["image"] = Image.fromarray(picture)
+    return joined
+
+
+def _check_vacant(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not overwrite):
+        raise InputError(
+            f"{out}: is there already; give another --out, or --overwrite to replace a benchmark"
+        )
+    strange = [path for path in out.rglob("*") if path.is_file() and not _is_ours(path)]
+    if strange:
+        raise InputError(
+            f"{strange[0]}: is no part of a benchmark, so {out} is not replaced; give another --out"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    return path.suffix == ".parquet" or path.name in (MANIFEST_NAME, "groups.json", "README.md")
+
+
+def _partial(out: Path) -> Path:
+    partial = out.with_name(out.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def _move(partial: Path, out: Path) -> None:
+    """The finished folder takes its name only now, so a stopped run leaves no half benchmark."""
+    if out.exists():
+        shutil.rmtree(out)
+    partial.replace(out)

@@ -1,0 +1,134 @@
+"""What of the licensed sources is below a root, what is missing, and whether it can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medfocus_bench.data.images import PictureError
+from medfocus_bench.data.questions import Question
+from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
+from medfocus_bench.data.sources.reading import locate, read_question
+from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES, open_source
+from medfocus_bench.data.sources.tables import find_table
+from medfocus_bench.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The questions of a split: as published, in the table, and those whose picture can be used."""
+
+    split: Split
+    expected: int
+    found: int
+    usable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found of a source.
+
+    `problem` is why its table cannot be used, if so; `notes` name optional files that are not there, `skips`
+    are all rows and pictures that cannot be used, `samples` some decoded questions over the whole range.
+    """
+
+    source: Source
+    table: Path | None
+    problem: str | None
+    notes: tuple[str, ...]
+    counts: tuple[Count, ...]
+    skips: tuple[Skip, ...]
+    samples: tuple[Question, ...]
+
+    @property
+    def complete(self) -> bool:
+        counts_hold = all(count.expected == count.found == count.usable for count in self.counts)
+        return self.problem is None and counts_hold and not self.skips
+
+
+def sources_to_examine(root: Path, names: Sequence[str]) -> list[Source]:
+    """Those that are named; else the published ones, and any other of which there is a table."""
+    if names:
+        return [open_source(name) for name in dict.fromkeys(names)]
+    return [
+        source
+        for name, source in SOURCES.items()
+        if name in PUBLISHED or any((root / table).is_file() for table in source.tables)
+    ]
+
+
+Track = Callable[[Iterable[Annotation], str, int], Iterable[Annotation]]
+
+
+def _silent(items: Iterable[Annotation], description: str, total: int) -> Iterable[Annotation]:
+    return items
+
+
+def examine(
+    source: Source,
+    root: Path,
+    *,
+    samples: int = 4,
+    decode_all: bool = False,
+    track: Callable[[Iterable[Annotation], str, int], Iterable[Annotation]] = lambda items, text, total: (
+        items
+    ),
+) -> Examination:
+    """Reads the table of a source and the header of every picture, and decodes some or all of the pictures.
+
+    Raises InputError if the root is no folder; whatever else is wrong is part of the result.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: is no folder; give the one that holds your copies of the sources")
+    try:
+        table = find_table(root, source.tables)
+        parts = [source.annotations(root, split) for split in source.expected]
+    except InputError as error:
+        return Examination(source, None, error.problems[0], (), (), (), ())
+    counts, skips = [], []
+    for part in parts:
+        check = read_question if decode_all else locate
+        unusable = _unusable(part, root, check, track)
+        skips += [*part.skips, *unusable]
+        usable = len(part.questions) - len(unusable)
+        counts.append(Count(part.split, source.expected[part.split], part.found, usable))
+    lost = {skip.index for skip in skips}
+    usable_questions = [q for part in parts for q in part.questions if q.index not in lost]
+    shown, failed = _samples(usable_questions, root, samples)
+    notes = tuple(
+        f"{root / place}: is not there; without it {lacking}"
+        for place, lacking in source.optional.items()
+        if not (root / place).is_file()
+    )
+    return Examination(source, table, None, notes, tuple(counts), (*skips, *failed), tuple(shown))
+
+
+def _unusable(
+    part: Annotations,
+    root: Path,
+    check: Callable[[Annotation, Path], object],
+    track: Track,
+) -> list[Skip]:
+    skips = []
+    for annotation in track(part.questions, f"{part.source} {part.split}", len(part.questions)):
+        try:
+            check(annotation, root)
+        except PictureError as error:
+            skips.append(Skip(annotation.place, str(error), annotation.index))
+    return skips
+
+
+def _samples(annotations: Sequence[Annotation], root: Path, wanted: int) -> tuple[list[Question], list[Skip]]:
+    """Questions at even distances, decoded; those that fail are skips."""
+    places = np.linspace(0, len(annotations) - 1, min(wanted, len(annotations))).round().astype(int)
+    shown: list[Question] = []
+    failed: list[Skip] = []
+    for place in dict.fromkeys(places.tolist()):
+        try:
+            shown.append(read_question(annotations[place], root))
+        except PictureError as error:
+            failed.append(Skip(annotations[place].place, str(error), annotations[place].index))
+    return shown, failed

@@ -1,0 +1,1 @@
+"""The benchmark as a dataset on the Hugging Face Hub: written, checked, sent, fetched, compared."""

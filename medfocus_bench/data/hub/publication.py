@@ -1,0 +1,220 @@
+"""The rows of a publication, read from folders; what may not be published is refused here.
+
+An open source is published whole. A licensed one is published as pointers: no pixels, no boxes, no anatomy,
+no file names, whatever folder the rows come from and whatever it calls itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from medfocus_bench.data.benchmark import MANIFEST_NAME, SPLITS, fingerprint_of, read_rows, row_digest
+from medfocus_bench.data.columns import (
+    EVIDENCE_KINDS,
+    GROUPS,
+    MODES,
+    SAMPLE_ID_PATTERN,
+    SCHEMA,
+    is_line,
+    sample_of,
+)
+from medfocus_bench.data.hub.layout import CONFIGS, LICENSED_COLUMNS
+from medfocus_bench.errors import BenchmarkError
+
+Row = Mapping[str, Any]
+Splits = Mapping[str, Sequence[Row]]
+
+MAX_TEXT: Final = 100_000
+"""Characters of a model's answer."""
+_MAX_MANIFEST_BYTES = 2**20
+_LONG_TEXTS = ("question", "response", *(name for name in SCHEMA.names if name.startswith("answer_")))
+_SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
+_CHOICES = {"mode": MODES, "evidence": EVIDENCE_KINDS, "group": GROUPS}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Publication:
+    """What is published: by config and split the rows, sorted, with all columns of `SCHEMA`."""
+
+    name: str
+    version: str
+    configs: Mapping[str, Splits]
+
+    def fingerprint(self, config: str) -> str:
+        """That of all splits of a config: what `load_benchmark` computes for its folder."""
+        return _fingerprint(self.configs[config])
+
+    def split_fingerprint(self, config: str, split: str) -> str:
+        return _fingerprint({split: self.configs[config][split]})
+
+
+def read_publication(
+    folder: str | Path, pointers: Iterable[str | Path] = (), *, version: str | None = None
+) -> Publication:
+    """The rows of `folder` (a benchmark or a dataset repository) and of folders of pointers.
+
+    `version` replaces that of the folder's manifest. Raises BenchmarkError for a folder that cannot be read,
+    whose content is not that of its manifest, or that holds anything of a licensed source.
+    """
+    root = Path(folder)
+    manifest = _only_open_manifests(root)
+    if manifest is None:
+        raise BenchmarkError(f"{root}: has no {MANIFEST_NAME}; what is published has a name and a version")
+    configs = _read_configs(root)
+    _check_fingerprints(root, manifest, configs)
+    for other in map(Path, pointers):
+        _only_open_manifests(other)
+        for config, splits in _read_configs(other).items():
+            if CONFIGS[config].is_open:
+                raise BenchmarkError(f"{other}: holds rows of {config}; give a folder of pointers")
+            if config in configs:
+                raise BenchmarkError(f"{other}: holds rows of {config}, as another folder does; give one")
+            configs[config] = splits
+    _check_unique(configs)
+    ordered = {name: configs[name] for name in CONFIGS if name in configs}
+    return Publication(str(manifest["name"]), version or str(manifest["version"]), ordered)
+
+
+def _only_open_manifests(root: Path) -> Mapping[str, Any] | None:
+    """The manifest in `root`. Refuses a folder with a licensed benchmark anywhere in it."""
+    for path in sorted(root.rglob(MANIFEST_NAME)):
+        if (read_manifest(path.parent) or {}).get("licensed"):
+            raise BenchmarkError(
+                f"{path.parent}: is a benchmark with licensed images and boxes attached; it stays where it "
+                "is, and only the pointers that it was made of are published"
+            )
+    return read_manifest(root)
+
+
+def read_manifest(root: Path) -> Mapping[str, Any] | None:
+    """The `benchmark.json` of a folder; None where it has none."""
+    path = root / MANIFEST_NAME
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise BenchmarkError(f"{path}: is not a regular file")
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_MANIFEST_BYTES + 1)
+        value = json.loads(data) if len(data) <= _MAX_MANIFEST_BYTES else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not (is_line(value.get("name")) and is_line(value.get("version"))):
+        raise BenchmarkError(f"{path}: needs a name and a version, each a short text")
+    return value
+
+
+def split_fingerprints(root: Path, config: str) -> Mapping[str, str]:
+    """The fingerprint of each split of a config, from the manifest of a repository."""
+    configs = (read_manifest(root) or {}).get("configs")
+    entry = configs.get(config) if isinstance(configs, dict) else None
+    splits = entry.get("splits") if isinstance(entry, dict) else None
+    if not isinstance(splits, dict):
+        raise BenchmarkError(f"{root / MANIFEST_NAME}: describes no config {config[:100]!r}")
+    return {
+        split: str(splits[split].get("fingerprint"))
+        for split in SPLITS
+        if isinstance(splits.get(split), dict)
+    }
+
+
+def _read_configs(root: Path) -> dict[str, Splits]:
+    configs: dict[str, dict[str, list[Row]]] = {}
+    for place, split, row in read_rows(root):
+        source = str(row.get("source"))
+        if source not in CONFIGS:
+            raise BenchmarkError(
+                f"{place}: source {source[:100]!r} is none of those that are published: {', '.join(CONFIGS)}"
+            )
+        try:
+            _check(row, split, is_open=CONFIGS[source].is_open)
+        except (ValueError, TypeError) as error:
+            raise BenchmarkError(f"{place}: {error}") from None
+        whole = {name: row.get(name) for name in SCHEMA.names}
+        configs.setdefault(source, {}).setdefault(split, []).append(whole)
+    return {
+        config: {split: sorted(splits[split], key=_rank) for split in SPLITS if split in splits}
+        for config, splits in configs.items()
+    }
+
+
+def _rank(row: Row) -> tuple[int, str, str, str]:
+    """The order of rows: those of one picture stand together, so that a file stores it once."""
+    return row["index"], row["lvlm"], row["mode"], row["sample_id"]
+
+
+def _check(row: Row, split: str, *, is_open: bool) -> None:
+    """Raises ValueError with what keeps a row from being published."""
+    strange = [column for column in row if column not in SCHEMA.names]
+    if strange:
+        raise ValueError(f"has the column {strange[0][:100]!r}, which is none of those that are published")
+    if is_open:
+        sample_of(row, split)
+    else:
+        held = [column for column in LICENSED_COLUMNS if row.get(column) is not None]
+        if held:
+            raise ValueError(
+                f"holds {', '.join(held)} of {row['source']}, which is licensed; publish the pointers only"
+            )
+        _check_pointer(row, split)
+    for column in _LONG_TEXTS:
+        if len(row.get(column) or "") > MAX_TEXT:
+            raise ValueError(f"{column} is longer than {MAX_TEXT:,} characters")
+
+
+def _check_pointer(row: Row, split: str) -> None:
+    """As `columns.sample_of`, for a row that may lack what the licensed copy will tell."""
+    if not isinstance(row["sample_id"], str) or not _SAMPLE_ID.fullmatch(row["sample_id"]):
+        raise ValueError("sample_id is not a plain identifier")
+    if row["index"] is None or row["index"] < 0:
+        raise ValueError(f"index {row['index']} is not a rank in the source")
+    if not is_line(row["lvlm"]):
+        raise ValueError("lvlm is empty or no short text on one line")
+    for column in ("patient_id", "finding", "answer"):
+        if row.get(column) is not None and not is_line(row[column]):
+            raise ValueError(f"{column} is no short text on one line")
+    for column, words in _CHOICES.items():
+        if row.get(column) not in (*words, *([] if column == "mode" else [None])):
+            raise ValueError(f"{column} {str(row.get(column))[:100]!r} is none of {', '.join(words)}")
+    if split in MODES and split != row["mode"]:
+        raise ValueError(f"mode is {row['mode']}, but the file is named {split}")
+
+
+def _check_fingerprints(root: Path, manifest: Mapping[str, Any], configs: Mapping[str, Splits]) -> None:
+    """Holds what was read from `root` against its manifest: that of a benchmark, or of a repository."""
+    described = manifest.get("configs")
+    if isinstance(described, dict):
+        claimed = {
+            name: entry.get("fingerprint") if isinstance(entry, dict) else None
+            for name, entry in described.items()
+        }
+        found = {name: _fingerprint(splits) for name, splits in configs.items()}
+    else:
+        claimed = {"content": manifest.get("fingerprint")}
+        found = {"content": _fingerprint(*configs.values())}
+    if found != claimed:
+        raise BenchmarkError(
+            f"{root}: its content is not that of its {MANIFEST_NAME}; fetch it again, or remove the manifest "
+            "of one that you changed"
+        )
+
+
+def _fingerprint(*parts: Splits) -> str:
+    return fingerprint_of(
+        row_digest(row, split) for splits in parts for split, rows in splits.items() for row in rows
+    )
+
+
+def _check_unique(configs: Mapping[str, Splits]) -> None:
+    seen: set[str] = set()
+    for config, splits in configs.items():
+        for rows in splits.values():
+            for row in rows:
+                if row["sample_id"] in seen:
+                    raise BenchmarkError(f"{config}: the sample {row['sample_id']} stands twice")
+                seen.add(row["sample_id"])

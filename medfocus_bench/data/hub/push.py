@@ -1,0 +1,235 @@
+"""Sending an exported repository to the Hub: checked, in one commit, then tagged.
+
+Nothing is sent that `export` would not write of the same rows, byte for byte; since that refuses pixels and
+boxes of licensed sources, so does this, whatever the files are called. A push that breaks off leaves the
+repository as it was, or with a whole commit that lacks its tag; the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from medfocus_bench.data.benchmark import MANIFEST_NAME
+from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_client, hub_errors, quiet_hub
+from medfocus_bench.data.hub.export import write_repository
+from medfocus_bench.data.hub.names import REPO_PATTERN, SCHEME
+from medfocus_bench.data.hub.publication import read_publication
+from medfocus_bench.data.hub.repository import file_sha256
+from medfocus_bench.errors import BenchmarkError, InputError
+
+_RETRY: Final = "run it again: what was sent is not sent twice, and nothing is half-published"
+_OF_THE_HUB: Final = ".gitattributes"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a push changes on the Hub: paths by what becomes of them."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push did (or, as a dry run, would do). `created`: the repository; `tagged`: the tag, if new."""
+
+    repo: str
+    tag: str
+    created: bool
+    changes: Changes
+    commit: str | None
+    tagged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """What stands on the Hub: the head, its files (path to sha256 or git id), and those of the tag if any."""
+
+    head: str
+    private: bool
+    files: Mapping[str, str]
+    tag_files: Mapping[str, str] | None
+
+
+def push(
+    folder: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    remove_configs: bool = False,
+    dry_run: bool = False,
+) -> Pushed:
+    """Makes the dataset repository `repo` hold what the exported `folder` holds, and tags it.
+
+    `revision` is the tag, `v` with the folder's version, which it is anyway. `private` applies to a
+    repository that is created. A config that the Hub has and the folder lacks is an error unless
+    `remove_configs`. `dry_run` sends nothing. Raises InputError for a folder that is not what `export`
+    writes, for a tag that is taken by other content, and for a Hub that is out of reach or refuses.
+    """
+    if not re.fullmatch(REPO_PATTERN, repo):
+        raise InputError(f"{repo[:200]}: is no name of a repository; give OWNER/NAME")
+    place = f"{SCHEME}{repo}"
+    hub = hub_client()
+    with checked_copy(Path(folder)) as (copy, version):
+        tag = f"v{version}"
+        if revision is not None and revision != tag:
+            raise InputError(f"{folder}: holds version {version}, whose tag is {tag}, not {revision[:100]}")
+        if not hub_answers():
+            raise InputError(f"{place}: the Hub is out of reach; nothing was sent")
+        if not dry_run and hub.get_token() is None:
+            raise InputError(f"{place}: needs a token; log in with `hf auth login` or set HF_TOKEN")
+        with quiet_hub(), hub_errors(place, retry=_RETRY):
+            remote = _remote(repo, tag)
+            changes = _compare(copy, remote.files if remote else {})
+            if remote is not None:
+                _check_remote(place, remote, changes, tag, copy, private=private, remove=remove_configs)
+            is_published = remote is not None and remote.tag_files is not None
+            if is_published:
+                changes = Changes((), (), (), tuple(sorted(_files(copy))))
+            if dry_run or is_published:
+                return Pushed(repo, tag, remote is None, changes, None, tagged=False)
+            return _send(copy, repo, tag, changes, remote, private=private)
+
+
+@contextmanager
+def checked_copy(root: Path) -> Iterator[tuple[Path, str]]:
+    """A copy of an exported repository, written anew from its rows, and its version.
+
+    Raises InputError for a link, for a file too many, and for any byte of `root` that is not as written.
+    """
+    found = _files(root)
+    if MANIFEST_NAME not in found:
+        raise BenchmarkError(f"{root}: is no exported repository; make one with `medfocus-bench data export`")
+    publication = read_publication(root)
+    with TemporaryDirectory(prefix="medfocus-push-") as temporary:
+        copy = Path(temporary) / "repository"
+        write_repository(copy, publication)
+        expected = _files(copy)
+        for path in sorted(found - expected):
+            raise BenchmarkError(f"{root / path}: is none of the files of a dataset repository; remove it")
+        for path in sorted(expected):
+            if path not in found:
+                raise BenchmarkError(f"{root / path}: is missing; export the repository again")
+            if file_sha256(root / path) != file_sha256(copy / path):
+                raise BenchmarkError(
+                    f"{root / path}: is not what `data export` writes of these rows; export them again (with "
+                    "this installation: another version of pyarrow writes other bytes)"
+                )
+        yield copy, publication.version
+
+
+def _files(root: Path) -> set[str]:
+    """The paths of all files below `root`. Refuses links and whatever else is no plain file or folder."""
+    if not root.is_dir() or root.is_symlink():
+        raise BenchmarkError(f"{root}: is no folder; give that of an exported repository")
+    paths = set()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder) / name
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise BenchmarkError(f"{path}: is a link or no plain file; only plain files are sent")
+        paths |= {(Path(folder) / name).relative_to(root).as_posix() for name in files}
+    return paths
+
+
+def _remote(repo: str, tag: str) -> _Remote | None:
+    api, errors = hub_api(), hub_client().errors
+    try:
+        info = api.repo_info(repo, repo_type="dataset")
+    except errors.RepositoryNotFoundError:
+        return None
+    try:
+        tag_files = _remote_files(api, repo, tag)
+    except errors.RevisionNotFoundError:
+        tag_files = None
+    return _Remote(info.sha, bool(info.private), _remote_files(api, repo, info.sha), tag_files)
+
+
+def _remote_files(api: Any, repo: str, revision: str) -> dict[str, str]:
+    """Path to sha256 (large files) or git id (others)."""
+    tree = api.list_repo_tree(repo, repo_type="dataset", revision=revision, recursive=True)
+    return {
+        entry.path: entry.lfs.sha256 if entry.lfs else entry.blob_id
+        for entry in tree
+        if hasattr(entry, "blob_id") and entry.path != _OF_THE_HUB
+    }
+
+
+def _compare(copy: Path, remote: Mapping[str, str]) -> Changes:
+    local = {path: _ids(copy / path) for path in sorted(_files(copy))}
+    return Changes(
+        added=tuple(path for path in local if path not in remote),
+        changed=tuple(path for path in local if path in remote and remote[path] not in local[path]),
+        removed=tuple(sorted(remote.keys() - local.keys())),
+        unchanged=tuple(path for path in local if remote.get(path) in local[path]),
+    )
+
+
+def _ids(path: Path) -> tuple[str, str]:
+    """The two names that the Hub may know a file by: its sha256, and its id in git."""
+    data = path.read_bytes()
+    return (
+        hashlib.sha256(data).hexdigest(),
+        hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest(),
+    )
+
+
+def _check_remote(
+    place: str, remote: _Remote, changes: Changes, tag: str, copy: Path, *, private: bool, remove: bool
+) -> None:
+    if private and not remote.private:
+        raise InputError(
+            f"{place}: exists and is public; make it private on its page, or leave --private out"
+        )
+    if remote.tag_files is not None and _compare(copy, remote.tag_files):
+        raise InputError(
+            f"{place}: {tag} is published with other content, and a version is never changed; export with a "
+            "higher --version"
+        )
+    lost = {path.split("/")[0] for path in changes.removed if "/" in path}
+    lost -= {path.split("/")[0] for path in _files(copy)}
+    if lost and not remove:
+        raise InputError(
+            f"{place}: holds {', '.join(sorted(lost))}, which this folder lacks; export them too, or allow "
+            "their removal with --remove-configs"
+        )
+
+
+def _send(
+    copy: Path, repo: str, tag: str, changes: Changes, remote: _Remote | None, *, private: bool
+) -> Pushed:
+    hub, api = hub_client(), hub_api()
+    if remote is None:
+        api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+    head = api.repo_info(repo, repo_type="dataset").sha if remote is None else remote.head
+    if changes:
+        # The parent makes the Hub refuse the commit if somebody else's came in between.
+        head = api.create_commit(
+            repo,
+            [
+                *(
+                    hub.CommitOperationAdd(path, str(copy / path))
+                    for path in (*changes.added, *changes.changed)
+                ),
+                *(hub.CommitOperationDelete(path) for path in changes.removed),
+            ],
+            commit_message=f"Version {tag.removeprefix('v')}",
+            repo_type="dataset",
+            parent_commit=head,
+        ).oid
+    api.create_tag(repo, tag=tag, revision=head, repo_type="dataset")
+    return Pushed(repo, tag, remote is None, changes, head, tagged=True)

@@ -1,0 +1,42 @@
+"""Other versions of a benchmark that are at hand without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from medfocus_bench.data.benchmark import MANIFEST_NAME
+from medfocus_bench.data.hub.client import MissingExtraError
+from medfocus_bench.data.hub.layout import CONFIGS, VERSION_PATTERN
+from medfocus_bench.data.hub.names import HubName, hub_name
+from medfocus_bench.data.resolve import EMBEDDED
+
+
+def folder_at_hand(name: str, version: str, fingerprint: str) -> Path | None:
+    """The folder of the benchmark of this name, version and fingerprint; None if it is not at hand.
+
+    Looks at what is part of the package, and at what the Hub's cache holds under the tag of the version. Its
+    content is not held against the fingerprint here.
+    """
+    for folder in (*EMBEDDED.values(), *_cached(name, version)):
+        try:
+            manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if (manifest.get("name"), manifest.get("fingerprint")) == (name, fingerprint):
+            return folder
+    return None
+
+
+def _cached(name: str, version: str) -> Iterator[Path]:
+    from medfocus_bench.data.hub.fetch import OutOfReachError, cached
+
+    known = hub_name(name)
+    if known is None or not VERSION_PATTERN.fullmatch(version):
+        return
+    for config in CONFIGS:
+        try:
+            yield cached(HubName(known.repo, f"v{version}", config)) / config
+        except (OutOfReachError, MissingExtraError):
+            return

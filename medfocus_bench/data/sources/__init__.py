@@ -1,0 +1,18 @@
+"""Annotated collections of radiographs: what is asked about which picture, and the experts' boxes."""
+
+from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
+from medfocus_bench.data.sources.reading import iter_questions, locate, read_question
+from medfocus_bench.data.sources.registry import SOURCES, open_source
+
+__all__ = [
+    "SOURCES",
+    "Annotation",
+    "Annotations",
+    "Skip",
+    "Source",
+    "Split",
+    "iter_questions",
+    "locate",
+    "open_source",
+    "read_question",
+]

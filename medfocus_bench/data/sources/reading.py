@@ -1,0 +1,95 @@
+"""From an annotation to a question with its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from medfocus_bench.data.images import PictureError, picture_at, picture_size, read_picture
+from medfocus_bench.data.questions import Question
+from medfocus_bench.data.sources.protocol import Annotation, Skip
+from medfocus_bench.geometry import FloatArray, clip_boxes
+
+MIN_INSIDE: Final = 0.5
+"""Share of its area that every box keeps within the picture; with less, box and picture do not belong
+together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """The size of a question's picture, and its boxes in native pixels, cut to the picture: (n, 4).
+
+    `anatomy` likewise, one box (1, 4) a concept; boxes of it that do not fit the picture are left out.
+    """
+
+    width: int
+    height: int
+    boxes: FloatArray
+    anatomy: Mapping[str, FloatArray]
+
+
+def locate(annotation: Annotation, root: Path) -> Region:
+    """Size and native boxes of a question; of the picture only the header is read.
+
+    Raises PictureError that names the file: it is not there, is no picture, or the boxes do not fit it.
+    """
+    width, height = picture_size(picture_at(root, annotation.image_ref))
+    return _region(annotation, width, height)
+
+
+def read_question(annotation: Annotation, root: Path) -> Question:
+    """The question with its decoded picture. Raises PictureError as `locate`, or if it cannot be decoded."""
+    return _question(annotation, read_picture(picture_at(root, annotation.image_ref)))
+
+
+def iter_questions(
+    annotations: Iterable[Annotation], root: Path, on_skip: Callable[[Skip], None]
+) -> Iterator[Question]:
+    """The questions whose pictures can be used, in order; `on_skip` is told of every other."""
+    last: tuple[str, npt.NDArray[np.uint8]] | None = None
+    for annotation in annotations:
+        try:
+            if last is None or last[0] != annotation.image_ref:
+                last = annotation.image_ref, read_picture(picture_at(root, annotation.image_ref))
+            question = _question(annotation, last[1])
+        except PictureError as error:
+            on_skip(Skip(annotation.place, str(error), annotation.index))
+            continue
+        yield question
+
+
+def _question(annotation: Annotation, image: npt.NDArray[np.uint8]) -> Question:
+    height, width = image.shape
+    return Question(
+        source=annotation.source,
+        index=annotation.index,
+        patient_id=annotation.patient_id,
+        finding=annotation.finding,
+        image=image,
+        boxes=_region(annotation, width, height).boxes,
+    )
+
+
+def _region(annotation: Annotation, width: int, height: int) -> Region:
+    scale = np.array([width, height] * 2) if annotation.relative else np.ones(4)
+    boxes = _cut(annotation.boxes * scale, width, height)
+    if boxes is None:
+        raise PictureError(
+            f"{annotation.image_ref}: a box of {annotation.place} lies outside the picture of {width} x "
+            f"{height} pixels; is it another copy of the picture?"
+        )
+    outlined = {name: _cut(box * scale, width, height) for name, box in annotation.anatomy.items()}
+    anatomy = {name: box for name, box in outlined.items() if box is not None}
+    return Region(width, height, boxes, anatomy)
+
+
+def _cut(boxes: FloatArray, width: int, height: int) -> FloatArray | None:
+    """`boxes` cut to the picture; None if one loses too much of its area, or nothing is left."""
+    cut = clip_boxes(boxes, width, height)
+    before, after = (np.prod(part[:, 2:] - part[:, :2], axis=1) for part in (boxes, cut))
+    return None if (after < MIN_INSIDE * before).any() or not (after > 0).any() else cut

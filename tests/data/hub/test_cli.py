@@ -1,0 +1,142 @@
+"""`data export`, `data push`, `data diff`, and `-b medfocus/cxr-causal`, as they are typed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from medfocus_bench.data.hub.layout import DATASET
+
+from ...cli.running import run
+from .conftest import TOKEN, environment, publish
+from .rows import write_pointers, write_small
+from .test_export import contents
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_small(tmp_path / "source")
+
+
+def test_export_says_what_it_wrote(capsys, tmp_path, source):
+    pointers = write_pointers(tmp_path / "pointers", ["imagenome"])
+    status, out, err = run(
+        capsys, "data", "export", tmp_path / "out", "--from", source, "--pointers", pointers
+    )
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "phantom, direct: 6 rows, 4 samples, 1 shard"
+    assert re.fullmatch(r"phantom: fingerprint [0-9a-f]{64}", lines[3])
+    assert "imagenome, reasoning: 5 rows, 5 samples, 1 shard" in lines
+    assert lines[-1] == f"{tmp_path / 'out'}: medfocus/cxr-causal 1.0.0"
+
+
+def test_export_refuses_in_one_line(capsys, tmp_path, source):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").touch()
+    status, out, err = run(capsys, "data", "export", tmp_path / "out", "--from", source)
+    assert (status, out) == (2, "")
+    assert err == f"medfocus-bench: {tmp_path / 'out'}: exists and is no empty folder; give a new one\n"
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_push_prints_what_changed(capsys, hub, owner, small, tmp_path):
+    words = ["data", "push", small, "--repo", DATASET]
+    status, out, err = run(capsys, *words, "--dry-run")
+    assert (status, err) == (0, "")
+    assert out.startswith("medfocus/cxr-causal: would be created\n+ CHANGELOG.md\n")
+    assert out.endswith("0 files are there already\nmedfocus/cxr-causal: nothing was sent\n")
+    assert not hub.repos
+    status, out, err = run(capsys, *words, "--private", "--revision", "v1.0.0")
+    assert (status, err) == (0, "")
+    assert [line[2:] for line in out.splitlines() if line.startswith("+ ")] == sorted(contents(small))
+    commit = hub.repos[DATASET].commits[-1].sha
+    assert out.endswith(f"medfocus/cxr-causal: v1.0.0 is commit {commit}\n")
+    assert hub.repos[DATASET].private
+    status, out, _ = run(capsys, *words)
+    assert (status, out) == (
+        0,
+        f"{len(contents(small))} files are there already\nmedfocus/cxr-causal: v1.0.0 is published already\n",
+    )
+
+
+def test_push_without_a_token_is_bad_input(capsys, hub, small):
+    status, out, err = run(capsys, "data", "push", small, "--repo", DATASET)
+    assert (status, out) == (2, "")
+    assert err.startswith("medfocus-bench: hf://medfocus/cxr-causal: needs a token; log in with `hf auth")
+    assert err.count("\n") == 1
+
+
+def test_diff_exits_as_diff_does(capsys, tmp_path, source):
+    newer = write_small(tmp_path / "newer", "1.1.0", rows=30)
+    assert run(capsys, "data", "diff", source, source) == (
+        0,
+        "samples: 0 added, 0 removed, 0 changed, 14 the same\n",
+        "",
+    )
+    status, out, _ = run(capsys, "data", "diff", source, newer)
+    assert status == 1
+    lines = out.splitlines()
+    assert lines[0] == "+ phantom-00006-phantom_qwen-reasoning"
+    assert lines[10] == "  and 38 more added; --all shows them"
+    assert "~ phantom-00006-phantom_qwen-direct: split" in lines
+    assert lines[-1] == "samples: 48 added, 0 removed, 2 changed (split), 12 the same"
+    _, out, _ = run(capsys, "data", "diff", source, newer, "--all")
+    assert sum(line.startswith("+ ") for line in out.splitlines()) == 48
+    assert run(capsys, "data", "diff", source, tmp_path / "none")[0] == 2
+
+
+def test_the_published_name_is_a_benchmark(capsys, hub, small):
+    publish(hub, small)
+    status, out, err = run(capsys, "info", DATASET)
+    assert (status, err) == (0, "")
+    assert "name:        medfocus/cxr-causal\nversion:     1.0.0\n" in out
+    status, _, err = run(capsys, "info", f"{DATASET}@v3.0.0")
+    assert status == 2
+    assert err.startswith("medfocus-bench: hf://medfocus/cxr-causal@v3.0.0: has no such revision; give a tag")
+
+
+def test_a_licensed_config_needs_its_boxes_attached(capsys, hub, small):
+    publish(hub, small)
+    status, _, err = run(capsys, "info", f"{DATASET}/imagenome")
+    assert status == 2
+    assert "is a pointer to a licensed source, without boxes" in err
+
+
+@pytest.mark.filterwarnings("default::medfocus_bench.errors.OfflineWarning")
+def test_offline_the_command_line_says_in_one_line_what_it_uses(capsys, no_hub):
+    status, out, err = run(capsys, "info", DATASET)
+    assert status == 0
+    assert err == (
+        "medfocus-bench: hf://medfocus/cxr-causal: the Hub is out of reach; "
+        "the embedded version 1.0.0 is used\n"
+    )
+    assert "samples:     2605" in out
+
+
+def alone(settings, *words):
+    """Status, stdout and stderr of the command in a process of its own, where nothing is imported yet."""
+    command = [sys.executable, "-m", "medfocus_bench", *map(str, words)]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_process_of_its_own_works_offline_and_says_one_line(hub, tmp_path):
+    settings = environment(hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
+    status, out, err = alone(settings, "info", DATASET)
+    assert status == 0, err
+    assert "version:     1.0.0" in out
+    assert err.endswith("the Hub is out of reach; the embedded version 1.0.0 is used\n")
+    assert err.count("\n") == 1
+
+
+def test_a_process_of_its_own_exports_and_pushes_without_noise(hub, source, tmp_path):
+    settings = environment(hub, tmp_path / "home", HF_TOKEN=TOKEN)
+    out = tmp_path / "out"
+    assert alone(settings, "data", "export", out, "--from", source)[::2] == (0, "")
+    assert alone(settings, "data", "push", out, "--repo", DATASET)[::2] == (0, "")
+    assert hub.repos[DATASET].tags
+    assert alone(settings, "info", f"{DATASET}@v1.0.0")[::2] == (0, "")

@@ -1,0 +1,291 @@
+"""Pointers joined with the user's copies: by reference, listed where they cannot be, and marked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from medfocus_bench import load_benchmark
+from medfocus_bench.data import attach as joining
+from medfocus_bench.data.attach import attach, attach_folder, write_attached, write_pointers
+from medfocus_bench.data.benchmark import write_rows
+from medfocus_bench.data.hub.export import export
+from medfocus_bench.data.images import PictureError
+from medfocus_bench.data.medground import PublishedRecord
+from medfocus_bench.data.rows import pointer_row, split_of
+from medfocus_bench.data.sources import open_source, read_question
+from medfocus_bench.data.sources.protocol import DEV_START
+from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
+from medfocus_bench.evaluation.nulls import null_control
+from medfocus_bench.phantom.track import track_folder
+from tests.data import source_trees as trees
+
+ANSWERS = {"original": "Yes", "foreground": "No", "background": "Yes", "background_normal": "Yes"}
+QUESTIONS = (
+    *[("imagenome", index) for index in range(12)],
+    *[("vindr_cxr", index) for index in range(13)],
+    *[("padchest_gr", index) for index in (*range(8), DEV_START)],
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trees.write_all(tmp_path_factory.mktemp("root"))
+
+
+def pointers(questions: Sequence[tuple[str, int]] = QUESTIONS) -> list[dict[str, Any]]:
+    return [
+        pointer_row(PublishedRecord(source, index, lvlm, "direct", ANSWERS, "test"))
+        for source, index in questions
+        for lvlm in ("gemma3_4b", "medgemma_4b")
+    ]
+
+
+def attached(root: Path, out: Path, questions: Sequence[tuple[str, int]] = QUESTIONS) -> joining.Attached:
+    rows = [(row["sample_id"], split_of(row), row) for row in pointers(questions)]
+    return write_attached(rows, root, out, name="bench", version="1")
+
+
+def test_every_row_gets_the_question_of_its_rank(root: Path, tmp_path: Path) -> None:
+    found = attached(root, tmp_path / "out")
+    assert not found.losses
+    assert len(found.benchmark.samples) == 2 * len(QUESTIONS)
+    for sample, row in found.benchmark.rows(("question", "image_ref", "image")):
+        split = "dev" if sample.index >= DEV_START else "test"
+        annotation = open_source(sample.source).annotations(root, split).by_index[sample.index]
+        question = read_question(annotation, root)
+        assert sample.split == ("dev" if split == "dev" else "direct")
+        assert (sample.height, sample.width) == question.image.shape
+        assert (sample.finding, sample.patient_id) == (annotation.finding, annotation.patient_id)
+        np.testing.assert_allclose(sample.boxes, question.boxes)
+        assert f"evidence of {sample.finding} in" in row["question"]
+        assert row["image"] is None, "no pixel is copied"
+
+
+def test_pictures_of_every_kind_come_through_one_door(root: Path, tmp_path: Path) -> None:
+    benchmark = attached(root, tmp_path / "out").benchmark
+    for sample, picture in benchmark.pictures():
+        assert picture is not None
+        assert picture.shape == (sample.height, sample.width)
+        assert picture.std() > 10
+    assert all(data is None for _, data in benchmark.images())
+    assert len(list(null_control("image-edges").make(benchmark, 0))) == len(benchmark.samples)
+
+
+def test_imagenomes_anatomy_comes_along_so_that_both_lungs_can_be_a_null(root: Path, tmp_path: Path) -> None:
+    whole = attached(root, tmp_path / "out").benchmark
+    imagenome = whole.select(["imagenome"], ["direct"])
+    for sample in imagenome.samples:
+        assert {"left lung", "right lung", "cardiac silhouette"} <= sample.anatomy.keys()
+        assert "spine" not in sample.anatomy
+        # left and right are the patient's: the left lung lies on the right of the picture
+        assert sample.anatomy["left lung"][0, 0] > sample.anatomy["right lung"][0, 0]
+    assert len(list(null_control("both-lungs").make(imagenome, 0))) == 24
+    with pytest.raises(UnavailableError, match="has no box of the left lung"):
+        list(null_control("both-lungs").make(whole.select(["vindr_cxr"], ["direct"]), 0))
+
+
+def test_the_fingerprint_does_not_depend_on_the_root(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "elsewhere")
+    here = attached(root, tmp_path / "a").benchmark
+    there = attached(tmp_path / "elsewhere", tmp_path / "b").benchmark
+    assert here.fingerprint == there.fingerprint
+    assert here.attachment.root != there.attachment.root
+
+
+def test_an_attached_benchmark_is_marked_and_cannot_be_exported(root: Path, tmp_path: Path) -> None:
+    attached(root, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert manifest["licensed"] is True
+    assert Path(manifest["root"]) == root.resolve()
+    assert load_benchmark(tmp_path / "out").attachment.licensed
+    with pytest.raises(InputError, match="licensed"):
+        export(tmp_path / "export", track_folder(), pointers=[tmp_path / "out"])
+
+
+def test_a_lost_picture_costs_its_rows_and_is_listed(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "root")
+    lost = open_source("imagenome").annotations(root).by_index[3]
+    (tmp_path / "root" / lost.image_ref).unlink()
+    found = attached(tmp_path / "root", tmp_path / "out")
+    same = {
+        q.index for q in open_source("imagenome").annotations(root).questions if q.image_ref == lost.image_ref
+    }
+    assert {loss.index for loss in found.losses} == same
+    assert len(found.losses) == 2 * len(same)
+    assert all(lost.image_ref in loss.reason for loss in found.losses)
+    kept = {sample.index for sample in found.benchmark.samples if sample.source == "imagenome"}
+    assert kept == set(range(12)) - same
+
+
+def test_a_source_that_is_not_there_costs_its_rows_only(root: Path, tmp_path: Path) -> None:
+    trees.write_vindr(tmp_path / "root")
+    found = attached(tmp_path / "root", tmp_path / "out")
+    assert found.benchmark.configs == ("vindr_cxr",)
+    assert len(found.losses) == 2 * (12 + 9)
+    assert all("is not there" in loss.reason for loss in found.losses)
+
+
+def test_with_nothing_to_join_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    with pytest.raises(InputError, match=r"none of 68 rows can be joined; the first: .* is not there"):
+        attached(tmp_path / "root", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    trees.write_vindr(tmp_path / "root", pictures=False)
+    with pytest.raises(InputError, match="vindr_cxr has 13 questions, none of them 13"):
+        attached(tmp_path / "root", tmp_path / "out", [("vindr_cxr", 13)])
+
+
+def test_a_table_of_another_size_is_pointed_out(root: Path, tmp_path: Path) -> None:
+    notices = attached(root, tmp_path / "out").notices
+    assert any("imagenome: 12 questions where 1,405 were published" in notice for notice in notices)
+
+
+def test_a_row_about_another_finding_is_not_joined(root: Path, tmp_path: Path) -> None:
+    """The records of a filter that ran over another version of the table."""
+    first, second = pointers([("vindr_cxr", 0)])
+    rows = [(row["sample_id"], "direct", row) for row in (first, second | {"finding": "Another"})]
+    found = write_attached(rows, root, tmp_path / "out", name="bench", version="1")
+    (loss,) = found.losses
+    assert "the row about 'Another'" in loss.reason
+
+
+def test_pointers_are_refused_as_a_benchmark_with_the_way_out(tmp_path: Path) -> None:
+    write_pointers(pointers(), tmp_path / "out")
+    with pytest.raises(BenchmarkError, match="`medfocus-bench data attach`"):
+        load_benchmark(tmp_path / "out")
+
+
+def test_pointers_attach_to_the_same_benchmark_as_records(root: Path, tmp_path: Path) -> None:
+    files = write_pointers(pointers(), tmp_path / "pointers")
+    assert files == {
+        "imagenome/direct.parquet": 24,
+        "padchest_gr/dev.parquet": 2,
+        "padchest_gr/direct.parquet": 16,
+        "vindr_cxr/direct.parquet": 26,
+    }
+    found = attach_folder(tmp_path / "pointers", root, tmp_path / "a")
+    assert found.benchmark.fingerprint == attached(root, tmp_path / "b").benchmark.fingerprint
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is published: the phantom track, and pointers to all questions of the small VinDR."""
+    folder = tmp_path_factory.mktemp("published")
+    write_pointers(pointers([("vindr_cxr", n) for n in range(13)]), folder / "pointers")
+    export(folder / "repository", track_folder(), pointers=[folder / "pointers"])
+    return folder / "repository"
+
+
+def test_an_exported_repository_attaches_without_its_open_rows(
+    root: Path, tmp_path: Path, repository: Path
+) -> None:
+    found = attach_folder(repository, root, tmp_path / "out")
+    assert found.benchmark.configs == ("vindr_cxr",)
+    assert len(found.benchmark.samples) == 26
+    with pytest.raises(InputError, match="nothing to attach"):
+        attach_folder(repository / "phantom", root, tmp_path / "other")
+
+
+def test_an_occupied_folder_is_replaced_only_when_asked_and_only_if_it_is_ours(
+    root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    attached(root, out)
+    rows = [(row["sample_id"], "direct", row) for row in pointers([("vindr_cxr", 1)])]
+    with pytest.raises(InputError, match="is there already"):
+        write_attached(rows, root, out, name="bench", version="1")
+    again = write_attached(rows, root, out, name="bench", version="1", overwrite=True)
+    assert len(again.benchmark.samples) == 2
+    (out / "thesis.docx").write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.docx"):
+        write_attached(rows, root, out, name="bench", version="1", overwrite=True)
+    assert (out / "thesis.docx").exists()
+
+
+@pytest.mark.parametrize("entries", [{"root": 7}, {"licensed": "no"}, {"root": ["a"]}])
+def test_a_manifest_with_a_strange_attachment_is_refused(
+    root: Path, tmp_path: Path, entries: dict[str, Any]
+) -> None:
+    attached(root, tmp_path / "out", [("vindr_cxr", 0)])
+    manifest = tmp_path / "out" / "benchmark.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | entries))
+    with pytest.raises(BenchmarkError, match="root is the path of a folder"):
+        load_benchmark(tmp_path / "out")
+
+
+def test_a_reference_out_of_the_root_is_refused_when_it_is_followed(root: Path, tmp_path: Path) -> None:
+    """A benchmark folder of a stranger's must not make anybody read other files."""
+    attached(root, tmp_path / "out", [("vindr_cxr", 0)])
+    path = tmp_path / "out" / "direct.parquet"
+    rows = [row | {"image_ref": "../../etc/passwd"} for row in pq.read_table(path).to_pylist()]
+    (tmp_path / "out" / "benchmark.json").write_text(json.dumps({"root": str(root)}))
+    write_rows(path, rows)
+    benchmark = replace(attached(root, tmp_path / "b", [("vindr_cxr", 0)]).benchmark, folder=tmp_path / "out")
+    with pytest.raises(PictureError, match="no path below"):
+        list(benchmark.pictures())
+
+
+def test_a_replaced_picture_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "root")
+    benchmark = attached(tmp_path / "root", tmp_path / "out", [("padchest_gr", 0)]).benchmark
+    trees.save(tmp_path / "root" / "PadChest_GR" / trees.padchest_image(0), np.zeros((50, 60), np.uint8))
+    with pytest.raises(PictureError, match=r"is 60 x 50 pixels, but padchest_gr-00000-.* is of 260 x 224"):
+        list(benchmark.pictures())
+
+
+# datasets -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset(repository: Path, tmp_path: Path) -> datasets.Dataset:
+    files = str(repository / "vindr_cxr" / "direct-*.parquet")
+    return datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "datasets")
+    )
+
+
+def test_a_dataset_is_joined_on_access_without_a_copy(root: Path, dataset: datasets.Dataset) -> None:
+    joined = attach(dataset, root)
+    assert len(joined) == 26
+    row = joined[3]
+    annotation = open_source("vindr_cxr").annotations(root).by_index[row["index"]]
+    question = read_question(annotation, root)
+    np.testing.assert_array_equal(np.asarray(row["image"]), question.image)
+    np.testing.assert_allclose(row["boxes"], question.boxes)
+    assert row["question"] == f"Is there evidence of {question.finding} in the image? " + (
+        "Answer directly with yes or no without any explanation."
+    )
+    assert row["mode"] == dataset[3]["mode"], "labels stay what they are in the dataset"
+    assert joined.data.nbytes == dataset.data.nbytes
+    assert [len(value) for value in joined[:2].values()] == [2] * len(row)
+    assert [image.size for image in joined[4:6]["image"]] == [(260, 224)] * 2
+
+
+def test_a_stream_stays_a_stream(root: Path, dataset: datasets.Dataset) -> None:
+    streamed = attach(dataset.to_iterable_dataset(), root)
+    assert isinstance(streamed, datasets.IterableDataset)
+    first = next(iter(streamed))
+    assert first["image"].size == (260, 224)
+    assert len(first["boxes"][0]) == 4
+
+
+def test_a_row_that_cannot_be_joined_raises_when_it_is_reached(
+    root: Path, tmp_path: Path, dataset: datasets.Dataset
+) -> None:
+    shutil.copytree(root, tmp_path / "root")
+    lost = open_source("vindr_cxr").annotations(root).by_index[dataset[0]["index"]]
+    (tmp_path / "root" / lost.image_ref).unlink()
+    joined = attach(dataset, tmp_path / "root")
+    with pytest.raises(joining.NotJoinedError, match="is not there"):
+        joined[0]
+    assert joined[25]["image"] is not None

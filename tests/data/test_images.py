@@ -1,0 +1,336 @@
+"""Pictures of every kind, decoded as they are meant to be shown; whatever cannot be, refused by name."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
+
+from medfocus_bench.data.images import PictureError, picture_at, picture_size, read_picture
+from tests.data.source_trees import (
+    DICOM_KINDS,
+    compressed,
+    lossless_jpeg,
+    new_dicom,
+    own_range,
+    phantom_question,
+    save,
+    store,
+    write_dicom,
+)
+
+
+def picture(height: int = 40, width: int = 52) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    ramp = np.linspace(0, 200, width)[None, :] + np.linspace(0, 40, height)[:, None]
+    return (ramp + rng.integers(0, 15, (height, width))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", DICOM_KINDS)
+def test_a_dicom_is_shown_as_its_header_asks(tmp_path: Path, kind: str) -> None:
+    """Trap 31: rescale (also an empty one), window or table, then the inversion; all transfer syntaxes."""
+    path = tmp_path / "a.dicom"
+    shown = write_dicom(path, kind, picture())
+    assert picture_size(path) == (52, 40)
+    found = read_picture(path)
+    assert found.dtype == np.uint8
+    lossy = 2 if kind == "jpeg-baseline" else 1  # decoders of baseline JPEG may differ by a level
+    np.testing.assert_allclose(found.astype(int), shown.astype(int), atol=lossy)
+    assert len(np.unique(found)) > 20
+
+
+def test_windowing_after_the_inversion_would_show() -> None:
+    """The MONOCHROME1 fixture is not blind to the order of the steps."""
+    dataset, shown = DICOM_KINDS["inverted"](picture())
+    stored = np.frombuffer(dataset.PixelData, "<u2").reshape(40, 52).astype(float)
+    swapped = np.clip((4000 + 4000 - 15 * 255 - stored - 2999.5) / 1999 + 0.5, 0, 1)
+    assert np.abs(np.round(swapped * 255) - shown).mean() > 30
+
+
+def test_bright_stays_bright_in_either_photometric_interpretation(tmp_path: Path) -> None:
+    for kind in ("explicit", "inverted"):
+        write_dicom(tmp_path / kind, kind, picture())
+        found = read_picture(tmp_path / kind)
+        assert found[:, -5:].mean() > found[:, :5].mean() + 50, kind
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_each_window_function_is_that_of_the_standard(tmp_path: Path, function: str) -> None:
+    stored = np.arange(0, 4000, 10, dtype=np.uint16).reshape(20, 20)
+    dataset = new_dicom(stored)
+    dataset.WindowCenter, dataset.WindowWidth, dataset.VOILUTFunction = "2000", "1000", function
+    store(tmp_path / "a.dcm", dataset)
+    x = stored.astype(float)
+    expected = {
+        "LINEAR": (x - 1999.5) / 999 + 0.5,
+        "LINEAR_EXACT": (x - 2000) / 1000 + 0.5,
+        "SIGMOID": 1 / (1 + np.exp(-4 * (x - 2000) / 1000)),
+    }[function]
+    np.testing.assert_allclose(read_picture(tmp_path / "a.dcm"), np.clip(expected, 0, 1) * 255, atol=0.6)
+
+
+def test_an_empty_window_counts_as_none(tmp_path: Path) -> None:
+    dataset, shown = DICOM_KINDS["explicit"](picture())
+    dataset.WindowCenter, dataset.WindowWidth = "", ""
+    store(tmp_path / "a.dcm", dataset)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.dcm"), shown, atol=1)
+
+
+def test_a_colour_photograph_becomes_grey(tmp_path: Path) -> None:
+    image = picture()
+    dataset = new_dicom(image, bits=8)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.PixelData = np.repeat(image[:, :, None], 3, axis=2).tobytes()
+    store(tmp_path / "a.dcm", dataset)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.dcm"), image, atol=1)
+
+
+def test_sixteen_bits_are_scaled_by_their_own_range(tmp_path: Path) -> None:
+    deep = picture().astype(np.uint16) * 9 + 700
+    save(tmp_path / "a.png", deep)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.png"), np.round(own_range(deep) * 255), atol=1)
+
+
+def test_eight_bits_are_kept_as_they_are(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", picture() // 2 + 20)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture() // 2 + 20)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1"])
+def test_other_kinds_of_png_become_grey(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(picture()).convert(mode).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png").shape == (40, 52)
+
+
+def test_the_real_radiographs_are_read(shared_data: Path) -> None:
+    for name in ("00000001_000.png", "00027426_000.png"):
+        path = shared_data / "cxr" / name
+        assert picture_size(path) == (512, 512)
+        assert 30 < read_picture(path).mean() < 220
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """A sound PNG of that size, all black: a thousandth of what it unpacks to."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(width + 1)) for _ in range(height)) + packer.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def no_pixels(path: Path) -> None:
+    dataset = new_dicom(picture())
+    del dataset.PixelData
+    store(path, dataset)
+
+
+def truncated_pixels(path: Path) -> None:
+    dataset = new_dicom(picture())
+    dataset.PixelData = dataset.PixelData[:200]
+    store(path, dataset)
+
+
+def cut_short(path: Path) -> None:
+    write_dicom(path, "explicit", picture())
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def absurd_size(path: Path) -> None:
+    dataset = new_dicom(picture())
+    dataset.Rows, dataset.Columns = 65_000, 65_000
+    store(path, dataset)
+
+
+def no_size(path: Path) -> None:
+    dataset = new_dicom(picture())
+    del dataset.Rows
+    store(path, dataset)
+
+
+def many_frames(path: Path) -> None:
+    dataset = new_dicom(picture())
+    dataset.NumberOfFrames = 1000
+    store(path, dataset)
+
+
+def deflated(path: Path) -> None:
+    dataset = new_dicom(picture())
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    store(path, dataset)
+
+
+def larger_jpeg(path: Path) -> None:
+    """The header says 52 x 40; the compressed data unpack to 50,000 x 50,000 if one lets them."""
+    frame = bytearray(lossless_jpeg(picture().astype(np.uint16), 12))
+    place = frame.index(b"\xff\xc3")
+    frame[place + 5 : place + 9] = struct.pack(">HH", 50_000, 50_000)
+    store(path, compressed(new_dicom(picture()), JPEGLosslessSV1, bytes(frame)))
+
+
+def larger_jpeg_2000(path: Path) -> None:
+    dataset, _ = DICOM_KINDS["jpeg-2000"](picture())
+    data = bytearray(dataset.PixelData)
+    place = data.index(b"\xff\x4f\xff\x51")
+    data[place + 8 : place + 16] = struct.pack(">II", 50_000, 50_000)
+    dataset.PixelData = bytes(data)
+    store(path, dataset)
+
+
+def nonsense_jpeg(path: Path) -> None:
+    store(path, compressed(new_dicom(picture()), JPEGLosslessSV1, b"\xff\xd8 nothing \xff\xd9"))
+
+
+def nonsense_jpeg_2000(path: Path) -> None:
+    store(path, compressed(new_dicom(picture()), JPEG2000Lossless, bytes(64)))
+
+
+def no_frames(path: Path) -> None:
+    dataset = compressed(new_dicom(picture()), JPEGLosslessSV1, b"ab")
+    dataset.PixelData = b"\xfe\xff\x00\xe0" + bytes(4)  # an offset table without offsets, and nothing else
+    store(path, dataset)
+
+
+def palette(path: Path) -> None:
+    dataset = new_dicom(picture(), bits=8)
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    store(path, dataset)
+
+
+def damaged_table(path: Path) -> None:
+    dataset, _ = DICOM_KINDS["lookup-table"](picture())
+    dataset.VOILUTSequence[0].LUTData = bytes(6)
+    store(path, dataset)
+
+
+def text(path: Path) -> None:
+    path.write_text("<html>You need to sign in</html>")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def broken_png(path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(picture()).save(file, "PNG")
+    path.write_bytes(file.getvalue()[:-30])
+
+
+def huge_png(path: Path) -> None:
+    path.write_bytes(png_bomb(10_000, 8_900))
+
+
+def huge_png_beyond_pil(path: Path) -> None:
+    path.write_bytes(png_bomb(60_000, 10)[:33].replace(struct.pack(">I", 10), struct.pack(">I", 60_000)))
+
+
+UNUSABLE = {
+    build.__name__: build
+    for build in (
+        *(no_pixels, truncated_pixels, cut_short, absurd_size, no_size, many_frames, deflated, larger_jpeg),
+        *(larger_jpeg_2000, nonsense_jpeg, nonsense_jpeg_2000, no_frames, palette, damaged_table, text),
+        *(empty, broken_png, huge_png, huge_png_beyond_pil),
+    )
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_cannot_be_shown_is_an_error_that_names_the_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "the-picture.bin"
+    UNUSABLE[name](path)
+    with pytest.raises(PictureError, match=re.escape(str(path))):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("name", ["absurd_size", "many_frames", "deflated", "huge_png", "text", "empty"])
+def test_absurd_claims_are_refused_from_the_header(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.bin"
+    UNUSABLE[name](path)
+    with pytest.raises(PictureError, match=re.escape(str(path))):
+        picture_size(path)
+
+
+@pytest.mark.parametrize("name", ["larger_jpeg", "larger_jpeg_2000", "huge_png", "absurd_size", "deflated"])
+def test_a_bomb_is_refused_before_anything_is_decoded(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoders are made to fail: a refusal that still comes was made without them."""
+    path = tmp_path / "a.bin"
+    UNUSABLE[name](path)
+
+    def decode(*given: object, **named: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("pydicom.pixels.utils.pixel_array", decode)
+    monkeypatch.setattr(Image.Image, "load", decode)
+    with pytest.raises(PictureError, match=r"claims|compressed data are of|not read"):
+        read_picture(path)
+
+
+def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dicom(tmp_path / "a.dicom", "explicit", picture())
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pydicom"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(PictureError, match=r"pip install 'medfocus-bench\[dicom\]'"):
+        read_picture(tmp_path / "a.dicom")
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["", "../a.png", "a/../../b.png", "/etc/passwd", "a\\..\\b.png", "a\0.png", "..", "a/.."],
+)
+def test_a_reference_that_leads_elsewhere_is_refused(tmp_path: Path, ref: str) -> None:
+    with pytest.raises(PictureError, match="no path below"):
+        picture_at(tmp_path, ref)
+
+
+def test_a_link_out_of_the_root_is_refused_and_one_within_is_followed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(tmp_path / "secret.png", picture())
+    save(root / "b.png", picture())
+    (root / "out.png").symlink_to(tmp_path / "secret.png")
+    (root / "in.png").symlink_to(root / "b.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
+    with pytest.raises(PictureError, match="leads out of"):
+        picture_at(root, "out.png")
+    assert read_picture(picture_at(root, "in.png")).shape == (40, 52)
+    with pytest.raises(PictureError, match=r"loop\.png"):
+        read_picture(picture_at(root, "loop.png"))
+
+
+def test_a_collection_of_the_root_may_be_a_link_but_none_within_it_may_leave(tmp_path: Path) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    root.mkdir()
+    save(disk / "big" / "b.png", picture())
+    save(disk / "secret.png", picture())
+    (root / "collection").symlink_to(disk / "big")
+    assert read_picture(picture_at(root, "collection/b.png")).shape == (40, 52)
+    (disk / "big" / "out.png").symlink_to(disk / "secret.png")
+    with pytest.raises(PictureError, match="leads out of"):
+        picture_at(root, "collection/out.png")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.png", tmp_path):
+        with pytest.raises(PictureError, match=re.escape(f"{path}: is not there")):
+            picture_size(path)
+
+
+def test_the_lossless_jpeg_of_the_fixtures_is_one(tmp_path: Path) -> None:
+    """Decoded by an independent decoder: the fixtures do not agree with the reader by accident."""
+    stored = phantom_question(0).image.astype(np.uint16) * 15 + 100
+    store(tmp_path / "a.dcm", compressed(new_dicom(stored), JPEGLosslessSV1, lossless_jpeg(stored, 12)))
+    np.testing.assert_array_equal(dcmread(tmp_path / "a.dcm").pixel_array, stored)

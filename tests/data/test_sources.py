@@ -1,0 +1,476 @@
+"""The sources: their order is pandas', indices never shift, and nothing hostile passes in silence."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medfocus_bench.data.images import PictureError
+from medfocus_bench.data.sources import SOURCES, Skip, iter_questions, open_source, read_question
+from medfocus_bench.data.sources.protocol import DEV_START
+from medfocus_bench.errors import InputError
+from tests.data import source_trees as trees
+
+FOUND = {"imagenome": 12, "vindr_cxr": 13, "padchest_gr": 8, "nih": 6}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trees.write_all(tmp_path_factory.mktemp("root"))
+
+
+def keyed(root: Path, name: str, split: str = "test") -> list[tuple[int, str, str]]:
+    found = open_source(name).annotations(root, split)
+    return [(question.index, question.image_ref, question.finding) for question in found.questions]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_question_of_a_whole_tree_is_found_and_read(root: Path, name: str) -> None:
+    found = open_source(name).annotations(root)
+    assert (found.found, found.skips) == (FOUND[name], ())
+    assert [question.index for question in found.questions] == list(range(FOUND[name]))
+    skips: list[Skip] = []
+    questions = list(iter_questions(found.questions, root, skips.append))
+    assert len(questions) == FOUND[name]
+    assert not skips
+    for question in questions:
+        height, width = question.image.shape
+        assert question.image.std() > 10
+        assert (question.boxes >= 0).all()
+        assert (question.boxes <= [width, height, width, height]).all()
+
+
+def test_imagenomes_order_is_that_of_a_sorted_grouping_in_pandas(root: Path) -> None:
+    table = pd.read_csv(root / trees.IMAGENOME_TABLE, sep="\t")
+    kept = table[(table.relation == 1) & table.categoryID.isin(["anatomicalfinding", "disease"])]
+    keys = ["patient_id", "study_id", "image_id", "label_name", "categoryID"]
+    expected = [
+        (
+            index,
+            f"mimic-cxr-jpg/2.1.0/files/p{str(p)[:2]}/p{p}/s{s}/{image.replace('.dcm', '.jpg')}",
+            label,
+        )
+        for index, (p, s, image, label, _) in enumerate(kept.groupby(keys).groups)
+    ]
+    assert keyed(root, "imagenome") == expected
+    as_text = sorted(expected, key=lambda entry: entry[1])
+    assert [entry[1] for entry in as_text] != [entry[1] for entry in expected], "the fixture tells them apart"
+
+
+def test_vindrs_order_is_that_of_a_sorted_grouping_in_pandas(root: Path) -> None:
+    table = pd.read_csv(root / trees.VINDR_TABLE)
+    kept = table[table.class_name != "No finding"]
+    expected = [
+        (index, f"vindr-cxr/1.0.0/test/{image}.dicom", label)
+        for index, (image, label) in enumerate(kept.groupby(["image_id", "class_name"]).groups)
+    ]
+    assert keyed(root, "vindr_cxr") == expected
+
+
+def test_numbers_sort_as_numbers_and_text_by_code_point(tmp_path: Path) -> None:
+    names = ["b", "B", "a10", "a9", "_", "10"]
+    rows = [{"image_id": name, "class_name": "Mass", **trees.corners((1, 2, 3, 4))} for name in names]
+    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+    for ids, expected in ((names, sorted(names)), (["10", "9", "-1", "100"], ["9", "10", "100"])):
+        rows = [{"image_id": name, "class_name": "Mass", **trees.corners((1, 2, 3, 4))} for name in ids]
+        table = trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
+        pandas = [str(key) for key, _ in pd.read_csv(table).groupby(["image_id", "class_name"]).groups]
+        found = SOURCES["vindr_cxr"].annotations(tmp_path)
+        assert [Path(q.image_ref).stem for q in found.questions] == expected
+        assert [name for name in pandas if name != "-1"] == expected
+
+
+def test_padchests_order_is_that_of_the_file_with_dev_at_its_end(root: Path) -> None:
+    test = keyed(root, "padchest_gr")
+    assert [index for index, _, _ in test] == list(range(8))
+    images = [f"PadChest_GR/{trees.padchest_image(n)}" for n in (0, 1, 2, 3, 3, 4, 5, 6)]
+    assert [image for _, image, _ in test] == images
+    assert test[4][2] == "infiltrates or nodule"
+    dev = keyed(root, "padchest_gr", "dev")
+    assert [index for index, _, _ in dev] == [DEV_START, DEV_START + 1, DEV_START + 2]
+    assert {image for _, image, _ in dev}.isdisjoint(images)
+
+
+def test_dev_is_never_a_study_of_test(tmp_path: Path) -> None:
+    studies = trees.padchest_studies()[:2010]
+    studies[1995] = studies[0]
+    trees.write_padchest(tmp_path, studies, pictures=False)
+    assert open_source("padchest_gr").annotations(tmp_path).found == 9
+    assert open_source("padchest_gr").annotations(tmp_path, "dev").found == 0
+
+
+def test_boxes_of_one_finding_form_one_list_and_repetitions_count_once(root: Path) -> None:
+    found = open_source("imagenome").annotations(root)
+    assert {len(question.boxes) for question in found.questions} == {1, 2}
+    two = [q for q in found.questions if len(q.boxes) == 2]
+    assert len(two) == 8  # three rows of each lesion, two of them the same
+
+
+def test_relative_boxes_become_native_pixels(root: Path) -> None:
+    (first, *_) = open_source("padchest_gr").annotations(root).questions
+    question = read_question(first, root)
+    np.testing.assert_allclose(question.boxes, trees.phantom_question(40).boxes, atol=1e-6)
+
+
+def test_nihs_boxes_fit_a_resized_copy(root: Path) -> None:
+    """The list speaks of 1,024 pixels, the fixture's pictures have 512."""
+    by_name = {Path(q.image_ref).name: q for q in open_source("nih").annotations(root).questions}
+    question = read_question(by_name["00000000_000.png"], root)
+    np.testing.assert_allclose(question.boxes, trees.phantom_question(60).boxes * 512 / trees.SIDE, atol=1e-6)
+
+
+def test_the_real_box_list_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "nih-chest-xray14" / "BBox_List_2017.csv.gz"
+    table.parent.mkdir()
+    table.write_bytes((shared_data / "cxr" / "BBox_List_2017.csv.gz").read_bytes())
+    found = open_source("nih").annotations(tmp_path)
+    assert (found.found, found.skips) == (984, ())
+    assert {q.finding for q in found.questions} >= {"Atelectasis", "Infiltrate", "Mass"}
+    names = [q.image_ref for q in found.questions]
+    assert names == sorted(names)
+
+
+def test_the_box_list_with_nine_cells_a_row_is_the_same(root: Path, tmp_path: Path) -> None:
+    lines = (root / trees.NIH_TABLE).read_text().splitlines()
+    table = tmp_path / trees.NIH_TABLE
+    table.parent.mkdir()
+    table.write_text("\n".join([lines[0], *(f"{line},,," for line in lines[1:])]) + "\n")
+    ours = [
+        (q.index, q.finding, q.boxes.tolist()) for q in open_source("nih").annotations(tmp_path).questions
+    ]
+    assert ours == [
+        (q.index, q.finding, q.boxes.tolist()) for q in open_source("nih").annotations(root).questions
+    ]
+
+
+def test_patients_are_clusters_without_their_names(root: Path) -> None:
+    found = {name: open_source(name).annotations(root).questions for name in SOURCES}
+    assert all(re.fullmatch("p[0-9a-f]{16}", q.patient_id) for qs in found.values() for q in qs)
+    patients = {q.image_ref.split("/")[4]: q.patient_id for q in found["imagenome"]}
+    assert len(set(patients.values())) == len(patients) == 5
+    assert len({q.patient_id for q in found["padchest_gr"]}) == 4  # two studies a patient in the master table
+
+
+def test_without_the_master_table_a_patient_is_a_study(tmp_path: Path) -> None:
+    trees.write_padchest(tmp_path, pictures=False)
+    (tmp_path / "master_table.csv").unlink()
+    assert len({q.patient_id for q in open_source("padchest_gr").annotations(tmp_path).questions}) == 7
+
+
+def test_anatomy_that_cannot_be_read_costs_no_question(tmp_path: Path) -> None:
+    trees.write_imagenome(tmp_path, pictures=False)
+    boxes = trees.imagenome_boxes()
+    boxes[0]["coord_original"] = "__import__('os').system('id')"
+    boxes[1]["coord_original"] = "[9, 9, 1, 1]"
+    trees.write_rows(tmp_path / trees.IMAGENOME_BOXES, trees.IMAGENOME_BOX_HEADER, boxes)
+    found = open_source("imagenome").annotations(tmp_path)
+    assert (found.found, found.skips) == (12, ())
+    names = [row["bbox_name"] for row in boxes[:2]]
+    missing = [q for q in found.questions if not q.anatomy.keys() & set(names)]
+    assert {q.image_ref.split("/")[-1] for q in missing} == {f"{trees.image_id(0)}.jpg"}
+
+
+# Indices never shift --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_lost_picture_is_listed_and_shifts_no_index(root: Path, tmp_path: Path, name: str) -> None:
+    """Trap 18: removed, damaged, and replaced by a page that asks to sign in."""
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    found = open_source(name).annotations(tmp_path)
+    before = {
+        q.index: q.image.tobytes() for q in iter_questions(found.questions, tmp_path, lambda skip: None)
+    }
+    pictures = list(dict.fromkeys(q.image_ref for q in found.questions))
+    (tmp_path / pictures[1]).unlink()
+    (tmp_path / pictures[2]).write_bytes((tmp_path / pictures[2]).read_bytes()[:700])
+    (tmp_path / pictures[3]).write_text("<html>sign in</html>")
+    lost = {q.index for q in found.questions if q.image_ref in pictures[1:4]}
+    skips: list[Skip] = []
+    again = open_source(name).annotations(tmp_path)
+    after = {q.index: q.image.tobytes() for q in iter_questions(again.questions, tmp_path, skips.append)}
+    assert {skip.index for skip in skips} == lost
+    assert all(any(Path(picture).name in skip.reason for picture in pictures[1:4]) for skip in skips)
+    assert after == {index: data for index, data in before.items() if index not in lost}
+
+
+BAD_BOXES = (
+    "__import__('os').system('touch hacked')",
+    "[1, 2, 3]",
+    "[1, 2, 3, 4, 5]",
+    "[10, 20, 5, 40]",
+    "[nan, 2, 3, 4]",
+    "[1, 2, inf, 4]",
+    "[1, 2, 1e99, 4]",
+    f"[1, 2, {'9' * 400}, 4]",
+    "",
+    "[1, 2, 3, 4" + " " * 10_000,
+    "[1, 2, 0x10, 40]",
+)
+
+
+@pytest.mark.parametrize("cell", BAD_BOXES)
+def test_a_box_that_cannot_be_read_costs_its_question_and_no_index(
+    tmp_path: Path, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 30: nothing of a cell is run."""
+    monkeypatch.chdir(tmp_path)
+    trees.write_imagenome(tmp_path, pictures=False)
+    before = keyed(tmp_path, "imagenome")
+    rows = trees.imagenome_rows()
+    rows[0]["coord_original"] = cell
+    trees.write_rows(tmp_path / trees.IMAGENOME_TABLE, trees.IMAGENOME_HEADER, rows, delimiter="\t")
+    found = open_source("imagenome").annotations(tmp_path)
+    (skip,) = found.skips
+    assert found.found == len(before)
+    assert keyed(tmp_path, "imagenome") == [entry for entry in before if entry[0] != skip.index]
+    assert str(tmp_path / trees.IMAGENOME_TABLE) in skip.place
+    assert "line 2" in skip.place
+    assert not Path("hacked").exists()
+
+
+@pytest.mark.parametrize("cell", ["x", "", "1e12", "=1+1", "NaN", "10,5"])
+def test_a_corner_that_is_no_number_costs_its_question_and_no_index(tmp_path: Path, cell: str) -> None:
+    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+    rows = trees.vindr_rows()
+    before = SOURCES["vindr_cxr"].annotations(trees.write_vindr(tmp_path, pictures=False).parents[3])
+    rows[3]["x_max"] = cell
+    trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
+    after = SOURCES["vindr_cxr"].annotations(tmp_path)
+    (skip,) = after.skips
+    assert after.found == before.found
+    rest = [(q.index, q.image_ref) for q in before.questions if q.index != skip.index]
+    assert [(q.index, q.image_ref) for q in after.questions] == rest
+
+
+def test_a_box_outside_its_picture_is_a_skip_that_names_both(tmp_path: Path) -> None:
+    trees.write_vindr(tmp_path)
+    rows = trees.vindr_rows()
+    rows[0] |= {"x_min": 2000, "x_max": 2100}
+    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+    trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
+    found = open_source("vindr_cxr").annotations(tmp_path)
+    skips: list[Skip] = []
+    questions = list(iter_questions(found.questions, tmp_path, skips.append))
+    assert len(questions) == 12
+    (skip,) = skips
+    assert "lies outside the picture of 260 x 224 pixels" in skip.reason
+    assert "line 2" in skip.reason
+
+
+def test_a_box_that_sticks_out_a_little_is_cut(tmp_path: Path) -> None:
+    trees.write_vindr(tmp_path)
+    rows = trees.vindr_rows()
+    rows[0] |= {"x_min": 200, "x_max": 290}
+    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+    trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
+    found = open_source("vindr_cxr").annotations(tmp_path)
+    (changed,) = (q for q in found.questions if q.boxes[0, 2] == 290)
+    assert read_question(changed, tmp_path).boxes[0, 2] == trees.WIDTH
+
+
+@pytest.mark.parametrize(
+    "boxes", [[[0.1, 0.2, 3, 0.4]], "[[0, 0, 1, 1]]", [[0.5, 0, 0.1, 1]], [[True, 0, 1, 1]]]
+)
+def test_a_bad_box_of_padchest_costs_its_question_and_no_index(tmp_path: Path, boxes: object) -> None:
+    studies = trees.padchest_studies()
+    studies[2]["findings"][2]["boxes"] = boxes  # type: ignore[index]
+    trees.write_padchest(tmp_path, studies, pictures=False)
+    found = open_source("padchest_gr").annotations(tmp_path)
+    assert found.found == 8
+    assert [skip.index for skip in found.skips] == [2]
+    assert "study 2, finding 2" in found.skips[0].place
+    assert [q.index for q in found.questions] == [0, 1, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ImageID", "../../etc/passwd"), ("ImageID", 7), ("ImageID", "/etc/passwd"), ("StudyID", [])],
+)
+def test_an_image_name_that_leads_elsewhere_costs_its_questions(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    studies = trees.padchest_studies()
+    studies[1][name] = value
+    trees.write_padchest(tmp_path, studies, pictures=False)
+    assert [skip.index for skip in open_source("padchest_gr").annotations(tmp_path).skips] == [1]
+
+
+@pytest.mark.parametrize("label", ["a\x1b[31mb", "x" * 400, "two\nlines"])
+def test_a_finding_that_is_no_line_of_text_costs_its_question(tmp_path: Path, label: str) -> None:
+    studies = trees.padchest_studies()
+    studies[1]["findings"][2]["labels"] = [label]  # type: ignore[index]
+    trees.write_padchest(tmp_path, studies, pictures=False)
+    assert [skip.index for skip in open_source("padchest_gr").annotations(tmp_path).skips] == [1]
+
+
+def test_a_row_without_a_key_is_left_out_as_pandas_does(tmp_path: Path) -> None:
+    trees.write_vindr(tmp_path, pictures=False)
+    before = keyed(tmp_path, "vindr_cxr")
+    with (tmp_path / trees.VINDR_TABLE).open("a", newline="") as file:
+        csv.writer(file).writerow(["0" * 32, "", 1, 2, 3, 4])
+    found = open_source("vindr_cxr").annotations(tmp_path)
+    assert keyed(tmp_path, "vindr_cxr") == before
+    assert [skip.index for skip in found.skips] == [None]
+
+
+# Tables that leave ranks open are refused -----------------------------------------------------------------
+
+
+def truncated_line(text: str) -> str:
+    return text[: text.rindex(",")] + "\n"
+
+
+def too_many_cells(text: str) -> str:
+    return text.replace("No finding", "No finding,x,y", 1)
+
+
+def open_quote(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    return "".join([*lines[:3], '"' + lines[3], *lines[4:]])
+
+
+def lost_column(text: str) -> str:
+    return text.replace("x_max", "x_maximum")
+
+
+def twice_a_column(text: str) -> str:
+    return text.replace("x_max", "x_min")
+
+
+@pytest.mark.parametrize("damage", [truncated_line, too_many_cells, open_quote, lost_column, twice_a_column])
+def test_a_table_whose_rows_cannot_be_told_is_refused(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    table = trees.write_vindr(tmp_path, pictures=False)
+    table.write_text(damage(table.read_text(encoding="utf-8")), encoding="utf-8", newline="")
+    with pytest.raises(InputError, match=re.escape(str(table))):
+        open_source("vindr_cxr").annotations(tmp_path)
+
+
+@pytest.mark.parametrize("relation", ["__import__('os')", "yes", "1e400"])
+def test_a_relation_that_is_no_number_is_refused(tmp_path: Path, relation: str) -> None:
+    rows = trees.imagenome_rows()
+    rows[0]["relation"] = relation
+    trees.write_rows(tmp_path / trees.IMAGENOME_TABLE, trees.IMAGENOME_HEADER, rows, delimiter="\t")
+    with pytest.raises(InputError, match=r"line 2: relation: .* cannot be counted"):
+        open_source("imagenome").annotations(tmp_path)
+
+
+@pytest.mark.parametrize("abnormal", ["true", None, 1])
+def test_a_finding_that_does_not_say_whether_it_counts_is_refused(tmp_path: Path, abnormal: object) -> None:
+    studies = trees.padchest_studies()
+    studies[5]["findings"][1]["abnormal"] = abnormal  # type: ignore[index]
+    trees.write_padchest(tmp_path, studies, pictures=False)
+    with pytest.raises(InputError, match=r"study 5, finding 1: .* cannot be counted"):
+        open_source("padchest_gr").annotations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"[" * 100_000,
+        b"[NaN]",
+        b'[{"findings": [{}]}]',
+        "[é]".encode("utf-16"),
+        b"\xff\xfe",
+    ],
+)
+def test_a_list_that_is_none_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / trees.PADCHEST_TABLE).write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(trees.PADCHEST_TABLE)):
+        open_source("padchest_gr").annotations(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["imagenome", "vindr_cxr", "nih"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_table_in_another_encoding_is_refused_by_name(tmp_path: Path, name: str, encoding: str) -> None:
+    trees.write_all(tmp_path, pictures=False)
+    path = tmp_path / SOURCES[name].tables[0]
+    path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        open_source(name).annotations(tmp_path)
+
+
+def test_stray_bytes_in_a_column_that_is_not_read_do_no_harm(tmp_path: Path) -> None:
+    table = trees.write_imagenome(tmp_path, pictures=False)
+    before = keyed(tmp_path, "imagenome")
+    table.write_bytes(table.read_bytes().replace(b"enlarged", b"enl\xe9rged"))
+    assert keyed(tmp_path, "imagenome") == before
+
+
+def test_stray_bytes_in_a_finding_cost_its_question(tmp_path: Path) -> None:
+    table = trees.write_vindr(tmp_path, pictures=False)
+    table.write_bytes(table.read_bytes().replace(b"Other lesion", b"Other l\xe9sion"))
+    found = open_source("vindr_cxr").annotations(tmp_path)
+    assert (found.found, len(found.skips)) == (13, 4)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    table = trees.write_vindr(tmp_path, pictures=False)
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert len(keyed(tmp_path, "vindr_cxr")) == 13
+
+
+def test_a_packed_table_that_unpacks_to_anything_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medfocus_bench.data.sources.tables.MAX_TABLE_BYTES", 2**20)
+    path = tmp_path / f"{trees.NIH_TABLE}.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(bytes(2**23)))
+    with pytest.raises(InputError, match="larger than 1 MiB"):
+        open_source("nih").annotations(tmp_path)
+    path.write_bytes(gzip.compress(b"abc")[:-5])
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        open_source("nih").annotations(tmp_path)
+
+
+def test_a_table_that_is_not_there_is_named_with_its_place(tmp_path: Path) -> None:
+    for name, source in SOURCES.items():
+        with pytest.raises(InputError, match=re.escape(f"{tmp_path / source.tables[0]}: is not there")):
+            open_source(name).annotations(tmp_path)
+    with pytest.raises(InputError, match="is no folder"):
+        open_source("nih").annotations(tmp_path / "gone")
+
+
+def test_an_unknown_source_is_named_with_those_there_are() -> None:
+    with pytest.raises(
+        InputError, match="no source 'mimic'; there are imagenome, vindr_cxr, padchest_gr, nih"
+    ):
+        open_source("mimic")
+
+
+def test_a_picture_that_is_a_link_out_of_the_root_is_not_read(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    trees.write_padchest(root)
+    (first, *_) = open_source("padchest_gr").annotations(root).questions
+    (root / first.image_ref).rename(tmp_path / "elsewhere.png")
+    (root / first.image_ref).symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(PictureError, match="leads out of"):
+        read_question(first, root)
+
+
+def test_the_indices_do_not_depend_on_the_pictures_at_all(tmp_path: Path, root: Path) -> None:
+    for source in SOURCES.values():
+        table = tmp_path / source.tables[0]
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_bytes((root / source.tables[0]).read_bytes())
+        bare = [(q.index, Path(q.image_ref).name, q.finding) for q in source.annotations(tmp_path).questions]
+        whole = [(q.index, Path(q.image_ref).name, q.finding) for q in source.annotations(root).questions]
+        assert bare == whole
+
+
+def test_the_padchest_file_is_json_as_it_is_published(root: Path) -> None:
+    studies = json.loads((root / trees.PADCHEST_TABLE).read_text(encoding="utf-8"))
+    assert {"StudyID", "ImageID", "PreviousStudyID", "PreviousImageID", "findings"} == set(studies[0])
