@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := build/demo
+SITE := build/site
 WEIGHTS := build/phantom
 TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 
@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 .PHONY: help setup demo test speed schemas weights track clean
 
 help:
-	@echo "make demo     set up, score submissions on the phantom track, compare them"
+	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
 	@echo "make test     set up, lint, type-check, run all tests"
 	@echo "make speed    the speed and memory benchmarks, with the figures they measure"
 	@echo "make schemas  write the JSON Schemas anew from the code"
@@ -34,13 +34,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	@echo "== Scoring two null controls as submissions to the embedded phantom track"
-	@for name in image-edges mean-map; do \
-		$(BIN)/medfocus-bench null $$name -b phantom --split direct --overwrite --out $(DEMO)/$$name && \
-		$(BIN)/medfocus-bench evaluate $(DEMO)/$$name -b phantom --brief --out $(DEMO)/$$name.json || exit 1; \
-	done
-	@echo "== Comparing them, patient by patient"
-	@$(BIN)/medfocus-bench compare $(DEMO)/image-edges $(DEMO)/mean-map null:both-lungs -b phantom
+	@echo "== Scoring the reference submissions and the null controls from their raw attributions"
+	@$(BIN)/medfocus-bench leaderboard rebuild --check
+	@echo "== Building the leaderboard's page of them"
+	@$(BIN)/medfocus-bench leaderboard build --out $(SITE)
 
 test: setup
 	@echo "== Lint (ruff)"

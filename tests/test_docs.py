@@ -41,14 +41,6 @@ def test_every_command_that_is_named_exists(page):
     assert named - {"is"} <= set(cli.commands)
 
 
-def test_the_readmes_submission_runs_as_printed(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    run_code(code, tmp_path)
-    report = medfocus_bench.evaluate("demo/mine", "phantom", resamples=50, nulls=False)
-    assert report.counts.coverage == 1.0
-
-
 def test_a_strangers_method_runs_as_printed(tmp_path, monkeypatch, capsys):
     """Every command of docs/add-a-method.md in its order, on a few samples of each model."""
     text = (ROOT / "docs" / "add-a-method.md").read_text()

@@ -25,7 +25,7 @@ LAYERS = {
     "evaluation": {"errors", "geometry", "data", "submission"},
     "lvlm": {"errors", "geometry", "data", "answers"},
     "attribution": {"errors", "geometry", "data", "answers", "lvlm"},
-    "medfocus": {"errors", "geometry", "data", "answers", "lvlm", "attribution"},
+    "medfocus": {"errors", "geometry", "data", "answers", "lvlm", "attribution", "counterfactual"},
     "run": {
         *("errors", "geometry", "data", "submission", "evaluation", "lvlm", "attribution"),
         "counterfactual",

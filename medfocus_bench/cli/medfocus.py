@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), help="Only the first samples of every LVLM and split.")
 @click.option("--segmenter", help="MedSAM (folder or Hub id): adds the refinement of the boxes.")
 @click.option("--references", help="File of `reference build`. Default: the shipped phantoms.")
+@click.option("--editor", help="Editor (`inpainting`, `radedit,size=512`): adds redrawing as a fill.")
 @click.option(
     "--out",
     required=True,
@@ -36,6 +37,7 @@ def ablate_command(
     limit: int | None,
     segmenter: str | None,
     references: str | None,
+    editor: str | None,
     out: Path,
     **options: Any,
 ) -> None:
@@ -58,6 +60,7 @@ def ablate_command(
         limit=limit,
         segmenter=segmenter,
         references=references,
+        editor=editor,
         conditions=conditions_of("response", options),
         track=track,
     )

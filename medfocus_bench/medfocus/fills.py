@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Filling = Literal["zero", "mean", "blur", "inpaint"]
 """Black pixels; the image's mean grey; the image blurred; a smooth continuation of what is around."""
 
-Editor = Callable[[npt.NDArray[np.uint8], BoolArray], npt.NDArray[np.uint8]]
+UInt8Image = npt.NDArray[np.uint8]
+
+Editor = Callable[[UInt8Image, BoolArray], UInt8Image]
 """Redraws a region (height, width) of a native image: (image, region) -> image of the same shape."""
 
 Painter = Callable[[BoolArray], torch.Tensor]

@@ -16,6 +16,7 @@ from medfocus_bench.medfocus.anatomy import PHANTOM, Anatomist
 from medfocus_bench.medfocus.fills import Filling
 from medfocus_bench.medfocus.interventions import TAU, Measured, Shape, decide, measure, sites_of
 from medfocus_bench.medfocus.localisers import Localiser
+from medfocus_bench.medfocus.redrawing import redrawer
 from medfocus_bench.medfocus.transport import Problem
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class MedFocus:
     its members, which are what was filled. Where min exp(-Delta) >= `tau` the case is a failure, and the
     whole image is reported, as published, or nothing.
 
-    `references`, `pool_size`, `eps`, `lam`, `region`, `fill`, `localiser` and `segmenter` are what the
-    paper's ablations vary. `places` random places of each concept's shape give its effect a null.
+    `references`, `pool_size`, `eps`, `lam`, `region`, `fill`, `editor`, `localiser` and `segmenter` are what
+    the paper's ablations vary. An `editor` ("inpainting", or "radedit,size=512,device=cuda") redraws a region
+    without the finding instead of filling it, and has no random places. `places` random places of each
+    concept's shape give its effect a null.
     """
 
     name: ClassVar[str] = "medfocus"
@@ -55,6 +58,7 @@ class MedFocus:
     segmenter_revision: str | None = None
     region: Shape = "box"
     fill: Filling = "zero"
+    editor: str | None = None
     tau: float = TAU
     on_failure: OnFailure = "whole-image"
     places: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -69,7 +73,7 @@ class MedFocus:
             reading,
             sites,
             shape=self.region,
-            fill=self.fill,
+            fill=self.fill if self.editor is None else redrawer(self.editor, reading.question, seed),
             target=target,
             places=self.places,
             seed=seed,

@@ -50,10 +50,13 @@ class Variant:
         return f"{self.study}-{self.value}".replace(" ", "-").replace("+", "and")
 
 
-def variants(segmenter: str | None = None, references: str | None = None) -> list[Variant]:
+def variants(
+    segmenter: str | None = None, references: str | None = None, editor: str | None = None
+) -> list[Variant]:
     """The paper as published first, then one setting changed at a time.
 
-    `segmenter` adds the refinement by MedSAM; `references` replaces the shipped pool everywhere.
+    `segmenter` adds the refinement by MedSAM, `editor` the redrawing of a region by a counterfactual editor;
+    `references` replaces the shipped pool everywhere.
     """
     common = {} if references is None else {"references": references}
     found = [
@@ -62,6 +65,8 @@ def variants(segmenter: str | None = None, references: str | None = None) -> lis
         *(Variant("fill", fill, {"fill": fill}) for fill in ("mean", "blur", "inpaint")),
         Variant("localisation", "atlas", {"localiser": "atlas"}),
     ]
+    if editor is not None:
+        found.insert(5, Variant("fill", f"editor {editor.split(',')[0]}", {"editor": editor}))
     if segmenter is not None:
         found += [
             Variant("localisation", f"{name} + MedSAM", {"localiser": name, "segmenter": segmenter})
@@ -111,6 +116,7 @@ def ablate(
     limit: int | None = None,
     segmenter: str | None = None,
     references: str | None = None,
+    editor: str | None = None,
     conditions: Conditions | None = None,
     resamples: int | None = None,
     track: Track = silent,
@@ -127,7 +133,7 @@ def ablate(
     )
     part = part_of(benchmark, (), splits)
     sources = list(lvlms) or sorted({sample.lvlm for sample in part.samples})
-    wanted = variants(segmenter, references)
+    wanted = variants(segmenter, references, editor)
     outcomes: list[PartOutcome] = []
     keys: list[str] = []
     document = Ablation(

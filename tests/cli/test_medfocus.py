@@ -48,7 +48,8 @@ def test_the_grid_is_the_papers():
     refined = [one for one in variants("medsam") if "segmenter" in one.settings]
     assert [one.value for one in refined] == ["transport + MedSAM", "atlas + MedSAM"]
     assert all(one.settings["references"] == "mine" for one in variants(references="mine"))
-    folders = [one.folder for one in variants("medsam")]
+    assert {"editor": "inpainting"} in [one.settings for one in variants(editor="inpainting")]
+    folders = [one.folder for one in variants("medsam", editor="radedit,size=512")]
     assert len(set(folders)) == len(folders)
     assert not any(set(folder) & set(" +/") for folder in folders)
 

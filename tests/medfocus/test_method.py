@@ -15,7 +15,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus import anatomy
 from medfocus_bench.medfocus.anatomy import Anatomist
-from medfocus_bench.medfocus.interventions import Effects, Measured, sites_of
+from medfocus_bench.medfocus.interventions import Effects, Measured, measure, sites_of
 from medfocus_bench.medfocus.localisers import Region, localise
 from medfocus_bench.medfocus.method import MedFocus, ranked
 from medfocus_bench.medfocus.plus import (
@@ -25,6 +25,7 @@ from medfocus_bench.medfocus.plus import (
     matched_null,
     probe_boxes,
 )
+from medfocus_bench.medfocus.redrawing import redrawer
 from medfocus_bench.medfocus.reference import phantom_pool
 from medfocus_bench.medfocus.vocabulary import finer
 from medfocus_bench.phantom.render import Patient, render
@@ -90,6 +91,44 @@ def test_a_failure_reports_the_whole_image_as_published_or_nothing(reading):
     assert found.diagnostics["failure"] == 1.0
     assert found.tokens == ()
     assert MedFocus(on_failure="nothing").explain(Constant(), reading).boxes.shape == (0, 4)
+
+
+def test_an_editor_redraws_a_region_in_the_place_of_the_fill(qwen, reading):
+    filled, redrawn = (MedFocus(editor=editor).explain(qwen, reading) for editor in (None, "inpainting"))
+    assert set(filled.concepts) == set(redrawn.concepts)
+    assert filled.concepts != redrawn.concepts
+    sites = sites_of(localise(PATIENT.image, phantom_pool()), COMPOSITES)
+    draw = redrawer("inpainting", reading.question, 0)
+    expected = measure(qwen, reading, sites, fill=draw).effects.total
+    assert sorted(redrawn.concepts.values()) == pytest.approx(sorted(expected))
+
+
+def test_an_editor_is_told_which_finding_to_draw_away(monkeypatch):
+    asked = []
+
+    class Recorder:
+        def redraw(self, question, edit, region, seed):
+            asked.append((question.finding, edit, seed))
+            return question.image
+
+    monkeypatch.setattr("medfocus_bench.medfocus.redrawing._loaded", lambda editor: Recorder())
+    for question in ("Is there evidence of rib lesion in the image? Answer now.", "What is this?"):
+        redrawer("x", question, 7)(np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
+    assert asked == [("rib lesion", "foreground", 7), ("abnormality", "foreground", 7)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"editor": "pencil"}, "no editor 'pencil'"),
+        ({"editor": "inpainting,normals"}, "no FIELD=VALUE"),
+        ({"editor": "inpainting,colour=red"}, "no setting 'colour'"),
+        ({"editor": "inpainting", "places": 2}, "give places 0"),
+    ],
+)
+def test_an_editor_that_cannot_be_is_named(qwen, reading, settings, problem):
+    with pytest.raises(InputError, match=problem):
+        MedFocus(**settings).explain(qwen, reading)
 
 
 def test_random_places_say_how_far_the_winner_stands_out(qwen, reading):
