@@ -11,7 +11,7 @@ TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup demo test speed schemas weights track clean
+.PHONY: help setup browser demo test speed schemas weights track clean
 
 help:
 	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
@@ -39,7 +39,20 @@ demo: setup
 	@echo "== Building the leaderboard's page of them"
 	@$(BIN)/medfocus-bench leaderboard build --out $(SITE)
 
-test: setup
+# The tests of the leaderboard's page run in a real browser; where there is none they are skipped, with a reason.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "== Installing Debian's chromium, for the tests of the leaderboard's page"; \
+		mkdir -p build; \
+		{ timeout 300 apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+			timeout 600 apt-get install -y -q --no-install-recommends chromium; } > build/chromium.log 2>&1 \
+			|| echo "== It cannot be installed (build/chromium.log): the tests of the page are skipped"; \
+	else \
+		echo "== No Chromium here: the tests of the page are skipped (apt-get install chromium)"; \
+	fi
+
+test: setup browser
 	@echo "== Lint (ruff)"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== Types (mypy --strict)"

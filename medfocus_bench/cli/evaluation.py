@@ -15,6 +15,7 @@ from medfocus_bench.cli.options import (
     scoring_options,
     track,
 )
+from medfocus_bench.data.files import write_whole
 
 _format_option = click.option(
     "--format", "form", default="table", show_default=True, type=click.Choice(("table", "markdown", "json"))
@@ -110,11 +111,4 @@ def _hand_out(as_json: str, as_markdown: str, form: str, out: Path | None) -> No
     if form != "table":
         click.echo(as_json if form == "json" else as_markdown, nl=False)
     if out is not None:
-        _write(out, as_markdown if out.suffix == ".md" else as_json)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+        write_whole(out, as_markdown if out.suffix == ".md" else as_json)

@@ -42,6 +42,21 @@ def scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:
+    """FIELD=VALUE of a repeated option, by field. Raises InputError for what is none, or comes twice."""
+    from medfocus_bench.errors import InputError
+
+    settings: dict[str, str] = {}
+    for assignment in assignments:
+        field, equals, value = assignment.partition("=")
+        if not equals or not field.isidentifier():
+            raise InputError(f"{option} {assignment}: give FIELD=VALUE")
+        if field in settings:
+            raise InputError(f"{option} {field}: is given twice")
+        settings[field] = value
+    return settings
+
+
 def one_line(text: str) -> str:
     """`text` on one line, with nothing in it that a terminal would obey; for what quotes an input."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medfocus_bench.cli.attribution import conditions_of, lvlms_option, model_options, split_commas
-from medfocus_bench.cli.options import one_line
+from medfocus_bench.cli.options import one_line, settings_of
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, RESAMPLES
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _rebuild(options: dict[str, Any]) -> Rebuild:
     return Rebuild(
         sources=[open_source(name) for name in options["sources"] or PUBLISHED],
         root=root,
-        editor=load_editor(editor, **_settings(options["editor_settings"])),
+        editor=load_editor(editor, **settings_of(options["editor_settings"], "--editor-set")),
         folder=options["out"],
         lvlms=options["lvlms"] or tuple(PAPER_LVLMS),
         modes=[mode for mode in MODES if mode in (options["modes"] or MODES)],
@@ -225,16 +225,6 @@ def _rebuild(options: dict[str, Any]) -> Rebuild:
         conditions=conditions_of("response", options),
         track=track,
     )
-
-
-def _settings(assignments: tuple[str, ...]) -> dict[str, str]:
-    from medfocus_bench.errors import InputError
-
-    pairs = [assignment.partition("=") for assignment in assignments]
-    for name, equals, _ in pairs:
-        if not equals or not name.isidentifier():
-            raise InputError(f"--editor-set {name}{equals}: give FIELD=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 def _show(tables: Any, lines: list[str], as_json: str, form: str) -> None:

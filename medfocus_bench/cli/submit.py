@@ -159,8 +159,7 @@ def log_command(
 ) -> None:
     """Log that SUBMISSION was added, rescored or removed; without arguments, check the log."""
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.log import read_log
-    from medfocus_bench.leaderboard.record import add_event, log_problems, make_event
+    from medfocus_bench.leaderboard.log import add_event, log_problems, make_event, read_log
 
     try:
         if event is None:

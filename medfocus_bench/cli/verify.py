@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.options import one_line, track
+from medfocus_bench.cli.options import one_line, settings_of, track
 
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.causal_filter import Failure, Verification
@@ -105,7 +104,7 @@ def _verify_source(
     found = source.annotations(root, split)
     for skip in found.skips[:_SHOWN]:
         click.echo(one_line(f"Skipped: {skip}"), err=True)
-    editor = load_editor(options["editor"], **_settings(options["assignments"]))
+    editor = load_editor(options["editor"], **settings_of(options["assignments"], "--set"))
     lvlm = load_lvlm(lvlm_name, device=options["device"], dtype=options["dtype"])
     file = records_file(out, name, lvlm.key, mode, split)
     asked = found.questions[:limit]
@@ -122,18 +121,6 @@ def _verify_source(
     )
     records = list(track(made, f"{lvlm.key} {mode} {name}", len(asked)))
     return f"{len(records)} of {found.found} questions of {name} {split}", records, file, failures
-
-
-def _settings(assignments: Sequence[str]) -> dict[str, str]:
-    from medfocus_bench.errors import InputError
-
-    settings = {}
-    for assignment in assignments:
-        match = re.fullmatch(r"([A-Za-z_]\w*)=(.*)", assignment)
-        if match is None:
-            raise InputError(f"--set {assignment}: give FIELD=VALUE")
-        settings[match[1]] = match[2]
-    return settings
 
 
 def _groups_table(title: str, records: Sequence[Verification], file: Path) -> Any:

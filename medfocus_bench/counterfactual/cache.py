@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
+
+from medfocus_bench.data.files import write_whole
 
 UInt8Image = npt.NDArray[np.uint8]
 
@@ -68,17 +69,11 @@ class PictureCache:
 
     def put(self, key: str, picture: UInt8Image) -> None:
         """Keeps a picture (height, width)."""
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         note = PngInfo()
         note.add_text(_CHECKSUM, _checksum(picture))
-        with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".partial", delete=False) as file:
-            try:
-                Image.fromarray(picture).save(file, "PNG", pnginfo=note)
-            except BaseException:
-                os.unlink(file.name)  # noqa: PTH108
-                raise
-        Path(file.name).replace(path)
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG", pnginfo=note)
+        write_whole(self._path(key), file.getvalue())
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.png"

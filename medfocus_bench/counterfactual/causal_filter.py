@@ -19,6 +19,7 @@ from medfocus_bench.counterfactual.editors import (
     editor_label,
     picture_names,
 )
+from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
@@ -149,11 +150,14 @@ def _check_same_run(
     if (record.lvlm, record.mode, record.editor) != (lvlm, mode, label):
         raise InputError(
             f"{out}: is of {record.lvlm}, {record.mode}, {record.editor}, not of {lvlm}, {mode}, {label}; "
-            "give another file"
+            "go on with the same, or write the records elsewhere"
         )
     if set(record.responses) != set(names):
         shams = sum(name.startswith("sham") for name in record.responses)
-        raise InputError(f"{out}: was made with another number of sham seeds ({shams}); give another file")
+        raise InputError(
+            f"{out}: was made with another number of sham edits ({shams}); go on with as many, or write the "
+            "records elsewhere"
+        )
 
 
 def _edited(
@@ -257,7 +261,7 @@ def _whole_lines(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
-        path.write_text("".join(lines), encoding="utf-8")
+        write_whole(path, "".join(lines))
     return lines
 
 

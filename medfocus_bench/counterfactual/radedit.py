@@ -72,6 +72,8 @@ class RadEdit:
             raise EditorError(f"radedit: guidance {self.guidance} is not from 0 to 100")
         if not 1 <= self.batch <= 256:
             raise EditorError(f"radedit: batch {self.batch} is not from 1 to 256")
+        if self.cache is not None and (self.cache == Path() or self.cache.is_file()):
+            raise EditorError(f"radedit: cache {str(self.cache)!r} is no folder of its own; name one")
         for part in self._parts:
             if not (part.is_pinned or self.allow_unpinned):
                 raise EditorError(

@@ -5,11 +5,10 @@ No pixel is copied: an attached row refers to the file below the user's root.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from medfocus_bench.data.benchmark import (
     MANIFEST_NAME,
@@ -20,19 +19,27 @@ from medfocus_bench.data.benchmark import (
     write_rows,
 )
 from medfocus_bench.data.columns import MODES, SCHEMA, is_line
+from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import picture_at, read_picture
 from medfocus_bench.data.pictures import Attachment, manifest_entries
 from medfocus_bench.data.rows import complete_row, split_of
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
 from medfocus_bench.data.sources.reading import Region, locate
 from medfocus_bench.data.sources.registry import SOURCES, open_source
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import BenchmarkError, InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 Row = Mapping[str, Any]
 AnyDataset = TypeVar("AnyDataset", "Dataset", "IterableDataset")
+
+_KEYS: Final = ("source", "index", "mode")
+"""What a row is joined by."""
+_JOINED: Final = frozenset(
+    ("patient_id", "image", "image_ref", "width", "height", "finding", "question", "boxes", "anatomy")
+)
+"""What joining fills: `complete_row`."""
 
 
 class NotJoinedError(InputError):
@@ -145,9 +152,12 @@ def write_attached(
     if not splits:
         raise InputError(f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}")
     attachment = Attachment(root, licensed=True)
-    partial = _partial(out)
-    write_benchmark(partial, splits, name=name, version=version, attachment=attachment)
-    _move(partial, out)
+    with whole_folder(out) as work:
+        try:
+            write_benchmark(work, splits, name=name, version=version, attachment=attachment)
+        except BenchmarkError as error:  # it names the folder that it was given
+            problems = [problem.replace(str(work), str(out)) for problem in error.problems]
+            raise BenchmarkError(problems) from None
     return Attached(load_benchmark(out), tuple(losses), tuple(joiner.notices()))
 
 
@@ -182,47 +192,84 @@ def write_pointers(rows: Iterable[Row], out: Path, *, overwrite: bool = False) -
     files: dict[str, list[Row]] = {}
     for row in rows:
         files.setdefault(f"{row['source']}/{split_of(row)}.parquet", []).append(row)
-    partial = _partial(out)
-    for name, members in files.items():
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        write_rows(partial / name, members)
-    _move(partial, out)
+    with whole_folder(out) as work:
+        for name, members in files.items():
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            write_rows(work / name, members)
     return {name: len(members) for name, members in sorted(files.items())}
 
 
 def attach(dataset: AnyDataset, root: str | Path) -> AnyDataset:
     """The rows of a `datasets` dataset with boxes, size, finding, question and decoded picture, on access.
 
-    Nothing is copied or read ahead, so a streamed dataset stays a stream. A row that cannot be joined raises
+    Nothing is copied or read ahead, so a streamed dataset stays a stream. A format that the dataset has
+    (`with_format("torch")`) holds for what is joined too. `datasets` replaces a transform by the next format,
+    so give the format first, then attach; on a stream either order does. A row that cannot be joined raises
     NotJoinedError, a picture that cannot be decoded PictureError, each with its file, when it is reached.
+    Raises InputError for a dataset with a transform of its own.
     """
     from datasets import IterableDataset
+    from datasets.formatting import get_formatter
 
-    joiner = Joiner(Path(root))
+    label = (dataset.features or {}).get("mode")
+    joining = _Joining(Joiner(Path(root)), tuple(getattr(label, "names", MODES)))
     if isinstance(dataset, IterableDataset):
-        return dataset.map(lambda row: _with_picture(joiner, row))
+        return dataset.map(joining.row)
+    given = dataset.format
+    if given["type"] == "custom":
+        raise InputError("the dataset has a transform already, which attaching would replace; attach first")
+    if given["type"] in (None, "python"):
+        return dataset.with_transform(joining.batch)
+    formatter = get_formatter(given["type"], features=dataset.features, **given["format_kwargs"])
+    if not hasattr(formatter, "recursive_tensorize"):
+        raise InputError(f"the format {given['type']!r} has no place for pictures; attach without a format")
+    return dataset.with_transform(replace(joining, shape=formatter.recursive_tensorize).batch)
 
-    def batch(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        count = len(next(iter(columns.values()), []))
-        rows = [
-            _with_picture(joiner, {name: values[number] for name, values in columns.items()})
-            for number in range(count)
-        ]
-        return {name: [row[name] for row in rows] for name in (rows[0] if rows else columns)}
 
-    return dataset.with_transform(batch)
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """Joins rows as `datasets` hands them over; `modes` are the names of the label `mode`, in order.
 
+    `shape` makes of the columns of a batch what the format of the dataset asks for.
+    """
 
-def _with_picture(joiner: Joiner, row: Row) -> dict[str, Any]:
-    from PIL import Image
+    joiner: Joiner
+    modes: tuple[str, ...]
+    shape: Callable[[dict[str, list[Any]]], dict[str, Any]] | None = None
 
-    given = row["mode"]
-    joined = joiner.row({**row, "mode": MODES[given] if isinstance(given, int) else given})
-    joined["mode"] = given  # a dataset of the Hub has labels here, which stay as they are
-    if joined.get("image") is None and joined.get("image_ref") is not None:
-        picture = read_picture(picture_at(joiner.root, joined["image_ref"]))
-        joined["image"] = Image.fromarray(picture)
-    return joined
+    def batch(self, columns: Mapping[str, list[Any]]) -> dict[str, Any]:
+        missing = [name for name in _KEYS if name not in columns]
+        if missing and not _JOINED.isdisjoint(columns):
+            raise NotJoinedError(
+                f"rows without {', '.join(missing)} cannot be joined; keep the columns {', '.join(_KEYS)}"
+            )
+        joined: dict[str, Any] = dict(columns)
+        if not missing:
+            count = len(columns["index"])
+            rows = [self.row({name: values[n] for name, values in columns.items()}) for n in range(count)]
+            joined = {name: [row[name] for row in rows] for name in (rows[0] if rows else columns)}
+        return joined if self.shape is None else self.shape(joined)
+
+    def row(self, row: Row) -> dict[str, Any]:
+        from PIL import Image
+
+        # A formatted stream hands over numbers as arrays of no dimension.
+        plain = {
+            name: value.item() if getattr(value, "ndim", 1) == 0 else value for name, value in row.items()
+        }
+        mode = plain["mode"]
+        word = mode if isinstance(mode, str) else self._word(mode)
+        joined = self.joiner.row({**plain, "mode": word})
+        joined["mode"] = mode  # labels stay what they are in the dataset
+        if joined.get("image") is None and joined.get("image_ref") is not None:
+            picture = read_picture(picture_at(self.joiner.root, joined["image_ref"]))
+            joined["image"] = Image.fromarray(picture)
+        return joined
+
+    def _word(self, number: Any) -> str:
+        if not isinstance(number, int) or not 0 <= number < len(self.modes):
+            raise NotJoinedError(f"mode {number} is none of the labels {', '.join(self.modes)}")
+        return self.modes[number]
 
 
 def _check_vacant(out: Path, overwrite: bool) -> None:
@@ -241,18 +288,3 @@ def _check_vacant(out: Path, overwrite: bool) -> None:
 
 def _is_ours(path: Path) -> bool:
     return path.suffix == ".parquet" or path.name in (MANIFEST_NAME, "groups.json", "README.md")
-
-
-def _partial(out: Path) -> Path:
-    partial = out.with_name(out.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    return partial
-
-
-def _move(partial: Path, out: Path) -> None:
-    """The finished folder takes its name only now, so a stopped run leaves no half benchmark."""
-    if out.exists():
-        shutil.rmtree(out)
-    partial.replace(out)

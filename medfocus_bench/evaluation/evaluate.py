@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
@@ -195,8 +196,5 @@ def _write_cache(path: Path | None, slices: Sequence[SliceScores]) -> None:
     """Best effort: a home that cannot be written costs time, not the result."""
     if path is None:
         return
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(_SLICES.dump_json(list(slices)))
-        partial.replace(path)
+        write_whole(path, _SLICES.dump_json(list(slices)))

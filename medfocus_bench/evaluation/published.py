@@ -9,6 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+NAMES: Final[Mapping[str, str]] = {
+    "attention-head": "Attention Head",
+    "attention-rollout": "Attention Rollout",
+    "lrp": "LRP",
+    "gradient-weighted-attention": "Gradient-weighted Attention",
+    "grad-cam": "Grad-CAM",
+    "grad-cam-plus-plus": "Grad-CAM++",
+    "integrated-gradients": "Integrated Gradients",
+    "prompting": "Prompting",
+    "prompting-medsam": "Prompting + MedSAM",
+    "occlusion": "Occlusion",
+    "rise": "RISE",
+    "medfocus": "MedFocus",
+}
+"""What the paper calls its methods, in its order."""
+
+SOURCES: Final[Mapping[str, str]] = {
+    "imagenome": "ImaGenome",
+    "vindr_cxr": "VinDR-CXR",
+    "padchest_gr": "PadChest-GR",
+}
+"""What the paper calls its sources, in its order."""
+
 OVERLAP: Final = ("iou", "f1", "precision", "recall")
 """The order of the scores of `MAIN_DIRECT`."""
 

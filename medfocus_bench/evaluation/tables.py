@@ -68,7 +68,7 @@ def report_summary(report: Report) -> list[str]:
     return [
         f"{report.method.title} {report.method.version} on {benchmark.dataset} {benchmark.version} "
         f"({benchmark.fingerprint[:12]}), {', '.join(benchmark.configs)} / {', '.join(benchmark.splits)}",
-        f"{_count(counts.samples, 'sample')} of {_count(counts.patients, 'patient')}: "
+        f"{counted(counts.samples, 'sample')} of {counted(counts.patients, 'patient')}: "
         f"{counts.attributed} attributed "
         f"(coverage {counts.coverage:.1%}), {counts.missing} missing, "
         f"{counts.no_explanation} that explain nothing "
@@ -96,7 +96,7 @@ def comparison_table(comparison: Comparison) -> Table:
     )
     notes = (
         "Differences of macro means, 95 % bootstrap intervals by patient; p by exchanging the methods "
-        f"patient by patient, Holm over the {_count(len(rows), 'test')} of this table.",
+        f"patient by patient, Holm over the {counted(len(rows), 'test')} of this table.",
     )
     return Table("Paired differences", ("pair", "score", "difference", "p", "p (Holm)"), rows, notes)
 
@@ -201,7 +201,8 @@ def _signed(score: Score) -> str:
     return f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
 
 
-def _count(number: int, unit: str) -> str:
+def counted(number: int, unit: str) -> str:
+    """`1 sample`, `2 samples`."""
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 

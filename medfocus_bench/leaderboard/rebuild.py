@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.files import write_whole
 from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
 from medfocus_bench.evaluation.protocol import RESAMPLES
@@ -205,7 +206,7 @@ def _held_against(committed: Result | None, result: Result, path: Path, rules: R
     if committed is not None and not apart:
         return Outcome(name, "same", (), before, after)
     if not rules.check:
-        _write(path, result_text(result))
+        write_whole(path, result_text(result))
         return Outcome(name, "written", (), before, after)
     if committed is None:
         fault = f"{path}: is missing; `medfocus-bench leaderboard rebuild` writes it"
@@ -273,9 +274,3 @@ def _computed(entry: Entry, benchmark: Benchmark, rules: Rules) -> Result:
 
 def _headline(result: Result | None) -> float | None:
     return None if result is None else result.views[0].scores[headline_name()].mean
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -14,14 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.files import whole_folder
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation import published
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.leaderboard.board import Board, make_board
 from medfocus_bench.leaderboard.gallery import Picture, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
 from medfocus_bench.leaderboard.payload import board_payload, json_block
-from medfocus_bench.leaderboard.published import PUBLISHED, SCORES, SOURCES
 from medfocus_bench.leaderboard.result import Result, read_results
 
 REPOSITORY: Final = "https://github.com/medfocus/medfocus-bench"
@@ -59,23 +60,18 @@ def build_site(
     """
     board = make_board(read_results(results))
     events = read_log(log) if log is not None else []
-    partial = out.with_name(out.name + ".partial")
-    _make_way(out)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / MARKER).write_text(f"medfocus-bench {__version__}\n", encoding="utf-8")
+    _check_vacant(out)
     galleries: Mapping[str, Sequence[Picture]] = {}
-    if submissions is not None and benchmark is not None:
-        galleries = make_galleries(_drawable(board, benchmark), submissions, benchmark, partial)
-    shutil.copytree(_HERE / "assets", partial / "assets")
-    pages = _pages(board, galleries, events)
-    for name, text in pages.items():
-        path = partial / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    if out.exists():
-        shutil.rmtree(out)
-    partial.replace(out)
+    with whole_folder(out) as work:
+        (work / MARKER).write_text(f"medfocus-bench {__version__}\n", encoding="utf-8")
+        if submissions is not None and benchmark is not None:
+            galleries = make_galleries(_drawable(board, benchmark), submissions, benchmark, work)
+        shutil.copytree(_HERE / "assets", work / "assets")
+        pages = _pages(board, galleries, events)
+        for name, text in pages.items():
+            path = work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     gallery = out / "gallery"
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file() and gallery not in p.parents)
     pictures = sum(len(found) for found in galleries.values())
@@ -93,7 +89,7 @@ def page_name(text: str) -> str:
     return plain if plain and plain == text else f"{plain or 'page'}-{sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _make_way(out: Path) -> None:
+def _check_vacant(out: Path) -> None:
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there and is no built site; give another folder, or remove it first")
 
@@ -127,7 +123,7 @@ def _pages(
         ),
         "how-to-read.html": render("read.html", here="read"),
         "how-to-submit.html": render("submit.html", here="submit"),
-        "paper.html": render("paper.html", rows=PUBLISHED, sources=SOURCES, scores=SCORES, here="paper"),
+        "paper.html": render("paper.html", paper=published, scores=METRICS["paper"], here="paper"),
         "log.html": render("log.html", events=events[::-1], names=names, here="log"),
     }
     for lvlm, path in lvlm_pages:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from medfocus_bench.answers import log_odds, parse_verdict
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
@@ -23,10 +22,9 @@ from medfocus_bench.lvlm.meter import Meter
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.reading import Reading, Target
 from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention
+from medfocus_bench.lvlm.wording import Wording, turn
 
 UInt8Image = npt.NDArray[np.uint8]
-
-_YES_NO_FORMS = ("{}", " {}", "\n{}")
 
 
 class HuggingFaceLVLM:
@@ -59,12 +57,11 @@ class HuggingFaceLVLM:
         )
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
         self.model, self.processor, self.family = checkpoint.model, checkpoint.processor, checkpoint.family
-        self.processor.tokenizer.padding_side = "left"
+        self.wording = Wording(key, self.processor, self.family)
         self.decoder: Any = self.family.decoder(self.model)
         text = self.model.config.get_text_config()
         softcap = getattr(text, "final_logit_softcapping", None)
         self.head = OutputHead(self.model.get_output_embeddings(), softcap)
-        self._yes, self._no = self._verdict_ids("yes"), self._verdict_ids("no")
         self._meters: list[Meter] = []
 
     @property
@@ -87,6 +84,10 @@ class HuggingFaceLVLM:
         finally:
             self._meters.remove(meter)
 
+    def prompt(self, question: str) -> str:
+        """The chat prompt of a question about a picture, up to where the response begins."""
+        return self.wording.prompt([turn("user", question, picture=True)])
+
     # -- writing -------------------------------------------------------------------------------------------
 
     def generate(self, image: UInt8Image, question: str, *, max_new_tokens: int = 512) -> Response:
@@ -98,14 +99,14 @@ class HuggingFaceLVLM:
         self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 64
     ) -> list[Response]:
         """One greedy response to each (image, question), batched with left padding."""
-        messages = [[_turn("user", question, picture=True)] for question in questions]
+        messages = [[turn("user", question, picture=True)] for question in questions]
         return self._continue(list(images), messages, max_new_tokens)
 
     @torch.inference_mode()
     def converse(self, image: UInt8Image, said: Sequence[str], *, max_new_tokens: int = 512) -> Response:
         """The reply to the last of `said`, which alternates the user's words and the model's own."""
         turns = [
-            _turn("assistant" if number % 2 else "user", text, picture=number == 0)
+            turn("assistant" if number % 2 else "user", text, picture=number == 0)
             for number, text in enumerate(said)
         ]
         return self._continue([image], [turns], max_new_tokens)[0]
@@ -113,7 +114,7 @@ class HuggingFaceLVLM:
     def _continue(
         self, images: Sequence[UInt8Image], messages: Sequence[list[Any]], max_new_tokens: int
     ) -> list[Response]:
-        prompts = [self._templated(turns) for turns in messages]
+        prompts = [self.wording.prompt(turns) for turns in messages]
         inputs = self._processed(prompts, [self._picture(image) for image in images]).to(self.device)
         result = self.model.generate(
             **inputs,
@@ -125,7 +126,7 @@ class HuggingFaceLVLM:
         written = result.sequences[:, inputs["input_ids"].shape[1] :]
         self._count(forward=written.numel())
         answers = zip(written.tolist(), range(len(prompts)), strict=True)
-        return [self._response(ids, [step[n] for step in result.logits]) for ids, n in answers]
+        return [self.wording.response(ids, [step[n] for step in result.logits]) for ids, n in answers]
 
     # -- teacher forcing -----------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class HuggingFaceLVLM:
         A `Response` keeps the ids that the model wrote; a text is tokenised on its own, as it follows the
         prompt, and must come back unchanged. Raises InputError for an empty response or one that does not.
         """
-        written = response if isinstance(response, Response) else self._tokenised(response)
+        written = response if isinstance(response, Response) else self.wording.tokenised(response)
         if not written.ids:
             raise InputError(f"the response {written.text!r} has no tokens: there is nothing to explain")
         inputs = self._processed([self.prompt(question)], [self._picture(image)])
@@ -164,7 +165,7 @@ class HuggingFaceLVLM:
             mean=torch.tensor(processor.image_mean, device=self.device)[:, None, None],
             std=torch.tensor(processor.image_std, device=self.device)[:, None, None],
             grid=TokenGrid(rows, columns, Cover(Frame(width, height, self.size), self.framing)),
-            verdict=self._verdict_at(written.ids, written.text),
+            verdict=self.wording.verdict_at(written.ids, written.text),
         )
 
     def token_grid(self, image: UInt8Image) -> TokenGrid:
@@ -304,7 +305,7 @@ class HuggingFaceLVLM:
         chosen = reading.offsets(target)
         rows = rows[:, chosen.start : chosen.stop]
         if target == "verdict":
-            yes, no = (torch.tensor(sorted(ids), device=rows.device) for ids in (self._yes, self._no))
+            yes, no = (torch.tensor(ids, device=rows.device) for ids in (self.wording.yes, self.wording.no))
             return self.head.log_odds(rows[:, 0], yes, no)
         ids = reading.ids[reading.answer.start :][chosen.start : chosen.stop]
         return self.head.log_probs(rows, ids).sum(-1)
@@ -330,59 +331,6 @@ class HuggingFaceLVLM:
             else frame_picture(image, self.size)
         )
 
-    def prompt(self, question: str) -> str:
-        """The chat prompt of a question about a picture, up to where the response begins."""
-        return self._templated([_turn("user", question, picture=True)])
-
-    def _templated(self, messages: list[Any]) -> str:
-        prompt = self.family.prompt(self.processor, messages)
-        bos = self.processor.tokenizer.bos_token
-        # The processor adds the start token again: a doubled one changes answers.
-        return prompt.removeprefix(bos) if bos and self._adds_bos() else prompt
-
-    def _adds_bos(self) -> bool:
-        tokenizer = self.processor.tokenizer
-        ids = tokenizer("a")["input_ids"]
-        return bool(ids) and ids[0] == tokenizer.bos_token_id
-
-    def _tokenised(self, text: str) -> Response:
-        tokenizer = self.processor.tokenizer
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if set(ids) & set(tokenizer.all_special_ids):
-            raise InputError(f"the response {text[:80]!r} holds special tokens of the model")
-        if tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
-            raise InputError(f"the response {text[:80]!r} cannot be written with the tokens of {self.key}")
-        return Response(text, tuple(ids), None)
-
-    def _response(self, ids: list[int], logits: Sequence[torch.Tensor]) -> Response:
-        special = set(self.processor.tokenizer.all_special_ids)
-        stop = next((n for n, token in enumerate(ids) if token in special), len(ids))
-        own = ids[:stop]
-        text: str = self.processor.tokenizer.decode(own, clean_up_tokenization_spaces=False)
-        stated = self._verdict_at(own, text)
-        if stated is None:
-            return Response(text, tuple(own), None)
-        row = logits[stated].float().cpu().numpy()
-        return Response(text, tuple(own), log_odds(row, sorted(self._yes), sorted(self._no)))
-
-    def _verdict_at(self, ids: Sequence[int], text: str) -> int | None:
-        """Where the response states its verdict: the last token that spells it, or else either word."""
-        words = {"yes": self._yes, "no": self._no, None: self._yes | self._no}[parse_verdict(text)]
-        return next((n for n in reversed(range(len(ids))) if ids[n] in words), None)
-
-    def _verdict_ids(self, word: str) -> frozenset[int]:
-        """The tokens that spell a verdict in one piece, in any case and after a space or not."""
-        tokenizer = self.processor.tokenizer
-        found = set()
-        for spelling in (word, word.capitalize(), word.upper()):
-            for form in _YES_NO_FORMS:
-                ids = tokenizer(form.format(spelling), add_special_tokens=False)["input_ids"]
-                if tokenizer.decode(ids[-1:]).strip().lower() == word:
-                    found.add(ids[-1])
-        if not found:
-            raise InputError(f"{self.key}: its tokenizer has no token for {word!r}")
-        return frozenset(found)
-
 
 @contextmanager
 def _rooted(model: Any, wanted: bool) -> Iterator[None]:
@@ -399,11 +347,6 @@ def _rooted(model: Any, wanted: bool) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _turn(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
-    content: list[dict[str, str]] = [{"type": "image"}] if picture else []
-    return {"role": role, "content": [*content, {"type": "text", "text": text}]}
 
 
 def frame_picture(image: UInt8Image, size: int) -> Image.Image:

@@ -8,7 +8,7 @@ mentions, so without the list few pictures have all eleven concepts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,10 +19,10 @@ from PIL import Image
 
 from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.data.images import PictureError, picture_at, read_picture
-from medfocus_bench.data.sources.grouped import file_name
+from medfocus_bench.data.sources.imagenome import BOX_LIST, anatomy_box, outlined_anatomy, picture_ref
 from medfocus_bench.data.sources.protocol import Skip
 from medfocus_bench.data.sources.registry import open_source
-from medfocus_bench.data.sources.tables import box_of, find_table, is_missing, number_of, read_table
+from medfocus_bench.data.sources.tables import find_table, is_missing, number_of, read_table
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, clip_boxes, rasterise
 from medfocus_bench.medfocus.reference import ReferencePool
@@ -32,9 +32,6 @@ POOL_SIZE: Final = 16
 
 MAX_SIDE: Final = 1024
 """Pixels of the longer side of a reference; larger pictures are reduced, their boxes with them."""
-
-BOX_LIST: Final = "chest-imagenome/1.0.0/gold_dataset/gold_bbox_coordinate_annotations_1000images.csv"
-"""All boxes of the gold set, by picture and anatomy, beside the attributes."""
 
 _SOURCE: Final = "imagenome"
 _FINDINGS: Final = ("anatomicalfinding", "disease")
@@ -157,24 +154,23 @@ def _read(root: Path) -> list[_Picture]:
         if picture is None:
             picture = pictures[image_id] = _picture(patient, study, image_id, place)
         _judge(picture, relation, label, category)
-        _add_box(picture, anatomy, box)
-    for image_id, anatomy, box in _box_list(root):
-        if image_id in pictures:
-            _add_box(pictures[image_id], anatomy, box)
-    for picture in pictures.values():
+        if anatomy in CONCEPTS and anatomy not in picture.boxes and (found := anatomy_box(box)) is not None:
+            picture.boxes[anatomy] = found[0]
+    listed = outlined_anatomy(root)
+    for image_id, picture in pictures.items():
+        of_list = {concept: boxes[0] for concept, boxes in listed.get(image_id, {}).items()}
+        picture.boxes = of_list | picture.boxes
         _add_mediastinum(picture)
     return [pictures[image_id] for image_id in sorted(pictures)]
 
 
 def _picture(patient: str, study: str, image_id: str, place: str) -> _Picture:
     try:
-        person, visit, image = file_name(patient), file_name(study), file_name(image_id)
+        return _Picture(image_id, patient, picture_ref(patient, study, image_id), place)
     except ValueError as error:
         picture = _Picture(ascii(image_id)[:80], patient, "", place)
         picture.reject(str(error))
         return picture
-    ref = f"mimic-cxr-jpg/2.1.0/files/p{person[:2]}/p{person}/s{visit}/{image}.jpg"
-    return _Picture(image_id, patient, ref, place)
 
 
 def _judge(picture: _Picture, relation: str, label: str, category: str) -> None:
@@ -190,31 +186,11 @@ def _judge(picture: _Picture, relation: str, label: str, category: str) -> None:
         picture.reject(f"asserts {name}")
 
 
-def _add_box(picture: _Picture, anatomy: str, text: str) -> None:
-    """The first box of a concept that can be read and covers something."""
-    if anatomy not in CONCEPTS or anatomy in picture.boxes:
-        return
-    try:
-        box = np.array(box_of(text), dtype=np.float64)
-    except ValueError:
-        return
-    if box[2] > box[0] and box[3] > box[1]:
-        picture.boxes[anatomy] = box
-
-
 def _add_mediastinum(picture: _Picture) -> None:
     if "mediastinum" in picture.boxes or not all(part in picture.boxes for part in _MEDIASTINUM):
         return
     parts = np.stack([picture.boxes[part] for part in _MEDIASTINUM])
     picture.boxes["mediastinum"] = np.concatenate([parts[:, :2].min(axis=0), parts[:, 2:].max(axis=0)])
-
-
-def _box_list(root: Path) -> Iterator[tuple[str, str, str]]:
-    path = root / BOX_LIST
-    if path.is_file():
-        for line in read_table(path, ("image_id", "bbox_name", "coord_original")):
-            image_file, anatomy, box = line.cells
-            yield image_file.removesuffix(".dcm"), anatomy, box
 
 
 def _lacking(picture: _Picture) -> list[str]:

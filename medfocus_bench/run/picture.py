@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pydantic import Field
 
 from medfocus_bench.data.benchmark import load_benchmark, write_benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import decode_uint8, header_size
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
@@ -189,17 +189,9 @@ def write_picture(explained: ExplainedPicture, out: Path, *, overwrite: bool = F
     Raises InputError where `out` exists, unless it holds an earlier one of these and `overwrite` is given.
     """
     check_free(out, overwrite=overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    with whole_folder(out) as work:
         _write(explained, work)
-        work.chmod(0o755)
         check_free(out, overwrite=overwrite)
-        if out.exists():
-            shutil.rmtree(out)
-        work.rename(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return out
 
 

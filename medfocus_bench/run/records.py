@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
+from medfocus_bench.data.files import write_whole
 from medfocus_bench.errors import InputError
 from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import MAX_MAP_SIDE, AttributionEntry, Finite, Strict
@@ -222,9 +223,7 @@ def forget_failures(folder: Path, sample_ids: Collection[str]) -> None:
     if len(kept) == len(failures):
         return
     path = folder / FAILURES_NAME
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(failure.model_dump_json() + "\n" for failure in kept), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, "".join(failure.model_dump_json() + "\n" for failure in kept))
 
 
 def add_failure(folder: Path, failure: Failure) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.resolve import EMBEDDED
 from medfocus_bench.errors import InputError
 from medfocus_bench.run.records import FAILURES_NAME, holds_records
@@ -127,10 +128,7 @@ def keep_settings(folder: Path, wanted: RunSettings) -> None:
 
 def write_document(path: Path, document: Strict) -> None:
     """Writes a document as JSON, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, document.model_dump_json(indent=1) + "\n")
 
 
 def _differences(name: str, held: Any, own: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -136,12 +136,6 @@ def _as_stored(key: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.gener
     return stored
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check_header(path: Path) -> None:
     """The length that the file claims for its header is within the file and within bounds."""
     if path.is_symlink():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.files import file_sha256
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.document import (
@@ -24,7 +25,7 @@ from medfocus_bench.submission.document import (
     read_document,
 )
 from medfocus_bench.submission.fit import misfits, version_problem
-from medfocus_bench.submission.maps import MapFileError, MapReader, file_sha256
+from medfocus_bench.submission.maps import MapFileError, MapReader
 from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, SubmissionDocument
 
 

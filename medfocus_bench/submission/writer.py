@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.files import replace_folder
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.document import (
@@ -132,13 +133,7 @@ class SubmissionWriter:
         (self._work / DOCUMENT_NAME).write_bytes(data)
         self._work.chmod(0o755)
         self._check_free()
-        if self.folder.exists():
-            retired = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
-            self.folder.rename(retired / "old")
-            self._work.rename(self.folder)
-            shutil.rmtree(retired)
-        else:
-            self._work.rename(self.folder)
+        replace_folder(self._work, self.folder)
 
 
 def checked_entry(

@@ -76,7 +76,7 @@ def test_several_shams_are_asked_about_and_recorded(tmp_path):
     (record,) = verify(questions(1), Reader(), "direct", Inverting(), out, sham_seeds=(0, 1, 2))
     assert list(record.responses)[-3:] == ["sham", "sham_1", "sham_2"]
     assert len({record.log_odds[name] for name in ("sham", "sham_1", "sham_2")}) == 3
-    with pytest.raises(InputError, match=r"another number of sham seeds \(3\)"):
+    with pytest.raises(InputError, match=r"another number of sham edits \(3\)"):
         list(verify(questions(1), Reader(), "direct", Inverting(), out))
 
 
@@ -136,7 +136,7 @@ def test_a_run_is_known_by_the_editors_settings(tmp_path):
     out = tmp_path / "out.jsonl"
     (record,) = verify(questions(1), Reader(), "direct", Inverting(), out)
     assert record.editor == editor_label(Inverting()) == "inverting 1 dddddddddddd"
-    with pytest.raises(InputError, match="give another file"):
+    with pytest.raises(InputError, match="write the records elsewhere"):
         list(verify(questions(2), Reader(), "direct", Inverting(digest="e" * 64), out))
 
 

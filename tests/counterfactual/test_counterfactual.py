@@ -175,7 +175,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
 def test_records_of_another_model_are_not_continued(tmp_path):
     out = tmp_path / "records.jsonl"
     list(verify(phantom_questions([0], "lesion"), BrightnessReader(), "direct", EDITOR, out))
-    with pytest.raises(InputError, match="another file"):
+    with pytest.raises(InputError, match="write the records elsewhere"):
         list(verify(phantom_questions([0], "lesion"), BrightnessReader(), "reasoning", EDITOR, out))
 
 

@@ -25,7 +25,7 @@ from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import Method, Submitter
 from medfocus_bench.submission.writer import SubmissionWriter
 
-QUESTIONS = 28
+QUESTIONS = 14
 LVLMS = ("phantom_qwen", "phantom_gemma_twin")
 NULLS = ("whole-image", "both-lungs", "random-map", "mean-map")
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"

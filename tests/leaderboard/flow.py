@@ -40,7 +40,7 @@ def write_repository(folder: Path) -> Benchmark:
 
     `folder/new/blurred` is a submission that is not there yet.
     """
-    benchmark = write_toy(folder / "toy", patients=16)
+    benchmark = write_toy(folder / "toy", patients=12)
     repository = folder / "repository"
     for name in ("oracle", "shifted", "noisy"):
         target = repository / "submissions" / name

@@ -269,8 +269,8 @@ def test_the_plots_follow_the_filters(visit):
     page.select_option("#f-mode", "reasoning")
     page.wait_for_function(f"{points} === 2")
     assert "+" in before
-    page.select_option("#cost-axis", "seconds")
-    assert "seconds a sample" in page.inner_html("#cost")
+    page.select_option("#cost-axis", "seconds")  # drawn with the next frame
+    page.wait_for_function("document.querySelector('#cost').innerHTML.includes('seconds a sample')")
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
@@ -292,11 +292,13 @@ def test_without_scripts_the_ranking_is_still_there(visit, site, made):
 def test_axe_finds_no_violation(visit, scheme, names):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     opened = visit(color_scheme=scheme)
+    # Both schemes are of the same elements: only colours can be wrong in one alone.
+    options = {"preload": False} | ({"runOnly": ["color-contrast"]} if scheme == "dark" else {})
     for name in names:
         page = opened.open(name)
         if name == "index.html":
             page.click("#columns summary")
-        found = axe.run(page, options={"preload": False}).response["violations"]
+        found = axe.run(page, options=options).response["violations"]
         assert [(v["id"], v["impact"], v["nodes"][0]["html"][:200]) for v in found] == [], name
 
 

@@ -97,7 +97,7 @@ def test_log_odds_are_those_of_a_plain_forward_pass(lvlm, images):
     )
     with torch.no_grad():
         row = lvlm.model(**inputs).logits[0, -1].float().numpy()
-    yes, no = (np.logaddexp.reduce(row[sorted(lvlm._verdict_ids(word))]) for word in ("yes", "no"))
+    yes, no = (np.logaddexp.reduce(row[words]) for words in (lvlm.wording.yes, lvlm.wording.no))
     assert response.log_odds == pytest.approx(yes - no, abs=1e-3)
 
 

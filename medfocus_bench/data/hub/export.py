@@ -7,7 +7,6 @@ and nothing holds a time, a user or a path.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medfocus_bench.data.benchmark import MANIFEST_NAME
+from medfocus_bench.data.files import file_sha256, whole_folder
 from medfocus_bench.data.hub.card import changelog, render_card
 from medfocus_bench.data.hub.croissant import render_croissant
 from medfocus_bench.data.hub.layout import (
@@ -31,7 +31,7 @@ from medfocus_bench.data.hub.layout import (
     shard_name,
 )
 from medfocus_bench.data.hub.publication import Publication, Row, read_publication
-from medfocus_bench.data.hub.repository import ConfigInfo, Repository, Shard, SplitInfo, file_sha256
+from medfocus_bench.data.hub.repository import ConfigInfo, Repository, Shard, SplitInfo
 from medfocus_bench.data.labels import in_numbers
 from medfocus_bench.errors import BenchmarkError, InputError
 
@@ -58,21 +58,13 @@ def export(
         )
     if DEFAULT_CONFIG not in publication.configs:
         raise BenchmarkError(f"{folder}: holds no rows of {DEFAULT_CONFIG}, the default config")
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        repository = write_repository(partial, publication)
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return repository
+    with whole_folder(target) as work:
+        return write_repository(work, publication)
 
 
 def write_repository(root: Path, publication: Publication) -> Repository:
-    """Writes all files of a repository into `root`."""
-    root.mkdir(parents=True)
+    """Writes all files of a repository into `root`, which is made if it is not there."""
+    root.mkdir(parents=True, exist_ok=True)
     configs = []
     for name, splits in publication.configs.items():
         (root / name).mkdir()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,3 @@ class Repository:
     @property
     def shards(self) -> tuple[Shard, ...]:
         return tuple(shard for config in self.configs for split in config.splits for shard in split.shards)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

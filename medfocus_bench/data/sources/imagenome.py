@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -62,7 +62,7 @@ class ImaGenome:
             for line, keep in zip(lines, asked, strict=True)
             if keep and is_missing(line.cells[_RELATION])
         )
-        outlined = _anatomy(root / BOX_LIST)
+        outlined = outlined_anatomy(root)
         questions = tuple(
             replace(question, anatomy=outlined.get(PurePosixPath(question.image_ref).stem, {}))
             for question in found.questions
@@ -70,20 +70,32 @@ class ImaGenome:
         return Annotations(self.name, split, questions, (*unknown, *found.skips), found.found)
 
 
-def _anatomy(path: Path) -> Mapping[str, Mapping[str, FloatArray]]:
-    """Boxes (1, 4) by picture and concept: the first of each that can be read."""
+def outlined_anatomy(root: Path) -> Mapping[str, Mapping[str, FloatArray]]:
+    """The boxes (1, 4) of `BOX_LIST` by id of the picture and concept: the first of each that can be read.
+
+    Empty where the list is not there.
+    """
     found: dict[str, dict[str, FloatArray]] = {}
+    path = root / BOX_LIST
     if not path.is_file():
         return found
     for line in read_table(path, ("image_id", "bbox_name", "coord_original")):
         image_file, name, text = line.cells
         outlined = found.setdefault(image_file.removesuffix(".dcm"), {})
-        if name in CONCEPTS and name not in outlined:
-            try:
-                outlined[name] = boxes_of([box_of(text)])
-            except ValueError:
-                continue  # anatomy is an addition: a question does not fail for lack of it
+        if name in CONCEPTS and name not in outlined and (box := anatomy_box(text)) is not None:
+            outlined[name] = box
     return found
+
+
+def anatomy_box(cell: str) -> FloatArray | None:
+    """A box (1, 4) as text; None for what is no box with an area.
+
+    Anatomy is an addition: a question does not fail for lack of it.
+    """
+    try:
+        return boxes_of([box_of(cell)])
+    except ValueError:
+        return None
 
 
 def _asserted(path: Path, line: Line) -> bool:
@@ -98,9 +110,10 @@ def _asserted(path: Path, line: Line) -> bool:
         ) from None
 
 
-def _picture(cells: Sequence[str]) -> str:
-    patient, study = file_name(cells[0]), file_name(cells[1])
-    image = file_name(cells[2].removesuffix(".dcm"))
+def picture_ref(patient: str, study: str, image_file: str) -> str:
+    """Where MIMIC-CXR-JPG holds a picture, below the root. Raises ValueError for what is no id."""
+    patient, study = file_name(patient), file_name(study)
+    image = file_name(image_file.removesuffix(".dcm"))
     return f"mimic-cxr-jpg/2.1.0/files/p{patient[:2]}/p{patient}/s{study}/{image}.jpg"
 
 
@@ -108,7 +121,7 @@ _GROUPING: Final = Grouping(
     source="imagenome",
     keys=len(_KEYS),
     box=lambda line: box_of(line.cells[_COORDINATES]),
-    picture=_picture,
+    picture=lambda cells: picture_ref(cells[0], cells[1], cells[2]),
     patient=lambda cells: cells[0],
     finding=lambda cells: cells[3],
 )

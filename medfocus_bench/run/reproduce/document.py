@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from medfocus_bench.evaluation.tables import Row, Table
+from medfocus_bench.evaluation.tables import Row, Table, counted
 from medfocus_bench.run.settings import BenchmarkIdentity
 from medfocus_bench.submission.schema import Finite, Strict
 
@@ -148,18 +148,14 @@ def _table(section: Section, columns: Iterable[Column]) -> Table:
             cells[0] = f"{cells[0]}: not run"
         rows.append(Row(tuple(cells), quiet=line.kind == "control"))
     reasons = [f"{line.name}: not run, {line.not_run}" for line in section.lines if line.not_run]
-    counted = f"{_count(section.samples, 'sample')} of {_count(section.patients, 'patient')}; {_of(section)}."
-    return Table(section.title, tuple(header), tuple(rows), (counted, *reasons))
+    sizes = f"{counted(section.samples, 'sample')} of {counted(section.patients, 'patient')}; {_of(section)}."
+    return Table(section.title, tuple(header), tuple(rows), (sizes, *reasons))
 
 
 def _of(section: Section) -> str:
     names = ", ".join(section.lvlms)
     several = section.averaged and len(section.lvlms) > 1
     return f"the means of {len(section.lvlms)} LVLMs, averaged ({names})" if several else names
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 
 def _entry(line: Line, column: Column) -> Entry:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.questions import MODES
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.tables import render_markdown
@@ -146,7 +146,7 @@ def reproduce(name: str, request: Request, *, run: bool = True) -> Reproduction:
     described = {"target": target.name, "title": target.title, "published": target.published}
     made = found.model_copy(update=described)
     write_document(request.out / f"{name}.json", made)
-    _write(request.out / f"{name}.md", _markdown(made))
+    write_whole(request.out / f"{name}.md", _markdown(made))
     return made
 
 
@@ -162,9 +162,3 @@ def plan_of(name: str, request: Request, seconds_per_forward: float | None = Non
 def _markdown(document: Reproduction) -> str:
     figures_of = "".join(f"\n![{document.title}]({name})\n" for name in document.figures)
     return render_markdown(reproduction_tables(document), summary(document)) + figures_of
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

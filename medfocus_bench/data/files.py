@@ -1,0 +1,68 @@
+"""Files and folders that are there whole or not at all, and the hash that identifies a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file (text as UTF-8) and its folder: whoever reads it meets the old content or the new.
+
+    Several processes may write the same file; one of them is the last.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out`, which takes its place when the block ends.
+
+    What was there goes only then. If the block raises, `out` is as it was, and the work is removed.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        work.chmod(0o755)
+        yield work
+        replace_folder(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def replace_folder(work: Path, out: Path) -> None:
+    """Moves a folder to the place of another one beside it, or to a place where nothing is.
+
+    If it cannot be moved, the other one is put back.
+    """
+    if not out.exists():
+        work.rename(out)
+        return
+    retired = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        out.rename(retired / "old")
+        try:
+            work.rename(out)
+        except BaseException:
+            (retired / "old").rename(out)
+            raise
+    finally:
+        shutil.rmtree(retired)

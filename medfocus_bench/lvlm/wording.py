@@ -1,0 +1,84 @@
+"""Between text and tokens: prompts, responses as they were written, and where one states its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+
+from medfocus_bench.answers import log_odds, parse_verdict
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.families import Family
+from medfocus_bench.lvlm.protocol import Response
+
+_FORMS: Final = ("{}", " {}", "\n{}")
+"""What a verdict may follow; a tokenizer may have a token for each."""
+
+
+def turn(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
+    """A message of a chat; the picture stands before the text."""
+    content: list[dict[str, str]] = [{"type": "image"}] if picture else []
+    return {"role": role, "content": [*content, {"type": "text", "text": text}]}
+
+
+class Wording:
+    """The tokenizer and chat template of an LVLM; batches are padded on the left.
+
+    `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not.
+    Raises InputError where there is no such token.
+    """
+
+    def __init__(self, key: str, processor: Any, family: Family) -> None:
+        self.key, self.processor, self.family = key, processor, family
+        self.tokenizer: Any = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        self.yes, self.no = self._spelling("yes"), self._spelling("no")
+
+    def prompt(self, messages: list[Any]) -> str:
+        """The text of a chat, up to where the response begins."""
+        prompt = self.family.prompt(self.processor, messages)
+        bos = self.tokenizer.bos_token
+        # The processor adds the start token again: a doubled one changes answers.
+        return prompt.removeprefix(bos) if bos and self._adds_bos() else prompt
+
+    def tokenised(self, text: str) -> Response:
+        """A text as a response. Raises InputError for one that does not come back unchanged."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if set(ids) & set(self.tokenizer.all_special_ids):
+            raise InputError(f"the response {text[:80]!r} holds special tokens of the model")
+        if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+            raise InputError(f"the response {text[:80]!r} cannot be written with the tokens of {self.key}")
+        return Response(text, tuple(ids), None)
+
+    def response(self, ids: list[int], logits: Sequence[torch.Tensor]) -> Response:
+        """What was written: the ids up to the first special one, with the log-odds where the verdict is."""
+        special = set(self.tokenizer.all_special_ids)
+        stop = next((n for n, token in enumerate(ids) if token in special), len(ids))
+        own = ids[:stop]
+        text: str = self.tokenizer.decode(own, clean_up_tokenization_spaces=False)
+        stated = self.verdict_at(own, text)
+        if stated is None:
+            return Response(text, tuple(own), None)
+        row = logits[stated].float().cpu().numpy()
+        return Response(text, tuple(own), log_odds(row, self.yes, self.no))
+
+    def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
+        """Where the response states its verdict: the last token that spells it, or else either word."""
+        words = {"yes": self.yes, "no": self.no, None: self.yes + self.no}[parse_verdict(text)]
+        return next((n for n in reversed(range(len(ids))) if ids[n] in words), None)
+
+    def _adds_bos(self) -> bool:
+        ids = self.tokenizer("a")["input_ids"]
+        return bool(ids) and ids[0] == self.tokenizer.bos_token_id
+
+    def _spelling(self, word: str) -> list[int]:
+        found = set()
+        for spelling in (word, word.capitalize(), word.upper()):
+            for form in _FORMS:
+                ids = self.tokenizer(form.format(spelling), add_special_tokens=False)["input_ids"]
+                if self.tokenizer.decode(ids[-1:]).strip().lower() == word:
+                    found.add(ids[-1])
+        if not found:
+            raise InputError(f"{self.key}: its tokenizer has no token for {word!r}")
+        return sorted(found)

@@ -1,0 +1,83 @@
+"""What is written is there whole or not at all, and leaves nothing beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from medfocus_bench.data.files import file_sha256, replace_folder, whole_folder, write_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a" / "b.txt", "Größe\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "Größe\n".encode()
+    write_whole(tmp_path / "a" / "b.txt", b"\x00\r\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"\x00\r\n"
+    assert names(tmp_path / "a") == ["b.txt"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path: Path) -> None:
+    write_whole(tmp_path / "b.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "b.txt", "\ud800")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_whole(tmp_path / "folder", "a folder is no file")
+    assert (tmp_path / "b.txt").read_text() == "old"
+    assert names(tmp_path) == ["b.txt", "folder"]
+
+
+def test_a_written_file_can_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+    """A temporary file's mode would lock a group out of a shared cache."""
+    write_whole(tmp_path / "a", "x")
+    (tmp_path / "plain").write_text("x")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_a_folder_takes_its_place_when_it_is_finished(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with whole_folder(out) as work:
+        (work / "one").write_text("1")
+        assert not out.exists()
+    with whole_folder(out) as work:
+        (work / "two").write_text("2")
+        assert names(out) == ["one"]
+    assert names(out) == ["two"]
+    assert names(out.parent) == ["out"]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o755
+
+
+def test_a_folder_whose_making_fails_leaves_the_old_one_and_no_part(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out") as work:
+        (work / "one").write_text("1")
+
+    def stopped() -> None:
+        with whole_folder(tmp_path / "out") as work:
+            (work / "two").write_text("2")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert names(tmp_path / "out") == ["one"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "one").write_text("1")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "never made", tmp_path / "out")
+    assert names(tmp_path / "out") == ["one"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_hash_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc" * 100_000)
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
