@@ -5,7 +5,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const { svg, html, fixed } = window.boardPlots;
   const AXES = ["source", "lvlm", "mode", "evidence"];
   const WORDS = { lesion: "lesion", spurious: "spurious mark" };
-  const SHOWN = ["rank", "title", "evidence_ap", "iou", "corrected_iou", "auroc", "pointing", "forward", "seconds", "needs", "status"];
+  const SHOWN = ["rank", "title", "evidence_ap", "iou", "corrected_iou", "auroc", "pointing", "forward", "seconds", "needs"];
   const HINTS = {
     evidence_ap: "Average precision of the pixels for the region, corrected for chance",
     iou: "Overlap of boxes over their union", f1: "Harmonic mean of precision and recall",
@@ -119,7 +119,7 @@ document.addEventListener("DOMContentLoaded", () => {
     { field: "forward", title: "Forward", formatter: amount, ...low, headerTooltip: "Forward passes a sample" },
     { field: "backward", title: "Backward", formatter: amount, ...low, headerTooltip: "Backward passes a sample" },
     { field: "seconds", title: "Seconds", formatter: amount, ...low, headerTooltip: "Seconds a sample, as submitted" },
-    { field: "needs", title: "Needs", sorter: "string", text: true, formatter: "plaintext" },
+    { field: "needs", title: "Needs", sorter: "string", text: true, formatter: "plaintext", width: 118 },
     { field: "family", title: "Family", sorter: "string", text: true, formatter: "plaintext" },
     { field: "status", title: "Status", formatter: badge, sorter: "string", text: true },
     { field: "version", title: "Version", sorter: "string", text: true, formatter: "plaintext" },
