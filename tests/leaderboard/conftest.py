@@ -267,7 +267,7 @@ def visit(browser: Any, site: Site) -> Iterator[Callable[..., Visit]]:
 
     def start(folder: Path | None = None, **settings: Any) -> Visit:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         visits.append(Visit(context, folder or site.index.parent))
         return visits[-1]

@@ -261,7 +261,7 @@ def test_the_theme_follows_the_system_and_then_the_visitor(visit):
 def test_the_plots_follow_the_filters(visit):
     page = visit().open()
     points = "document.querySelectorAll('#cost a').length"
-    assert page.evaluate(points) == 8
+    page.wait_for_function(f"{points} === 8")
     assert page.locator("#heat td[class*=q]").count() > 0
     page.select_option("#f-family", "perturbation")
     page.wait_for_function(f"{points} === 2")
