@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.options import Decorator, benchmark_option, one_line, track
+from medfocus_bench.cli.options import BENCHMARK_HELP, Decorator, benchmark_option, one_line, track
 
 if TYPE_CHECKING:
     from medfocus_bench.run.attribute import Conditions, PartOutcome
     from medfocus_bench.run.methods import Chosen
     from medfocus_bench.run.tuning import TunedPart
 
-_benchmark_option: Decorator = click.option(
-    "--benchmark", "-b", metavar="FOLDER", help="Benchmark folder, or the name of an embedded one: phantom."
-)
+_benchmark_option: Decorator = click.option("--benchmark", "-b", metavar="BENCHMARK", help=BENCHMARK_HELP)
 
 
 def split_commas(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
@@ -184,7 +182,10 @@ def tune_command(
 @click.option("--method", help="Which method of the runs. Default: the only one.")
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Submission to write.")
 @click.option(
-    "--benchmark", "-b", metavar="FOLDER", help="The benchmark, where it is no longer where the run found it."
+    "--benchmark",
+    "-b",
+    metavar="BENCHMARK",
+    help="The benchmark, where it is no longer where the run found it.",
 )
 @click.option(
     "--submitter",

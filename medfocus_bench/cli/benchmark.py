@@ -8,7 +8,7 @@ import click
 @click.command("info")
 @click.argument("benchmark", metavar="BENCHMARK")
 def info_command(benchmark: str) -> None:
-    """Show what BENCHMARK (a folder) is and holds: what a submission quotes of it."""
+    """Show what BENCHMARK (a folder or a name) is and holds: what a submission quotes of it."""
     from medfocus_bench.data.resolve import open_benchmark
 
     opened = open_benchmark(benchmark)

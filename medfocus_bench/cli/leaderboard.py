@@ -8,6 +8,8 @@ import click
 
 from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command
 
+_SUBMISSIONS = Path("submissions")
+
 
 @click.group("leaderboard")
 def leaderboard_command() -> None:
@@ -24,7 +26,7 @@ def leaderboard_command() -> None:
 )
 @click.option(
     "--submissions",
-    default="submissions",
+    default=_SUBMISSIONS,
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder with the submissions, for the galleries; without it there are none.",
@@ -48,9 +50,14 @@ def build_command(
 ) -> None:
     """Build the static page of all results."""
     from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.errors import InputError
     from medfocus_bench.leaderboard.log import LOG_NAME
     from medfocus_bench.leaderboard.site import build_site
 
+    if log is not None and not log.exists():
+        raise InputError(f"{log}: is no file; give the log, or leave --log out")
+    if submissions != _SUBMISSIONS and not submissions.is_dir():
+        raise InputError(f"{submissions}: is no folder; give the one with the submissions, or --no-gallery")
     gallery = not no_gallery and submissions.is_dir()
     site = build_site(
         results,

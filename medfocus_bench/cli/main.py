@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Iterator
@@ -74,6 +75,18 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.showwarning = as_before
 
 
+_UNUSABLE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+_UNUSABLE_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""What is wrong with a path that was given, rather than with the disk or the program."""
+
+
+def _sentence(error: OSError) -> str:
+    """What the system says of a file, with the file first and the way out."""
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}; name a place that can be read and written"
+
+
 def main() -> None:
     """Runs the command line: status 2 and one line for bad input, 1 for a failure of the program."""
     try:
@@ -83,8 +96,8 @@ def main() -> None:
         click.echo(one_line(f"medfocus-bench: {error}"), err=True)
         sys.exit(2)
     except OSError as error:
-        click.echo(one_line(f"medfocus-bench: {error}"), err=True)
-        sys.exit(1)
+        click.echo(one_line(f"medfocus-bench: {_sentence(error)}"), err=True)
+        sys.exit(2 if isinstance(error, _UNUSABLE) or error.errno in _UNUSABLE_CODES else 1)
     except MemoryError:
         click.echo("medfocus-bench: out of memory", err=True)
         sys.exit(1)

@@ -14,12 +14,9 @@ from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPL
 Item = TypeVar("Item")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+BENCHMARK_HELP = "Folder with <split>.parquet files, `phantom`, or medfocus/cxr-causal[@REVISION] on the Hub."
 benchmark_option: Decorator = click.option(
-    "--benchmark",
-    "-b",
-    required=True,
-    metavar="BENCHMARK",
-    help="Folder with <split>.parquet files, `phantom`, or medfocus/cxr-causal[@REVISION] on the Hub.",
+    "--benchmark", "-b", required=True, metavar="BENCHMARK", help=BENCHMARK_HELP
 )
 any_version_option: Decorator = click.option(
     "--any-version", is_flag=True, help="Accept a submission to another version of the benchmark."

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @click.option(
     "--benchmark",
     "-b",
-    metavar="FOLDER",
-    help="Benchmark folder (a licensed source: attached to your copy), or phantom.",
+    metavar="BENCHMARK",
+    help="Folder (pointers with --root, or attached to your copy already), `phantom`, or a name on the Hub.",
 )
 @click.option(
     "--root",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from medfocus_bench.data.sources.protocol import Skip
 
 _SHOWN = 5
+_PROBLEMS = 100
+"""Problems of records that are printed: a file that is given twice has as many as it has records."""
 
 root_option: Decorator = click.option(
     "--root",
@@ -118,9 +120,12 @@ def import_command(
     try:
         records = medground.read_records(files)
     except InputError as error:
-        for problem in error.problems:
+        for problem in error.problems[:_PROBLEMS]:
             click.echo(one_line(problem), err=True)
-        raise InputError(f"{len(error.problems)} problems, listed above; nothing was written") from None
+        if len(error.problems) > _PROBLEMS:
+            click.echo(f"and {len(error.problems) - _PROBLEMS:,} more", err=True)
+        counted = f"{len(error.problems):,} problem" + "s" * (len(error.problems) > 1)
+        raise InputError(f"{counted}, listed above; nothing was written") from None
     print_tables([], [_counts_table(records)])
     click.echo(f"{len(records):,} records about {medground.distinct_questions(records):,} distinct questions")
     problems = medground.disagreements(records)

@@ -13,7 +13,9 @@ from medfocus_bench.cli.options import any_version_option, benchmark_option, one
 
 @click.command("validate")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--benchmark", "-b", metavar="FOLDER", help="Also hold it against the samples of a benchmark.")
+@click.option(
+    "--benchmark", "-b", metavar="BENCHMARK", help="Also hold it against the samples of a benchmark."
+)
 @any_version_option
 def validate_command(path: Path, benchmark: str | None, any_version: bool) -> None:
     """List every problem of the submission at PATH; status 2 if there is one."""

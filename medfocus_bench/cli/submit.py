@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from medfocus_bench.cli.options import one_line, print_tables, progress_bar, track
+from medfocus_bench.cli.options import BENCHMARK_HELP, one_line, print_tables, progress_bar, track
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from medfocus_bench.leaderboard.result import Result
 
 RESULTS = Path("leaderboard") / "results"
+LOG = Path("leaderboard") / "log.jsonl"
 
 MAX_PRINTED = 1000
 """Problems that are printed; a map file can have as many as its header holds keys."""
 
 _benchmark_option = click.option(
-    "--benchmark", "-b", default="phantom", show_default=True, metavar="FOLDER", help="Benchmark."
+    "--benchmark", "-b", default="phantom", show_default=True, metavar="BENCHMARK", help=BENCHMARK_HELP
 )
 _results_option = click.option(
     "--results",
@@ -87,6 +88,9 @@ def guard_command(
     from medfocus_bench.leaderboard.pull_request import compared_trees, guard, read_changes
 
     opened = open_benchmark(benchmark)
+    for option, tree in (("--base", base), ("--head", head)):
+        if not tree.is_dir():
+            raise InputError(f"{option} {tree}: is no folder; give that of a checkout")
     try:
         changed = compared_trees(base, head) if changes is None else read_changes(changes)
         committed = _committed(base / RESULTS)
@@ -151,7 +155,7 @@ def rebuild_command(
     "--log",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("leaderboard") / "log.jsonl",
+    default=LOG,
     show_default=True,
 )
 def log_command(
@@ -163,6 +167,8 @@ def log_command(
 
     try:
         if event is None:
+            if path != LOG and not path.exists():
+                raise InputError(f"{path}: is not there; give the log, or leave --log out")
             events = read_log(path)
             problems = log_problems(events, str(path))
             if problems:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _PHANTOM = "phantom"
 _SHOWN = 5
+_OF_SOURCES = ("split", "shams", "batch", "device", "dtype")
+"""Options that only a source has: the phantom is verified in one way."""
 
 
 @click.command("verify")
@@ -39,12 +41,20 @@ _SHOWN = 5
 )
 @click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="A setting of the editor.")
 @click.option(
-    "--split", default="test", show_default=True, type=click.Choice(("test", "dev")), help="Of a source."
+    "--split",
+    default="test",
+    show_default=True,
+    type=click.Choice(("test", "dev")),
+    help="Of a source of your own.",
 )
-@click.option("--shams", default=1, show_default=True, type=click.IntRange(0, 16), help="Sham edits each.")
-@click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures at a time.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option("--dtype", default="float32", show_default=True, help="Of the LVLM's weights.")
+@click.option(
+    "--shams", default=1, show_default=True, type=click.IntRange(0, 16), help="Sham edits each, of a source."
+)
+@click.option(
+    "--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures at a time, of a source."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ... (a source).")
+@click.option("--dtype", default="float32", show_default=True, help="Of the LVLM's weights (a source).")
 def verify_command(source: str, lvlm: str, mode: str, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
     from medfocus_bench.cli.options import print_tables, quiet_models
@@ -75,6 +85,10 @@ def _verify_phantom(
         if options[name]:
             flag = "set" if name == "assignments" else name
             raise InputError(f"--{flag} goes with a source of your own; the phantom has its own editor")
+    for parameter in verify_command.params:
+        name = parameter.name or ""
+        if name in _OF_SOURCES and options[name] != parameter.default:
+            raise InputError(f"--{name} goes with a source of your own; leave it out for the phantom")
     evidence = options["evidence"]
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]

@@ -150,7 +150,10 @@ def write_attached(
             losses.append(Skip(place, str(error.problems[0]), row["index"]))
     splits = {split: kept for split, kept in splits.items() if kept}
     if not splits:
-        raise InputError(f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}")
+        raise InputError(
+            f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}; "
+            "`medfocus-bench data doctor` shows all that is missing"
+        )
     attachment = Attachment(root, licensed=True)
     with whole_folder(out) as work:
         try:

@@ -94,8 +94,11 @@ def titles_beside(submissions: Path) -> dict[str, str]:
 
 
 def comparable(title: str) -> str:
-    """A title without what a reader overlooks: case, spaces, hyphens, look-alike forms of one letter."""
-    return "".join(c for c in unicodedata.normalize("NFKC", title).casefold() if c.isalnum())
+    """A title without what a reader overlooks: case, spaces, hyphens, look-alike forms of one letter.
+
+    A plus stays: Grad-CAM++ is not Grad-CAM.
+    """
+    return "".join(c for c in unicodedata.normalize("NFKC", title).casefold() if c.isalnum() or c == "+")
 
 
 def _name_problems(folder: Path, neighbours: Mapping[str, str]) -> Iterator[str]:

@@ -567,3 +567,15 @@ def test_any_damage_to_a_document_is_scored_or_refused(
 @given(maps=mutated_bytes(sound_maps()))
 def test_any_damage_to_a_map_file_is_scored_or_refused(maps: bytes, folder: Path, bench: Benchmark) -> None:
     outcome(write_folder(folder, sound_document(bench, maps), maps), bench)
+
+
+def test_a_place_that_cannot_be_written_is_bad_input_and_comes_first(
+    bench: Benchmark, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("as it was")
+    out = tmp_path / "file" / "control"
+    status, shown, error = run("null", "centre-box", "--benchmark", bench.folder, "--out", out)
+    assert (status, shown, error.count("\n")) == (2, "", 1)
+    assert error.startswith(f"medfocus-bench: {tmp_path / 'file'}")
+    assert error.endswith("; name a place that can be read and written\n")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["file"]

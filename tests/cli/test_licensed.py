@@ -166,6 +166,9 @@ def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(
         (("--source", "vindr_cxr", "--root", "."), "--source vindr_cxr needs --editor"),
         (("--source", "mimic", "--root", "."), "no source 'mimic'"),
         (("--source", "phantom", "--editor", "inpainting"), "--editor goes with a source of your own"),
+        (("--split", "dev"), "--split goes with a source of your own"),
+        (("--shams", "3"), "--shams goes with a source of your own"),
+        (("--device", "cuda"), "--device goes with a source of your own"),
         (("--source", "nih", "--root", ".", "--editor", "nobody"), "BBox_List_2017.csv: is not there"),
         (
             ("--source", "nih", "--root", ".", "--editor", "inpainting", "--split", "dev"),

@@ -104,6 +104,15 @@ def test_a_method_is_not_called_like_another_one(folder, benchmark, title):
     assert comparable(title) == "gradcam"
 
 
+@pytest.mark.parametrize("title", ["Grad-CAM++", "Grad-CAM\uff0b"])
+def test_a_plus_tells_two_methods_apart(folder, benchmark, title):
+    edit(folder, lambda document: document["method"].update(display_name=title))
+    assert check_submission(folder, benchmark, {"grad-cam": "Grad-CAM"}) == []
+    assert "is what grad-cam-plus-plus is called" in only_problem(
+        folder, benchmark, {"grad-cam-plus-plus": title}
+    )
+
+
 def test_dev_is_not_ranked(make_benchmark, tmp_path):
     bench = make_benchmark([make_row(number) for number in range(2)], split="dev")
     target = tmp_path / "submissions" / "probe"
@@ -326,6 +335,8 @@ def test_a_script_in_the_methods_name_is_text_in_the_summary(folder, original, c
 def test_the_log_takes_sound_events_only(capsys, tmp_path):
     path = tmp_path / "log.jsonl"
     words = ("leaderboard", "log", "--log", path)
+    assert run(capsys, *words)[0] == 2, "a log that is named and not there is no sound one"
+    path.touch()
     assert run(capsys, *words)[:2] == (0, f"{path}: 0 events, sound\n")
     added = run(capsys, *words, "added", "mine", "--reason", "First.", "--date", "2026-11-01")
     assert added[:2] == (0, f"{path}: 2026-11-01 mine added\n")

@@ -288,6 +288,18 @@ def test_very_many_changes_are_counted(pull_request, capsys):
     assert "and 1 more" in pull_request.summary.read_text()
 
 
+@pytest.mark.parametrize("option", ["--base", "--head"])
+def test_a_tree_that_is_not_there_is_named(pull_request, capsys, option):
+    trees = {"--base": pull_request.base, "--head": pull_request.head} | {option: "nowhere"}
+    words = [word for pair in trees.items() for word in pair]
+    more = ("--author", "stranger", "-b", pull_request.benchmark.folder)
+    status, _, errors = run(capsys, "leaderboard", "guard", *words, *more)
+    assert (status, errors.splitlines()) == (
+        2,
+        [f"medfocus-bench: {option} nowhere: is no folder; give that of a checkout"],
+    )
+
+
 def test_without_git_the_trees_say_what_changed(pull_request):
     pull_request.add()
     head = pull_request.head

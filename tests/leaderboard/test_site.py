@@ -245,6 +245,17 @@ def test_the_command_names_a_result_at_fault(board, tmp_path, capsys):
     assert err.startswith(f"medfocus-bench: {tmp_path / 'results' / 'x.json'}: /name: ")
 
 
+@pytest.mark.parametrize("option", ["--log", "--submissions"])
+def test_what_is_named_and_not_there_is_refused(board, tmp_path, capsys, option):
+    status, _, error = run(
+        *(capsys, "leaderboard", "build", "--results", board.results, "--no-gallery"),
+        *(option, tmp_path / "none", "--out", tmp_path / "site"),
+    )
+    assert (status, error.count("\n")) == (2, 1)
+    assert f"{tmp_path / 'none'}: is no" in error
+    assert not (tmp_path / "site").exists()
+
+
 def test_building_the_page_never_imports_torch():
     program = "import sys; import medfocus_bench.leaderboard.site; print('torch' in sys.modules)"
     run_alone = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -62,6 +62,8 @@ def read_publication(
     whose content is not that of its manifest, or that holds anything of a licensed source.
     """
     root = Path(folder)
+    if not root.is_dir():
+        raise BenchmarkError(f"{root}: is no folder; give that of an open benchmark or of an earlier export")
     manifest = _only_open_manifests(root)
     if manifest is None:
         raise BenchmarkError(f"{root}: has no {MANIFEST_NAME}; what is published has a name and a version")
