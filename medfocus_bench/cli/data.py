@@ -12,7 +12,7 @@ from medfocus_bench.cli.sources import build_source, overwrite_option, root_opti
 
 @click.group("data")
 def data_command() -> None:
-    """Build and check benchmark datasets."""
+    """Build, check, join, compare and publish benchmark datasets."""
 
 
 @data_command.command("build")

@@ -13,7 +13,7 @@ from medfocus_bench.data.hub.diff import difference
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import DATASET
 from medfocus_bench.data.resolve import open_benchmark
-from medfocus_bench.errors import BenchmarkError, SubmissionError
+from medfocus_bench.errors import BenchmarkError, OfflineWarning, SubmissionError
 
 from ...conftest import write_submission
 from .conftest import publish
@@ -120,3 +120,11 @@ def test_a_report_does_not_tell_where_the_benchmark_came_from(hub, small, tmp_pa
     reports = [evaluate(folder, name, nulls=False, resamples=50) for name in (plain, DATASET, small)]
     assert reports[0] == reports[1] == reports[2]
     assert reports[0].benchmark.dataset == DATASET
+
+
+def test_offline_nothing_is_compared_with_a_stand_in(no_hub):
+    with (
+        pytest.warns(OfflineWarning, match="the embedded version"),
+        pytest.raises(BenchmarkError, match="the Hub cannot be reached"),
+    ):
+        difference("phantom", f"{DATASET}@v1.0.0")
