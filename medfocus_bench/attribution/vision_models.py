@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, Owlv2ForObjectDetection, Owlv2Processor, SamModel, SamProcessor
 
+from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, as_boxes, clip_boxes
 
@@ -184,12 +185,13 @@ def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tupl
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     wanted = kind.model.config_class.model_type
     try:
-        found = AutoConfig.from_pretrained(source, **origin).model_type
-        if found == wanted:
-            model, info = kind.model.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, **origin
-            )
-            processor = kind.processor.from_pretrained(source, **origin)
+        with hub_if_it_answers(source):
+            found = AutoConfig.from_pretrained(source, **origin).model_type
+            if found == wanted:
+                model, info = kind.model.from_pretrained(
+                    source, dtype=torch.float32, output_loading_info=True, **origin
+                )
+                processor = kind.processor.from_pretrained(source, **origin)
     except Exception as error:  # whatever the library stumbles over, the checkpoint is at fault
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         wanting = kind.default if Path(source).exists() else source

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Family, load_family
 from medfocus_bench.lvlm.processors import register_processors, remember_picture
@@ -73,7 +74,8 @@ def open_checkpoint(
 def _loading(source: str | Path) -> Iterator[None]:
     """Whatever the library stumbles over, and with whichever exception, the checkpoint is at fault."""
     try:
-        yield
+        with hub_if_it_answers(source):
+            yield
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -78,6 +79,24 @@ def hub_answers() -> bool:
         return answers.get(timeout=ANSWER_SECONDS + 0.5)
     except Empty:
         return False
+
+
+@contextmanager
+def hub_if_it_answers(source: str | Path) -> Iterator[None]:
+    """Within, what `source` names on the Hub comes from the cache alone if the Hub does not answer.
+
+    The client would else wait and retry for half a minute, with a line for each try. A folder needs no Hub.
+    """
+    if Path(source).exists() or hub_answers():
+        yield
+        return
+    constants = hub_client().constants
+    offline = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
 
 
 @contextmanager
