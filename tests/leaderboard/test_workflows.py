@@ -206,8 +206,10 @@ def test_no_name_of_an_author_is_run(tmp_path):
         "AUTHOR": "$(touch pwned); touch pwned",
         "GITHUB_STEP_SUMMARY": "s",
     }
+    for checkout in ("main", "head"):
+        (tmp_path / checkout).mkdir()
     assert bash(commands("submission")[-1], tmp_path, **environment).returncode == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["head", "main", "s"]
 
 
 def test_the_page_is_published_of_results_that_are_as_computed_only(repository, upstream):
