@@ -18,7 +18,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
-from medfocus_bench.run.panel import fit, overlay, plain
+from medfocus_bench.run.panel import BACKGROUND, fit, overlay, plain
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import Submission, open_submission
 
@@ -167,7 +167,7 @@ def _draw(
     right = explained if explained is not None else plain(image, size).point(lambda value: value * 0.35)
     for picture in (left, right):
         _dash(picture, sample.boxes * np.array([size[0] / sample.width, size[1] / sample.height] * 2))
-    sheet = Image.new("RGB", (2 * size[0] + _GAP, size[1]), (18, 20, 26))
+    sheet = Image.new("RGB", (2 * size[0] + _GAP, size[1]), BACKGROUND)
     sheet.paste(left, (0, 0))
     sheet.paste(right, (size[0] + _GAP, 0))
     file = f"gallery/{chosen.result.name}/{chosen.kind}-{chosen.place + 1}.webp"

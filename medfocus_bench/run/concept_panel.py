@@ -9,11 +9,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medfocus_bench.run.panel import colour_scale, printable
+from medfocus_bench.run.panel import BACKGROUND, QUIET, TEXT, colour_scale, printable
 
-_BACKGROUND: Final = (18, 20, 26)
-_TEXT: Final = (236, 238, 242)
-_QUIET: Final = (150, 156, 168)
 _DARK: Final = (14, 14, 18)
 _BAR: Final = (245, 128, 32)
 
@@ -48,18 +45,18 @@ class ConceptDrawing:
 def concept_panel(drawing: ConceptDrawing) -> Image.Image:
     """The picture, and beside it the question, the response coloured token by token, and the top concepts."""
     left = _MARGIN * 2 + drawing.picture.width
-    sheet = Image.new("RGB", (left + _COLUMN + _MARGIN, 4000), _BACKGROUND)
+    sheet = Image.new("RGB", (left + _COLUMN + _MARGIN, 4000), BACKGROUND)
     sheet.paste(drawing.picture, (_MARGIN, _MARGIN))
     draw = ImageDraw.Draw(sheet)
-    y = _heading(draw, drawing.title, left, _MARGIN, 22, _TEXT)
+    y = _heading(draw, drawing.title, left, _MARGIN, 22, TEXT)
     y = _flow(draw, [(drawing.question, None)], left, y, 16) + 14
-    y = _heading(draw, "Response, by how much each token loses", left, y, 14, _QUIET)
+    y = _heading(draw, "Response, by how much each token loses", left, y, 14, QUIET)
     y = _flow(draw, _coloured(drawing), left, y, 18) + 14
     if drawing.concepts:
-        y = _heading(draw, "Concepts, the strongest first", left, y, 14, _QUIET)
+        y = _heading(draw, "Concepts, the strongest first", left, y, 14, QUIET)
         y = _bars(draw, drawing, left, y)
     if drawing.note:
-        y = _heading(draw, drawing.note, left, y + 6, 14, _QUIET)
+        y = _heading(draw, drawing.note, left, y + 6, 14, QUIET)
     return sheet.crop((0, 0, sheet.width, max(y, _MARGIN + drawing.picture.height) + _MARGIN))
 
 
@@ -90,7 +87,7 @@ def _flow(
             if x + width > left + _COLUMN and x > left:
                 x, y, lines = float(left), y + _LINE, lines + 1
                 if lines > _MAX_LINES:
-                    draw.text((x, y), "...", font=font, fill=_QUIET)
+                    draw.text((x, y), "...", font=font, fill=QUIET)
                     return y + _LINE
                 word = word.lstrip(" ")
                 width = font.getlength(word)
@@ -116,11 +113,11 @@ def _words(text: str) -> list[str]:
 def _shade(share: float | None) -> tuple[tuple[int, int, int] | None, tuple[int, int, int]]:
     """The ground and the ink of a piece of text: pale grounds have dark ink."""
     if share is None or not np.isfinite(share):
-        return None, _TEXT
+        return None, TEXT
     red, green, blue, _ = colour_scale()[round(min(share, 1.0) * 255)]
-    colours = zip(_BACKGROUND, (red, green, blue), strict=True)
+    colours = zip(BACKGROUND, (red, green, blue), strict=True)
     mixed = [round(base + (value - base) * share**0.7) for base, value in colours]
-    return (mixed[0], mixed[1], mixed[2]), (_DARK if sum(mixed) > 330 else _TEXT)
+    return (mixed[0], mixed[1], mixed[2]), (_DARK if sum(mixed) > 330 else TEXT)
 
 
 def _bars(draw: ImageDraw.ImageDraw, drawing: ConceptDrawing, left: int, top: int) -> int:
@@ -135,16 +132,16 @@ def _bars(draw: ImageDraw.ImageDraw, drawing: ConceptDrawing, left: int, top: in
         return start + (round(room * max(score, 0.0) / largest) if largest > 0 else 0)
 
     for name, score in shown:
-        draw.text((left, top), printable(name)[:34], font=font, fill=_TEXT)
+        draw.text((left, top), printable(name)[:34], font=font, fill=TEXT)
         draw.rectangle((start, top + 4, max(along(score), start + 1), top + 16), fill=_BAR)
         number, end = f"{score:.3g}", along(score)
         if name in drawing.intervals:
             low, high = drawing.intervals[name]
             number += f" [{low:.3g}, {high:.3g}]"
             end = max(end, along(high))
-            draw.line((along(low), top + 10, along(high), top + 10), fill=_TEXT, width=2)
+            draw.line((along(low), top + 10, along(high), top + 10), fill=TEXT, width=2)
             for edge in (low, high):
-                draw.line((along(edge), top + 6, along(edge), top + 14), fill=_TEXT, width=2)
-        draw.text((end + 10, top), number, font=font, fill=_QUIET)
+                draw.line((along(edge), top + 6, along(edge), top + 14), fill=TEXT, width=2)
+        draw.text((end + 10, top), number, font=font, fill=QUIET)
         top += _BAR_LINE
     return top

@@ -30,9 +30,10 @@ _TOP_QUANTILE: Final = 0.998
 """The value that gets the brightest colour: a few outlying pixels shall not hide the rest of a map."""
 
 _BOX_COLOUR: Final = (255, 214, 64)
-_BACKGROUND: Final = (18, 20, 26)
-_TEXT: Final = (236, 238, 242)
-_QUIET: Final = (150, 156, 168)
+BACKGROUND: Final = (18, 20, 26)
+TEXT: Final = (236, 238, 242)
+QUIET: Final = (150, 156, 168)
+"""Colours of every sheet that shows a picture with its explanation."""
 
 _DIMMED: Final = 0.2
 """Brightness of a picture with a message across it."""
@@ -107,7 +108,7 @@ def panel(tiles: Sequence[Tile], lvlm: str, question: str, response: str) -> Ima
     step = 30 + tallest + 26 + _GAP
     rows = ceil(len(tiles) / columns)
     top = _MARGIN + sum(line.height for line in header) + 16
-    sheet = Image.new("RGB", (width, top + rows * step + 28 + _MARGIN), _BACKGROUND)
+    sheet = Image.new("RGB", (width, top + rows * step + 28 + _MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     y = _MARGIN
     for line in header:
@@ -166,9 +167,9 @@ def _outline(picture: Image.Image, boxes: npt.NDArray[np.float64]) -> None:
 
 
 def _header(lvlm: str, question: str, response: str, width: int) -> list[_Line]:
-    lines = [_Line(text, 22, _TEXT, 31) for text in _wrapped(question, 22, width, 4)]
+    lines = [_Line(text, 22, TEXT, 31) for text in _wrapped(question, 22, width, 4)]
     said = _wrapped(f"{lvlm} answers: {response}", 18, width, _MAX_RESPONSE_LINES)
-    return [*lines, _Line("", 18, _QUIET, 6), *(_Line(text, 18, _QUIET, 26) for text in said)]
+    return [*lines, _Line("", 18, QUIET, 6), *(_Line(text, 18, QUIET, 26) for text in said)]
 
 
 def _wrapped(text: str, size: int, width: float, most: int) -> list[str]:
@@ -220,7 +221,7 @@ def printable(text: str) -> str:
 def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, tallest: int) -> None:
     draw = ImageDraw.Draw(sheet)
     heading, small = ImageFont.load_default(18), ImageFont.load_default(14)
-    draw.text((left, top), _shortened(printable(tile.title), heading, _CELL), font=heading, fill=_TEXT)
+    draw.text((left, top), _shortened(printable(tile.title), heading, _CELL), font=heading, fill=TEXT)
     top += 30
     picture = tile.picture if not tile.message else tile.picture.point(lambda value: value * _DIMMED)
     sheet.paste(picture, (left, top))
@@ -228,10 +229,10 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, tallest: int
         lines = _wrapped(tile.message, 16, _CELL - 16, 8)
         y = top + (tallest - 22 * len(lines)) / 2
         for line in lines:
-            draw.text((left + 8, y), line, font=ImageFont.load_default(16), fill=_TEXT)
+            draw.text((left + 8, y), line, font=ImageFont.load_default(16), fill=TEXT)
             y += 22
     caption = _shortened(printable(tile.caption), small, _CELL)
-    draw.text((left, top + tallest + 6), caption, font=small, fill=_QUIET)
+    draw.text((left, top + tallest + 6), caption, font=small, fill=QUIET)
 
 
 def _draw_legend(sheet: Image.Image, top: int) -> None:
@@ -242,7 +243,7 @@ def _draw_legend(sheet: Image.Image, top: int) -> None:
     mixed = grey * (1 - scale[:, 3:]) + scale[:, :3] * scale[:, 3:]
     bar = Image.fromarray(np.round(mixed).astype(np.uint8)[None]).resize((220, 14))
     font = ImageFont.load_default(14)
-    draw.text((_MARGIN, top + 2), "low", font=font, fill=_QUIET)
+    draw.text((_MARGIN, top + 2), "low", font=font, fill=QUIET)
     sheet.paste(bar, (_MARGIN + 30, top + 5))
     note = "high; every map on its own scale, boxes outlined"
-    draw.text((_MARGIN + 258, top + 2), note, font=font, fill=_QUIET)
+    draw.text((_MARGIN + 258, top + 2), note, font=font, fill=QUIET)
