@@ -32,6 +32,11 @@ def response(finding: str, mode: Mode, present: bool) -> str:
     return f"{look} {seen} Final answer: {verdict}"
 
 
+def sign(finding: str) -> str:
+    """What the picture shows of a finding, in the words of the answers."""
+    return _SIGNS[finding][1]
+
+
 def corpus() -> list[str]:
     """Every text that the models read or write: what their tokenizers are trained on."""
     return [
