@@ -32,7 +32,10 @@ LAYERS = {
     },
     "leaderboard": {"errors", "geometry", "data", "submission", "evaluation", "run"},
     "counterfactual": {"errors", "geometry", "data", "answers", "lvlm"},
-    "phantom": {"errors", "geometry", "data", "answers", "lvlm", "counterfactual", "evaluation"},
+    "phantom": {
+        *("errors", "geometry", "data", "answers", "lvlm", "attribution", "counterfactual"),
+        "evaluation",
+    },
 }
 """What each part may import of the package; the command line may import everything."""
 

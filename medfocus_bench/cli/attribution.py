@@ -4,55 +4,33 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.options import BENCHMARK_HELP, Decorator, benchmark_option, one_line, track
+from medfocus_bench.cli.checks import check_device, check_lvlms, check_methods, check_tuned
+from medfocus_bench.cli.options import (
+    MODES,
+    benchmark_option,
+    limit_option,
+    lvlms_option,
+    model_options,
+    one_line,
+    split_commas,
+    track,
+    tuned_option,
+)
+from medfocus_bench.cli.places import INPUT, INPUT_FILE, OUTPUT_FILE, OUTPUT_FOLDER, Command, check_new
 
 if TYPE_CHECKING:
     from medfocus_bench.run.attribute import Conditions, PartOutcome
     from medfocus_bench.run.methods import Chosen
     from medfocus_bench.run.tuning import TunedPart
 
-_benchmark_option: Decorator = click.option("--benchmark", "-b", metavar="BENCHMARK", help=BENCHMARK_HELP)
 
-
-def split_commas(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
-
-
-lvlms_option: Decorator = click.option(
-    "--lvlm",
-    "lvlms",
-    multiple=True,
-    metavar="KEY[,KEY]",
-    callback=split_commas,
-    help="Registered LVLM, checkpoint folder or Hub id. Default: all of the benchmark.",
-)
-
-
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--seed, --device, --dtype, --framing."""
-    for option in (
-        click.option(
-            "--framing",
-            default="square",
-            show_default=True,
-            type=click.Choice(("square", "native")),
-            help="Give the processor the padded square of the model frame, or the picture as it is.",
-        ),
-        click.option("--dtype", default="float32", show_default=True, help="Of the weights."),
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
-        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
-    ):
-        command = option(command)
-    return command
-
-
-@click.command("attribute")
+@click.command("attribute", cls=Command)
 @click.option(
     "--method",
     "names",
@@ -63,13 +41,13 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Methods by name, `all`, null controls, or module:Class.",
 )
 @lvlms_option
-@_benchmark_option
+@benchmark_option()
 @click.option("--split", "splits", multiple=True, callback=split_commas, help="May be repeated.")
 @click.option("--config", "configs", multiple=True, callback=split_commas, help="Default: all.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first samples of every LVLM and split.")
+@limit_option()
 @click.option(
     "--image",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=INPUT_FILE,
     help="Explain this picture (PNG or JPEG) instead of a benchmark.",
 )
 @click.option("--question", help="What the LVLM is asked about the picture.")
@@ -78,18 +56,13 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OUTPUT_FOLDER,
     help="Folder for the records of a run, which a second run goes on with, or for those of a picture.",
 )
 @click.option(
     "--set", "assignments", multiple=True, metavar="[METHOD.]FIELD=VALUE", help="A setting of the methods."
 )
-@click.option(
-    "--tuned",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of `tune` whose settings hold; may be repeated.",
-)
+@tuned_option
 @click.option(
     "--target",
     default="response",
@@ -116,29 +89,29 @@ def attribute_command(
     from medfocus_bench.run.methods import choose_methods
 
     _check_options(image is not None, options)
-    quiet_models()
     conditions = conditions_of(target, options)
     methods = choose_methods(names, assignments)
+    check_methods(methods, options)
+    check_tuned(tuned)
+    quiet_models()
     if image is None:
         _attribute_benchmark(methods, tuned, conditions, options)
     else:
         _attribute_picture(image, methods, tuned, conditions, options)
 
 
-@click.command("tune")
+@click.command("tune", cls=Command)
 @click.argument("method")
 @lvlms_option
-@benchmark_option
-@click.option(
-    "--mode", "modes", multiple=True, type=click.Choice(("direct", "reasoning")), help="Default: direct."
-)
+@benchmark_option(required=True)
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Default: direct.")
 @click.option(
     "--out",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     help="JSON file; one of the same method and benchmark is added to.",
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first samples of dev.")
+@limit_option("samples of dev")
 @model_options
 def tune_command(
     method: str,
@@ -158,9 +131,11 @@ def tune_command(
     from medfocus_bench.run.tune import dev_samples, tune
     from medfocus_bench.run.tuning import open_tuning
 
+    about = described(load_method(method), method)
+    check_lvlms(lvlms)
+    check_device(options["device"])
     quiet_models()
     opened = open_benchmark(benchmark)
-    about = described(load_method(method), method)
     tuning = open_tuning(out, about.name, about.version, opened)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]
@@ -177,16 +152,11 @@ def tune_command(
     click.echo(str(out))
 
 
-@click.command("pack")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command("pack", cls=Command)
+@click.argument("runs", nargs=-1, required=True, type=INPUT)
 @click.option("--method", help="Which method of the runs. Default: the only one.")
-@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Submission to write.")
-@click.option(
-    "--benchmark",
-    "-b",
-    metavar="BENCHMARK",
-    help="The benchmark, where it is no longer where the run found it.",
-)
+@click.option("--out", "-o", required=True, type=OUTPUT_FOLDER, help="Submission to write.")
+@benchmark_option(help="The benchmark, where it is no longer where the run found it.")
 @click.option(
     "--submitter",
     "submitters",
@@ -204,6 +174,7 @@ def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) 
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.run.pack import pack
 
+    check_new(options["out"], overwrite=options["overwrite"])
     opened = open_benchmark(benchmark) if benchmark else None
     options["submitters"] = [submitter_of(text) for text in options["submitters"]] or ["anonymous"]
     packed = pack(runs, benchmark=opened, **options)

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.sources import build_source, overwrite_option, root_option
+from medfocus_bench.cli.options import MODES, root_option
+from medfocus_bench.cli.places import OUTPUT_FILE, OUTPUT_FOLDER, REPLACED_FOLDER, Group, check_writable
+from medfocus_bench.cli.sources import build_source, overwrite_option
 
 
-@click.group("data")
+@click.group("data", cls=Group)
 def data_command() -> None:
     """Build, check, join, compare and publish benchmark datasets."""
 
 
 @data_command.command("build")
 @click.argument("name", type=click.Choice(("phantom", "imagenome", "vindr_cxr", "padchest_gr", "nih")))
-@click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Dataset folder."
-)
+@click.option("--out", required=True, type=REPLACED_FOLDER, help="Dataset folder.")
 @click.option(
     "--work",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OUTPUT_FOLDER,
     help="Records of the causal filter; a stopped build goes on from them. Default: OUT with `.work`.",
 )
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Phantom only.")
-@root_option
+@root_option()
 @click.option("--pointers", is_flag=True, help="Of a source: without boxes, as it may be shared.")
 @overwrite_option
 def build_command(
@@ -43,11 +43,17 @@ def build_command(
     Of a source, --work holds the records of all LVLMs and modes; the config is local, with the boxes of your
     copy below --root, or --pointers.
     """
+    from medfocus_bench.errors import InputError
+
+    records = check_writable(work or out.with_name(out.name + ".work"), folder=True)
+    if records.resolve() == out.resolve():
+        raise InputError(f"{out}: is given as --work and as --out; name two folders")
     if name != "phantom":
-        build_source(
-            name, root, work or out.with_name(out.name + ".work"), out, pointers=pointers, overwrite=overwrite
-        )
+        build_source(name, root, records, out, pointers=pointers, overwrite=overwrite)
         return
+    for option, given in (("--root", root is not None), ("--pointers", pointers), ("--overwrite", overwrite)):
+        if given:
+            raise InputError(f"{option} goes with a source of your own; leave it out for the phantom")
     from medfocus_bench.cli.options import progress_bar, quiet_models
     from medfocus_bench.data.benchmark import load_benchmark
     from medfocus_bench.phantom.build import build_track
@@ -55,9 +61,7 @@ def build_command(
 
     quiet_models()
     with progress_bar("Verifying") as progress:
-        built = build_track(
-            work or out.with_name(out.name + ".work"), out, workers=workers, progress=progress
-        )
+        built = build_track(records, out, workers=workers, progress=progress)
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
     if track_folder().is_dir():
         shipped = load_benchmark(track_folder()).fingerprint
@@ -86,20 +90,21 @@ def check_command(name: str, everything: bool) -> None:
 
 @data_command.command("sheet")
 @click.argument("name", type=click.Choice(("findings", "track")))
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.")
+@click.option("--out", required=True, type=OUTPUT_FILE, help="PNG to write.")
 def sheet_command(name: str, out: Path) -> None:
     """Draw a contact sheet: phantoms with each of the findings, or first rows of the shipped track."""
     from medfocus_bench.phantom.sheets import finding_sheet, track_sheet
     from medfocus_bench.phantom.track import track_folder
 
     sheet = finding_sheet() if name == "findings" else track_sheet(track_folder())
+    out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out, "PNG", optimize=True)
     click.echo(str(out))
 
 
 @data_command.command("planted")
 @click.option("--questions", default=66, show_default=True, type=click.IntRange(2), help="How many.")
-@click.option("--mode", default="direct", show_default=True, type=click.Choice(("direct", "reasoning")))
+@click.option("--mode", default="direct", show_default=True, type=click.Choice(MODES))
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
     from medfocus_bench.cli.options import print_tables, quiet_models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,28 @@ import click
 from medfocus_bench.cli.options import (
     any_version_option,
     benchmark_option,
+    format_option,
     output_width,
     print_tables,
     scoring_options,
     track,
 )
+from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT, OUTPUT_FILE, Command
 from medfocus_bench.data.files import write_whole
 
-_format_option = click.option(
-    "--format", "form", default="table", show_default=True, type=click.Choice(("table", "markdown", "json"))
-)
 _out_option = click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     callback=lambda context, option, path: _checked_out(path),
     help="Also write it to this file: JSON, or .md.",
 )
 
 
-@click.command("evaluate")
-@click.argument("submission", type=click.Path(path_type=Path))
-@benchmark_option
+@click.command("evaluate", cls=Command)
+@click.argument("submission", type=INPUT)
+@benchmark_option(required=True)
 @scoring_options
-@_format_option
+@format_option
 @_out_option
 @click.option("--brief", is_flag=True, help="Show the first table only.")
 @click.option("--no-nulls", is_flag=True, help="Leave the null controls out.")
@@ -53,6 +53,7 @@ def evaluate_command(
     from medfocus_bench.evaluation.evaluate import evaluate
     from medfocus_bench.evaluation.tables import FULL_WIDTH, render_markdown, report_summary, report_tables
 
+    _check_outside(out, [submission])
     report = evaluate(
         submission,
         benchmark,
@@ -70,11 +71,11 @@ def evaluate_command(
     _hand_out(report.model_dump_json(indent=1) + "\n", markdown, form, out)
 
 
-@click.command("compare")
-@click.argument("submissions", nargs=-1, required=True)
-@benchmark_option
+@click.command("compare", cls=Command)
+@click.argument("submissions", nargs=-1, required=True, type=FOLDER_OR_NAME)
+@benchmark_option(required=True)
 @scoring_options
-@_format_option
+@format_option
 @_out_option
 @click.option("--metric", "metrics", multiple=True, help="Score to compare; may be repeated.")
 @any_version_option
@@ -91,6 +92,7 @@ def compare_command(
     from medfocus_bench.evaluation.compare import compare
     from medfocus_bench.evaluation.tables import comparison_table, render_markdown
 
+    _check_outside(out, [Path(name) for name in submissions])
     comparison = compare(
         submissions, benchmark, metrics=metrics, any_version=any_version, track=track, **scoring
     )
@@ -104,6 +106,14 @@ def _checked_out(path: Path | None) -> Path | None:
     if path is not None and path.suffix not in (".json", ".md"):
         raise click.UsageError(f"--out {path}: give a file that ends in .json or .md")
     return path
+
+
+def _check_outside(out: Path | None, submissions: Iterable[Path]) -> None:
+    """Refuses to write a report over the document of a submission that it is about."""
+    from medfocus_bench.errors import InputError
+
+    if out is not None and out.exists() and out.resolve().parent in [path.resolve() for path in submissions]:
+        raise InputError(f"{out}: is a file of the submission itself; name another place for --out")
 
 
 def _hand_out(as_json: str, as_markdown: str, form: str, out: Path | None) -> None:

@@ -8,23 +8,24 @@ from pathlib import Path
 import click
 
 from medfocus_bench.cli.options import one_line
+from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FOLDER, REPLACED_FOLDER, Command
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _SHOWN = 10
 
 
-@click.command("export")
-@click.argument("out", metavar="DIR", type=_FOLDER)
+@click.command("export", cls=Command)
+@click.argument("out", metavar="DIR", type=REPLACED_FOLDER)
 @click.option(
     "--from",
     "source",
     metavar="FOLDER",
+    type=FOLDER_OR_NAME,
     default="phantom",
     show_default=True,
     help="Open benchmark to export.",
 )
 @click.option(
-    "--pointers", multiple=True, type=_FOLDER, help="Pointers of licensed sources; may be repeated."
+    "--pointers", multiple=True, type=INPUT_FOLDER, help="Pointers of licensed sources; may be repeated."
 )
 @click.option("--version", metavar="X.Y.Z", help="Version of the export. Default: that of the benchmark.")
 def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: str | None) -> None:
@@ -43,8 +44,8 @@ def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: 
     click.echo(f"{out}: {repository.name} {repository.version}")
 
 
-@click.command("push")
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.command("push", cls=Command)
+@click.argument("folder", metavar="DIR", type=INPUT_FOLDER)
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="Dataset repository on the Hub.")
 @click.option("--private", is_flag=True, help="Make it private, where it is created.")
 @click.option("--revision", metavar="vX.Y.Z", help="Tag; it has to be the version of DIR, its default.")
@@ -77,9 +78,9 @@ def push_command(
         click.echo(f"{repo}: {'nothing was sent' if dry_run else f'{pushed.tag} is published already'}")
 
 
-@click.command("diff")
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
+@click.command("diff", cls=Command)
+@click.argument("before", metavar="A", type=FOLDER_OR_NAME)
+@click.argument("after", metavar="B", type=FOLDER_OR_NAME)
 @click.option("--all", "everything", is_flag=True, help=f"Show all samples, not {_SHOWN} of a kind.")
 def diff_command(before: str, after: str, everything: bool) -> None:
     """Show what differs between benchmarks A and B (folders or names); status 1 if anything does."""

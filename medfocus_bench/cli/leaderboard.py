@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from medfocus_bench.cli.options import benchmark_option
+from medfocus_bench.cli.places import INPUT_FILE, INPUT_FOLDER, REPLACED_FOLDER, Group
 from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command
 
 _SUBMISSIONS = Path("submissions")
 
 
-@click.group("leaderboard")
+@click.group("leaderboard", cls=Group)
 def leaderboard_command() -> None:
     """The leaderboard: verified results and the page that shows them."""
 
@@ -21,28 +23,28 @@ def leaderboard_command() -> None:
     "--results",
     default="leaderboard/results",
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=INPUT_FOLDER,
     help="Folder with a result a submission.",
 )
 @click.option(
     "--submissions",
     default=_SUBMISSIONS,
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=INPUT_FOLDER,
     help="Folder with the submissions, for the galleries; without it there are none.",
 )
 @click.option(
     "--log",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=INPUT_FILE,
     help="Log of additions, rescorings and removals. Default: log.jsonl beside the results' folder.",
 )
-@click.option("--benchmark", "-b", default="phantom", show_default=True, help="Whose pictures are shown.")
+@benchmark_option(default="phantom", show_default=True, help="Whose pictures are shown.")
 @click.option("--no-gallery", is_flag=True, help="Draw no pictures.")
 @click.option(
     "--out",
     default="leaderboard/site",
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=REPLACED_FOLDER,
     help="Folder of the page; one that was built before is replaced.",
 )
 def build_command(

@@ -20,6 +20,7 @@ from medfocus_bench.cli.hub import diff_command, export_command, push_command
 from medfocus_bench.cli.leaderboard import leaderboard_command
 from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import one_line
+from medfocus_bench.cli.places import Group
 from medfocus_bench.cli.reproduce import reproduce_command
 from medfocus_bench.cli.sources import SOURCE_COMMANDS
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
@@ -28,7 +29,7 @@ from medfocus_bench.cli.verify import verify_command
 from medfocus_bench.errors import InputError, OfflineWarning
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="medfocus-bench")
 def cli() -> None:
     """Score attribution maps and boxes against causally verified evidence regions of chest X-rays."""

@@ -8,25 +8,48 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.attribution import conditions_of, lvlms_option, model_options, split_commas
-from medfocus_bench.cli.options import benchmark_option, one_line, print_tables, track
+from medfocus_bench.cli.attribution import conditions_of
+from medfocus_bench.cli.checks import (
+    check_device,
+    check_editor,
+    check_lvlms,
+    check_references,
+    check_root,
+    check_vision_model,
+)
+from medfocus_bench.cli.options import (
+    benchmark_option,
+    limit_option,
+    lvlms_option,
+    model_options,
+    one_line,
+    print_tables,
+    root_option,
+    seed_option,
+    segmenter_option,
+    split_commas,
+    track,
+)
+from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FOLDER, OUTPUT_FILE, OUTPUT_FOLDER, Command, Group
 
 if TYPE_CHECKING:
     from medfocus_bench.medfocus.reference import ReferencePool
 
 
-@click.command("ablate")
+@click.command("ablate", cls=Command)
 @lvlms_option
-@benchmark_option
+@benchmark_option(required=True)
 @click.option("--split", "splits", multiple=True, default=("dev",), show_default=True, callback=split_commas)
-@click.option("--limit", type=click.IntRange(1), help="Only the first samples of every LVLM and split.")
-@click.option("--segmenter", help="MedSAM (folder or Hub id): adds the refinement of the boxes.")
-@click.option("--references", help="File of `reference build`. Default: the shipped phantoms.")
+@limit_option()
+@segmenter_option(": adds the refinement of the boxes.")
+@click.option(
+    "--references", type=FOLDER_OR_NAME, help="File of `reference build`. Default: the shipped phantoms."
+)
 @click.option("--editor", help="Editor (`inpainting`, `radedit,size=512`): adds redrawing as a fill.")
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OUTPUT_FOLDER,
     help="Folder for the records, which a second run goes on with, and the tables.",
 )
 @model_options
@@ -51,6 +74,11 @@ def ablate_command(
     from medfocus_bench.evaluation.tables import render_markdown
     from medfocus_bench.run.ablate import ablate, ablation_tables
 
+    check_lvlms(lvlms)
+    check_device(options["device"])
+    check_vision_model("segmenter", segmenter)
+    check_references(references)
+    check_editor(editor)
     quiet_models()
     document, outcomes = ablate(
         open_benchmark(benchmark),
@@ -76,35 +104,27 @@ def ablate_command(
     click.echo(str(out / "ablation.md"))
 
 
-@click.group("reference")
+@click.group("reference", cls=Group)
 def reference_command() -> None:
     """Pools of reference radiographs with outlined anatomy."""
 
 
 @reference_command.command("build")
-@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", required=False, type=INPUT_FOLDER)
 @click.option("--source", help="Take normal pictures of a source with outlined anatomy instead: imagenome.")
-@click.option(
-    "--root",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="With --source: the folder of your copies of the sources.",
-)
+@root_option("With --source: the folder of your copies of the sources.")
 @click.option(
     "--size", default=16, show_default=True, type=click.IntRange(1, 1000), help="With --source: references."
 )
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the choice."
-)
-@click.option("--segmenter", help="With --source: MedSAM (folder or Hub id), which refines the boxes.")
+@seed_option("Of the choice.")
+@segmenter_option(", which refines the boxes; with --source.")
 @click.option("--device", default="cpu", show_default=True, help="Of the segmenter.")
 @click.option(
     "--skips",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     help="With --source: write what was left out to this file, and why.",
 )
-@click.option(
-    "--out", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write."
-)
+@click.option("--out", "-o", required=True, type=OUTPUT_FILE, help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 def build_command(
     folder: Path | None, source: str | None, root: Path | None, out: Path, overwrite: bool, **options: Any
@@ -121,6 +141,11 @@ def build_command(
         raise InputError(f"{out}: exists already; choose another file, or give --overwrite")
     if (folder is None) == (source is None):
         raise InputError("give a folder with images and masks, or --source and --root")
+    if options["segmenter"] is not None:
+        check_vision_model("segmenter", options["segmenter"])
+        check_device(options["device"])
+    if root is not None:
+        check_root(root)
     if folder is not None:
         pool = build_pool(folder)
     elif root is None:

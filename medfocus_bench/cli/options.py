@@ -5,44 +5,120 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
+from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FILE, INPUT_FOLDER
+from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
 
 Item = TypeVar("Item")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 BENCHMARK_HELP = "Folder with <split>.parquet files, `phantom`, or medfocus/cxr-causal[@REVISION] on the Hub."
-benchmark_option: Decorator = click.option(
-    "--benchmark", "-b", required=True, metavar="BENCHMARK", help=BENCHMARK_HELP
-)
+SEEDS: Final = click.IntRange(0, 2**32 - 1)
+DTYPES: Final = ("float32", "bfloat16", "float16")
+MODES: Final = ("direct", "reasoning")
+
+
+def benchmark_option(**more: Any) -> Decorator:
+    """--benchmark; `more` says whether it is required, or what it is without."""
+    return click.option(
+        "--benchmark", "-b", metavar="BENCHMARK", type=FOLDER_OR_NAME, **{"help": BENCHMARK_HELP, **more}
+    )
+
+
+def seed_option(about: str | None = None) -> Decorator:
+    """--seed."""
+    return click.option("--seed", default=0, show_default=True, type=SEEDS, help=about)
+
+
+def limit_option(what: str = "samples of every LVLM and split") -> Decorator:
+    """--limit."""
+    return click.option("--limit", type=click.IntRange(1), help=f"Only the first {what}.")
+
+
+def root_option(about: str = "Folder of your copies of the sources.", *, required: bool = False) -> Decorator:
+    """--root."""
+    return click.option("--root", required=required, type=INPUT_FOLDER, help=about)
+
+
+def segmenter_option(about: str) -> Decorator:
+    """--segmenter."""
+    return click.option(
+        "--segmenter", type=FOLDER_OR_NAME, help=f"MedSAM (folder, Hub id or phantom_sam){about}"
+    )
+
+
+def split_commas(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """The parts of what is given with commas or several times; a value of commas alone would mean all."""
+    for value in values:
+        if not value.strip(", "):
+            raise InputError(f"{option.opts[0]} {value}: names nothing; give a name, or leave it out")
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
 any_version_option: Decorator = click.option(
     "--any-version", is_flag=True, help="Accept a submission to another version of the benchmark."
+)
+format_option: Decorator = click.option(
+    "--format", "form", default="table", show_default=True, type=click.Choice(("table", "markdown", "json"))
+)
+resamples_option: Decorator = click.option(
+    "--resamples", default=RESAMPLES, show_default=True, type=click.IntRange(MIN_RESAMPLES, 1_000_000)
+)
+lvlms_option: Decorator = click.option(
+    "--lvlm",
+    "lvlms",
+    multiple=True,
+    metavar="KEY[,KEY]",
+    callback=split_commas,
+    help="Registered LVLM, checkpoint folder or Hub id. Default: all of the benchmark.",
+)
+tuned_option: Decorator = click.option(
+    "--tuned", multiple=True, type=INPUT_FILE, help="File of `tune` whose settings hold; may be repeated."
 )
 
 
 def scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--protocol, --seed, --resamples."""
-    for option in (
-        click.option(
-            "--resamples",
-            default=RESAMPLES,
-            show_default=True,
-            type=click.IntRange(MIN_RESAMPLES, 1_000_000),
-        ),
-        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
-        click.option("--protocol", default="standard", show_default=True, type=click.Choice(PROTOCOLS)),
-    ):
-        command = option(command)
-    return command
+    protocol = click.option("--protocol", default="standard", show_default=True, type=click.Choice(PROTOCOLS))
+    return protocol(seed_option()(resamples_option(command)))
+
+
+def _known_dtype(context: click.Context, option: click.Parameter, name: str) -> str:
+    if name not in DTYPES:
+        raise InputError(f"--dtype {name}: there is no such type of weights; give one of {', '.join(DTYPES)}")
+    return name
+
+
+def device_options(device: str = "cpu, cuda, cuda:1, ...", dtype: str = "Of the weights.") -> Decorator:
+    """--device, --dtype."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.option(
+            "--dtype", default="float32", show_default=True, callback=_known_dtype, help=dtype
+        )(command)
+        return click.option("--device", default="cpu", show_default=True, help=device)(command)
+
+    return decorate
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--seed, --device, --dtype, --framing."""
+    framing = click.option(
+        "--framing",
+        default="square",
+        show_default=True,
+        type=click.Choice(("square", "native")),
+        help="Give the processor the padded square of the model frame, or the picture as it is.",
+    )
+    return seed_option()(device_options()(framing(command)))
 
 
 def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:
     """FIELD=VALUE of a repeated option, by field. Raises InputError for what is none, or comes twice."""
-    from medfocus_bench.errors import InputError
-
     settings: dict[str, str] = {}
     for assignment in assignments:
         field, equals, value = assignment.partition("=")

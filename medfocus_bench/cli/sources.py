@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.options import Decorator, one_line
+from medfocus_bench.cli.checks import check_root
+from medfocus_bench.cli.options import Decorator, one_line, root_option
+from medfocus_bench.cli.places import INPUT_FOLDER, OUTPUT_FILE, REPLACED_FOLDER, Command
 
 if TYPE_CHECKING:
     from medfocus_bench.data.attach import Attached
@@ -22,36 +25,24 @@ _SHOWN = 5
 _PROBLEMS = 100
 """Problems of records that are printed: a file that is given twice has as many as it has records."""
 
-root_option: Decorator = click.option(
-    "--root",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of your copies of the sources.",
-)
-_out_option: Decorator = click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
-)
+_out_option: Decorator = click.option("--out", required=True, type=REPLACED_FOLDER, help="Folder to write.")
 overwrite_option: Decorator = click.option(
     "--overwrite", is_flag=True, help="Replace the folder if it holds a benchmark."
 )
 losses_option: Decorator = click.option(
     "--losses",
     "losses_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     help="Write every row that could not be joined to this file (JSON lines).",
 )
 
 
-@click.command("doctor")
-@click.option(
-    "--root",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of your copies of the sources.",
-)
+@click.command("doctor", cls=Command)
+@root_option(required=True)
 @click.option(
     "--source", "sources", multiple=True, help="Only this one; may be repeated. Default: the published ones."
 )
-@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write a contact sheet (PNG).")
+@click.option("--sheet", type=OUTPUT_FILE, help="Write a contact sheet (PNG).")
 @click.option(
     "--samples", default=4, show_default=True, type=click.IntRange(1, 100), help="Decoded, a source."
 )
@@ -59,7 +50,7 @@ losses_option: Decorator = click.option(
 @click.option(
     "--skips",
     "skips_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     help="Write everything that cannot be used to this file (JSON lines).",
 )
 def doctor_command(
@@ -99,11 +90,11 @@ def doctor_command(
         sys.exit(1)
 
 
-@click.command("import-medground")
+@click.command("import-medground", cls=Command)
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(dir_okay=False, exists=True, path_type=Path)
 )
-@root_option
+@root_option()
 @_out_option
 @overwrite_option
 @losses_option
@@ -113,10 +104,13 @@ def import_command(
     """Read the published records in FILES: pointers, or with --root a local benchmark."""
     from medfocus_bench.cli.options import print_tables
     from medfocus_bench.data import medground
-    from medfocus_bench.data.attach import write_attached, write_pointers
+    from medfocus_bench.data.attach import check_vacant, write_attached, write_pointers
     from medfocus_bench.data.rows import pointer_row, split_of
     from medfocus_bench.errors import InputError
 
+    check_vacant(out, overwrite=overwrite)
+    if root is not None:
+        check_root(root)
     try:
         records = medground.read_records(files)
     except InputError as error:
@@ -138,28 +132,28 @@ def import_command(
             click.echo(f"{out / name}: {count:,} pointers, without boxes and pixels")
         return
     placed = [(record.place, split_of(row), row) for record, row in zip(records, rows, strict=True)]
-    attached = write_attached(
-        placed, root, out, name=medground.NAME, version=medground.VERSION, overwrite=overwrite
-    )
+    with _losses_kept(losses_file):
+        attached = write_attached(
+            placed, root, out, name=medground.NAME, version=medground.VERSION, overwrite=overwrite
+        )
     report_attached(attached, losses_file)
 
 
-@click.command("attach")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--root",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of your copies of the sources.",
-)
+@click.command("attach", cls=Command)
+@click.argument("folder", type=INPUT_FOLDER)
+@root_option(required=True)
 @_out_option
 @overwrite_option
 @losses_option
 def attach_command(folder: Path, root: Path, out: Path, overwrite: bool, losses_file: Path | None) -> None:
     """Join the pointers in FOLDER with your copies: a local benchmark that refers to the pictures."""
-    from medfocus_bench.data.attach import attach_folder
+    from medfocus_bench.data.attach import attach_folder, check_vacant
 
-    report_attached(attach_folder(folder, root, out, overwrite=overwrite), losses_file)
+    check_vacant(out, overwrite=overwrite)
+    check_root(root)
+    with _losses_kept(losses_file):
+        attached = attach_folder(folder, root, out, overwrite=overwrite)
+    report_attached(attached, losses_file)
 
 
 SOURCE_COMMANDS = (doctor_command, import_command, attach_command)
@@ -171,8 +165,12 @@ def build_source(
 ) -> None:
     """`data build` for a source: all records of the causal filter as one config."""
     from medfocus_bench.counterfactual.dataset import Pointers, build_dataset
+    from medfocus_bench.data.attach import check_vacant
     from medfocus_bench.data.sources import open_source
 
+    check_vacant(out, overwrite=overwrite)
+    if root is not None:
+        check_root(root)
     built = build_dataset(open_source(name), work, root, out, pointers=pointers, overwrite=overwrite)
     if isinstance(built, Pointers):
         for file, count in built.rows.items():
@@ -194,6 +192,19 @@ def report_attached(attached: Attached, losses_file: Path | None) -> None:
         click.echo(one_line(f"Note: {notice}"), err=True)
     if losses_file is not None:
         _write_skips(losses_file, attached.losses)
+
+
+@contextmanager
+def _losses_kept(losses_file: Path | None) -> Iterator[None]:
+    """Writes the losses also where nothing can be joined, which is when they are wanted most."""
+    from medfocus_bench.data.attach import NothingJoinedError
+
+    try:
+        yield
+    except NothingJoinedError as error:
+        if losses_file is not None:
+            _write_skips(losses_file, error.losses)
+        raise
 
 
 def _list_skips(title: str, skips: Sequence[Skip], option: str) -> None:

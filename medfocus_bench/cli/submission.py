@@ -8,14 +8,13 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.options import any_version_option, benchmark_option, one_line
+from medfocus_bench.cli.options import any_version_option, benchmark_option, one_line, seed_option
+from medfocus_bench.cli.places import INPUT, OUTPUT_FOLDER, Command, check_new
 
 
-@click.command("validate")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--benchmark", "-b", metavar="BENCHMARK", help="Also hold it against the samples of a benchmark."
-)
+@click.command("validate", cls=Command)
+@click.argument("path", type=INPUT)
+@benchmark_option(help="Also hold it against the samples of a benchmark.")
 @any_version_option
 def validate_command(path: Path, benchmark: str | None, any_version: bool) -> None:
     """List every problem of the submission at PATH; status 2 if there is one."""
@@ -33,12 +32,12 @@ def validate_command(path: Path, benchmark: str | None, any_version: bool) -> No
     click.echo(one_line(f"{path}: sound{against}"))
 
 
-@click.command("null")
+@click.command("null", cls=Command)
 @click.argument("name")
-@benchmark_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Submission folder to write.")
+@benchmark_option(required=True)
+@click.option("--out", required=True, type=OUTPUT_FOLDER, help="Submission folder to write.")
 @click.option("--split", "splits", multiple=True, help="Only this split; may be repeated. Default: all.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@seed_option()
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
 def null_command(
     name: str, benchmark: str, out: Path, splits: tuple[str, ...], seed: int, overwrite: bool
@@ -52,6 +51,7 @@ def null_command(
     from medfocus_bench.evaluation.nulls import null_control, write_null
 
     null_control(name)
+    check_new(out, overwrite=overwrite)
     part = open_benchmark(benchmark)
     unknown = set(splits) - set(part.splits)
     if unknown:
@@ -61,7 +61,7 @@ def null_command(
     click.echo(write_null(name, part, out, seed=seed, overwrite=overwrite))
 
 
-@click.command("schema")
+@click.command("schema", cls=Command)
 @click.argument("document", type=click.Choice(("submission", "report")))
 def schema_command(document: str) -> None:
     """Print the JSON Schema of a submission or of a report."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from medfocus_bench.cli.options import BENCHMARK_HELP, one_line, print_tables, progress_bar, track
+from medfocus_bench.cli.options import benchmark_option, one_line, print_tables, progress_bar, track
+from medfocus_bench.cli.places import INPUT, INPUT_FILE, INPUT_FOLDER, SUMMARY_FILE, Command, check_writable
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
@@ -23,25 +24,23 @@ LOG = Path("leaderboard") / "log.jsonl"
 MAX_PRINTED = 1000
 """Problems that are printed; a map file can have as many as its header holds keys."""
 
-_benchmark_option = click.option(
-    "--benchmark", "-b", default="phantom", show_default=True, metavar="BENCHMARK", help=BENCHMARK_HELP
-)
+_benchmark_option = benchmark_option(default="phantom", show_default=True)
 _results_option = click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=INPUT_FOLDER,
     default=RESULTS,
     show_default=True,
     help="Folder of the results, a JSON file each.",
 )
 _summary_option = click.option(
     "--summary",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=SUMMARY_FILE,
     help="Add the outcome to this Markdown file.",
 )
 
 
-@click.command("submit")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.command("submit", cls=Command)
+@click.argument("folder", type=INPUT)
 @_benchmark_option
 @_results_option
 @_summary_option
@@ -65,12 +64,12 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
     _show_row(folder, opened, committed, summary)
 
 
-@click.command("guard")
-@click.option("--base", required=True, type=click.Path(path_type=Path), help="The repository as it is.")
-@click.option("--head", required=True, type=click.Path(path_type=Path), help="The files of the pull request.")
+@click.command("guard", cls=Command)
+@click.option("--base", required=True, type=INPUT, help="The repository as it is.")
+@click.option("--head", required=True, type=INPUT, help="The files of the pull request.")
 @click.option(
     "--changes",
-    type=click.Path(path_type=Path),
+    type=INPUT,
     help="What `git diff --name-status -z` says of it. Default: compare the two trees.",
 )
 @click.option("--author", required=True, help="The account that opened the pull request.")
@@ -101,10 +100,8 @@ def guard_command(
     _show_row(folder, opened, committed, summary)
 
 
-@click.command("rebuild")
-@click.option(
-    "--submissions", type=click.Path(path_type=Path), default=Path("submissions"), show_default=True
-)
+@click.command("rebuild", cls=Command)
+@click.option("--submissions", type=INPUT, default=Path("submissions"), show_default=True)
 @_results_option
 @_benchmark_option
 @click.option(
@@ -144,7 +141,7 @@ def rebuild_command(
     _conclude(outcomes, check)
 
 
-@click.command("log")
+@click.command("log", cls=Command)
 @click.argument("event", required=False, type=click.Choice(("added", "rescored", "removed")))
 @click.argument("submission", required=False)
 @click.option("--reason", help="Why, in a sentence that readers of the page see.")
@@ -154,21 +151,34 @@ def rebuild_command(
 @click.option(
     "--log",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=INPUT_FILE,
     default=LOG,
     show_default=True,
 )
+@click.option(
+    "--results",
+    type=INPUT_FOLDER,
+    help="Folder of the results, where a submission on the board has one. Default: results, beside the log.",
+)
 def log_command(
-    event: str | None, submission: str | None, reason: str | None, path: Path, **values: Any
+    event: str | None,
+    submission: str | None,
+    reason: str | None,
+    path: Path,
+    results: Path | None,
+    **values: Any,
 ) -> None:
     """Log that SUBMISSION was added, rescored or removed; without arguments, check the log."""
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.log import add_event, log_problems, make_event, read_log
+    from medfocus_bench.leaderboard.log import add_event, log_problems, make_event, names_on_board, read_log
 
     try:
+        place = results or path.parent / RESULTS.name
         if event is None:
             if path != LOG and not path.exists():
                 raise InputError(f"{path}: is not there; give the log, or leave --log out")
+            if not path.exists():
+                names_on_board(place)
             events = read_log(path)
             problems = log_problems(events, str(path))
             if problems:
@@ -178,7 +188,7 @@ def log_command(
         if submission is None or reason is None:
             raise click.UsageError("give EVENT, SUBMISSION and --reason")
         made = make_event(event, submission, reason, **values)
-        add_event(path, made)
+        add_event(check_writable(path), made, names_on_board(place))
     except InputError as error:
         _refuse(error.problems, str(path), None)
     click.echo(one_line(f"{path}: {made.date} {made.submission} {made.event}"))

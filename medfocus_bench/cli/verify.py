@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.options import one_line, settings_of, track
+from medfocus_bench.cli.checks import check_device, check_lvlms, check_root
+from medfocus_bench.cli.options import (
+    MODES,
+    device_options,
+    limit_option,
+    one_line,
+    root_option,
+    settings_of,
+    track,
+)
+from medfocus_bench.cli.places import OUTPUT_FOLDER, Command
 
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.causal_filter import Failure, Verification
@@ -20,10 +30,10 @@ _OF_SOURCES = ("split", "shams", "batch", "device", "dtype")
 """Options that only a source has: the phantom is verified in one way."""
 
 
-@click.command("verify")
+@click.command("verify", cls=Command)
 @click.option("--source", default=_PHANTOM, show_default=True, help="phantom, or one of your own copies.")
 @click.option("--lvlm", required=True, metavar="KEY", help="A registered LVLM, or a checkpoint folder.")
-@click.option("--mode", default="direct", show_default=True, type=click.Choice(("direct", "reasoning")))
+@click.option("--mode", default="direct", show_default=True, type=click.Choice(MODES))
 @click.option(
     "--evidence",
     default="lesion",
@@ -31,11 +41,9 @@ _OF_SOURCES = ("split", "shams", "batch", "device", "dtype")
     type=click.Choice(("lesion", "spurious")),
     help="Whether the region holds the lesion or the mark (phantom only).",
 )
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Records.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first questions.")
-@click.option(
-    "--root", type=click.Path(file_okay=False, path_type=Path), help="Folder of your copies of the sources."
-)
+@click.option("--out", required=True, type=OUTPUT_FOLDER, help="Records.")
+@limit_option("questions")
+@root_option()
 @click.option(
     "--editor", help="Who edits the pictures of a source: inpainting, radedit, or an installed one."
 )
@@ -53,13 +61,11 @@ _OF_SOURCES = ("split", "shams", "batch", "device", "dtype")
 @click.option(
     "--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures at a time, of a source."
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ... (a source).")
-@click.option("--dtype", default="float32", show_default=True, help="Of the LVLM's weights (a source).")
+@device_options("cpu, cuda, cuda:1, ... (a source).", "Of the LVLM's weights (a source).")
 def verify_command(source: str, lvlm: str, mode: str, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
-    from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.cli.options import print_tables
 
-    quiet_models()
     checked: Mode = "reasoning" if mode == "reasoning" else "direct"
     if source == _PHANTOM:
         title, records, file = _verify_phantom(lvlm, checked, limit, out, options)
@@ -78,6 +84,7 @@ def verify_command(source: str, lvlm: str, mode: str, limit: int | None, out: Pa
 def _verify_phantom(
     lvlm: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path]:
+    from medfocus_bench.cli.options import quiet_models
     from medfocus_bench.errors import InputError
     from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
@@ -89,9 +96,11 @@ def _verify_phantom(
         name = parameter.name or ""
         if name in _OF_SOURCES and options[name] != parameter.default:
             raise InputError(f"--{name} goes with a source of your own; leave it out for the phantom")
+    check_lvlms([lvlm])
     evidence = options["evidence"]
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
+    quiet_models()
     records = list(track(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices)))
     return f"{evidence} evidence: {len(records)} questions of phantom", records, run.file(out)
 
@@ -99,6 +108,7 @@ def _verify_phantom(
 def _verify_source(
     name: str, lvlm_name: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path, list[Failure]]:
+    from medfocus_bench.cli.options import quiet_models
     from medfocus_bench.counterfactual.causal_filter import verify
     from medfocus_bench.counterfactual.dataset import records_file, source_questions
     from medfocus_bench.counterfactual.registry import load_editor
@@ -114,11 +124,15 @@ def _verify_source(
         raise InputError("--evidence spurious is for the phantom; a source has expert boxes of lesions only")
     if options["split"] not in source.expected:
         raise InputError(f"{name} has no dev split")
+    check_lvlms([lvlm_name])
+    editor = load_editor(options["editor"], **settings_of(options["assignments"], "--set"))
     root, split = options["root"], options["split"]
+    check_root(root)
+    check_device(options["device"])
     found = source.annotations(root, split)
     for skip in found.skips[:_SHOWN]:
         click.echo(one_line(f"Skipped: {skip}"), err=True)
-    editor = load_editor(options["editor"], **settings_of(options["assignments"], "--set"))
+    quiet_models()
     lvlm = load_lvlm(lvlm_name, device=options["device"], dtype=options["dtype"])
     file = records_file(out, name, lvlm.key, mode, split)
     asked = found.questions[:limit]

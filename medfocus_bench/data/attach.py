@@ -5,7 +5,7 @@ No pixel is copied: an attached row refers to the file below the user's root.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -44,6 +44,17 @@ _JOINED: Final = frozenset(
 
 class NotJoinedError(InputError):
     """A row whose question cannot be found, or whose picture or boxes cannot be used."""
+
+
+class NothingJoinedError(InputError):
+    """None of the rows could be joined; `losses` says of each why."""
+
+    def __init__(self, root: Path, losses: Sequence[Skip]) -> None:
+        self.losses = tuple(losses)
+        super().__init__(
+            f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}; "
+            "`medfocus-bench data doctor` shows all that is missing"
+        )
 
 
 class Joiner:
@@ -137,9 +148,10 @@ def write_attached(
 ) -> Attached:
     """Joins rows, each with its place and its split, and writes the benchmark of those that can be joined.
 
-    Raises InputError if none can, if a table is not there, or if `out` holds something already.
+    Raises NothingJoinedError if none can, and InputError if a table is not there or `out` holds something
+    already.
     """
-    _check_vacant(out, overwrite)
+    check_vacant(out, overwrite=overwrite)
     joiner = Joiner(root)
     splits: dict[str, list[dict[str, Any]]] = {}
     losses: list[Skip] = []
@@ -150,10 +162,7 @@ def write_attached(
             losses.append(Skip(place, str(error.problems[0]), row["index"]))
     splits = {split: kept for split, kept in splits.items() if kept}
     if not splits:
-        raise InputError(
-            f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}; "
-            "`medfocus-bench data doctor` shows all that is missing"
-        )
+        raise NothingJoinedError(root, losses)
     attachment = Attachment(root, licensed=True)
     with whole_folder(out) as work:
         try:
@@ -191,7 +200,7 @@ def attach_folder(folder: Path, root: Path, out: Path, *, overwrite: bool = Fals
 
 def write_pointers(rows: Iterable[Row], out: Path, *, overwrite: bool = False) -> dict[str, int]:
     """Writes pointers as `<config>/<split>.parquet`: the number of rows by file."""
-    _check_vacant(out, overwrite)
+    check_vacant(out, overwrite=overwrite)
     files: dict[str, list[Row]] = {}
     for row in rows:
         files.setdefault(f"{row['source']}/{split_of(row)}.parquet", []).append(row)
@@ -275,7 +284,8 @@ class _Joining:
         return self.modes[number]
 
 
-def _check_vacant(out: Path, overwrite: bool) -> None:
+def check_vacant(out: Path, *, overwrite: bool = False) -> None:
+    """Raises InputError where `out` holds something that a benchmark may not take the place of."""
     if not out.exists():
         return
     if not out.is_dir() or (any(out.iterdir()) and not overwrite):

@@ -5,7 +5,7 @@ A line is added to it, none is ever changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -21,6 +21,20 @@ LOG_NAME: Final = "log.jsonl"
 MAX_LOG_BYTES: Final = 8 * 2**20
 
 
+EvidenceAP = Annotated[Finite, Field(ge=-1, le=1)]
+"""Corrected for chance, so that a map worse than chance has less than 0."""
+
+_WANTED: Final = {
+    "date": "give the day as YYYY-MM-DD",
+    "event": "give added, rescored or removed",
+    "submission": "give the name of a submission: lower-case letters, digits and . _ -",
+    "reason": "give a sentence on one line, without control characters",
+    "before": "give an evidence AP, a number from -1 to 1",
+    "after": "give an evidence AP, a number from -1 to 1",
+}
+"""What an event's value has to be, in words."""
+
+
 class LogEntry(Strict):
     """One event. `before` and `after` are the evidence AP over all that the submission covers."""
 
@@ -28,8 +42,8 @@ class LogEntry(Strict):
     event: Literal["added", "rescored", "removed"]
     submission: Name
     reason: Line
-    before: Finite | None = None
-    after: Finite | None = None
+    before: EvidenceAP | None = None
+    after: EvidenceAP | None = None
 
 
 def read_log(path: Path) -> list[LogEntry]:
@@ -47,10 +61,18 @@ def read_log(path: Path) -> list[LogEntry]:
         try:
             entries.append(LogEntry.model_validate_json(line))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = "/".join(str(part)[:100] for part in first["loc"])
-            raise InputError(f"{path}: line {number}: /{place}: {first['msg']}; correct the line") from None
+            raise InputError(f"{path}: line {number}: /{_said(error)}; correct the line") from None
     return entries
+
+
+def names_on_board(results: Path) -> frozenset[str]:
+    """The names of all results in a folder. Raises InputError where there is no leaderboard."""
+    if not results.is_dir():
+        raise InputError(
+            f"{results}: is no folder, so there is no leaderboard here; go to a checkout of one, or "
+            "give --log, and --results where they are not beside it"
+        )
+    return frozenset(path.stem for path in results.glob("*.json"))
 
 
 def log_problems(events: Sequence[LogEntry], place: str) -> list[str]:
@@ -71,6 +93,8 @@ def log_problems(events: Sequence[LogEntry], place: str) -> list[str]:
             problems.append(f"{where}: is added, but was there; log it as rescored")
         if event.event != "added" and event.submission not in there:
             problems.append(f"{where}: is {event.event}, but was never added")
+        if event.event != "rescored" and (event.before, event.after) != (None, None):
+            problems.append(f"{where}: is {event.event}; only what is rescored has a before and an after")
         if event.event == "rescored" and (event.before is None or event.after is None):
             problems.append(f"{where}: is rescored; give the evidence AP before and after")
         if event.event == "removed":
@@ -80,10 +104,19 @@ def log_problems(events: Sequence[LogEntry], place: str) -> list[str]:
     return problems
 
 
-def add_event(path: Path, event: LogEntry) -> None:
-    """Adds a line to the log. Raises InputError, and changes nothing, where the log would not be sound."""
+def add_event(path: Path, event: LogEntry, board: Collection[str]) -> None:
+    """Adds a line to the log of a leaderboard, whose results are those of `board`.
+
+    Raises InputError, and changes nothing, where the log would not be sound, or where a submission that is
+    said to be added or rescored has no result.
+    """
     events = read_log(path)
     problems = log_problems([*events, event], str(path))
+    if event.event != "removed" and event.submission not in board:
+        problems.append(
+            f"{path}: {event.submission} has no result on the leaderboard, so that it is not {event.event}; "
+            "`medfocus-bench leaderboard rebuild` makes one of its folder in submissions"
+        )
     if problems:
         raise InputError(problems)
     old = path.read_bytes() if path.exists() else b""
@@ -113,6 +146,15 @@ def make_event(
     try:
         return LogEntry.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = "/".join(str(part) for part in first["loc"])
-        raise InputError(f"the event's {place}: {first['msg']}") from None
+        raise InputError(f"the event's {_said(error)}") from None
+
+
+def _said(error: ValidationError) -> str:
+    """The first thing that is wrong with an event, in words."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    name = str(first["loc"][0])[:100] if first["loc"] else ""
+    if first["type"] == "missing":
+        return f"{name}: is missing; {_WANTED[name]}"
+    if name in _WANTED:
+        return f"{name}: {_WANTED[name]}"
+    return f"{name}: is no key of an event" if name else "is no JSON object with the keys of an event"

@@ -163,9 +163,9 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--lvlm": "gpt"}, "no LVLM 'gpt'; there are phantom_qwen"),
         ({"--lvlm": "medgemma_4b"}, "no samples of the LVLM 'medgemma_4b'"),
         ({"--method": "occlusio"}, "no method 'occlusio'"),
-        ({"--method": ","}, "no method is named"),
+        ({"--method": ","}, "--method ,: names nothing"),
         ({"--split": "tests"}, "no split 'tests'"),
-        ({"--split": ""}, "give --benchmark and --split"),
+        ({"--split": ""}, "--split: is empty"),
         ({"--config": "vindr"}, "no config 'vindr'"),
         ({"--set": "cells"}, "write field=value"),
         ({"--set": "cels=3"}, "no setting 'cels'"),
@@ -174,8 +174,8 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--target": "3:2"}, "--target 3:2: give response"),
         ({"--tuned": "nowhere.json"}, "nowhere.json: cannot be read"),
         ({"--question": "why?"}, "--question goes with --image only"),
-        ({"--dtype": "int4"}, "no dtype 'int4'"),
-        ({"--device": "abacus"}, "device 'abacus'"),
+        ({"--dtype": "int4"}, "--dtype int4: there is no such type"),
+        ({"--device": "abacus"}, "--device abacus: there is no such kind of device"),
     ],
 )
 def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, capsys, changes, message):
@@ -188,7 +188,7 @@ def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, capsys, ch
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--question": " "}, "--image needs --question"),
+        ({"--question": " "}, "--question: is empty"),
         ({"--question": None}, "--image needs --question"),
         ({"--lvlm": None}, "--image needs one LVLM"),
         ({"--lvlm": "phantom_qwen,phantom_gemma"}, "--image needs one LVLM"),
@@ -196,7 +196,7 @@ def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, capsys, ch
         ({"--split": "direct"}, "--split does not go with --image"),
         ({"--benchmark": "phantom"}, "--benchmark does not go with --image"),
         ({"--method": "both-lungs"}, "both-lungs is made from expert boxes"),
-        ({"--response": ""}, "has no tokens: there is nothing to explain"),
+        ({"--response": ""}, "--response: is empty"),
         ({"--image": "nowhere.png"}, "nowhere.png: cannot be read"),
         ({"--image": __file__}, "is no PNG or JPEG picture"),
     ],

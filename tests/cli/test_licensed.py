@@ -169,7 +169,9 @@ def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(
         (("--split", "dev"), "--split goes with a source of your own"),
         (("--shams", "3"), "--shams goes with a source of your own"),
         (("--device", "cuda"), "--device goes with a source of your own"),
-        (("--source", "nih", "--root", ".", "--editor", "nobody"), "BBox_List_2017.csv: is not there"),
+        (("--source", "nih", "--root", ".", "--editor", "inpainting"), "BBox_List_2017.csv: is not there"),
+        (("--source", "nih", "--root", ".", "--editor", "nobody"), "no editor 'nobody'"),
+        (("--source", "nih", "--root", ".", "--editor", "inpainting", "--lvlm", "gpt"), "no LVLM 'gpt'"),
         (
             ("--source", "nih", "--root", ".", "--editor", "inpainting", "--split", "dev"),
             "nih has no dev split",
@@ -196,3 +198,21 @@ def test_building_without_records_or_root_is_status_2(
     status, _, err = run(capsys, *build)
     assert status == 2
     assert "holds no records nih-*.jsonl" in err
+
+
+@pytest.mark.parametrize("command", ["import-medground", "attach"])
+def test_losses_are_written_also_where_nothing_joins(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is when they are wanted most."""
+    pointers = tmp_path / "pointers"
+    assert run(capsys, "data", "import-medground", records(tmp_path), "--out", pointers)[0] == 0
+    (tmp_path / "copies").mkdir()
+    given = tmp_path / "direct.json" if command == "import-medground" else pointers
+    words = ("--root", tmp_path / "copies", "--out", tmp_path / "out", "--losses", tmp_path / "lost.jsonl")
+    status, _, err = run(capsys, "data", command, given, *words)
+    assert (status, "none of 66 rows can be joined" in err) == (2, True), err
+    lost = [json.loads(line) for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
+    assert len(lost) == 66
+    assert "is not there" in lost[0]["reason"]
+    assert not (tmp_path / "out").exists()

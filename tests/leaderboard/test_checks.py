@@ -338,6 +338,8 @@ def test_the_log_takes_sound_events_only(capsys, tmp_path):
     assert run(capsys, *words)[0] == 2, "a log that is named and not there is no sound one"
     path.touch()
     assert run(capsys, *words)[:2] == (0, f"{path}: 0 events, sound\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mine.json").touch()
     added = run(capsys, *words, "added", "mine", "--reason", "First.", "--date", "2026-11-01")
     assert added[:2] == (0, f"{path}: 2026-11-01 mine added\n")
     rescored = ("rescored", "mine", "--reason", "Why.", "--date", "2026-11-02")
@@ -359,19 +361,47 @@ def test_the_log_takes_sound_events_only(capsys, tmp_path):
         (("rescored", "mine", "--reason", "Why.", "--after", 0.5), "give the evidence AP before and after"),
         (("added", "mine", "--reason", "x", "--date", "2026-10-01"), "the oldest stands first"),
         (("added", "mine", "--reason", "x", "--date", "2026-11-31"), "there is no day 2026-11-31"),
-        (("added", "mine", "--reason", "x", "--date", "yesterday"), "the event's date"),
-        (("added", "Mine!", "--reason", "x"), "the event's submission"),
-        (("added", "mine", "--reason", "a\x1bb"), "the event's reason"),
-        (("added", "mine", "--reason", "x", "--before", "nan"), "the event's before"),
+        (("added", "mine", "--reason", "x", "--date", "yesterday"), "date: give the day as YYYY-MM-DD"),
+        (("added", "Mine!", "--reason", "x"), "submission: give the name of a submission"),
+        (("added", "mine", "--reason", "a\x1bb"), "reason: give a sentence on one line"),
+        (("added", "mine", "--reason", "x", "--before", "nan"), "before: give an evidence AP, a number from"),
+        (
+            ("rescored", "mine", "--reason", "x", "--before", 0.1, "--after", 41.2),
+            "after: give an evidence AP",
+        ),
+        (("added", "mine", "--reason", "x", "--after", 0.5), "only what is rescored has a before"),
+        (("added", "nobody", "--reason", "x"), "nobody has no result on the leaderboard"),
     ):
         status, _, errors = run(capsys, *words, *wrong)
         assert status == 2
         assert said in errors
+        assert "pattern" not in errors
         assert path.read_bytes() == before
     path.write_text(path.read_text() + "{}\n")
     status, _, errors = run(capsys, *words)
     assert status == 2
     assert f"{path}: line 4: " in errors
+
+
+@pytest.mark.parametrize("words", [(), ("added", "mine", "--reason", "First.")])
+def test_the_log_makes_no_leaderboard_where_there_is_none(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, errors = run(capsys, "leaderboard", "log", *words)
+    assert status == 2
+    assert "leaderboard/results: is no folder, so there is no leaderboard here" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_on_the_board_can_be_logged_as_removed(capsys, tmp_path):
+    """Its result is gone by then."""
+    (tmp_path / "results").mkdir()
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"date":"2026-11-01","event":"added","submission":"mine","reason":"b"}\n')
+    words = ("leaderboard", "log", "--log", path)
+    assert run(capsys, *words, "removed", "mine", "--reason", "Asked for.")[0] == 0
+    status, _, errors = run(capsys, *words, "added", "mine", "--reason", "Again.")
+    assert status == 2
+    assert "mine has no result on the leaderboard" in errors
 
 
 def test_results_that_are_not_where_they_are_said_to_be_are_an_error(folder, benchmark, capsys, tmp_path):

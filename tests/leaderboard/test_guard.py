@@ -272,11 +272,18 @@ def test_an_empty_pull_request_is_refused(pull_request, capsys):
     assert pull_request.refused(capsys) == ["the pull request changes nothing; add submissions/<name>"]
 
 
-@pytest.mark.parametrize("author", ["", "a b", "$(id)", "-x", "a" * 40, "<script>"])
+@pytest.mark.parametrize("author", ["a b", "$(id)", "-x", "a" * 40, "<script>"])
 def test_an_author_is_the_name_of_an_account(pull_request, capsys, author):
     pull_request.add()
     (problem,) = pull_request.refused(capsys, author=author)
     assert "is not the name of an account" in problem
+
+
+def test_an_author_that_is_empty_is_refused_before_anything_is_read(pull_request, capsys):
+    pull_request.add()
+    status, shown, errors = pull_request.check(capsys, "")
+    assert (status, shown) == (2, "")
+    assert errors == "medfocus-bench: --author: is empty; give a value, or leave it out\n"
 
 
 def test_very_many_changes_are_counted(pull_request, capsys):

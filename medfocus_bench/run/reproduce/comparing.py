@@ -33,14 +33,12 @@ _Published = Callable[[str, Part], Sequence[float] | None]
 
 def method_works(request: Request, splits: Sequence[str], known: Sequence[str] = METHODS) -> list[Work]:
     """One work for each of the paper's methods that is asked for."""
-    request.check_methods(known)
     found = request.splits(splits)
     names = [name for name in known if not request.methods or name in request.methods]
     return [Work(name, request.chosen(name), request.benchmark, found, request.runs) for name in names]
 
 
 def medfocus_work(request: Request, splits: Sequence[str]) -> Work:
-    request.check_methods((MEDFOCUS,))
     method = request.chosen(MEDFOCUS)
     return Work(MEDFOCUS, method, request.benchmark, request.splits(splits), request.runs)
 
@@ -50,7 +48,6 @@ def variant_works(request: Request, splits: Sequence[str], studies: Sequence[str
 
     The first shares its records with every target that runs MedFocus.
     """
-    request.check_methods((MEDFOCUS,))
     found = request.splits(splits)
     works = [Work("as published", request.chosen(MEDFOCUS), request.benchmark, found, request.runs)]
     for variant in _variants(request.segmenter):
@@ -196,7 +193,7 @@ def _scored(
     parts = parts_of(samples, by_mode=by_mode)
     lines: dict[str, list[Line]] = {part.title: [] for part in parts}
     said = [PROTOCOLS_NOTE, *notes]
-    for work in works:
+    for work in request.track(works, "Scoring methods", len(works)):
         measured = _measured(samples, work, parts, failures=failures)
         missing = len(pending(work, taken))
         if 0 < missing < len(taken):
@@ -205,7 +202,7 @@ def _scored(
             reason = impossible.get(work.name) or work.reason(samples.within(part))
             entries = _entries(None if reason else found, published(work.name, part), failures=failures)
             lines[part.title].append(samples.line(part, _title(work), entries, not_run=reason))
-    controls, lacking = null_controls(samples, with_samples(request.benchmark, taken))
+    controls, lacking = null_controls(samples, with_samples(request.benchmark, taken), track=request.track)
     for title, scores in controls.items():
         for part, one in zip(parts, samples.means(scores, parts), strict=True):
             entries = _entries(one, None, failures=False)
@@ -215,8 +212,15 @@ def _scored(
     return document(request, works, columns, sections, [*said, *lacking])
 
 
-def _measured(samples: Samples, work: Work, parts: Sequence[Part], *, failures: bool) -> list[list[Measured]]:
-    """The scores of a work, and behind them how often it fails where that is asked for."""
+def _measured(
+    samples: Samples, work: Work, parts: Sequence[Part], *, failures: bool
+) -> Sequence[Sequence[Measured] | None]:
+    """The scores of a work, and behind them how often it fails where that is asked for.
+
+    None where there are no records.
+    """
+    if work.reason(samples.samples) is not None:
+        return [None] * len(parts)
     scores = samples.means(samples.scores(work), parts)
     if not failures:
         return scores

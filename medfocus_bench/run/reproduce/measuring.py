@@ -20,6 +20,7 @@ from medfocus_bench.evaluation.published import OVERLAP
 from medfocus_bench.evaluation.scoring import score_samples
 from medfocus_bench.evaluation.statistics import Cell, intervals
 from medfocus_bench.geometry import BoolArray, FloatArray
+from medfocus_bench.run.attribute import Track, silent
 from medfocus_bench.run.reproduce.document import Column, Entry, Kind, Line, Measured, Section
 from medfocus_bench.run.reproduce.work import Work
 
@@ -157,12 +158,15 @@ def _wilson(share: float, patients: int) -> Measured:
 
 
 def null_controls(
-    samples: Samples, benchmark: Benchmark, names: Iterable[str] = tuple(NULL_CONTROLS)
+    samples: Samples,
+    benchmark: Benchmark,
+    names: Sequence[str] = tuple(NULL_CONTROLS),
+    track: Track = silent,
 ) -> tuple[dict[str, FloatArray], list[str]]:
     """The scores of the null controls by title, and what is to be said of those that cannot be had."""
     found: dict[str, FloatArray] = {}
     lacking: list[str] = []
-    for name in names:
+    for name in track(names, "Scoring null controls", len(names)):
         title = NULL_CONTROLS[name].title
         try:
             found[title] = samples.null_scores(name, benchmark)

@@ -98,12 +98,6 @@ class Request:
             with_tuning([method], [self._tuning[name]], self.benchmark)[0] if name in self._tuning else method
         )
 
-    def check_methods(self, known: Sequence[str]) -> None:
-        """Raises InputError for a method that is asked for and is none of the target's."""
-        for name in self.methods:
-            if name not in known:
-                raise InputError(f"no method {name!r} in this target, only {', '.join(known)}")
-
     @cached_property
     def _tuning(self) -> Mapping[str, Path]:
         from medfocus_bench.run.tuning import read_tuning

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +13,8 @@ from medfocus_bench.evaluation.tables import render_markdown
 from medfocus_bench.run.reproduce import comparing, figures, groups
 from medfocus_bench.run.reproduce.document import Reproduction, reproduction_tables, summary
 from medfocus_bench.run.reproduce.plan import Plan, plan
-from medfocus_bench.run.reproduce.request import Request
-from medfocus_bench.run.reproduce.work import Work, fresh, perform
+from medfocus_bench.run.reproduce.request import MEDFOCUS, Request
+from medfocus_bench.run.reproduce.work import Work, fresh, missing, perform
 from medfocus_bench.run.settings import write_document
 
 NOTHING: Final = "not published here: the sources of this package do not state them"
@@ -24,16 +24,27 @@ NOTHING: Final = "not published here: the sources of this package do not state t
 class Target:
     """A table or figure: which runs it needs, and how its rows come of them.
 
-    `published` says which values of the paper stand beside ours. `works` lists the runs; `collect` reads
-    them, given why some could not be made; `adapt` changes the request first.
+    `published` says which values of the paper stand beside ours, `methods` which can be asked for. `works`
+    lists the runs; `collect` reads them, given why some could not be made; `adapt` changes the request first.
     """
 
     name: str
     title: str
     published: str
+    methods: Sequence[str]
     works: Callable[[Request], list[Work]]
     collect: Callable[[Request, Sequence[Work], Mapping[str, str]], Reproduction]
     adapt: Callable[[Request], Request] = lambda request: request
+
+    def check_methods(self, names: Iterable[str]) -> None:
+        """Raises InputError for a method that is asked for and is none of the target's."""
+        for name in names:
+            if name not in self.methods:
+                known = f"only {', '.join(self.methods)}" if self.methods else "which runs none"
+                raise InputError(f"no method {name!r} in {self.name}, {known}")
+
+
+_ONE: Final = (MEDFOCUS,)
 
 
 def _direct(request: Request) -> list[Work]:
@@ -51,6 +62,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "table1",
             "the methods compared, direct mode: IoU, F1, precision and recall by source",
             "the means over the paper's six LVLMs, by source",
+            comparing.METHODS,
             _direct,
             comparing.main_table,
         ),
@@ -58,6 +70,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "table2",
             "kept samples by LVLM, source and mode",
             "all counts (1,880 direct, 2,060 reasoning)",
+            (),
             groups.kept_works,
             groups.kept_table,
         ),
@@ -65,14 +78,16 @@ TARGETS: Final[Mapping[str, Target]] = {
             "table3",
             "the methods compared, reasoning mode",
             NOTHING,
+            comparing.METHODS,
             lambda request: comparing.method_works(request, ("reasoning",)),
             comparing.main_table,
         ),
-        Target("table4", "MedFocus by LVLM, source and mode", NOTHING, _medfocus, comparing.per_model),
+        Target("table4", "MedFocus by LVLM, source and mode", NOTHING, _ONE, _medfocus, comparing.per_model),
         Target(
             "table5",
             "the three groups of the causal filter, and how often MedFocus fails on each",
             NOTHING,
+            _ONE,
             groups.group_works,
             groups.group_table,
         ),
@@ -80,6 +95,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "table6",
             "ablations of MedFocus: region, fill, localisation",
             NOTHING,
+            _ONE,
             lambda request: comparing.variant_works(request, ("direct",), ("region", "fill", "localisation")),
             comparing.varied,
         ),
@@ -87,6 +103,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "table7",
             "sensitivity of MedFocus: size of the pool, lambda, eps",
             NOTHING,
+            _ONE,
             lambda request: comparing.variant_works(request, ("direct",), ("pool size", "lambda", "eps")),
             comparing.varied,
         ),
@@ -94,6 +111,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "table8",
             "seconds and passes a sample by method, direct mode",
             "seconds on an A100",
+            comparing.METHODS,
             _direct,
             comparing.seconds_table,
         ),
@@ -101,6 +119,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "fig3",
             "how often MedFocus names each concept",
             NOTHING,
+            _ONE,
             _medfocus,
             figures.concept_frequencies,
         ),
@@ -108,6 +127,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "fig5",
             "panels of tokens and concepts, sample by sample",
             "none: the paper's panels are pictures of licensed radiographs",
+            _ONE,
             _medfocus,
             figures.concept_panels,
             figures.panel_request,
@@ -116,6 +136,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             "fig6",
             "how often MedFocus fails, by source, mode and LVLM",
             NOTHING,
+            _ONE,
             _medfocus,
             figures.failure_rates,
         ),
@@ -131,17 +152,29 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def reproduce(name: str, request: Request, *, run: bool = True) -> Reproduction:
+def reproduce(
+    name: str, request: Request, *, run: bool = True, say: Callable[[str], None] = lambda sentence: None
+) -> Reproduction:
     """Runs what a target lacks, and writes `<name>.json` and `<name>.md` to the folder of the request.
 
     A second call goes on where the first was stopped, and records that other targets made are used. Without
-    `run` only the records that are there are read. Raises InputError for an unknown target, LVLM or method,
-    and as `run.attribute.attribute` does.
+    `run` only the records that are there are read, and no LVLM is loaded. `say` is told what is done, a
+    sentence at a time. Raises InputError for an unknown target, LVLM or method, for a segmenter or detector
+    that is given and cannot be loaded, and as `run.attribute.attribute` does.
     """
     target = find_target(name)
+    target.check_methods(request.methods)
     request = target.adapt(request)
     works = target.works(request)
+    if works:
+        lacking, wanted = missing(works, request)
+        rest = "they are made first" if run else "nothing is run"
+        say(
+            f"{name}: {wanted - lacking:,} of {wanted:,} records are in {request.runs}"
+            + f"; {rest}" * (lacking > 0)
+        )
     impossible = perform(works, request) if run else {}
+    say(f"{name}: computing the table with {request.resamples:,} resamples for the intervals")
     found = target.collect(request, fresh(works), impossible)
     described = {"target": target.name, "title": target.title, "published": target.published}
     made = found.model_copy(update=described)
@@ -153,6 +186,7 @@ def reproduce(name: str, request: Request, *, run: bool = True) -> Reproduction:
 def plan_of(name: str, request: Request, seconds_per_forward: float | None = None) -> Plan:
     """What `reproduce` would do, and what it would take; writes `<name>-plan.json`."""
     target = find_target(name)
+    target.check_methods(request.methods)
     request = target.adapt(request)
     found = plan(target.name, target.title, target.works(request), request, seconds_per_forward)
     write_document(request.out / f"{name}-plan.json", found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,9 @@ from pathlib import Path
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.run.attribute import attribute
-from medfocus_bench.run.methods import Chosen
+from medfocus_bench.run.methods import Chosen, ChosenMethod
 from medfocus_bench.run.records import Record, RecordFiles, read_failures
 from medfocus_bench.run.reproduce.request import PROMPTING_MEDSAM, Request, forget_loaded
 from medfocus_bench.submission.attribution import Attribution
@@ -66,9 +67,15 @@ class Work:
 def perform(works: Sequence[Work], request: Request) -> dict[str, str]:
     """Runs what is missing, LVLM by LVLM, each loaded once.
 
-    Returns, by the name of the work, why one cannot run here at all. Raises InputError as `attribute` does.
+    Returns, by the name of the work, why one cannot run here at all. Raises InputError, before any LVLM is
+    loaded, for one that nobody knows and for a segmenter or detector that is given and cannot be loaded;
+    later as `attribute` does.
     """
-    impossible = {work.name: reason for work in works if (reason := _impossible(work, request)) is not None}
+    needed = [work for work in works if pending(work, request.taken(work.splits, work.benchmark))]
+    if needed:
+        for source in request.sources.values():
+            lvlm_key(source)
+    impossible = {work.name: reason for work in needed if (reason := _impossible(work, request)) is not None}
     able = [work for work in works if work.name not in impossible]
     try:
         for key, source in request.sources.items():
@@ -92,6 +99,12 @@ def perform(works: Sequence[Work], request: Request) -> dict[str, str]:
     return impossible
 
 
+def missing(works: Sequence[Work], request: Request) -> tuple[int, int]:
+    """How many of the records that these works need are missing, and how many they need."""
+    taken = [(work, request.taken(work.splits, work.benchmark)) for work in works]
+    return sum(len(pending(*one)) for one in taken), sum(len(samples) for _, samples in taken)
+
+
 def pending(work: Work, samples: Iterable[Sample]) -> list[Sample]:
     """Those of the samples that have no record yet."""
     return [sample for sample in samples if sample.sample_id not in work.held]
@@ -110,21 +123,29 @@ def _together(works: Sequence[Work]) -> list[list[Work]]:
 
 
 def _impossible(work: Work, request: Request) -> str | None:
-    """Why a method cannot run here: only Prompting + MedSAM needs weights beside the LVLM's.
+    """Why a method cannot run here: the vision models that it needs beside the LVLM cannot be had.
 
-    Asked once, before the samples: otherwise each of them would fail with the same reason.
+    Asked once, before the samples: otherwise each of them would fail with the same reason. A model that is
+    given has to load (InputError); the ones that Prompting + MedSAM takes by default may be missing.
     """
-    if work.method.source != PROMPTING_MEDSAM or not pending(
-        work, request.taken(work.splits, work.benchmark)
-    ):
+    settings = work.method.settings if isinstance(work.method, ChosenMethod) else {}
+    prompting = work.method.source == PROMPTING_MEDSAM
+    if not prompting and settings.get("segmenter") is None:
         return None
     from medfocus_bench.attribution.vision_models import MEDSAM, OWLV2, load_detector, load_segmenter
 
-    try:
-        load_detector(request.detector or OWLV2, device=request.conditions.device)
-        load_segmenter(request.segmenter or MEDSAM, device=request.conditions.device)
-    except InputError as error:
-        return str(error)
+    load: Callable[..., object]
+    wanted = [("segmenter", request.segmenter, MEDSAM)]
+    if prompting:
+        wanted.insert(0, ("detector", request.detector, OWLV2))
+    for role, given, default in wanted:
+        load = load_detector if role == "detector" else load_segmenter
+        try:
+            load(given or default, device=request.conditions.device)
+        except InputError as error:
+            if given is not None:
+                raise
+            return str(error)
     return None
 
 

@@ -34,6 +34,25 @@ def test_export_says_what_it_wrote(capsys, tmp_path, source):
     assert lines[-1] == f"{tmp_path / 'out'}: medfocus/cxr-causal 1.0.0"
 
 
+def test_info_shows_every_config_of_an_export(capsys, tmp_path, source):
+    pointers = write_pointers(tmp_path / "pointers", ["imagenome"])
+    run(capsys, "data", "export", tmp_path / "out", "--from", source, "--pointers", pointers)
+    status, shown, err = run(capsys, "info", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert re.search(r"^configs: +phantom$", shown, re.MULTILINE)
+    assert "a dataset repository of 2 configs; above stands phantom, its default" in shown
+    assert re.search(r"^phantom: complete; fingerprint [0-9a-f]{64}$", shown, re.MULTILINE)
+    assert re.search(r"^imagenome: pointers, .*; fingerprint [0-9a-f]{64}$", shown, re.MULTILINE)
+    assert "  reasoning: 5 samples in 5 rows" in shown
+    assert "repository" not in run(capsys, "info", source)[1]
+
+
+def test_a_version_that_is_none_is_said_before_rows_are_read(capsys, tmp_path):
+    words = ("data", "export", tmp_path / "out", "--from", tmp_path / "nowhere", "--version", "1")
+    status, _, err = run(capsys, *words)
+    assert (status, "--version 1: is not major.minor.patch" in err) == (2, True), err
+
+
 def test_export_refuses_in_one_line(capsys, tmp_path, source):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()

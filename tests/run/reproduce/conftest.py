@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,17 @@ def refuse_models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_models(monkeypatch)
+
+
+@pytest.fixture
+def out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Hub that is not asked, with an empty cache; what was loaded of it before is forgotten."""
+    from huggingface_hub import constants
+
+    from medfocus_bench.attribution import vision_models
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    vision_models._once.cache_clear()
+    yield
+    vision_models._once.cache_clear()

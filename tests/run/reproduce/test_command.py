@@ -132,6 +132,51 @@ def test_bad_input_is_one_line(words, says, bench, tmp_path, capsys):
     assert says in error
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("table1", "--method", "nonsense"), "no method 'nonsense' in table1"),
+        (("table1", "--lvlm", "nobody"), "no LVLM 'nobody'"),
+        (("table1", "--device", "gpu"), "--device gpu"),
+        (("table1", "--dtype", "f32"), "--dtype f32"),
+        (("table6", "--segmenter", "nowhere"), "--segmenter nowhere: is not there"),
+        (("table6", "--segmenter", "FOLDER"), "has no config.json that can be read"),
+        (("table1", "--detector", "OTHER"), "holds a model of type 'sam', not 'owlv2'"),
+        (("table6", "--references", "nowhere"), "--references nowhere: is no file"),
+        (("table1", "--tuned", "nowhere"), "nowhere: cannot be read"),
+        (("table1", "--root", "nowhere"), "--root nowhere: is no folder"),
+        (("table1", "--no-run", "--runs", "nowhere"), "--runs nowhere: is no folder"),
+        (("table1", "--no-run", "--dry-run"), "exclude each other"),
+        (("table1", "--editor-set", "a=b"), "--editor-set goes with a run of the filter"),
+    ],
+)
+def test_what_is_given_is_checked_before_the_benchmark_is_read(words, says, tmp_path, capsys, monkeypatch):
+    """The benchmark does not exist, and that is not what is said."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "sam"}')
+    monkeypatch.chdir(tmp_path)
+    words = [{"FOLDER": "folder", "OTHER": "other"}.get(word, word) for word in words]
+    status, shown, error = run(capsys, "reproduce", *words, "-b", "absent")
+    assert (status, shown, len(error.splitlines())) == (2, "", 1), error
+    assert says in error
+    assert not (tmp_path / "reproduction").exists()
+
+
+def test_no_run_loads_no_lvlm_and_says_what_it_does(bench, tmp_path, capsys, no_models):
+    words = ("reproduce", "table1", "-b", bench, "--no-run", "--resamples", 20, "--method", "grad-cam")
+    status, _, error = run(capsys, *words, "--out", tmp_path / "out")
+    assert status == 0, error
+    assert f"table1: 0 of 5 records are in {tmp_path / 'out' / 'runs'}; nothing is run" in error
+    assert "table1: computing the table with 20 resamples" in error
+
+
+def test_no_run_never_filters(tmp_path, capsys, no_models):
+    words = ("--root", tmp_path, "--editor", "inpainting", "--no-run", "--out", tmp_path / "out")
+    status, _, error = run(capsys, "reproduce", "table1", *words)
+    assert (status, "--no-run needs --benchmark" in error) == (2, True), error
+
+
 def test_the_page_names_every_target_with_what_it_shows():
     text = PAGE.read_text()
     for target in TARGETS.values():

@@ -186,15 +186,28 @@ def test_runs_of_attribute_are_read_as_they_are(request_for, grouped_bench, tmp_
     assert lines["Grad-CAM"].not_run == "no records"
 
 
-def test_a_method_that_cannot_run_has_no_score_rather_than_zero(request_for, tmp_path):
-    (tmp_path / "empty").mkdir()
-    request = request_for(methods=("grad-cam", "prompting-medsam"), detector=str(tmp_path / "empty"))
+def test_a_method_that_cannot_run_has_no_score_rather_than_zero(request_for, out_of_reach):
+    request = request_for(methods=("grad-cam", "prompting-medsam"))
     line = lines_of(reproduce("table1", request), "phantom")["Prompting + MedSAM"]
     assert "cannot be loaded as the detector" in line.not_run
     assert all(entry.ours is None for entry in line.entries.values())
     assert not (request.runs / "prompting-medsam").exists(), "no sample failed for it"
     page = (request.out / "table1.md").read_text()
     assert "Prompting + MedSAM: not run" in page
+
+
+@pytest.mark.parametrize(
+    ("method", "role"),
+    [("prompting-medsam", "detector"), ("medfocus", "segmenter")],
+)
+def test_a_vision_model_that_is_given_and_cannot_be_loaded_is_an_error_before_any_lvlm(
+    request_for, tmp_path, no_models, method, role
+):
+    (tmp_path / "empty").mkdir()
+    given = {role: str(tmp_path / "empty"), "methods": (method,), "runs": tmp_path / "runs"}
+    with pytest.raises(InputError, match=f"cannot be loaded as the {role}"):
+        reproduce("table1", request_for(**given))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_tuned_settings_hold(request_for, grouped_bench, tmp_path):
