@@ -15,16 +15,18 @@ _MAX_CHARACTERS: Final = 100_000
 # Every repetition is bounded: a model's text must not be able to make the parser slow.
 _OPEN = r"[\s:\"'(\[{]{0,8}"
 _CONCLUSION = re.compile(
-    r"\b(?:answer|conclusion|verdict)\b[\s\"')\]}]{0,4}(?:is|would be|:|=|-|\u2013|\u2014)"
+    r"\b(?:answer|conclusion|verdict)\b(?:\s{1,4}to\s{1,4}(?:the|this|that|your)\s{1,4}question\b)?"
+    r"[\s\"')\]}]{0,4}(?:is|would be|:|=|-|\u2013|\u2014)"
+    r"(?:[\s,]{1,4}(?:so|thus|hence|therefore|(?:most )?likely|probably|clearly)\b,?)?"
     + _OPEN
-    + r"(?:(?:boxed|text)"
-    + _OPEN
-    + r")?(yes|no)\b(?P<rest>[^.!?\n]{0,40})"
+    + r"(yes|no)\b(?P<rest>[^.!?\n]{0,40})"
 )
 _ALONE = re.compile(
     r"(?:^|[.!?:\n])[ \t]{0,8}(?:(?:so|thus|hence|therefore|overall)[\s,]{1,4})?"
-    r"(yes|no)[ \t]{0,8}(?=[.!,;:\n)]|$)"
+    r"(yes|no)(?:[ \t]{0,8}(?=[.!,;:\n)\u2013\u2014]|$)|[ \t]{1,8}(?=-))"
 )
+_WRAPPING = re.compile(r"\b(?:boxed|text)\s{0,4}(?=\{)")
+_TAG = re.compile(r"</?[a-z]{1,20}>")
 _BOTH = re.compile(r"\s{0,4}(?:/|or\b|and\b)\s{0,4}(?:yes|no)\b")
 
 
@@ -32,11 +34,12 @@ def parse_verdict(text: str) -> Verdict | None:
     """The answer that `text` arrives at; None where it states none.
 
     The conclusion decides: the last "final answer: ...", "the answer is ..." or the like; without one, the
-    last "yes" or "no" that stands alone as a sentence, or opens one before a comma ("No, the lungs are
-    clear"). A "no" within a statement ("No effusion is seen") is a finding, not a verdict. "Yes or no" and a
-    conclusion that names both are no verdict.
+    last "yes" or "no" that stands alone as a sentence or in a tag, or opens one before a comma or a dash
+    ("No, the lungs are clear"). A "no" within a statement ("No effusion is seen") is a finding, not a
+    verdict. "Yes or no" and a conclusion that names both are no verdict.
     """
     plain = re.sub(r"[*_`#$\\]+", "", text[-_MAX_CHARACTERS:].lower()).replace("\u2019", "'")
+    plain = _TAG.sub("\n", _WRAPPING.sub("", plain))
     concluded = list(_CONCLUSION.finditer(plain))
     if concluded:
         last = concluded[-1]

@@ -29,6 +29,15 @@ YES = [
     "Let me think. No? Look again.\n\nYes.",
     "The answer is (yes).",
     "The silhouette is wide. Conclusion: yes, cardiomegaly is present.",
+    "Yes - the heart is enlarged.",
+    "Yes \u2013 the heart is enlarged.",
+    "Yes\u2014the heart is enlarged.",
+    "The heart is large, the lungs are not clear.\nTherefore, $\\boxed{Yes}$.",
+    "The final answer is $\\boxed{\\text{Yes}}$.",
+    "<think>No effusion.</think>\n<answer>Yes</answer>",
+    "The answer to the question is yes.",
+    "The answer is therefore, yes.",
+    "Based on the image, the answer is most likely yes.",
 ]
 NO = [
     "No",
@@ -40,6 +49,9 @@ NO = [
     "Yes. On a second look there is none. Final answer: No",
     "The lungs are clear. No.",
     "Answer: No, there is no sign of it.",
+    "No - the lungs are clear.",
+    "<think>Is it? Yes.</think><answer>No</answer>",
+    "The answer to this question is likely no.",
 ]
 NEITHER = [
     "",
@@ -53,6 +65,9 @@ NEITHER = [
     "Noted. Yesterday's film is not at hand.",
     "Unknown",
     "maybe yes maybe",
+    "The answer is not yes.",
+    "No-one saw this before.",
+    "The answer is likely yes or no.",
 ]
 
 
@@ -87,7 +102,19 @@ def test_no_text_breaks_the_parser(text):
 
 
 @pytest.mark.parametrize(
-    "unit", ["answer is ", "no ", "yes, ", "final answer: (", "(((", "\n", "answer : : :"]
+    "unit",
+    [
+        "answer is ",
+        "no ",
+        "yes, ",
+        "final answer: (",
+        "(((",
+        "\n",
+        "answer : : :",
+        "boxed",
+        "<a>",
+        "answer to the question ",
+    ],
 )
 def test_long_repetitive_text_is_parsed_in_linear_time(unit):
     parse_verdict(unit * (100_000 // len(unit)))
