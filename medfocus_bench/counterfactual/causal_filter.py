@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,6 @@ from medfocus_bench.counterfactual.editors import (
     editor_label,
     picture_names,
 )
-from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
@@ -29,6 +28,9 @@ Key = tuple[str, int, str]
 """What a question is known by within a run: source, index, evidence."""
 
 GROUPS: Final[tuple[Group, ...]] = ("incorrect", "ungrounded", "grounded")
+
+MAX_NEW_TOKENS: Final[Mapping[Mode, int]] = {"direct": 64, "reasoning": 512}
+"""Tokens that a model may write: a line of reasoning that is cut off never arrives at its verdict."""
 
 MARGIN: Final = 1.0
 """Log-odds on the right side of zero that the strict rule asks of every answer."""
@@ -117,6 +119,8 @@ def verify(
     """
     label = editor_label(editor)
     names = picture_names(len(sham_seeds))
+    for path in (out, failures_path(out)):
+        _cut_half_line(path)
     done = {record.key: record for record in read_verifications(out)} if out.exists() else {}
     for record in done.values():
         _check_same_run(record, out, lvlm.key, mode, label, names)
@@ -195,7 +199,7 @@ def _ask(
 ) -> list[Verification]:
     images = [picture for _, pictures in edited for picture in pictures.values()]
     asked = [prompt(question.finding, mode) for question, pictures in edited for _ in pictures]
-    answers = iter(lvlm.respond(images, asked))
+    answers = iter(lvlm.respond(images, asked, max_new_tokens=MAX_NEW_TOKENS[mode]))
     records = []
     for question, pictures in edited:
         said = {name: next(answers) for name in pictures}
@@ -219,7 +223,7 @@ def _ask(
 
 
 def read_verifications(path: Path) -> list[Verification]:
-    """The records of a file; a last line that a stopped run left half-written is dropped.
+    """The records of a file; a half-written last line, of a run that was stopped or goes on, is left out.
 
     Raises InputError that names the line for anything else that is no record.
     """
@@ -256,13 +260,17 @@ def read_failures(out: Path) -> list[Failure]:
     return [failure for key, failure in last.items() if key not in mended]
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file; a half-written last one is cut off."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-        write_whole(path, "".join(lines))
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file without a half-written last one. The file stays as it is: a run may be writing."""
+    *lines, _ = path.read_bytes().split(b"\n")
     return lines
+
+
+def _cut_half_line(path: Path) -> None:
+    """Cuts off what a stopped run left half-written: what is appended next begins a line."""
+    if path.exists():
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 @dataclass(frozen=True, slots=True)

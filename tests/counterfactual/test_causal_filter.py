@@ -59,6 +59,19 @@ class Reader:
         return [Response("Yes.", (1,), float(image.mean())) for image in images]
 
 
+class Thinker(Reader):
+    """Thinks in `words` words before it answers; a reply is cut off where it may write no more."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def respond(self, images, asked, *, max_new_tokens=64):
+        reply = ["hm"] * self.words + ["Final", "answer:", "Yes."]
+        text = " ".join(reply[:max_new_tokens])
+        return [Response(text, (1,), None) for _ in images]
+
+
 def indices(records):
     return [record.index for record in records]
 
@@ -78,6 +91,32 @@ def test_several_shams_are_asked_about_and_recorded(tmp_path):
     assert len({record.log_odds[name] for name in ("sham", "sham_1", "sham_2")}) == 3
     with pytest.raises(InputError, match=r"another number of sham edits \(3\)"):
         list(verify(questions(1), Reader(), "direct", Inverting(), out))
+
+
+@pytest.mark.parametrize(("mode", "words"), [("direct", 20), ("reasoning", 300)])
+def test_a_response_has_room_for_its_verdict(tmp_path, mode, words):
+    """Cut off before its verdict, an answer counts as wrong: no sample of a verbose model would be kept."""
+    (record,) = verify(questions(1), Thinker(words), mode, Inverting(), tmp_path / "out.jsonl")
+    assert record.says("original") == "yes"
+
+
+def test_reading_lets_a_file_be_that_a_run_is_writing(tmp_path):
+    out = tmp_path / "out.jsonl"
+    list(verify([*questions(2), UNREADABLE], Reader(), "direct", Inverting(), out))
+    for path in (out, failures_path(out)):
+        path.write_bytes(path.read_bytes() + b'{"source": "to')
+    written = out.read_bytes(), failures_path(out).read_bytes()
+    assert indices(read_verifications(out)) == [0, 1]
+    assert read_failures(out) == [UNREADABLE]
+    assert written == (out.read_bytes(), failures_path(out).read_bytes())
+
+
+def test_a_half_written_failure_does_not_spoil_the_next(tmp_path):
+    """Trap 33."""
+    out = tmp_path / "out.jsonl"
+    failures_path(out).write_bytes(b'{"source": "to')
+    list(verify([UNREADABLE, *questions(1)], Reader(), "direct", Inverting(), out))
+    assert read_failures(out) == [UNREADABLE]
 
 
 def test_a_question_that_fails_is_recorded_and_the_others_go_on(tmp_path):
