@@ -21,7 +21,7 @@ from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.meter import Meter
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.reading import Reading, Target
-from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention
+from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention, recorded_logits
 from medfocus_bench.lvlm.wording import Wording, turn
 
 UInt8Image = npt.NDArray[np.uint8]
@@ -116,17 +116,13 @@ class HuggingFaceLVLM:
     ) -> list[Response]:
         prompts = [self.wording.prompt(turns) for turns in messages]
         inputs = self._processed(prompts, [self._picture(image) for image in images]).to(self.device)
-        result = self.model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
-        written = result.sequences[:, inputs["input_ids"].shape[1] :]
+        with recorded_logits(self.model, self.wording.verdicts) as steps:
+            sequences = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        written = sequences[:, inputs["input_ids"].shape[1] :]
         self._count(forward=written.numel())
-        answers = zip(written.tolist(), range(len(prompts)), strict=True)
-        return [self.wording.response(ids, [step[n] for step in result.logits]) for ids, n in answers]
+        return [
+            self.wording.response(ids, [step[n] for step in steps]) for n, ids in enumerate(written.tolist())
+        ]
 
     # -- teacher forcing -----------------------------------------------------------------------------------
 

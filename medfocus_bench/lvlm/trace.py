@@ -1,8 +1,8 @@
-"""What happens inside one teacher-forced pass: hidden states and attention weights of chosen blocks."""
+"""What happens inside passes: hidden states, attention weights, and the logits of a few tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +74,25 @@ class Recorder:
             self.attentions[layer] = weights if keep is None else keep(weights[0])[None]
 
         return hook
+
+
+@contextmanager
+def recorded_logits(model: Any, ids: Sequence[int]) -> Iterator[list[torch.Tensor]]:
+    """The logits of the tokens `ids` at every step that the model writes in the block.
+
+    Each step (pictures, len(ids)), float32, on the CPU. The library's own record is of the whole vocabulary:
+    300 tokens to 16 pictures are 5 GB of it.
+    """
+    steps: list[torch.Tensor] = []
+
+    def hook(module: Any, args: Any, output: Any) -> None:
+        steps.append(output.logits[:, -1, list(ids)].float().cpu())
+
+    handle = model.register_forward_hook(hook)
+    try:
+        yield steps
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -51,8 +51,16 @@ class Wording:
             raise InputError(f"the response {text[:80]!r} cannot be written with the tokens of {self.key}")
         return Response(text, tuple(ids), None)
 
+    @property
+    def verdicts(self) -> list[int]:
+        """The tokens that spell a verdict, those of yes first."""
+        return [*self.yes, *self.no]
+
     def response(self, ids: list[int], logits: Sequence[torch.Tensor]) -> Response:
-        """What was written: the ids up to the first special one, with the log-odds where the verdict is."""
+        """What was written: the ids up to the first special one, with the log-odds where the verdict is.
+
+        `logits`: for each of the ids those of the tokens of `verdicts`, in their order.
+        """
         special = set(self.tokenizer.all_special_ids)
         stop = next((n for n, token in enumerate(ids) if token in special), len(ids))
         own = ids[:stop]
@@ -60,12 +68,13 @@ class Wording:
         stated = self.verdict_at(own, text)
         if stated is None:
             return Response(text, tuple(own), None)
-        row = logits[stated].float().cpu().numpy()
-        return Response(text, tuple(own), log_odds(row, self.yes, self.no))
+        places = range(len(self.verdicts))
+        yes, no = places[: len(self.yes)], places[len(self.yes) :]
+        return Response(text, tuple(own), log_odds(logits[stated].numpy(), yes, no))
 
     def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
         """Where the response states its verdict: the last token that spells it, or else either word."""
-        words = {"yes": self.yes, "no": self.no, None: self.yes + self.no}[parse_verdict(text)]
+        words = {"yes": self.yes, "no": self.no, None: self.verdicts}[parse_verdict(text)]
         return next((n for n in reversed(range(len(ids))) if ids[n] in words), None)
 
     def _adds_bos(self) -> bool:

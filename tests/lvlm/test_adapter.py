@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from medfocus_bench.answers import parse_verdict
+from medfocus_bench.answers import log_odds, parse_verdict
 from medfocus_bench.data.questions import MODES, prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.adapter import frame_picture
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm, phantom_weights
+from medfocus_bench.lvlm.trace import recorded_logits
 from medfocus_bench.phantom.render import Patient, render
 
 QUESTIONS = [
@@ -99,6 +100,27 @@ def test_log_odds_are_those_of_a_plain_forward_pass(lvlm, images):
         row = lvlm.model(**inputs).logits[0, -1].float().numpy()
     yes, no = (np.logaddexp.reduce(row[words]) for words in (lvlm.wording.yes, lvlm.wording.no))
     assert response.log_odds == pytest.approx(yes - no, abs=1e-3)
+
+
+def test_of_what_is_written_the_logits_of_the_verdicts_alone_are_kept(lvlm, images):
+    """Trap 11: those of the whole vocabulary are gigabytes for a batch of reasoning."""
+    inputs = lvlm.processor(
+        text=[lvlm.prompt(QUESTIONS[1])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
+    )
+    words = lvlm.wording.verdicts
+    with recorded_logits(lvlm.model, words) as steps:
+        result = lvlm.model.generate(
+            **inputs, max_new_tokens=64, do_sample=False, return_dict_in_generate=True, output_logits=True
+        )
+    assert len(steps) == len(result.logits) > 2
+    assert all(step.shape == (1, len(words)) for step in steps)
+    assert torch.equal(torch.cat(steps), torch.cat(result.logits)[:, words].float())
+    assert not lvlm.model._forward_hooks
+    (response,) = lvlm.respond(images[:1], QUESTIONS[1:2])
+    stated = lvlm.wording.verdict_at(response.ids, response.text)
+    assert response.log_odds == pytest.approx(
+        log_odds(result.logits[stated][0], lvlm.wording.yes, lvlm.wording.no), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(100, 300), (300, 100, 3), (224, 224)])
