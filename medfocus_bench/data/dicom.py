@@ -93,6 +93,8 @@ def _checked_size(dataset: Dataset, path: Path) -> tuple[int, int]:
         raise PictureError(f"{path}: has {dataset.NumberOfFrames} frames; a radiograph has one")
     if dataset.get("SamplesPerPixel") not in (1, 3) or dataset.get("BitsAllocated") not in (8, 16, 32):
         raise PictureError(f"{path}: is no picture of 8, 16 or 32 bits with one or three samples a pixel")
+    if dataset.SamplesPerPixel == 3 and dataset.BitsAllocated != 8:
+        raise PictureError(f"{path}: is a colour picture of {dataset.BitsAllocated} bits; only 8 are read")
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise PictureError(f"{path}: is a picture in palette colours, which are not read")
     return width, height

@@ -73,9 +73,7 @@ def examine(
     *,
     samples: int = 4,
     decode_all: bool = False,
-    track: Callable[[Iterable[Annotation], str, int], Iterable[Annotation]] = lambda items, text, total: (
-        items
-    ),
+    track: Track = _silent,
 ) -> Examination:
     """Reads the table of a source and the header of every picture, and decodes some or all of the pictures.
 

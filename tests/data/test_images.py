@@ -209,6 +209,14 @@ def palette(path: Path) -> None:
     store(path, dataset)
 
 
+def deep_colours(path: Path) -> None:
+    deep = np.repeat(picture().astype(np.uint16)[:, :, None] * 250, 3, axis=2)
+    dataset = new_dicom(picture())
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.PixelData = deep.tobytes()
+    store(path, dataset)
+
+
 def damaged_table(path: Path) -> None:
     dataset, _ = DICOM_KINDS["lookup-table"](picture())
     dataset.VOILUTSequence[0].LUTData = bytes(6)
@@ -242,7 +250,7 @@ UNUSABLE = {
     for build in (
         *(no_pixels, truncated_pixels, cut_short, absurd_size, no_size, many_frames, deflated, larger_jpeg),
         *(larger_jpeg_2000, nonsense_jpeg, nonsense_jpeg_2000, no_frames, palette, damaged_table, text),
-        *(empty, broken_png, huge_png, huge_png_beyond_pil),
+        *(empty, broken_png, huge_png, huge_png_beyond_pil, deep_colours),
     )
 }
 

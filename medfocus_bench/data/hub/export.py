@@ -52,7 +52,7 @@ def export(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists and is no empty folder; give a new one")
     if version is not None and not VERSION_PATTERN.fullmatch(version):
-        raise InputError(f"--version {version[:100]}: is not major.minor.patch, such as 1.2.0")
+        raise InputError(f"version {version[:100]!r} is not major.minor.patch, such as 1.2.0")
     publication = read_publication(folder, pointers, version=version)
     if not VERSION_PATTERN.fullmatch(publication.version):
         raise BenchmarkError(

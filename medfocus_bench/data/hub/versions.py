@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from medfocus_bench.data.benchmark import MANIFEST_NAME
 from medfocus_bench.data.hub.client import MissingExtraError
 from medfocus_bench.data.hub.layout import CONFIGS, VERSION_PATTERN
 from medfocus_bench.data.hub.names import HubName, hub_name
+from medfocus_bench.data.pictures import manifest_entries
 from medfocus_bench.data.resolve import EMBEDDED
 
 
@@ -20,10 +20,7 @@ def folder_at_hand(name: str, version: str, fingerprint: str) -> Path | None:
     content is not held against the fingerprint here.
     """
     for folder in (*EMBEDDED.values(), *_cached(name, version)):
-        try:
-            manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
-        except (OSError, ValueError):
-            continue
+        manifest = manifest_entries(folder / MANIFEST_NAME)
         if (manifest.get("name"), manifest.get("fingerprint")) == (name, fingerprint):
             return folder
     return None

@@ -50,7 +50,7 @@ def test_info_shows_every_config_of_an_export(capsys, tmp_path, source):
 def test_a_version_that_is_none_is_said_before_rows_are_read(capsys, tmp_path):
     words = ("data", "export", tmp_path / "out", "--from", tmp_path / "nowhere", "--version", "1")
     status, _, err = run(capsys, *words)
-    assert (status, "--version 1: is not major.minor.patch" in err) == (2, True), err
+    assert (status, "version '1' is not major.minor.patch" in err) == (2, True), err
 
 
 def test_export_refuses_in_one_line(capsys, tmp_path, source):

@@ -91,6 +91,14 @@ def test_a_submission_to_another_version_is_told_which_samples_differ(hub, small
     assert "samples: 1 added, 1 removed, 3 changed (boxes, image, split); run the method again" in said
 
 
+def test_a_submission_to_the_embedded_version_is_told_which_samples_differ(newer, tmp_path, hf_home):
+    """The embedded track, named by its folder, is compared: it stands in for nothing there."""
+    old = open_benchmark("phantom")
+    folder = write_submission(tmp_path / "submission", old.select(["phantom"], ["dev"]), whole, kind="boxes")
+    with pytest.raises(SubmissionError, match=r"samples: 0 added, 2626 removed, 14 changed"):
+        evaluate(folder, newer, nulls=False, resamples=50)
+
+
 def test_a_submission_to_a_version_that_is_not_at_hand_is_told_what_it_lacks(newer, tmp_path, hf_home):
     old = load_benchmark(write_small(tmp_path / "older"))
     folder = write_submission(tmp_path / "submission", old, whole, kind="boxes")

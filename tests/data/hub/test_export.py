@@ -140,8 +140,8 @@ def test_a_version_can_be_given_and_has_to_be_semantic(tmp_path):
     source = write_small(tmp_path / "source")
     assert export(tmp_path / "a", source, version="1.2.0").version == "1.2.0"
     assert load_benchmark(tmp_path / "a").version == "1.2.0"
-    with pytest.raises(BenchmarkError, match=r"'1.2' is not major.minor.patch"):
-        export(tmp_path / "b", source, version="1.2")
+    with pytest.raises(InputError, match=r"'1.2' is not major.minor.patch"):
+        export(tmp_path / "b", tmp_path / "not even read", version="1.2")
     assert not (tmp_path / "b").exists()
 
 
