@@ -87,6 +87,24 @@ def test_a_clear_difference_is_found_and_a_copy_is_not(benchmark, submissions):
     assert (copy.difference.mean, copy.difference.low, copy.p_value) == (0, 0, 1)
 
 
+def test_the_p_value_is_that_of_the_macro_mean(make_benchmark, tmp_path):
+    """Each method explains one LVLM's samples and no other's, of which one LVLM has ten times as many."""
+    asked = ["many"] * 20 + ["few"] * 2
+    benchmark = make_benchmark(make_row(number, lvlm=lvlm) for number, lvlm in enumerate(asked))
+    paths = [
+        write_submission(
+            tmp_path / own,
+            benchmark,
+            lambda sample, own=own: sample.boxes if sample.lvlm == own else None,
+            "boxes",
+        )
+        for own in ("many", "few")
+    ]
+    (found,) = compare(paths, benchmark, **QUICK).differences
+    assert found.difference.mean == pytest.approx(0)
+    assert found.p_value == 1
+
+
 def test_holm_runs_over_every_test_of_the_call(benchmark, submissions):
     comparison = compare(submissions, benchmark, **QUICK)
     values = [entry.p_value for entry in comparison.differences]

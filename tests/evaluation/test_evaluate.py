@@ -129,6 +129,17 @@ def test_slices_cover_everything_that_was_promised(benchmark, tmp_path):
     assert max(sizes) - min(sizes) <= 2
 
 
+def test_thirds_of_region_size_are_of_regions_however_many_models_were_asked_about_one(
+    make_benchmark, tmp_path
+):
+    rows = [make_row(0, lvlm=f"tiny_{number}", boxes=[[0, 0, 20, 20]]) for number in range(10)]
+    rows += [make_row(number, boxes=[[0, 0, 60 * number, 80]]) for number in (1, 2)]
+    benchmark = make_benchmark(rows)
+    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    found = {part.value: part.samples for part in report.slices if part.kind == "size"}
+    assert found == {"1 small": 10, "2 medium": 1, "3 large": 1}
+
+
 def test_only_the_declared_splits_are_scored(tmp_path):
     rows = list(varied_rows(8))
     reasoning = [row | {"sample_id": row["sample_id"] + "-r", "mode": "reasoning"} for row in rows]

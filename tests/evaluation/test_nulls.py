@@ -85,6 +85,7 @@ def test_the_mean_map_never_sees_the_patient_it_explains(make_benchmark):
 def test_the_mean_map_knows_the_finding_and_falls_back_to_all_findings(make_benchmark):
     rows = [make_row(n, boxes=[[0, 0, 112, 224]], finding="mass") for n in range(3)]
     rows.append(make_row(3, boxes=[[112, 0, 224, 224]], finding="nodule"))
+    rows.append(make_row(4, boxes=[[112, 0, 224, 224]], finding="mass", evidence="spurious"))
     said = attributions("mean-map", make_benchmark(rows))
     for sample_id in ("phantom-00000-tiny-direct", "phantom-00003-tiny-direct"):
         assert said[sample_id].saliency[:, :100].min() == 1

@@ -414,3 +414,12 @@ def test_the_verdict_and_a_span_of_tokens_are_targets(qwen, reading):
 def test_effects_have_a_sum_and_a_mean():
     effects = Effects(np.array([[1.0, 3.0]]))
     assert (effects.total.tolist(), effects.per_token.tolist()) == ([4.0], [2.0])
+
+
+def test_what_an_editor_redraws_of_a_composite_is_the_union_of_its_parts():
+    """Trap 23: neither the hull of the parts nor what they share."""
+    site = box_site("both", [[1, 1, 4, 4], [8, 2, 10, 6]], (12, 12))
+    expected = np.zeros((12, 12), dtype=np.bool_)
+    expected[1:4, 1:4] = expected[2:6, 8:10] = True
+    assert np.array_equal(site.mask("box"), expected)
+    assert np.array_equal(site.mask("mask"), expected)
