@@ -73,9 +73,10 @@ class PromptingMedSAM:
 
     For each phrase that the model writes the open-vocabulary detector gives its best box; those that score
     `threshold` or more prompt the segmenter, and the tight box of each mask is reported. A phrase that is not
-    found, or whose mask is empty, adds nothing. `detector` and `segmenter` are local folders or Hub ids. The
-    score of each reported phrase is returned among the concepts. Passes of the detector and the segmenter
-    count in time, not in forward passes, which are the LVLM's.
+    found, or whose mask is empty, adds nothing. `detector` and `segmenter` are local folders or Hub ids; for
+    phantoms there are `phantom_owlv2` and `phantom_sam`. The score of each reported phrase is returned among
+    the concepts. Passes of the detector and the segmenter count in time, not in forward passes, which are the
+    LVLM's.
     """
 
     name: ClassVar[str] = "prompting-medsam"

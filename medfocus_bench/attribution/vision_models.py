@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -25,6 +26,9 @@ UInt8Image = npt.NDArray[np.uint8]
 
 MEDSAM: Final = "flaviagiammarino/medsam-vit-base"
 OWLV2: Final = "google/owlv2-base-patch16-ensemble"
+
+PHANTOM_VISION: Final = {"phantom_sam": "sam", "phantom_owlv2": "owlv2"}
+"""The shipped tiny models, of phantoms alone, with the folder of their weights."""
 
 _AT_A_TIME: Final = 8
 """Boxes whose masks are upsampled together: on the way each is a float image of the native size."""
@@ -58,7 +62,7 @@ class Detections:
 
 
 def load_segmenter(source: str = MEDSAM, revision: str | None = None, device: str = "cpu") -> Segmenter:
-    """The SAM or MedSAM of a local folder or a Hub id, loaded once.
+    """The SAM or MedSAM of a local folder, a Hub id or `phantom_sam` (shipped), loaded once.
 
     Raises InputError, with what to fetch, where it cannot be loaded.
     """
@@ -66,7 +70,7 @@ def load_segmenter(source: str = MEDSAM, revision: str | None = None, device: st
 
 
 def load_detector(source: str = OWLV2, revision: str | None = None, device: str = "cpu") -> Detector:
-    """The OWLv2 of a local folder or a Hub id, loaded once.
+    """The OWLv2 of a local folder, a Hub id or `phantom_owlv2` (shipped), loaded once.
 
     Raises InputError, with what to fetch, where it cannot be loaded.
     """
@@ -151,16 +155,17 @@ def mask_boxes(masks: npt.ArrayLike) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What is loaded for a role, and which checkpoint it is by default."""
+    """What is loaded for a role, which checkpoint it is by default, and which one is shipped."""
 
     role: str
     model: Any
     processor: Any
     default: str
+    shipped: str
 
 
-_SEGMENTER: Final = _Kind("segmenter", SamModel, SamProcessor, MEDSAM)
-_DETECTOR: Final = _Kind("detector", Owlv2ForObjectDetection, Owlv2Processor, OWLV2)
+_SEGMENTER: Final = _Kind("segmenter", SamModel, SamProcessor, MEDSAM, "phantom_sam")
+_DETECTOR: Final = _Kind("detector", Owlv2ForObjectDetection, Owlv2Processor, OWLV2, "phantom_owlv2")
 
 
 @lru_cache(maxsize=4)
@@ -173,10 +178,16 @@ def _once(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[
 
 
 def _model(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[Any, Any]:
-    found = _once(kind, source, revision, device)
+    found = _once(kind, _place(source), revision, device)
     if isinstance(found, InputError):
         raise InputError(str(found))
     return found
+
+
+def _place(source: str) -> str:
+    """The checkpoint folder of a shipped model; any other source as it is."""
+    folder = PHANTOM_VISION.get(source)
+    return source if folder is None else str(Path(str(files("medfocus_bench.phantom"))) / "weights" / folder)
 
 
 def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[Any, Any]:
@@ -197,7 +208,8 @@ def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tupl
         wanting = kind.default if Path(source).exists() else source
         raise InputError(
             f"{source}: cannot be loaded as the {kind.role} ({reason}); where there is a network, fetch it "
-            f"with `hf download {wanting} --local-dir FOLDER`, then give FOLDER as the {kind.role}"
+            f"with `hf download {wanting} --local-dir FOLDER`, then give FOLDER as the {kind.role}; for "
+            f"phantoms there is {kind.shipped}"
         ) from None
     # A folder of another model would be read all the same, its weights drawn at random.
     if found != wanted:

@@ -32,7 +32,7 @@ class Anatomist:
     """How concepts are localised: the pool of references (its first `pool_size`), and the localiser's way.
 
     `references` is the file of a pool, or "phantom". `segmenter` is the checkpoint of a MedSAM that refines
-    the tight boxes, or None.
+    the tight boxes (`phantom_sam` for phantoms), or None.
     """
 
     references: str = PHANTOM

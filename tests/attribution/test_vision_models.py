@@ -170,10 +170,20 @@ def test_a_checkpoint_that_failed_is_not_tried_again(tmp_path):
         load_segmenter(str(folder))
 
 
+def test_the_shipped_models_have_names(monkeypatch):
+    """They are folders of the package: nothing is asked of the Hub."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_segmenter("phantom_sam").model.config.model_type == "sam"
+    assert load_detector("phantom_owlv2").model.config.model_type == "owlv2"
+    with pytest.raises(InputError, match="owlv2: holds a model of type 'owlv2'"):
+        load_segmenter("phantom_owlv2")
+
+
 @pytest.mark.parametrize("load", [load_segmenter, load_detector])
 def test_weights_that_are_not_to_be_had_are_an_error_that_says_what_to_fetch(load, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="hf download no-owner/no-model --local-dir FOLDER"):
+    said = "hf download no-owner/no-model --local-dir FOLDER.*for phantoms there is phantom_(sam|owlv2)"
+    with pytest.raises(InputError, match=said):
         load("no-owner/no-model")
 
 
