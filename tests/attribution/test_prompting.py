@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from types import SimpleNamespace
 
@@ -15,10 +16,15 @@ from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.attribution.vision_models import load_detector, load_segmenter, mask_boxes
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.protocol import Settings
+from medfocus_bench.evaluation.scoring import score_samples
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
+from medfocus_bench.run.cases import cases
+from medfocus_bench.submission.attribution import Attribution
 
+from .conftest import phantom, shipped
 from .vision_checkpoints import write_owlv2, write_sam
 
 QUESTION = prompt("rib lesion", "direct")
@@ -177,6 +183,21 @@ def test_a_region_that_is_named_is_found_in_a_phantom_by_the_shipped_models(qwen
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (explanation.boxes, true)]
     overlap = shared.clip(0).prod(axis=1)
     assert (overlap / (sum(areas) - overlap) > 0.75).all()
+
+
+def test_a_detector_that_is_told_the_finding_shows_the_lesion_whatever_the_model_used():
+    """Finding a finding is no faithfulness: the twins answered by a mark, and the chain shows the lesion."""
+    part = phantom().select(["phantom"], ["direct"])
+    method = PromptingMedSAM(detector="phantom_owlv2", segmenter="phantom_sam")
+    said, samples = [], part.samples[:96]
+    for case in cases(replace(part, samples=samples)):
+        reading = case.read(shipped(case.sample.lvlm))
+        found = method.explain(Says("pixels", f'["{case.sample.finding}"]'), reading)
+        said.append((case.sample, Attribution(case.sample.sample_id, boxes=found.boxes)))
+    scores = score_samples(samples, said, Settings()).scores[:, 0]
+    of_mark = np.array([sample.evidence == "spurious" for sample in samples])
+    assert scores[~of_mark].mean() > 0.5
+    assert abs(scores[of_mark].mean()) < 0.02
 
 
 def test_a_phrase_below_the_threshold_adds_nothing(wide, vision):
