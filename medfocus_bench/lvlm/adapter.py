@@ -96,7 +96,7 @@ class HuggingFaceLVLM:
 
     @torch.inference_mode()
     def respond(
-        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 64
+        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 512
     ) -> list[Response]:
         """One greedy response to each (image, question), batched with left padding."""
         messages = [[turn("user", question, picture=True)] for question in questions]

@@ -28,7 +28,7 @@ class LVLM(Protocol):
     key: str
 
     def respond(
-        self, images: Sequence[npt.NDArray[np.uint8]], questions: Sequence[str], *, max_new_tokens: int = 64
+        self, images: Sequence[npt.NDArray[np.uint8]], questions: Sequence[str], *, max_new_tokens: int = 512
     ) -> list[Response]:
         """One greedy response to each (image, question)."""
         ...

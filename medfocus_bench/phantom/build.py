@@ -23,7 +23,7 @@ from medfocus_bench.counterfactual.causal_filter import (
 from medfocus_bench.data.benchmark import Benchmark, write_benchmark
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.questions import MODES, Mode
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
+from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, lvlm_key
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import (
     DEV_QUESTIONS,
@@ -46,7 +46,7 @@ class Run:
     evidence: str
 
     def file(self, folder: Path) -> Path:
-        return folder / f"{self.lvlm}-{self.mode}-{self.evidence}.jsonl"
+        return folder / f"{lvlm_key(self.lvlm)}-{self.mode}-{self.evidence}.jsonl"
 
 
 def verify_phantom(run: Run, out: Path, indices: Iterable[int] = ALL_QUESTIONS) -> Iterator[Verification]:

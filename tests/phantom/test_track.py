@@ -14,9 +14,9 @@ from medfocus_bench import evaluate, open_benchmark, write_null
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.data.benchmark import MANIFEST_NAME
 from medfocus_bench.data.questions import MODES
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
+from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, phantom_weights
 from medfocus_bench.phantom.accuracy import balanced_accuracy
-from medfocus_bench.phantom.build import ALL_QUESTIONS, build_track, check_answers
+from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, build_track, check_answers
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.planted import planted_effect
 from medfocus_bench.phantom.track import TEST_QUESTIONS, phantom_questions, track_folder
@@ -137,6 +137,12 @@ def test_blanking_the_cause_moves_the_log_odds_more_than_blanking_as_much_elsewh
     effect = planted_effect(load_lvlm(key), indices=range(22))
     assert effect.low > 0
     assert effect.mean > 1
+
+
+def test_a_checkpoint_folder_names_its_records_by_its_key(tmp_path):
+    checkpoint = phantom_weights("phantom_qwen")
+    file = Run(str(checkpoint), "direct", "lesion").file(tmp_path)
+    assert file == tmp_path / f"{checkpoint.name}-direct-lesion.jsonl"
 
 
 def test_a_null_submission_to_the_track_is_scored_at_the_floor(tmp_path):
