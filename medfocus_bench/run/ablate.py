@@ -55,22 +55,26 @@ def variants(
 ) -> list[Variant]:
     """The paper as published first, then one setting changed at a time.
 
-    `segmenter` adds the refinement by MedSAM, `editor` the redrawing of a region by a counterfactual editor;
-    `references` replaces the shipped pool everywhere.
+    With a `segmenter` (MedSAM) the boxes are refined, as published, and the localisers stand with it and
+    without; `editor` adds the redrawing of a region by a counterfactual editor; `references` replaces the
+    shipped pool everywhere.
     """
-    common = {} if references is None else {"references": references}
+    given = {"references": references, "segmenter": segmenter}
+    common = {name: value for name, value in given.items() if value is not None}
     found = [
         Variant("published", "default"),
         Variant("region", "mask", {"region": "mask"}),
         *(Variant("fill", fill, {"fill": fill}) for fill in ("mean", "blur", "inpaint")),
-        Variant("localisation", "atlas", {"localiser": "atlas"}),
     ]
     if editor is not None:
-        found.insert(5, Variant("fill", f"editor {editor.split(',')[0]}", {"editor": editor}))
-    if segmenter is not None:
+        found.append(Variant("fill", f"editor {editor.split(',')[0]}", {"editor": editor}))
+    if segmenter is None:
+        found.append(Variant("localisation", "atlas", {"localiser": "atlas"}))
+    else:
         found += [
-            Variant("localisation", f"{name} + MedSAM", {"localiser": name, "segmenter": segmenter})
-            for name in ("transport", "atlas")
+            Variant("localisation", "transport", {"segmenter": None}),
+            Variant("localisation", "atlas", {"localiser": "atlas", "segmenter": None}),
+            Variant("localisation", "atlas + MedSAM", {"localiser": "atlas"}),
         ]
     found += [Variant("pool size", str(size), {"pool_size": size}) for size in (1, 4)]
     found += [Variant("lambda", f"{lam:g}", {"lam": lam}) for lam in (0.01, 1.0)]

@@ -45,8 +45,14 @@ def test_the_grid_is_the_papers():
     assert grid["pool size", "4"] == {"pool_size": 4}
     assert grid["localisation", "atlas"] == {"localiser": "atlas"}
     assert len(grid) == 12
-    refined = [one for one in variants("medsam") if "segmenter" in one.settings]
-    assert [one.value for one in refined] == ["transport + MedSAM", "atlas + MedSAM"]
+    refined = {(one.study, one.value): one.settings for one in variants("medsam")}
+    assert refined["published", "default"] == {"segmenter": "medsam"}
+    assert refined["eps", "0.5"] == {"segmenter": "medsam", "eps": 0.5}
+    assert {value: settings for (study, value), settings in refined.items() if study == "localisation"} == {
+        "transport": {"segmenter": None},
+        "atlas": {"segmenter": None, "localiser": "atlas"},
+        "atlas + MedSAM": {"segmenter": "medsam", "localiser": "atlas"},
+    }
     assert all(one.settings["references"] == "mine" for one in variants(references="mine"))
     assert {"editor": "inpainting"} in [one.settings for one in variants(editor="inpainting")]
     folders = [one.folder for one in variants("medsam", editor="radedit,size=512")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from medfocus_bench import __version__
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.evaluation.published import MAIN_DIRECT, SECONDS
 from medfocus_bench.geometry import FloatArray
-from medfocus_bench.run.ablate import Variant, variants
+from medfocus_bench.run.ablate import variants
 from medfocus_bench.run.reproduce.document import Column, Entry, Line, Measured, Reproduction, Section
 from medfocus_bench.run.reproduce.measuring import SCORE_COLUMNS, Part, Samples, null_controls
 from medfocus_bench.run.reproduce.request import MEDFOCUS, Request, with_samples
@@ -50,23 +50,12 @@ def variant_works(request: Request, splits: Sequence[str], studies: Sequence[str
     """
     found = request.splits(splits)
     works = [Work("as published", request.chosen(MEDFOCUS), request.benchmark, found, request.runs)]
-    for variant in _variants(request.segmenter):
+    for variant in variants(request.segmenter):
         if variant.study in studies:
             method = request.chosen(MEDFOCUS, **variant.settings)
             run = request.runs / "ablation" / variant.folder
             works.append(Work(f"{variant.study}: {variant.value}", method, request.benchmark, found, run))
     return works
-
-
-def _variants(segmenter: str | None) -> Iterator[Variant]:
-    """The paper's grid. With a segmenter MedFocus as published has it; localisers are shown without."""
-    for variant in variants(segmenter):
-        if segmenter is None or variant.study != LOCALISATION:
-            yield variant
-        elif variant.settings.get("localiser") != "transport":
-            yield Variant(variant.study, variant.value, {"segmenter": None, **variant.settings})
-        else:
-            yield Variant(variant.study, "transport", {"segmenter": None})
 
 
 def parts_of(samples: Samples, *, by_mode: bool = False) -> list[Part]:
