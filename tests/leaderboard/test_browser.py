@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
+from playwright.sync_api import expect
 
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.result import read_results
@@ -99,7 +101,7 @@ def test_a_filter_of_samples_ranks_anew(visit, made, filters):
         page.select_option(f"#f-{key}", value)
     chosen = {"mode": "direct"} | filters
     view = made.view(**{key: value or None for key, value in chosen.items()})
-    page.wait_for_function(f"document.querySelectorAll('.tabulator-row').length === {len(view.rows)}")
+    expect(page.locator(".tabulator-row")).to_have_count(len(view.rows))
     assert titles(page) == expected(view)
     assert f"{view.samples} samples of {view.patients} patients" in page.inner_text("#status")
     ranks = [text.removesuffix(" shared").removesuffix("=") for text in column(page, "rank")]
@@ -110,7 +112,7 @@ def test_filters_that_fit_no_sample_say_so(visit):
     page = visit().open()
     page.select_option("#f-lvlm", "phantom_qwen")
     page.select_option("#f-evidence", "spurious")
-    page.wait_for_function("document.querySelector('#status').textContent.includes('No samples fit')")
+    expect(page.locator("#status")).to_contain_text("No samples fit")
     assert titles(page) == []
 
 
@@ -118,7 +120,7 @@ def test_a_family_chooses_rows_and_leaves_the_floor(visit, made):
     page = visit().open()
     before = dict(zip(titles(page), column(page, "rank"), strict=True))
     page.select_option("#f-family", "perturbation")
-    page.wait_for_function("document.querySelectorAll('.tabulator-row:not(.null)').length === 2")
+    expect(page.locator(".tabulator-row:not(.null)")).to_have_count(2)
     assert len(titles(page)) == 2 + len(NULLS)
     after = dict(zip(titles(page), column(page, "rank"), strict=True))
     assert after.items() <= before.items()
@@ -156,7 +158,7 @@ def test_the_keyboard_reaches_and_works_everything(visit):
             break
     assert page.evaluate("document.activeElement.id") == "f-lvlm"
     page.keyboard.press("ArrowDown")
-    page.wait_for_function("location.hash.includes('lvlm=')")
+    expect(page).to_have_url(re.compile("#.*lvlm="))
     for _ in range(10):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.closest('#columns') !== null"):
@@ -202,7 +204,7 @@ def test_an_address_that_names_what_is_not_here_is_no_error(visit, made):
     page.wait_for_selector("#controls:not([hidden])")
     assert page.input_value("#f-lvlm") == ""
     page.click("#reset")
-    page.wait_for_function(f"document.querySelectorAll('.tabulator-row').length === {len(made.default.rows)}")
+    expect(page.locator(".tabulator-row")).to_have_count(len(made.default.rows))
     assert titles(page) == expected(made.default)
 
 
@@ -260,17 +262,17 @@ def test_the_theme_follows_the_system_and_then_the_visitor(visit):
 
 def test_the_plots_follow_the_filters(visit):
     page = visit().open()
-    points = "document.querySelectorAll('#cost a').length"
-    page.wait_for_function(f"{points} === 8")
+    points = page.locator("#cost a")
+    expect(points).to_have_count(8)
     assert page.locator("#heat td[class*=q]").count() > 0
     page.select_option("#f-family", "perturbation")
-    page.wait_for_function(f"{points} === 2")
+    expect(points).to_have_count(2)
     before = page.inner_text("#pairs")
     page.select_option("#f-mode", "reasoning")
-    page.wait_for_function(f"{points} === 2")
+    expect(points).to_have_count(2)
     assert "+" in before
     page.select_option("#cost-axis", "seconds")  # drawn with the next frame
-    page.wait_for_function("document.querySelector('#cost').innerHTML.includes('seconds a sample')")
+    expect(page.locator("#cost")).to_contain_text("seconds a sample")
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])

@@ -62,7 +62,7 @@ def _visit(index: Path) -> None:
     if path is None:
         print("no Chromium: the page was not opened")
         return
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as started:
         browser = started.chromium.launch(
@@ -76,12 +76,12 @@ def _visit(index: Path) -> None:
             ready = perf_counter() - start
             start = perf_counter()
             page.fill("#f-q", f"method {NUMBERS[-1] - 1}")
-            page.wait_for_function("document.querySelectorAll('.tabulator-row').length === 1")
+            expect(page.locator(".tabulator-row")).to_have_count(1)
             search = perf_counter() - start
             page.fill("#f-q", "")
             start = perf_counter()
             page.select_option("#f-lvlm", "phantom_qwen")
-            page.wait_for_function("document.querySelector('#status').textContent.includes('514 samples')")
+            expect(page.locator("#status")).to_contain_text("514 samples")
             ranked = perf_counter() - start
             figure = f"table {ready:.2f} s, search {search:.2f} s, filter with new ranks {ranked:.2f} s"
             report("first interaction", figure, "table and search < 2 s", ready + search < 2)
