@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from medfocus_bench.phantom.phrases import (
     fragments,
 )
 from medfocus_bench.phantom.render import MARKS
+from medfocus_bench.phantom.training.optimising import optimise
 from medfocus_bench.phantom.training.pictures import HELD_OUT_SEED, TRAIN_SEED
 from medfocus_bench.phantom.training.regions import (
     RegionPictures,
@@ -34,7 +34,6 @@ from medfocus_bench.phantom.training.regions import (
     varied,
 )
 from medfocus_bench.phantom.training.segmenter import go_on_from, save_vision
-from medfocus_bench.phantom.training.vision import set_rate
 from medfocus_bench.phantom.vision_checkpoints import DEVIATION, MEAN, OWL_SIDE, untrained_detector
 
 THRESHOLD: Final = 0.1
@@ -61,25 +60,17 @@ def train_detector(out: Path, *, pictures: int, steps: int, batch: int, seed: in
     peak = go_on_from(out / "owlv2", model)
     data = draw_regions(pictures, TRAIN_SEED + seed)
     print(f"detector: {pictures} pictures drawn", flush=True)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
     rng = np.random.default_rng(seed)
     nothing = fragments()
-    began, running = perf_counter(), 1.0
     model.train()
-    for step in range(steps):
-        set_rate(optimiser, step, steps, peak, warmup=60)
-        loss = _loss(model, processor, data, rng, batch, nothing)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        running = 0.98 * running + 0.02 * loss.item()
-        if step % 50 == 49 or step == steps - 1:
-            each = (perf_counter() - began) / (step + 1)
-            print(f"detector {step + 1}/{steps} loss {running:.4f} {each:.2f} s a step", flush=True)
-        if step % 300 == 299 or step == steps - 1:
-            save_vision(model, processor, out / "owlv2")
+    optimise(
+        "detector",
+        (p for p in model.parameters() if p.requires_grad),
+        lambda: _loss(model, processor, data, rng, batch, nothing),
+        lambda: save_vision(model, processor, out / "owlv2"),
+        steps=steps,
+        peak=peak,
+    )
     print_detector_quality(model.eval(), processor, _HELD_OUT)
 
 

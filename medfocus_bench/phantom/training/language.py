@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from medfocus_bench.data.questions import MODES
 from medfocus_bench.phantom.checkpoints import Family, Untrained, untrained
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF
+from medfocus_bench.phantom.training.optimising import optimise
 from medfocus_bench.phantom.training.pictures import (
     HELD_OUT,
     HELD_OUT_SEED,
@@ -28,7 +27,7 @@ from medfocus_bench.phantom.training.pictures import (
     image_tokens,
 )
 from medfocus_bench.phantom.training.sequences import Dialogue, Packed, ask, language_loss, pack, token_losses
-from medfocus_bench.phantom.training.vision import part_of, set_rate
+from medfocus_bench.phantom.training.vision import part_of
 
 
 def train_language(
@@ -63,29 +62,21 @@ def train_language(
     dialogue = Dialogue(start)
     if before != folder or not before.exists():
         _name_embeddings(model, dialogue, state["head.weight"], role)
-    trained = [p for n, p in model.named_parameters() if not _is_vision(n)]
-    optimiser = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
     rng = np.random.default_rng(seed + 1)
-    began = perf_counter()
-    running = 1.0
-    model.train()
-    for step in range(steps):
-        set_rate(optimiser, step, steps, 1.5e-3, warmup=80)
+
+    def loss() -> torch.Tensor:
         chosen = rng.integers(len(cached), size=batch)
         packed = pack(dialogue, [ask(data.presence[n], role, rng) for n in chosen])
-        loss = language_loss(model, dialogue, cached[torch.from_numpy(chosen)].float(), packed)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        running = 0.98 * running + 0.02 * loss.item()
-        if step % 50 == 49 or step == steps - 1:
-            each = (perf_counter() - began) / (step + 1)
-            print(f"{family} {role} {step + 1}/{steps} loss {running:.4f} {each:.2f} s a step", flush=True)
-        if step % 250 == 249 or step == steps - 1:
-            save_checkpoint(start, folder)
-            quality = language_quality(start, dialogue, role, pictures=HELD_OUT // 2)
-            print(f"{family} {role} {json.dumps(quality)}", flush=True)
+        return language_loss(model, dialogue, cached[torch.from_numpy(chosen)].float(), packed)
+
+    def save() -> None:
+        save_checkpoint(start, folder)
+        quality = language_quality(start, dialogue, role, pictures=HELD_OUT // 2)
+        print(f"{family} {role} {json.dumps(quality)}", flush=True)
+
+    model.train()
+    trained = (p for n, p in model.named_parameters() if not _is_vision(n))
+    optimise(f"{family} {role}", trained, loss, save, steps=steps, peak=1.5e-3, warmup=80, save_each=250)
 
 
 def save_checkpoint(start: Untrained, folder: Path) -> None:

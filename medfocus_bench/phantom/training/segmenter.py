@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ from medfocus_bench.geometry import clip_boxes
 from medfocus_bench.phantom.checkpoints import SIDE
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.phrases import REGIONS
+from medfocus_bench.phantom.training.optimising import optimise
 from medfocus_bench.phantom.training.pictures import HELD_OUT_SEED, TRAIN_SEED
 from medfocus_bench.phantom.training.regions import (
     RegionPictures,
@@ -25,7 +25,6 @@ from medfocus_bench.phantom.training.regions import (
     random_windows,
     varied,
 )
-from medfocus_bench.phantom.training.vision import set_rate
 from medfocus_bench.phantom.vision_checkpoints import DEVIATION, MEAN, SAM_SIDE, untrained_segmenter
 
 JITTER: Final = 0.15
@@ -42,24 +41,16 @@ def train_segmenter(out: Path, *, pictures: int, steps: int, batch: int, seed: i
     peak = go_on_from(out / "sam", model)
     data = draw_regions(pictures, TRAIN_SEED + seed)
     print(f"segmenter: {pictures} pictures drawn", flush=True)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
     rng = np.random.default_rng(seed)
-    began, running = perf_counter(), 1.0
     model.train()
-    for step in range(steps):
-        set_rate(optimiser, step, steps, peak, warmup=60)
-        loss = _loss(model, data, rng, batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        running = 0.98 * running + 0.02 * loss.item()
-        if step % 50 == 49 or step == steps - 1:
-            each = (perf_counter() - began) / (step + 1)
-            print(f"segmenter {step + 1}/{steps} loss {running:.4f} {each:.2f} s a step", flush=True)
-        if step % 300 == 299 or step == steps - 1:
-            save_vision(model, processor, out / "sam")
+    optimise(
+        "segmenter",
+        (p for p in model.parameters() if p.requires_grad),
+        lambda: _loss(model, data, rng, batch),
+        lambda: save_vision(model, processor, out / "sam"),
+        steps=steps,
+        peak=peak,
+    )
     print_segmenter_quality(model.eval(), processor, _HELD_OUT)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from medfocus_bench.phantom.checkpoints import Family, untrained
+from medfocus_bench.phantom.training.optimising import set_rate
 from medfocus_bench.phantom.training.pictures import (
     HELD_OUT,
     HELD_OUT_SEED,
@@ -91,12 +91,6 @@ def _augmented(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     gain = torch.from_numpy(rng.uniform(0.93, 1.07, (len(grey), 1, 1)).astype(np.float32))
     noise = torch.from_numpy(rng.standard_normal(grey.shape, dtype=np.float32)) * 0.012
     return (grey * gain + noise).clamp(0, 1)
-
-
-def set_rate(optimiser: torch.optim.Optimizer, step: int, steps: int, peak: float, *, warmup: int) -> None:
-    rate = peak * min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
-    for group in optimiser.param_groups:
-        group["lr"] = rate + 1e-6
 
 
 @torch.no_grad()
