@@ -150,7 +150,13 @@ def _tokenizer() -> CLIPTokenizer:
     trained.train_from_iterator(
         corpus() + [phrase for phrases in PHRASES.values() for phrase in phrases] * 5,
         trainers.BpeTrainer(
-            vocab_size=900, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+            vocab_size=900 + len(alphabet),
+            # The ids decide between pairs that are equally frequent; left to the library, those of the letters
+            # that end a word would follow the order of a hash table.
+            special_tokens=[f"{letter}</w>" for letter in alphabet],
+            initial_alphabet=alphabet,
+            end_of_word_suffix="</w>",
+            show_progress=False,
         ),
     )
     merges = [tuple(merge) for merge in json.loads(trained.to_str())["model"]["merges"]]
