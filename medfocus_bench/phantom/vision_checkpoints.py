@@ -151,8 +151,8 @@ def _tokenizer() -> CLIPTokenizer:
         corpus() + [phrase for phrases in PHRASES.values() for phrase in phrases] * 5,
         trainers.BpeTrainer(
             vocab_size=900 + len(alphabet),
-            # The ids decide between pairs that are equally frequent; left to the library, those of the letters
-            # that end a word would follow the order of a hash table.
+            # The ids decide between pairs that are equally frequent; left to the library, those of the
+            # letters that end a word would follow the order of a hash table.
             special_tokens=[f"{letter}</w>" for letter in alphabet],
             initial_alphabet=alphabet,
             end_of_word_suffix="</w>",
