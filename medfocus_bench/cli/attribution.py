@@ -123,15 +123,14 @@ def tune_command(
     **options: Any,
 ) -> None:
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
-    from medfocus_bench.attribution.registry import load_method
     from medfocus_bench.cli.options import print_tables, quiet_models
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.run.methods import described
     from medfocus_bench.run.settings import write_document
-    from medfocus_bench.run.tune import dev_samples, tune
+    from medfocus_bench.run.tune import dev_samples, tunable, tune
     from medfocus_bench.run.tuning import open_tuning
 
-    about = described(load_method(method), method)
+    about = described(tunable(method), method)
     check_lvlms(lvlms)
     check_device(options["device"])
     quiet_models()

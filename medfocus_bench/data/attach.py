@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from medfocus_bench.data.benchmark import (
-    MANIFEST_NAME,
+    UNVERSIONED,
     Benchmark,
     load_benchmark,
     read_rows,
     write_benchmark,
     write_rows,
 )
-from medfocus_bench.data.columns import MODES, SCHEMA, is_line
+from medfocus_bench.data.columns import MODES, SCHEMA
 from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import picture_at, read_picture
-from medfocus_bench.data.pictures import Attachment, manifest_entries
+from medfocus_bench.data.manifest import MANIFEST_NAME, Attachment, read_manifest
 from medfocus_bench.data.rows import complete_row, split_of
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
 from medfocus_bench.data.sources.reading import Region, locate
@@ -179,8 +179,7 @@ def attach_folder(folder: Path, root: Path, out: Path, *, overwrite: bool = Fals
     Name and version are those of the folder's manifest, if it has one. Rows of open sources, which need no
     joining, are left out. Raises InputError as `write_attached`, and for a folder without pointers.
     """
-    said = manifest_entries(folder / MANIFEST_NAME)
-    name, version = said.get("name"), said.get("version")
+    manifest = read_manifest(folder)
     rows = [
         (str(row["sample_id"]), split, {column: row.get(column) for column in SCHEMA.names})
         for _, split, row in read_rows(folder)
@@ -192,8 +191,8 @@ def attach_folder(folder: Path, root: Path, out: Path, *, overwrite: bool = Fals
         rows,
         root,
         out,
-        name=str(name) if is_line(name) else folder.resolve().name,
-        version=str(version) if is_line(version) else "unversioned",
+        name=manifest.name if manifest else folder.resolve().name,
+        version=manifest.version if manifest else UNVERSIONED,
         overwrite=overwrite,
     )
 

@@ -24,27 +24,26 @@ import pyarrow.parquet as pq
 
 from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of, schema_problem
 from medfocus_bench.data.labels import in_words, label_names, schema_in_words
-from medfocus_bench.data.pictures import (
+from medfocus_bench.data.manifest import (
+    MANIFEST_NAME,
     NOT_ATTACHED,
-    PICTURE_COLUMNS,
     Attachment,
-    attachment_of,
-    stored_picture,
+    Manifest,
+    read_manifest,
+    write_manifest,
 )
+from medfocus_bench.data.pictures import PICTURE_COLUMNS, stored_picture
 from medfocus_bench.errors import BenchmarkError
 
-MANIFEST_NAME: Final = "benchmark.json"
 UNVERSIONED: Final = "unversioned"
 SPLITS: Final = ("direct", "reasoning", "dev")
 
 _BATCH_ROWS = 128
 _MAX_ROWS = 5_000_000
-_MAX_MANIFEST_BYTES = 2**16
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 """What Arrow raises for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
 _WITH_FLOATS = ("boxes", "anatomy")
 _UNCOUNTED = ("image", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
-_CONFIG_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
 
 
@@ -133,11 +132,12 @@ def load_benchmark(folder: str | Path) -> Benchmark:
     _check_unique(root, samples)
     _check_shared_regions(root, samples)
     fingerprint = fingerprint_of(digests)
-    name, version = _identity(root, fingerprint)
+    manifest = read_manifest(root) or Manifest(_name_of(root), UNVERSIONED, fingerprint)
+    _check_fingerprint(root, manifest, fingerprint)
     grounded = tuple(sample for sample in samples if sample.grounded)
     if not grounded:
         raise BenchmarkError(f"{root}: no row is grounded, so there is nothing to score")
-    return Benchmark(name, version, fingerprint, root, grounded, attachment_of(root / MANIFEST_NAME))
+    return Benchmark(manifest.name, manifest.version, fingerprint, root, grounded, manifest.attachment)
 
 
 def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -177,13 +177,10 @@ def write_benchmark(
     root.mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
         write_rows(root / f"{split}.parquet", rows)
-    manifest = root / MANIFEST_NAME
-    manifest.unlink(missing_ok=True)
+    (root / MANIFEST_NAME).unlink(missing_ok=True)
     written = load_benchmark(root)
-    identity = {"name": name, "version": version, "fingerprint": written.fingerprint}
-    identity |= attachment.entries()
-    manifest.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-    return replace(written, name=name, version=version, attachment=attachment_of(manifest))
+    write_manifest(root, name, version, written.fingerprint, attachment)
+    return replace(written, name=name, version=version, attachment=attachment)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -305,42 +302,27 @@ def _check_shared_regions(root: Path, samples: Sequence[Sample]) -> None:
 
 def _default_config(root: Path) -> Path:
     """The folder of the config that a dataset repository opens by default; `root` if it is none."""
-    manifest = root / MANIFEST_NAME
-    try:
-        if not manifest.is_file():
-            return root
-        with manifest.open("rb") as file:
-            name = json.loads(file.read(_MAX_MANIFEST_BYTES))["default_config"]
-    except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        return root
-    if not is_line(name) or not _CONFIG_NAME.fullmatch(name):
-        raise BenchmarkError(f"{manifest}: default_config is not the plain name of a folder beside it")
-    return root / str(name)
+    manifest = read_manifest(root)
+    return root / (manifest.default_config or "") if manifest else root
 
 
-def _identity(root: Path, fingerprint: str) -> tuple[str, str]:
-    manifest = root / MANIFEST_NAME
-    if not manifest.exists():
-        folder = root.resolve().name
-        if not is_line(folder):
-            raise BenchmarkError(f"{root}: give the folder a plain name, or add a {MANIFEST_NAME}")
-        return folder, UNVERSIONED
-    if not manifest.is_file():
-        raise BenchmarkError(f"{manifest}: is not a regular file")
-    try:
-        with manifest.open("rb") as file:
-            value = json.loads(file.read(_MAX_MANIFEST_BYTES))
-        name, version, claimed = (value[key] for key in ("name", "version", "fingerprint"))
-    except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        name = version = claimed = None
-    if not (is_line(name) and is_line(version) and is_line(claimed)):
-        raise BenchmarkError(f"{manifest}: needs a name, a version and a fingerprint, each a short text")
-    if claimed != fingerprint:
+def _name_of(root: Path) -> str:
+    """The name of a benchmark without a manifest."""
+    name = root.resolve().name
+    if not is_line(name):
+        raise BenchmarkError(f"{root}: give the folder a plain name, or add a {MANIFEST_NAME}")
+    return name
+
+
+def _check_fingerprint(root: Path, manifest: Manifest, fingerprint: str) -> None:
+    if manifest.fingerprint is None:
+        raise BenchmarkError(f"{root / MANIFEST_NAME}: claims no fingerprint; it is that of a benchmark")
+    if manifest.fingerprint != fingerprint:
         raise BenchmarkError(
-            f"{root}: its content ({fingerprint[:12]}) is not that of its manifest ({claimed[:12]}); "
-            "fetch the benchmark again, or remove the manifest of one that you changed"
+            f"{root}: its content ({fingerprint[:12]}) is not that of its manifest "
+            f"({manifest.fingerprint[:12]}); fetch the benchmark again, or remove the manifest of one that "
+            "you changed"
         )
-    return name, version
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -193,7 +193,7 @@ def sample_of(row: Mapping[str, Any], split: str) -> Sample:
     )
 
 
-def is_line(value: Any) -> bool:
+def is_line(value: Any) -> TypeGuard[str]:
     """Whether this is text that can be printed as part of a line."""
     if not isinstance(value, str) or len(value) > 300 or not _LINE.fullmatch(value):
         return False

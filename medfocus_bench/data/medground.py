@@ -6,7 +6,6 @@ They hold no boxes and no pixels. A record names its mode by its fields: `predic
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.questions import Mode
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES
+from medfocus_bench.data.sources.tables import read_json_list
 from medfocus_bench.errors import InputError
 
 NAME: Final = "medground"
@@ -37,7 +37,6 @@ _SUFFIXES: Final[Mapping[str, Mode]] = {"direct": "direct", "cot": "reasoning"}
 _STEMS: Final = ("prediction", "prediction_edited", "prediction_edited_kept", "prediction_edited_kept_normal")
 """In the order of `IMAGES`."""
 
-_MAX_BYTES: Final = 256 * 2**20
 _MAX_TEXT: Final = 100_000
 
 
@@ -65,7 +64,7 @@ def read_records(paths: Iterable[Path]) -> tuple[PublishedRecord, ...]:
     problems: list[str] = []
     seen: dict[tuple[str, int, str, str], str] = {}
     for path in paths:
-        for number, value in enumerate(_json_list(path), start=1):
+        for number, value in enumerate(read_json_list(path), start=1):
             place = f"{path}: record {number}"
             try:
                 record = _record(value, place)
@@ -83,22 +82,6 @@ def read_records(paths: Iterable[Path]) -> tuple[PublishedRecord, ...]:
     if not records:
         raise InputError("the files hold no records")
     return tuple(records)
-
-
-def _json_list(path: Path) -> list[Any]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise InputError(f"{path}: is larger than {_MAX_BYTES // 2**20} MiB; these are no records")
-        value = json.loads(data)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no JSON: {str(error)[:200]}") from None
-    if not isinstance(value, list):
-        raise InputError(f"{path}: should hold a list of records, not {type(value).__name__}")
-    return value
 
 
 def _record(value: Any, place: str) -> PublishedRecord:

@@ -9,6 +9,7 @@ from typing import Final
 
 from medfocus_bench.data.benchmark import Benchmark, load_benchmark
 from medfocus_bench.data.hub.names import HubName, hub_name
+from medfocus_bench.data.manifest import read_manifest
 from medfocus_bench.errors import OfflineWarning
 
 EMBEDDED: Final = {"phantom": Path(str(files("medfocus_bench"))) / "phantom" / "track"}
@@ -64,13 +65,13 @@ def say_embedded(name: HubName, version: str, why: str) -> None:
 
 def embedded_copy(name: HubName) -> tuple[Path, str] | None:
     """Folder and version of the embedded benchmark that is what `name` asks for; None if none is."""
-    from medfocus_bench.data.hub.publication import read_manifest
-
     folder = EMBEDDED.get(name.config)
     if folder is None or not name.is_published:
         return None
-    version = str((read_manifest(folder) or {}).get("version"))
-    return (folder, version) if name.revision in (None, "main", f"v{version}") else None
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    here = name.revision in (None, "main", f"v{manifest.version}")
+    return (folder, manifest.version) if here else None
 
 
 def is_folder(text: str) -> bool:

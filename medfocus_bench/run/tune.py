@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from medfocus_bench.attribution.protocol import Method
+from medfocus_bench.attribution.protocol import Method, TunableMethod
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
@@ -122,11 +122,16 @@ def evidence_ap(sample: Sample, attribution: Attribution) -> float:
     return 0.0 if scores is None else float(scores[_EVIDENCE_AP])
 
 
-def _candidates(source: str, lvlm: HuggingFaceLVLM) -> list[Mapping[str, Any]]:
+def tunable(source: str) -> TunableMethod:
+    """The method, with settings that can be chosen. Raises InputError for one that has none."""
     method = load_method(source)
     if not hasattr(method, "candidates"):
         raise InputError(f"{source} declares no candidates, so that there is nothing to tune")
-    candidates = list(method.candidates(lvlm))
+    return cast("TunableMethod", method)
+
+
+def _candidates(source: str, lvlm: HuggingFaceLVLM) -> list[Mapping[str, Any]]:
+    candidates = list(tunable(source).candidates(lvlm))
     if not candidates:
         raise InputError(f"{source} has no candidates for {lvlm.key}, so that there is nothing to tune")
     return candidates

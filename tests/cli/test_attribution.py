@@ -229,6 +229,7 @@ def test_a_method_that_explains_nothing_at_all_is_status_2_with_its_reason(bench
     ("words", "message"),
     [
         (("occlusion",), "occlusion declares no candidates"),
+        (("occlusion", "--lvlm", "none/such"), "occlusion declares no candidates"),
         (("occlusio",), "no method 'occlusio'"),
         ((SIDED, "--lvlm", "gpt"), "no LVLM 'gpt'"),
         ((SIDED, "--lvlm", "phantom_gemma", "--mode", "reasoning"), "has no reasoning samples of the LVLM"),

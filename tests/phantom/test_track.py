@@ -12,7 +12,7 @@ import torch
 
 from medfocus_bench import evaluate, open_benchmark, write_null
 from medfocus_bench.answers import parse_verdict
-from medfocus_bench.data.benchmark import MANIFEST_NAME
+from medfocus_bench.data.manifest import MANIFEST_NAME
 from medfocus_bench.data.questions import MODES
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, phantom_weights
 from medfocus_bench.phantom.accuracy import balanced_accuracy

@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medfocus_bench.data.benchmark import MANIFEST_NAME
 from medfocus_bench.data.files import file_sha256, whole_folder
 from medfocus_bench.data.hub.card import changelog, render_card
 from medfocus_bench.data.hub.croissant import render_croissant
@@ -33,6 +32,7 @@ from medfocus_bench.data.hub.layout import (
 from medfocus_bench.data.hub.publication import Publication, Row, read_publication
 from medfocus_bench.data.hub.repository import ConfigInfo, Repository, Shard, SplitInfo
 from medfocus_bench.data.labels import in_numbers
+from medfocus_bench.data.manifest import MANIFEST_NAME, write_manifest
 from medfocus_bench.errors import BenchmarkError, InputError
 
 
@@ -75,7 +75,8 @@ def write_repository(root: Path, publication: Publication) -> Repository:
     repository = Repository(publication.name, publication.version, tuple(configs))
     for config in repository.configs:
         if CONFIGS[config.name].is_open:
-            _write_json(root / config.name / MANIFEST_NAME, _config_manifest(repository, config))
+            folder = root / config.name  # a benchmark of its own
+            write_manifest(folder, repository.name, repository.version, config.fingerprint)
     _write_json(root / MANIFEST_NAME, _manifest(repository))
     (root / CARD_NAME).write_text(render_card(repository), encoding="utf-8")
     (root / CHANGELOG_NAME).write_text(changelog(), encoding="utf-8")
@@ -129,11 +130,6 @@ def _write_split(
         fingerprint=publication.split_fingerprint(config, split),
         shards=tuple(shards),
     )
-
-
-def _config_manifest(repository: Repository, config: ConfigInfo) -> Mapping[str, Any]:
-    """What makes the folder of an open config a benchmark of its own."""
-    return {"name": repository.name, "version": repository.version, "fingerprint": config.fingerprint}
 
 
 def _manifest(repository: Repository) -> Mapping[str, Any]:

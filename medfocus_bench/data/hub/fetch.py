@@ -6,12 +6,11 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from medfocus_bench.data.benchmark import MANIFEST_NAME
 from medfocus_bench.data.files import file_sha256
 from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_client, hub_errors, quiet_hub
 from medfocus_bench.data.hub.layout import CARD_NAME
 from medfocus_bench.data.hub.names import HubName
-from medfocus_bench.data.hub.publication import read_manifest
+from medfocus_bench.data.manifest import MANIFEST_NAME, read_manifest
 from medfocus_bench.errors import BenchmarkError, OfflineWarning
 
 _RETRY: Final = "run it again: what was fetched is kept"
@@ -71,15 +70,9 @@ def check_files(root: Path, config: str, *, in_cache: bool = False) -> None:
     of a user is let be.
     """
     manifest = read_manifest(root)
-    files, configs = (manifest or {}).get("files"), (manifest or {}).get("configs")
-    if not (isinstance(files, dict) and isinstance(configs, dict) and config in configs):
+    if manifest is None or config not in manifest.configs:
         raise BenchmarkError(f"{root}: holds no config {config}; the configs stand in its {MANIFEST_NAME}")
-    prefix = f"{config}/"
-    published = {
-        path: entry.get("sha256") if isinstance(entry, dict) else None
-        for path, entry in files.items()
-        if path.startswith(prefix)
-    }
+    published = {path: sha256 for path, sha256 in manifest.files.items() if path.startswith(f"{config}/")}
     found = {path.relative_to(root).as_posix() for path in (root / config).glob("*.parquet")}
     for path in sorted(found - published.keys()):
         raise BenchmarkError(f"{root / path}: is none of the published files")

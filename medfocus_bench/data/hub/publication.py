@@ -6,14 +6,13 @@ no file names, whatever folder the rows come from and whatever it calls itself.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from medfocus_bench.data.benchmark import MANIFEST_NAME, SPLITS, fingerprint_of, read_rows, row_digest
+from medfocus_bench.data.benchmark import SPLITS, fingerprint_of, read_rows, row_digest
 from medfocus_bench.data.columns import (
     EVIDENCE_KINDS,
     GROUPS,
@@ -24,6 +23,7 @@ from medfocus_bench.data.columns import (
     sample_of,
 )
 from medfocus_bench.data.hub.layout import CONFIGS, LICENSED_COLUMNS
+from medfocus_bench.data.manifest import MANIFEST_NAME, Manifest, read_manifest
 from medfocus_bench.errors import BenchmarkError
 
 Row = Mapping[str, Any]
@@ -31,7 +31,6 @@ Splits = Mapping[str, Sequence[Row]]
 
 MAX_TEXT: Final = 100_000
 """Characters of a model's answer."""
-_MAX_MANIFEST_BYTES = 2**20
 _LONG_TEXTS = ("question", "response", *(name for name in SCHEMA.names if name.startswith("answer_")))
 _SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
 _CHOICES = {"mode": MODES, "evidence": EVIDENCE_KINDS, "group": GROUPS}
@@ -79,50 +78,19 @@ def read_publication(
             configs[config] = splits
     _check_unique(configs)
     ordered = {name: configs[name] for name in CONFIGS if name in configs}
-    return Publication(str(manifest["name"]), version or str(manifest["version"]), ordered)
+    return Publication(manifest.name, version or manifest.version, ordered)
 
 
-def _only_open_manifests(root: Path) -> Mapping[str, Any] | None:
+def _only_open_manifests(root: Path) -> Manifest | None:
     """The manifest in `root`. Refuses a folder with a licensed benchmark anywhere in it."""
     for path in sorted(root.rglob(MANIFEST_NAME)):
-        if (read_manifest(path.parent) or {}).get("licensed"):
+        manifest = read_manifest(path.parent)
+        if manifest and manifest.attachment.licensed:
             raise BenchmarkError(
                 f"{path.parent}: is a benchmark with licensed images and boxes attached; it stays where it "
                 "is, and only the pointers that it was made of are published"
             )
     return read_manifest(root)
-
-
-def read_manifest(root: Path) -> Mapping[str, Any] | None:
-    """The `benchmark.json` of a folder; None where it has none."""
-    path = root / MANIFEST_NAME
-    if not path.exists():
-        return None
-    if not path.is_file():
-        raise BenchmarkError(f"{path}: is not a regular file")
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_MANIFEST_BYTES + 1)
-        value = json.loads(data) if len(data) <= _MAX_MANIFEST_BYTES else None
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or not (is_line(value.get("name")) and is_line(value.get("version"))):
-        raise BenchmarkError(f"{path}: needs a name and a version, each a short text")
-    return value
-
-
-def split_fingerprints(root: Path, config: str) -> Mapping[str, str]:
-    """The fingerprint of each split of a config, from the manifest of a repository."""
-    configs = (read_manifest(root) or {}).get("configs")
-    entry = configs.get(config) if isinstance(configs, dict) else None
-    splits = entry.get("splits") if isinstance(entry, dict) else None
-    if not isinstance(splits, dict):
-        raise BenchmarkError(f"{root / MANIFEST_NAME}: describes no config {config[:100]!r}")
-    return {
-        split: str(splits[split].get("fingerprint"))
-        for split in SPLITS
-        if isinstance(splits.get(split), dict)
-    }
 
 
 def _read_configs(root: Path) -> dict[str, Splits]:
@@ -187,17 +155,14 @@ def _check_pointer(row: Row, split: str) -> None:
         raise ValueError(f"mode is {row['mode']}, but the file is named {split}")
 
 
-def _check_fingerprints(root: Path, manifest: Mapping[str, Any], configs: Mapping[str, Splits]) -> None:
+def _check_fingerprints(root: Path, manifest: Manifest, configs: Mapping[str, Splits]) -> None:
     """Holds what was read from `root` against its manifest: that of a benchmark, or of a repository."""
-    described = manifest.get("configs")
-    if isinstance(described, dict):
-        claimed = {
-            name: entry.get("fingerprint") if isinstance(entry, dict) else None
-            for name, entry in described.items()
-        }
+    claimed: dict[str, str | None]
+    if manifest.configs:
+        claimed = {name: entry.fingerprint for name, entry in manifest.configs.items()}
         found = {name: _fingerprint(splits) for name, splits in configs.items()}
     else:
-        claimed = {"content": manifest.get("fingerprint")}
+        claimed = {"content": manifest.fingerprint}
         found = {"content": _fingerprint(*configs.values())}
     if found != claimed:
         raise BenchmarkError(

@@ -18,8 +18,9 @@ from medfocus_bench.data.hub.export import published_table
 from medfocus_bench.data.hub.fetch import OutOfReachError, check_files, fetch
 from medfocus_bench.data.hub.layout import DATASET, DEFAULT_CONFIG
 from medfocus_bench.data.hub.names import HubName, hub_name
-from medfocus_bench.data.hub.publication import Row, read_manifest, split_fingerprints
+from medfocus_bench.data.hub.publication import Row
 from medfocus_bench.data.labels import in_words, label_names
+from medfocus_bench.data.manifest import read_manifest
 from medfocus_bench.data.resolve import EMBEDDED, embedded_copy, is_folder, say_embedded
 from medfocus_bench.errors import BenchmarkError
 
@@ -103,7 +104,8 @@ def _from_hub(name: HubName, split: str, *, streaming: bool) -> Dataset | Iterab
 
 
 def _from_folder(root: Path, config: str | None, split: str, *, streaming: bool) -> Dataset | IterableDataset:
-    if "configs" in (read_manifest(root) or {}):
+    manifest = read_manifest(root)
+    if manifest and manifest.configs:
         check_files(root, config or DEFAULT_CONFIG)
         return _from_repository(root, config or DEFAULT_CONFIG, split, streaming=streaming)
     return _from_benchmark(root, config, split, streaming=streaming)
@@ -111,7 +113,9 @@ def _from_folder(root: Path, config: str | None, split: str, *, streaming: bool)
 
 def _from_repository(root: Path, config: str, split: str, *, streaming: bool) -> Dataset | IterableDataset:
     """A split of a repository in a folder, whose files are checked; its fingerprint is checked here."""
-    splits = split_fingerprints(root, config)
+    manifest = read_manifest(root)
+    assert manifest is not None  # its files were held against it
+    splits = manifest.configs[config].splits
     if split not in splits:
         raise BenchmarkError(f"{root}: {config} has no split {split!r}, only {', '.join(splits)}")
     shards = [str(path) for path in sorted((root / config).glob(f"{split}-*.parquet"))]
@@ -131,8 +135,8 @@ def _from_benchmark(
     for _, found, row in read_rows(root):
         known.setdefault(str(row["source"]), {}).setdefault(found, []).append(row)
         digests.append(row_digest(row, found))
-    claimed = (read_manifest(root) or {}).get("fingerprint")
-    if claimed is not None and claimed != fingerprint_of(digests):
+    manifest = read_manifest(root)
+    if manifest and manifest.fingerprint not in (None, fingerprint_of(digests)):
         raise BenchmarkError(f"{root}: its content is not that of its manifest; fetch the benchmark again")
     chosen = config or min(known, key=lambda name: name != DEFAULT_CONFIG, default=DEFAULT_CONFIG)
     if split not in known.get(chosen, {}):

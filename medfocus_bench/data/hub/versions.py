@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from medfocus_bench.data.benchmark import MANIFEST_NAME
 from medfocus_bench.data.hub.client import MissingExtraError
 from medfocus_bench.data.hub.layout import CONFIGS, VERSION_PATTERN
 from medfocus_bench.data.hub.names import HubName, hub_name
-from medfocus_bench.data.pictures import manifest_entries
+from medfocus_bench.data.manifest import read_manifest
 from medfocus_bench.data.resolve import EMBEDDED
 
 
@@ -20,8 +19,8 @@ def folder_at_hand(name: str, version: str, fingerprint: str) -> Path | None:
     content is not held against the fingerprint here.
     """
     for folder in (*EMBEDDED.values(), *_cached(name, version)):
-        manifest = manifest_entries(folder / MANIFEST_NAME)
-        if (manifest.get("name"), manifest.get("fingerprint")) == (name, fingerprint):
+        manifest = read_manifest(folder)
+        if manifest and (manifest.name, manifest.fingerprint) == (name, fingerprint):
             return folder
     return None
 

@@ -22,7 +22,7 @@ from medfocus_bench.data.hub.layout import CONFIGS, DATASET, PUBLISHED_SCHEMA
 from medfocus_bench.data.hub.publication import Publication
 from medfocus_bench.data.hub.push import push
 from medfocus_bench.data.labels import in_numbers
-from medfocus_bench.data.pictures import Attachment
+from medfocus_bench.data.manifest import Attachment
 from medfocus_bench.errors import InputError
 
 from .rows import open_row, picture, pointer_row, small_splits, write_pointers, write_rows, write_small
