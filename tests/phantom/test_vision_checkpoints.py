@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from medfocus_bench.phantom.phrases import HELD_OUT_ABSENT, PHRASES, REGIONS
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.phantom.track import box_of
 from medfocus_bench.phantom.training.regions import jittered, overlap, region_masks
+from medfocus_bench.phantom.vision_checkpoints import untrained_detector
 
 WEIGHTS = Path(phrases.__file__).parent / "weights"
 UNSEEN = 43_000_000
@@ -46,6 +48,13 @@ def test_the_folders_are_ordinary_small_checkpoints(folder, model, processor):
     assert isinstance(processor.from_pretrained(place), processor)
     assert sum(path.stat().st_size for path in place.iterdir()) < 2.5e6
     assert loaded.config.model_type in folder + "v2"
+
+
+def test_the_tokenizer_is_shipped_as_any_process_makes_it():
+    """Equally frequent pairs would otherwise merge in the order of a hash table, another one each time."""
+    made = untrained_detector(0)[1].tokenizer.backend_tokenizer.to_str()
+    shipped = (WEIGHTS / "owlv2" / "tokenizer.json").read_text(encoding="utf-8")
+    assert json.loads(made)["model"] == json.loads(shipped)["model"]
 
 
 def test_every_shipped_name_has_its_folder():
