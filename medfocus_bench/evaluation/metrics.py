@@ -29,7 +29,7 @@ _STANDARD = (
     Metric("corrected_iou", "IoU-c"),
     Metric("auroc", "AUROC"),
     Metric("relevance_mass", "Mass"),
-    Metric("relevance_rank", "Rank"),
+    Metric("relevance_rank", "Rel. rank"),
     Metric("pointing", "Pointing"),
 )
 

@@ -67,8 +67,16 @@ class Board:
 
     @property
     def default(self) -> BoardView:
-        """The view that most results cover; of several, the one with most parts."""
-        return max(self.views, key=lambda view: (len(view.rows), len(view.parts), -_width(view)))
+        """The widest view that at least half of the results cover, so that a partial one changes nothing."""
+        return max(
+            self.views,
+            key=lambda view: (
+                2 * len(view.rows) >= len(self.results),
+                len(view.parts),
+                len(view.rows),
+                -_width(view),
+            ),
+        )
 
     def view(
         self,
@@ -147,8 +155,8 @@ def _board_view(
                 "rebuild both on one benchmark"
             )
     results = [result for result, _ in order]
-    better = significantly_better(contributions(results, parts))
     ranked = np.array([result.verified and not result.is_null for result in results], dtype=np.bool_)
+    better = significantly_better(contributions(results, parts), ranked)
     ranks = shared_ranks(better, ranked)
     rows = tuple(
         Row(

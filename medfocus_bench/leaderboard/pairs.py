@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import erfc
 
 from medfocus_bench.geometry import BoolArray, FloatArray
@@ -57,21 +58,31 @@ def p_values(added: FloatArray) -> FloatArray:
     return np.asarray(np.where(alike, 1.0, erfc(z / np.sqrt(2))))
 
 
-def significantly_better(added: FloatArray) -> BoolArray:
-    """Whether row i is better than row j, after Holm's correction over all pairs: (results, results)."""
+def significantly_better(added: FloatArray, ranked: BoolArray) -> BoolArray:
+    """Whether row i is better than row j, after Holm's correction: (results, results).
+
+    The pairs of `ranked` rows are one family and all other pairs a second one, so that no rank depends on
+    null controls or on what is not verified.
+    """
     number = added.shape[1]
     means = added.sum(axis=0)
+    p = p_values(added)
     better = np.zeros((number, number), dtype=np.bool_)
-    if number < 2:
-        return better
     first, second = np.triu_indices(number, 1)
-    p = p_values(added)[first, second]
+    of_ranks = ranked[first] & ranked[second]
+    for family in (of_ranks, ~of_ranks):
+        one, other = first[family], second[family]
+        kept = _rejected(p[one, other])
+        ahead = means[one[kept]] > means[other[kept]]
+        better[np.where(ahead, one[kept], other[kept]), np.where(ahead, other[kept], one[kept])] = True
+    return better
+
+
+def _rejected(p: FloatArray) -> npt.NDArray[np.intp]:
+    """The hypotheses that Holm's procedure rejects, of one family."""
     order = np.argsort(p, kind="stable")
     passed = p[order] <= ALPHA / np.arange(len(p), 0, -1)
-    kept = order[: len(p) if passed.all() else int(np.argmin(passed))]
-    ahead = means[first[kept]] > means[second[kept]]
-    better[np.where(ahead, first[kept], second[kept]), np.where(ahead, second[kept], first[kept])] = True
-    return better
+    return order[: len(p) if passed.all() else int(np.argmin(passed))]
 
 
 def shared_ranks(better: BoolArray, ranked: BoolArray) -> list[int | None]:

@@ -28,7 +28,7 @@ class Move:
 class Standing:
     """The row that a result would get, in the widest view that it covers.
 
-    `tied`: the ranked rows that are not significantly better or worse.
+    `tied`: the rows, null controls among them, that are not significantly better or worse.
     """
 
     row: Row
@@ -62,12 +62,11 @@ def standing(result: Result, committed: Sequence[Result]) -> Standing:
     row = view.row(result.name)
     assert row is not None
     earlier = _same_view(others, view)
-    ranked = [other for other in view.rows if other.rank is not None and other is not row]
     return Standing(
         row=row,
         view=view,
         before=earlier.row(result.name) if earlier is not None and result.name in old else None,
-        tied=tuple(other for other in ranked if not _apart(row, other)),
+        tied=tuple(other for other in view.rows if other is not row and not _apart(row, other)),
         moves=tuple(_moves(earlier, view, result.name)),
     )
 
@@ -118,7 +117,7 @@ def _ranking_row(row: Row, found: Standing) -> TableRow:
         (
             "null" if row.result.is_null else _rank(row.rank),
             f"{row.result.title} (new)" if new else row.result.title,
-            f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]",
+            f"{score.mean:z.3f} [{score.low:z.3f}, {score.high:z.3f}]",
             f"{found.view.samples}",
             f"{counts.coverage:.1%}",
             "" if new else "yes" if row in found.tied else "no",
@@ -132,7 +131,7 @@ def _notes(found: Standing) -> list[str]:
     if found.before is not None:
         old, new = found.before.headline.mean, found.row.headline.mean
         rank = _rank(found.before.rank)
-        notes.append(f"It replaces a row of evidence AP {old:.3f}, rank {rank}: {new - old:+.3f}.")
+        notes.append(f"It replaces a row of evidence AP {old:z.3f}, rank {rank}: {new - old:+z.3f}.")
     if found.view.floor is None:
         notes.append("There are no null controls among the results: nothing here can be told from a prior.")
     elif found.unbeaten_nulls:
@@ -144,7 +143,8 @@ def _notes(found: Standing) -> list[str]:
     if missing:
         notes.append(f"{missing} samples are missing; each scores 0.")
     notes.append(
-        "Rows share a rank where no row is significantly better; the whole family of tests is Holm's."
+        "Rows share a rank where no row is significantly better; Holm's correction is over all pairs of "
+        "ranked rows, so that a new one can join or part others by a little."
     )
     return notes
 

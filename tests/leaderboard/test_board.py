@@ -89,7 +89,7 @@ def test_the_p_values_of_pairs_are_those_of_compare(board):
 def test_the_decisions_are_holms():
     rng = np.random.default_rng(0)
     added = rng.normal(0, 0.01, (60, 8)) + np.array([0, 0, 0.002, 0.004, 0.005, 0.005, 0.01, 0.02])
-    better = significantly_better(added)
+    better = significantly_better(added, np.ones(8, dtype=bool))
     first, second = np.triu_indices(8, 1)
     adjusted = holm(p_values(added)[first, second].tolist())
     for a, b, p in zip(first, second, adjusted, strict=True):
@@ -100,7 +100,19 @@ def test_the_decisions_are_holms():
 
 def test_methods_that_agree_in_every_patient_never_differ():
     same = np.repeat(np.random.default_rng(1).random((40, 1)), 3, axis=1)
-    assert not significantly_better(same * np.array([1, 1 + 1e-15, 1])).any()
+    assert not significantly_better(same * np.array([1, 1 + 1e-15, 1]), np.ones(3, dtype=bool)).any()
+
+
+def test_rows_without_a_rank_change_no_decision_between_ranked_ones():
+    """The test of the two is significant alone and among themselves, but not among twenty."""
+    rng = np.random.default_rng(0)
+    pair = np.repeat(rng.normal(0, 0.01, (60, 1)), 2, axis=1) + rng.normal([0, 0.0005], 0.001, (60, 2))
+    added = np.concatenate([pair, rng.normal(0, 0.01, (60, 18))], axis=1)
+    alone = significantly_better(pair, np.ones(2, dtype=bool))
+    assert alone.sum() == 1
+    among = significantly_better(added, np.arange(20) < 2)
+    assert np.array_equal(among[:2, :2], alone)
+    assert not significantly_better(added, np.ones(20, dtype=bool))[:2, :2].any()
 
 
 def test_a_rank_counts_the_ranked_rows_that_are_better():
@@ -135,7 +147,20 @@ def test_a_submission_to_one_mode_stands_where_it_covers_everything(made):
     assert made.view().row("direct-only") is None
     assert made.view(mode="direct").row("direct-only") is not None
     assert made.view(lvlm="phantom_qwen", mode="direct").row("direct-only") is not None
-    assert made.default.filters == (None, None, "direct", None)
+
+
+def test_the_page_begins_with_all_samples_although_a_submission_covers_one_mode_only(made):
+    assert made.default.filters == (None, None, None, None)
+    assert made.default.row("direct-only") is None
+
+
+def test_the_page_begins_with_what_half_of_the_results_cover(board):
+    results = read_results(board.results)
+    partial = next(result for result in results if result.name == "direct-only")
+    whole = [result for result in results if result.name != "direct-only"]
+    copies = [partial.model_copy(update={"name": f"part-{n}"}) for n in range(len(whole))]
+    assert make_board([*whole, *copies]).default.filters == (None, None, None, None)
+    assert make_board([*whole, *copies, partial]).default.filters == (None, None, "direct", None)
 
 
 def test_the_null_floor_is_the_best_null_control(made):
