@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.options import benchmark_option
+from medfocus_bench.cli.options import benchmark_option, progress_bar, workers_option
 from medfocus_bench.cli.places import INPUT_FILE, INPUT_FOLDER, REPLACED_FOLDER, Group
 from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command
 
@@ -40,6 +40,7 @@ def leaderboard_command() -> None:
 )
 @benchmark_option(default="phantom", show_default=True, help="Whose pictures are shown.")
 @click.option("--no-gallery", is_flag=True, help="Draw no pictures.")
+@workers_option
 @click.option(
     "--out",
     default="leaderboard/site",
@@ -48,7 +49,13 @@ def leaderboard_command() -> None:
     help="Folder of the page; one that was built before is replaced.",
 )
 def build_command(
-    results: Path, submissions: Path, log: Path | None, benchmark: str, no_gallery: bool, out: Path
+    results: Path,
+    submissions: Path,
+    log: Path | None,
+    benchmark: str,
+    no_gallery: bool,
+    workers: int,
+    out: Path,
 ) -> None:
     """Build the static page of all results."""
     from medfocus_bench.data.resolve import open_benchmark
@@ -61,13 +68,16 @@ def build_command(
     if submissions != _SUBMISSIONS and not submissions.is_dir():
         raise InputError(f"{submissions}: is no folder; give the one with the submissions, or --no-gallery")
     gallery = not no_gallery and submissions.is_dir()
-    site = build_site(
-        results,
-        out,
-        log=log or results.parent / LOG_NAME,
-        submissions=submissions if gallery else None,
-        benchmark=open_benchmark(benchmark) if gallery else None,
-    )
+    with progress_bar("Drawing") as progress:
+        site = build_site(
+            results,
+            out,
+            log=log or results.parent / LOG_NAME,
+            submissions=submissions if gallery else None,
+            benchmark=open_benchmark(benchmark) if gallery else None,
+            workers=workers,
+            progress=progress,
+        )
     click.echo(
         f"{site.results} results, {site.pages} pages ({site.size / 1e6:.2f} MB), {site.pictures} pictures"
     )

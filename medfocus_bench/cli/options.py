@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,16 @@ def benchmark_option(**more: Any) -> Decorator:
 def seed_option(about: str | None = None) -> Decorator:
     """--seed."""
     return click.option("--seed", default=0, show_default=True, type=SEEDS, help=about)
+
+
+def workers_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--workers",
+        type=click.IntRange(1, 64),
+        default=min(os.cpu_count() or 1, 8),
+        show_default="cores, up to 8",
+        help="Processes, of one thread each.",
+    )(command)
 
 
 def limit_option(what: str = "samples of every LVLM and split") -> Decorator:

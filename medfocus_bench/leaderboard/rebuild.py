@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
@@ -34,6 +31,7 @@ from medfocus_bench.leaderboard.result import (
     result_text,
 )
 from medfocus_bench.leaderboard.scoring import score_result
+from medfocus_bench.leaderboard.workers import worker_pool
 from medfocus_bench.submission.reader import open_submission
 
 Status = Literal[
@@ -138,20 +136,11 @@ def rebuild(
         for entry in found:
             yield _settle(entry, benchmark, rules)
         return
-    with _one_thread_each():
-        pool = ProcessPoolExecutor(
-            min(workers, len(found)), get_context("spawn"), initializer=_begin, initargs=(benchmark, rules)
-        )
-        try:
-            # The longest first, so that no worker ends alone: a null control makes its maps, too.
-            longest_first = sorted(found, key=lambda entry: entry.folder is not None)
-            pending = [pool.submit(_settle_in_worker, entry) for entry in longest_first]
-            for future in as_completed(pending):
-                yield future.result()
-        except BrokenProcessPool:
-            raise OSError("a worker ended abruptly, perhaps out of memory; give fewer --workers") from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with worker_pool(min(workers, len(found)), _begin, (benchmark, rules)) as pool:
+        # The longest first, so that no worker ends alone: a null control makes its maps, too.
+        longest_first = sorted(found, key=lambda entry: entry.folder is not None)
+        for future in as_completed([pool.submit(_settle_in_worker, entry) for entry in longest_first]):
+            yield future.result()
 
 
 _shared: tuple[Benchmark, Rules] | None = None
@@ -166,22 +155,6 @@ def _begin(benchmark: Benchmark, rules: Rules) -> None:
 def _settle_in_worker(entry: Entry) -> Outcome:
     assert _shared is not None
     return _settle(entry, *_shared)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes that start in this block use one thread for linear algebra; they read it at their start."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _settle(entry: Entry, benchmark: Benchmark, rules: Rules) -> Outcome:

@@ -19,7 +19,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation import published
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.leaderboard.board import Board, make_board
-from medfocus_bench.leaderboard.gallery import Picture, make_galleries
+from medfocus_bench.leaderboard.gallery import Picture, Progress, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
 from medfocus_bench.leaderboard.payload import board_payload, json_block
@@ -52,11 +52,14 @@ def build_site(
     log: Path | None = None,
     submissions: Path | None = None,
     benchmark: Benchmark | None = None,
+    workers: int = 1,
+    progress: Progress = lambda done, of: None,
 ) -> Site:
     """Builds the site of the results in a folder into `out`, which it replaces if it is a site.
 
-    With `submissions` and `benchmark`, methods get a gallery. `log` is the file of events. Raises InputError
-    for a result or an event that is unsound, and for an `out` that holds something else.
+    With `submissions` and `benchmark`, methods get a gallery, drawn by `workers` processes. `log` is the file
+    of events. Raises InputError for a result or an event that is unsound, and for an `out` that holds
+    something else.
     """
     board = make_board(read_results(results))
     events = read_log(log) if log is not None else []
@@ -65,7 +68,10 @@ def build_site(
     with whole_folder(out) as work:
         (work / MARKER).write_text(f"medfocus-bench {__version__}\n", encoding="utf-8")
         if submissions is not None and benchmark is not None:
-            galleries = make_galleries(_drawable(board, benchmark), submissions, benchmark, work)
+            shown = _drawable(board, benchmark)
+            galleries = make_galleries(
+                shown, submissions, benchmark, work, workers=workers, progress=progress
+            )
         shutil.copytree(_HERE / "assets", work / "assets")
         pages = _pages(board, galleries, events)
         for name, text in pages.items():

@@ -96,7 +96,7 @@ def overlay(
 
 def plain(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
     """A picture at a size in pixels, RGB."""
-    return Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS).convert("RGB")
 
 
 def panel(tiles: Sequence[Tile], lvlm: str, question: str, response: str) -> Image.Image:
@@ -150,9 +150,9 @@ def _content(saliency: npt.NDArray[np.generic], frame: Frame) -> npt.NDArray[np.
 def _coloured(picture: Image.Image, values: npt.NDArray[np.float64]) -> Image.Image:
     enlarged = Image.fromarray(values.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     levels = np.clip(np.round(np.asarray(enlarged) * 255), 0, 255).astype(np.uint8)
-    colours = colour_scale()[levels]
+    colours = colour_scale().astype(np.float32)[levels]
     opacity = colours[..., 3:]
-    mixed = np.asarray(picture, dtype=np.float64) * (1 - opacity) + colours[..., :3] * opacity
+    mixed = np.asarray(picture, dtype=np.float32) * (1 - opacity) + colours[..., :3] * opacity
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 

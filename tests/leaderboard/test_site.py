@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.published import MAIN_DIRECT, NAMES, SECONDS, SOURCES
 from medfocus_bench.leaderboard.board import make_board
-from medfocus_bench.leaderboard.gallery import EACH, KINDS
+from medfocus_bench.leaderboard.gallery import EACH, KINDS, _marks
 from medfocus_bench.leaderboard.payload import board_payload, json_block
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.site import build_site, http_link, page_name
+from medfocus_bench.submission.attribution import Attribution
 from tests.cli.running import run
 from tests.leaderboard.conftest import ENTRIES, HOSTILE, NULLS, many_results
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def pages(site):
@@ -27,6 +33,10 @@ def pages(site):
         path.relative_to(site.index.parent).as_posix(): path.read_text()
         for path in site.index.parent.rglob("*.html")
     }
+
+
+def contents(root):
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_every_method_and_every_lvlm_has_its_page(site):
@@ -103,7 +113,7 @@ def test_the_page_of_a_method_holds_every_slice_with_its_interval(board, site):
     report = board.result("noisy-a").report
     for part in report.slices:
         if part.kind in {"finding", "evidence", "mode", "lvlm"}:
-            assert f">{part.value}</th>" in text
+            assert f">{part.value.replace('_', '_<wbr>')}</th>" in text
             score = part.scores["evidence_ap"]
             assert f"{score.mean:.3f}" in text
     assert "https://example.org/paper?a=1&amp;b=2" in text
@@ -162,6 +172,48 @@ def test_pictures_of_a_changed_submission_are_refused(board, tmp_path):
     assert not (tmp_path / "site").exists()
 
 
+def test_galleries_drawn_in_processes_are_those_drawn_in_one(board, site, tmp_path, monkeypatch):
+    monkeypatch.setattr("medfocus_bench.leaderboard.gallery._LOT", 3)
+    told = []
+    build_site(
+        board.results,
+        tmp_path / "site",
+        log=board.log,
+        submissions=board.submissions,
+        benchmark=board.benchmark,
+        workers=2,
+        progress=lambda done, of: told.append((done, of)),
+    )
+    assert contents(tmp_path / "site") == contents(site.index.parent)
+    shown = len(list(board.submissions.iterdir()))
+    assert told[-1] == (shown, shown)
+    assert len(told) > 2
+
+
+def test_a_changed_submission_is_refused_by_a_worker_too(board, tmp_path, monkeypatch):
+    monkeypatch.setattr("medfocus_bench.leaderboard.gallery._LOT", 3)
+    shutil.copytree(board.submissions, tmp_path / "submissions")
+    document = tmp_path / "submissions" / "oracle" / "submission.json"
+    document.write_text(document.read_text().replace('"score": 2.0', '"score": 3.0'))
+    with pytest.raises(InputError, match="is not what was scored as oracle"):
+        build_site(
+            board.results,
+            tmp_path / "site",
+            submissions=tmp_path / "submissions",
+            benchmark=board.benchmark,
+            workers=2,
+        )
+
+
+@pytest.mark.parametrize("largest", [5e-324, 1e308])
+def test_a_token_counts_relative_to_the_largest_however_large_or_small(largest):
+    tokens = (("Yes", largest), ("half", largest / 2), ("no", -largest))
+    attribution = Attribution("a", boxes=np.zeros((0, 4)), tokens=tokens)
+    levels = [mark.level for mark in _marks(attribution)]
+    assert levels[0] == 5
+    assert levels[2] == 0
+
+
 def test_no_picture_of_a_licensed_source_is_drawn(board, tmp_path, monkeypatch):
     monkeypatch.setattr("medfocus_bench.leaderboard.gallery.OPEN_SOURCES", ())
     built = build_site(
@@ -185,11 +237,7 @@ def test_a_build_is_the_same_every_time(board, site, tmp_path):
         submissions=board.submissions,
         benchmark=board.benchmark,
     )
-    for path in sorted(site.index.parent.rglob("*")):
-        if path.is_file():
-            assert (
-                path.read_bytes() == (again.index.parent / path.relative_to(site.index.parent)).read_bytes()
-            )
+    assert contents(again.index.parent) == contents(site.index.parent)
 
 
 def test_a_build_replaces_a_site_and_nothing_else(board, tmp_path):
@@ -206,8 +254,10 @@ def test_a_build_replaces_a_site_and_nothing_else(board, tmp_path):
     assert not (out / "stale.html").exists()
 
 
-def test_the_site_without_pictures_is_small(site):
-    assert site.size < 1_500_000
+def test_the_page_of_the_reference_submissions_is_small_without_pictures(tmp_path):
+    built = build_site(REPOSITORY / "leaderboard" / "results", tmp_path / "site")
+    assert built.results >= 22
+    assert built.size < 1_500_000
 
 
 def test_the_page_grows_linearly_with_the_results(board, tmp_path):
