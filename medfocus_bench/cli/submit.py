@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -52,13 +52,16 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.errors import InputError
     from medfocus_bench.leaderboard.checks import check_place, check_submission, titles_beside
+    from medfocus_bench.leaderboard.copies import copied_from
+    from medfocus_bench.leaderboard.pull_request import check_account
 
     opened = open_benchmark(benchmark)
     if results != RESULTS and not results.is_dir():
         raise InputError(f"{results}: is no folder; give the one with the results, or leave --results out")
     committed = _committed(results)
     titles = titles_beside(folder.parent) | {result.name: result.title for result in committed}
-    problems = [*check_place(folder), *check_submission(folder, opened, titles)]
+    problems = [*check_place(folder), *check_submission(folder, opened, titles), *check_account(folder)]
+    problems = problems or copied_from(folder, folder.parent)
     if problems:
         _refuse(problems, str(folder), summary)
     _show_row(folder, opened, committed, summary)
@@ -145,9 +148,9 @@ def rebuild_command(
 @click.argument("event", required=False, type=click.Choice(("added", "rescored", "removed")))
 @click.argument("submission", required=False)
 @click.option("--reason", help="Why, in a sentence that readers of the page see.")
-@click.option("--before", type=float, help="Evidence AP before it was rescored.")
-@click.option("--after", type=float, help="Evidence AP since.")
-@click.option("--date", "day", metavar="YYYY-MM-DD", help="Default: today.")
+@click.option("--before", type=float, help="Evidence AP before it was rescored. Default: as logged last.")
+@click.option("--after", type=float, help="Evidence AP since. Default: that of its result.")
+@click.option("--date", "day", metavar="YYYY-MM-DD", help="Default: today, by UTC.")
 @click.option(
     "--log",
     "path",
@@ -160,38 +163,53 @@ def rebuild_command(
     type=INPUT_FOLDER,
     help="Folder of the results, where a submission on the board has one. Default: results, beside the log.",
 )
+@click.option("--base", type=INPUT_FILE, help="The log as it was: every line of it is to stand in the log.")
 def log_command(
     event: str | None,
     submission: str | None,
     reason: str | None,
     path: Path,
     results: Path | None,
+    base: Path | None,
     **values: Any,
 ) -> None:
-    """Log that SUBMISSION was added, rescored or removed; without arguments, check the log."""
+    """Log that SUBMISSION was added, rescored or removed; without arguments, check the log.
+
+    A log is sound if it tells of every result: none is there, gone, or of another score without an event.
+    """
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.log import add_event, log_problems, make_event, names_on_board, read_log
+    from medfocus_bench.leaderboard.log import add_event, make_event, scores_on_board
 
     try:
-        place = results or path.parent / RESULTS.name
+        board = scores_on_board(results or path.parent / RESULTS.name)
         if event is None:
-            if path != LOG and not path.exists():
-                raise InputError(f"{path}: is not there; give the log, or leave --log out")
-            if not path.exists():
-                names_on_board(place)
-            events = read_log(path)
-            problems = log_problems(events, str(path))
-            if problems:
-                raise InputError(problems)
-            click.echo(one_line(f"{path}: {len(events)} event{'' if len(events) == 1 else 's'}, sound"))
+            count = _check_log(path, base, board)
+            click.echo(one_line(f"{path}: {count} event{'' if count == 1 else 's'}, sound"))
             return
         if submission is None or reason is None:
             raise click.UsageError("give EVENT, SUBMISSION and --reason")
-        made = make_event(event, submission, reason, **values)
-        add_event(check_writable(path), made, names_on_board(place))
+        if base is not None:
+            raise click.UsageError("--base is for a check, without EVENT")
+        made = add_event(check_writable(path), make_event(event, submission, reason, **values), board)
     except InputError as error:
         _refuse(error.problems, str(path), None)
     click.echo(one_line(f"{path}: {made.date} {made.submission} {made.event}"))
+
+
+def _check_log(path: Path, base: Path | None, board: Mapping[str, float]) -> int:
+    """The number of events in a log that is sound. Raises InputError with every problem."""
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.leaderboard.log import board_problems, changed_lines, log_problems, read_log
+
+    for needed in (path, base):
+        if needed is not None and not needed.exists() and (needed != LOG or board):
+            raise InputError(f"{needed}: is not there; restore the log, of which no line ever goes")
+    events = read_log(path)
+    problems = changed_lines(read_log(base), events, str(path)) if base is not None else []
+    problems += [*log_problems(events, str(path)), *board_problems(events, str(path), board)]
+    if problems:
+        raise InputError(problems)
+    return len(events)
 
 
 def _committed(results: Path) -> list[Result]:
@@ -215,12 +233,18 @@ def _refuse(problems: Sequence[str], what: str, summary: Path | None) -> NoRetur
 
 
 def _show_row(folder: Path, benchmark: Benchmark, committed: Sequence[Result], summary: Path | None) -> None:
+    from medfocus_bench.errors import InputError
     from medfocus_bench.evaluation.tables import report_summary
+    from medfocus_bench.leaderboard.preview import preview
     from medfocus_bench.leaderboard.scoring import score_result
     from medfocus_bench.leaderboard.standing import standing, standing_tables
     from medfocus_bench.leaderboard.summary import accepted_summary
 
     result = score_result(folder, benchmark, verified=True, track=track)
+    try:
+        preview(result, folder, benchmark)
+    except InputError as error:
+        _refuse(error.problems, str(folder), summary)
     lines = report_summary(result.report)
     tables = standing_tables(standing(result, committed))
     print_tables([f"{result.name}: sound", *lines], tables)
@@ -242,8 +266,7 @@ def _outcome_line(outcome: Outcome) -> str:
 
 
 def _score(value: float) -> str:
-    text = f"{value:.4f}"
-    return "0.0000" if text == "-0.0000" else text
+    return f"{value:z.4f}"
 
 
 def _conclude(outcomes: Sequence[Outcome], check: bool) -> None:
@@ -265,7 +288,4 @@ def _conclude(outcomes: Sequence[Outcome], check: bool) -> None:
         if outcome.before is None:
             click.echo(f"to log it: medfocus-bench leaderboard log added {outcome.name} --reason ...")
         elif outcome.before != outcome.after:
-            change = f"--before {outcome.before} --after {outcome.after}"
-            click.echo(
-                f"to log it: medfocus-bench leaderboard log rescored {outcome.name} {change} --reason ..."
-            )
+            click.echo(f"to log it: medfocus-bench leaderboard log rescored {outcome.name} --reason ...")

@@ -16,6 +16,7 @@ from typing import Final
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.leaderboard.result import NULL_RESULT
+from medfocus_bench.leaderboard.texts import SPACING, mixed_word, texts_in, unseen, unseen_in_token
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     DocumentError,
@@ -41,11 +42,8 @@ MAX_LISTED: Final = 20
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MAPS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors")
-_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Control characters but tab and line feed, and marks that reorder or hide the text around them."""
-
-_UNSEEN_IN_TOKENS: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-"""Fewer: a token is what the model wrote."""
+_DEVICES: Final = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
+"""Names that Windows keeps for devices: a folder called so cannot be checked out there."""
 
 
 def check_submission(
@@ -69,7 +67,7 @@ def check_submission(
     parsed = parse_document(value, str(document))
     if parsed.document is not None:
         problems += _document_problems(parsed.document, folder, neighbours)
-    problems += _token_problems(parsed, document)
+    problems += _entry_problems(parsed, document)
     declared = parsed.maps.file if parsed.maps is not None else None
     problems += [
         f"{path}: belongs to no submission; {DOCUMENT_NAME} names the one map file that may be there"
@@ -108,6 +106,8 @@ def _name_problems(folder: Path, neighbours: Mapping[str, str]) -> Iterator[str]
             f"{folder}: the name of the folder is that of the method: lower-case letters, digits and "
             "hyphens, at most 64, no hyphen first"
         )
+    if _DEVICES.fullmatch(name):
+        yield f"{folder}: Windows keeps the name {name} for a device, and has no such folder; take another"
     if name.startswith(NULL_RESULT):
         yield f"{folder}: names that start with {NULL_RESULT} are those of the null controls; take another"
     for other in sorted(neighbours):
@@ -161,19 +161,43 @@ def _document_problems(
     for other, title in sorted(neighbours.items()):
         if comparable(title) == comparable(method.title) or comparable(other) == comparable(method.title):
             yield f"{name}: /method/display_name: {method.title!r} is what {other} is called; take another"
-    texts = {"description": method.description}
-    texts |= {f"hyperparameters/{k}": str(v) for k, v in method.hyperparameters.items()}
-    for key, text in texts.items():
-        found = _UNSEEN.search(text)
+    if not any(c.isalnum() for c in method.title):
+        yield f"{name}: /method/display_name: {method.title!a} has no letter or digit; give a name"
+    for pointer, text in _texts(document):
+        found = unseen(text, SPACING)
         if found:
-            yield f"{name}: /method/{key}: holds the unseen character {found[0]!a}; remove it"
+            yield f"{name}: {pointer}: holds the unseen character {found!a}; remove it"
+    names = {"/method/display_name": method.title}
+    names |= {f"/submitters/{n}/name": submitter.name for n, submitter in enumerate(document.submitters)}
+    for pointer, text in names.items():
+        word = mixed_word(text)
+        if word:
+            yield (
+                f"{name}: {pointer}: {word!a} mixes letters of two scripts that look alike; write a word "
+                "in one of them, or part it with a hyphen"
+            )
 
 
-def _token_problems(parsed: ParsedDocument, document: Path) -> Iterator[str]:
+def _texts(document: SubmissionDocument) -> Iterator[tuple[str, str]]:
+    """Every text that is not held against the benchmark, with a pointer; those of a list have the list's."""
+    method = document.method
+    for name in ("display_name", "version", "licence", "description"):
+        yield f"/method/{name}", getattr(method, name) or ""
+    for key, value in method.hyperparameters.items():
+        for text in (key, *texts_in(value)):
+            yield f"/method/hyperparameters/{key}", text
+    for number, submitter in enumerate(document.submitters):
+        for name in ("name", "affiliation"):
+            yield f"/submitters/{number}/{name}", getattr(submitter, name) or ""
+
+
+def _entry_problems(parsed: ParsedDocument, document: Path) -> Iterator[str]:
+    """The texts of attributions, one problem of a kind for each."""
     for index, entry in parsed.attributions.items():
-        for token in entry.tokens or ():
-            found = _UNSEEN_IN_TOKENS.search(token.text)
-            if found:
-                where = f"{document}: /attributions/{index}/tokens ({entry.sample_id})"
-                yield f"{where}: a token holds the unseen character {found[0]!a}; remove it"
-                break
+        where, whose = f"{document}: /attributions/{index}", f"({entry.sample_id})"
+        found = next((c for token in entry.tokens or () if (c := unseen_in_token(token.text))), None)
+        if found:
+            yield f"{where}/tokens {whose}: a token holds the unseen character {found!a}; remove it"
+        found = next((c for name in entry.concepts or () if (c := unseen(name))), None)
+        if found:
+            yield f"{where}/concepts {whose}: a name holds the unseen character {found!a}; remove it"

@@ -5,8 +5,8 @@ A line is added to it, none is ever changed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError
 
 from medfocus_bench.data.files import write_whole
 from medfocus_bench.errors import InputError
-from medfocus_bench.leaderboard.result import Name
+from medfocus_bench.leaderboard.differences import TOLERANCE
+from medfocus_bench.leaderboard.result import Name, headline_name, read_results
 from medfocus_bench.submission.schema import Finite, Line, Strict
 
 LOG_NAME: Final = "log.jsonl"
@@ -36,7 +37,10 @@ _WANTED: Final = {
 
 
 class LogEntry(Strict):
-    """One event. `before` and `after` are the evidence AP over all that the submission covers."""
+    """One event. `before` and `after` are the evidence AP over all that the submission covers.
+
+    What is added has an `after`, what is rescored both, what is removed none.
+    """
 
     date: Annotated[str, Field(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
     event: Literal["added", "rescored", "removed"]
@@ -65,57 +69,128 @@ def read_log(path: Path) -> list[LogEntry]:
     return entries
 
 
-def names_on_board(results: Path) -> frozenset[str]:
-    """The names of all results in a folder. Raises InputError where there is no leaderboard."""
+def scores_on_board(results: Path) -> dict[str, float]:
+    """The evidence AP of every result in a folder but those of null controls, which no log is kept of.
+
+    Raises InputError where there is no leaderboard, and for a result that is unsound.
+    """
     if not results.is_dir():
         raise InputError(
             f"{results}: is no folder, so there is no leaderboard here; go to a checkout of one, or "
             "give --log, and --results where they are not beside it"
         )
-    return frozenset(path.stem for path in results.glob("*.json"))
+    return {
+        result.name: result.views[0].scores[headline_name()].mean
+        for result in read_results(results)
+        if not result.is_null
+    }
 
 
 def log_problems(events: Sequence[LogEntry], place: str) -> list[str]:
     """What no line alone can show: dates in order, and a history that each submission can have."""
     problems: list[str] = []
-    there: set[str] = set()
-    latest = ""
+    scores: dict[str, float | None] = {}
+    latest, today = "", _today()
     for number, event in enumerate(events, start=1):
         where = f"{place}: event {number} ({event.submission})"
-        try:
-            date.fromisoformat(event.date)
-        except ValueError:
-            problems.append(f"{where}: there is no day {event.date}")
-        if event.date < latest:
-            problems.append(f"{where}: is of {event.date}, after one of {latest}; the oldest stands first")
+        problems += [f"{where}: {problem}" for problem in _misdated(event.date, latest, today)]
+        problems += [f"{where}: {problem}" for problem in _misplaced(event, scores)]
         latest = max(latest, event.date)
-        if event.event == "added" and event.submission in there:
-            problems.append(f"{where}: is added, but was there; log it as rescored")
-        if event.event != "added" and event.submission not in there:
-            problems.append(f"{where}: is {event.event}, but was never added")
-        if event.event != "rescored" and (event.before, event.after) != (None, None):
-            problems.append(f"{where}: is {event.event}; only what is rescored has a before and an after")
-        if event.event == "rescored" and (event.before is None or event.after is None):
-            problems.append(f"{where}: is rescored; give the evidence AP before and after")
         if event.event == "removed":
-            there.discard(event.submission)
+            scores.pop(event.submission, None)
         else:
-            there.add(event.submission)
+            scores[event.submission] = event.after
     return problems
 
 
-def add_event(path: Path, event: LogEntry, board: Collection[str]) -> None:
-    """Adds a line to the log of a leaderboard, whose results are those of `board`.
+def _misdated(day: str, latest: str, today: str) -> Iterator[str]:
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        yield f"there is no day {day}"
+    if day > today:
+        yield f"is of {day}, which is to come; today is {today}"
+    if day < latest:
+        yield f"is of {day}, after one of {latest}; the oldest stands first"
 
-    Raises InputError, and changes nothing, where the log would not be sound, or where a submission that is
-    said to be added or rescored has no result.
+
+def _misplaced(event: LogEntry, scores: Mapping[str, float | None]) -> Iterator[str]:
+    """What is wrong with an event where the submissions that are there have these `scores`."""
+    is_there, before = event.submission in scores, scores.get(event.submission)
+    if event.event == "added" and is_there:
+        yield "is added, but was there; log it as rescored"
+    if event.event != "added" and not is_there:
+        yield f"is {event.event}, but was never added"
+    if event.event == "added" and (event.before is not None or event.after is None):
+        yield "is added; give the evidence AP after, and none before"
+    if event.event == "removed" and (event.before, event.after) != (None, None):
+        yield "is removed; only what is added or rescored has an evidence AP"
+    if event.event == "rescored" and (event.before is None or event.after is None):
+        yield "is rescored; give the evidence AP before and after"
+    if event.event == "rescored" and before is not None and not _same(event.before, before):
+        yield f"is rescored from {event.before}, but the event before it says {before}"
+
+
+def board_problems(events: Sequence[LogEntry], place: str, board: Mapping[str, float]) -> list[str]:
+    """Where a log and a leaderboard with these scores tell of different rows."""
+    last = {event.submission: event for event in events}
+    problems = []
+    for name in sorted(last.keys() | board.keys()):
+        event = last.get(name)
+        if name not in board:
+            if event is not None and event.event != "removed":
+                problems.append(
+                    f"{place}: {name} has no result, but was not removed; restore that, or log the removal"
+                )
+        elif event is None or event.event == "removed":
+            was = "was never added" if event is None else "was removed"
+            problems.append(f"{place}: {name} has a result, but {was}; log that it is added")
+        elif not _same(event.after, board[name]):
+            problems.append(
+                f"{place}: {name} has {board[name]} on the leaderboard, but {event.after} after its last "
+                "event; log that it is rescored"
+            )
+    return problems
+
+
+def changed_lines(old: Sequence[LogEntry], new: Sequence[LogEntry], place: str) -> list[str]:
+    """Where a log does not go on from an `old` one: that a line was changed, or dropped.
+
+    A score that the old line did not give may be given.
+    """
+    for number, event in enumerate(old, start=1):
+        where = f"{place}: event {number} ({event.submission})"
+        if number > len(new):
+            return [f"{where}: is dropped, with all that follow; restore them, lines are only ever added"]
+        given = event.model_dump(exclude_none=True)
+        if given != {key: getattr(new[number - 1], key) for key in given}:
+            return [f"{where}: is not what it was; restore the line, and add one that corrects it"]
+    return []
+
+
+def add_event(path: Path, event: LogEntry, board: Mapping[str, float]) -> LogEntry:
+    """Adds a line to the log of a leaderboard that has the scores of `board`; they stand for those not given.
+
+    Returns the event as it was added. Raises InputError, and changes nothing, where the log would not be
+    sound, or where the leaderboard is not as the event says.
     """
     events = read_log(path)
+    event = _with_scores(event, events, board)
     problems = log_problems([*events, event], str(path))
     if event.event != "removed" and event.submission not in board:
         problems.append(
             f"{path}: {event.submission} has no result on the leaderboard, so that it is not {event.event}; "
             "`medfocus-bench leaderboard rebuild` makes one of its folder in submissions"
+        )
+    elif event.event == "removed" and event.submission in board:
+        problems.append(
+            f"{path}: {event.submission} has a result on the leaderboard, so that it is not removed; remove "
+            "that, and its folder in submissions"
+        )
+    elif event.after is not None and not _same(event.after, board[event.submission]):
+        problems.append(
+            f"{path}: {event.submission} has {board[event.submission]} on the leaderboard, not "
+            f"{event.after}; leave --after out"
         )
     if problems:
         raise InputError(problems)
@@ -123,6 +198,25 @@ def add_event(path: Path, event: LogEntry, board: Collection[str]) -> None:
     if old and not old.endswith(b"\n"):
         old += b"\n"
     write_whole(path, old + event.model_dump_json(exclude_none=True).encode() + b"\n")
+    return event
+
+
+def _with_scores(event: LogEntry, events: Sequence[LogEntry], board: Mapping[str, float]) -> LogEntry:
+    found: dict[str, float | None] = {}
+    if event.event != "removed" and event.after is None:
+        found["after"] = board.get(event.submission)
+    if event.event == "rescored" and event.before is None:
+        found["before"] = next((e.after for e in reversed(events) if e.submission == event.submission), None)
+    return event.model_copy(update=found)
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and abs(one - other) <= TOLERANCE
+
+
+def _today() -> str:
+    """Everywhere the same day: what is logged in the east would else be of tomorrow in the west."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def make_event(
@@ -134,9 +228,9 @@ def make_event(
     before: float | None = None,
     after: float | None = None,
 ) -> LogEntry:
-    """An event of today, or of another `day`. Raises InputError for a value that no event has."""
+    """An event of today (of UTC), or of another `day`. Raises InputError for a value that no event has."""
     values = {
-        "date": day or date.today().isoformat(),
+        "date": day or _today(),
         "event": event,
         "submission": submission,
         "reason": reason,

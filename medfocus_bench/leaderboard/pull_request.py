@@ -10,7 +10,7 @@ import filecmp
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError, SubmissionError
 from medfocus_bench.leaderboard.checks import SUBMISSIONS, check_submission, titles_beside
+from medfocus_bench.leaderboard.copies import copied_from
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     DocumentError,
@@ -125,9 +126,30 @@ def guard(
     old = base / SUBMISSIONS / name / DOCUMENT_NAME
     if old.is_file():
         problems += _ownership(old, folder / DOCUMENT_NAME, author)
+    else:
+        problems += check_account(folder, author)
+    problems = problems or copied_from(folder, base / SUBMISSIONS)
     if problems:
         raise SubmissionError(problems)
     return folder
+
+
+def check_account(folder: Path, author: str | None = None) -> list[str]:
+    """Whether a new submission says who may change it later: the account of its `author`, or any account.
+
+    An unsound one is let be, as its check says what is wrong.
+    """
+    submitters = _submitters(folder / DOCUMENT_NAME)
+    accounts = _accounts(submitters or ())
+    if submitters is None or (author.lower() in accounts if author else accounts):
+        return []
+    who = author or "YOU"
+    named = f"names the account {author}, which opened the pull request" if author else "names an account"
+    return [
+        f"{folder / DOCUMENT_NAME}: /submitters: none {named}, so that the folder would be nobody's to "
+        f'change later; give one of them "url": "https://github.com/{who}" (for `pack`: '
+        f'--submitter "NAME <https://github.com/{who}>")'
+    ]
 
 
 def _outside(changes: Sequence[Change]) -> tuple[list[str], set[str]]:
@@ -165,11 +187,7 @@ def _why(parts: Sequence[str]) -> str:
 def _ownership(old: Path, new: Path, author: str) -> Iterator[str]:
     """Whether the author may change a submission that is there: one of its submitters, who stay the same."""
     before, after = _submitters(old), _submitters(new)
-    accounts = {
-        found[1].lower()
-        for submitter in before or ()
-        if submitter.url is not None and (found := _ACCOUNT.fullmatch(submitter.url))
-    }
+    accounts = _accounts(before or ())
     place = f"{SUBMISSIONS}/{old.parent.name}"
     if not accounts:
         yield (
@@ -183,6 +201,12 @@ def _ownership(old: Path, new: Path, author: str) -> Iterator[str]:
         )
     if after is not None and before != after:
         yield f"{place}/{DOCUMENT_NAME}: /submitters: were changed; keep them, or ask for it in an issue"
+
+
+def _accounts(submitters: Iterable[Submitter]) -> set[str]:
+    """Their accounts on GitHub, in lower case, as it tells accounts apart."""
+    urls = (submitter.url for submitter in submitters if submitter.url is not None)
+    return {found[1].lower() for url in urls if (found := _ACCOUNT.fullmatch(url))}
 
 
 def _submitters(path: Path) -> list[Submitter] | None:

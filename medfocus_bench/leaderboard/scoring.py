@@ -116,9 +116,11 @@ def _combinations(parts: Sequence[Part]) -> Iterator[tuple[_Filters, BoolArray]]
 
 
 def _rounded(interval: Interval) -> Score:
-    return Score(
-        mean=round(interval.mean, DIGITS), low=round(interval.low, DIGITS), high=round(interval.high, DIGITS)
-    )
+    return Score(mean=_digits(interval.mean), low=_digits(interval.low), high=_digits(interval.high))
+
+
+def _digits(value: float) -> float:
+    return round(value, DIGITS) + 0.0  # which makes 0.0 of -0.0
 
 
 def _headline(samples: Sequence[Sample], scores: FloatArray) -> Headline:
@@ -131,7 +133,7 @@ def _headline(samples: Sequence[Sample], scores: FloatArray) -> Headline:
     ):
         patient, score_list = cells.setdefault(part_of(sample), ([], []))
         patient.append(place["/".join(sample.patient)])
-        score_list.append(round(score, DIGITS))
+        score_list.append(_digits(score))
     return Headline(
         patients=patients,
         cells=[

@@ -6,6 +6,7 @@ schemas`); a test keeps the three equal.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -18,14 +19,18 @@ SCHEMA_VERSION: Literal["1.0"] = "1.0"
 MAX_BOXES_PER_SAMPLE = 100
 MAX_MAP_SIDE = 2048
 MAX_COORDINATE = 100_000
+MAX_SCORE = 10**6
+MAX_HYPERPARAMETER_BYTES = 64 * 1024
 
 BOX_TOLERANCE = 0.01
 """Native pixels by which a box may stick out of the image (rounding) before it is an error."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+PartScore = Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=20_000)]
 Line = Annotated[str, Field(min_length=1, max_length=300, pattern=LINE_PATTERN)]
+Title = Annotated[str, Field(min_length=1, max_length=60, pattern=LINE_PATTERN)]
 Url = Annotated[str, Field(pattern=r"^https?://[!#-&(-;=?-~]+$", max_length=1000)]
 Identifier = Annotated[str, Field(pattern=SAMPLE_ID_PATTERN)]
 ShortList = Annotated[list[int | Finite | Text], Field(max_length=1000, fail_fast=True)]
@@ -39,6 +44,17 @@ def _right_way_round(box: list[float]) -> list[float]:
             "inside_out", "the box is inside out or empty; write [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
         )
     return box
+
+
+def _bounded(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(hyperparameters, ensure_ascii=False).encode())
+    if size > MAX_HYPERPARAMETER_BYTES:
+        raise PydanticCustomError(
+            "hyperparameters",
+            "are {size} bytes of JSON; at most {most} are taken, so name a file of your code instead",
+            {"size": size, "most": MAX_HYPERPARAMETER_BYTES},
+        )
+    return hyperparameters
 
 
 Coordinate = Annotated[float, Field(ge=-BOX_TOLERANCE, le=MAX_COORDINATE, allow_inf_nan=False)]
@@ -57,7 +73,7 @@ class Method(Strict):
     """The method that made the attributions."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    display_name: Line | None = None
+    display_name: Title | None = None
     family: Literal["attention", "gradient", "prompting", "perturbation", "concept", "null", "other"]
     version: Line
     description: Text
@@ -70,7 +86,9 @@ class Method(Strict):
         description="What the method needs of the model; empty for one that looks at no model.",
     )
     hyperparameters: Annotated[
-        dict[Line, bool | int | Finite | Text | ShortList | None], Field(max_length=1000)
+        dict[Line, bool | int | Finite | Text | ShortList | None],
+        Field(max_length=1000, description=f"At most {MAX_HYPERPARAMETER_BYTES:,} bytes of JSON together."),
+        AfterValidator(_bounded),
     ] = {}
     tuned_on_dev: bool = False
 
@@ -108,7 +126,7 @@ class TokenScore(Strict):
     """The share of one token of the response in the explanation."""
 
     text: Annotated[str, Field(max_length=1000)]
-    score: Finite
+    score: PartScore
 
 
 class CostEntry(Strict):
@@ -116,7 +134,7 @@ class CostEntry(Strict):
 
     forward_passes: Count | None = None
     backward_passes: Count | None = None
-    seconds: Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)] | None = None
 
 
 def _one_of_map_and_boxes(schema: dict[str, Any]) -> None:
@@ -136,7 +154,7 @@ class AttributionEntry(Strict):
     sample_id: Identifier
     map: Literal[True] | None = None
     boxes: Annotated[list[SubmittedBox], Field(max_length=MAX_BOXES_PER_SAMPLE)] | None = None
-    concepts: Annotated[dict[Line, Finite], Field(max_length=1000)] | None = None
+    concepts: Annotated[dict[Line, PartScore], Field(max_length=1000)] | None = None
     tokens: Annotated[list[TokenScore], Field(max_length=10_000, fail_fast=True)] | None = None
     cost: CostEntry | None = None
 

@@ -28,7 +28,7 @@ from medfocus_bench.submission.writer import SubmissionWriter
 QUESTIONS = 14
 LVLMS = ("phantom_qwen", "phantom_gemma_twin")
 NULLS = ("whole-image", "both-lungs", "random-map", "mean-map")
-HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+HOSTILE = "<script>window.hacked=1</script><img src=x onerror=hacked=1>"
 Explain = Callable[[Sample], dict[str, Any]]
 
 

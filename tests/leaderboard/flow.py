@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.leaderboard.log import LOG_NAME, add_event, make_event, scores_on_board
 from medfocus_bench.leaderboard.rebuild import Rules, entries, rebuild
 from medfocus_bench.submission.document import DOCUMENT_NAME
 
@@ -19,6 +20,9 @@ from ..toy import write_toy
 
 OWNER = "ada-l"
 """The account that the submissions of the repository belong to."""
+
+STRANGER = "stranger"
+"""The account that the submission belongs to that is not there yet."""
 
 
 @cache
@@ -36,7 +40,7 @@ def shared_repository(base: Path) -> tuple[Path, Benchmark]:
 
 
 def write_repository(folder: Path) -> Benchmark:
-    """`folder/repository` with the submissions oracle, shifted and noisy, and all results.
+    """`folder/repository` with the submissions oracle, shifted and noisy, all results, and their log.
 
     `folder/new/blurred` is a submission that is not there yet.
     """
@@ -45,13 +49,24 @@ def write_repository(folder: Path) -> Benchmark:
     for name in ("oracle", "shifted", "noisy"):
         target = repository / "submissions" / name
         shutil.copytree(folder / "toy" / "submissions" / name, target)
-        edit(target, lambda document: document["submitters"][0].update(url=f"https://github.com/{OWNER}"))
+        belongs_to(target, OWNER)
     shutil.copytree(folder / "toy" / "submissions" / "blurred", folder / "new" / "blurred")
+    belongs_to(folder / "new" / "blurred", STRANGER)
     outcomes = list(
         rebuild(entries(repository / "submissions"), benchmark, Rules(repository / "leaderboard" / "results"))
     )
     assert all(outcome.status == "written" for outcome in outcomes)
+    results = repository / "leaderboard" / "results"
+    for name, score in scores_on_board(results).items():
+        event = make_event("added", name, "First.", day="2026-11-01")
+        add_event(results.parent / LOG_NAME, event, {name: score})
     return benchmark
+
+
+def belongs_to(submission: Path, account: str | None) -> None:
+    """Gives the first submitter of a submission this account."""
+    url = f"https://github.com/{account}" if account else None
+    edit(submission, lambda document: document["submitters"][0].update(url=url))
 
 
 def edit(submission: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -1,8 +1,7 @@
-"""What the leaderboard asks of a folder, what it shows of a sound one, and the log."""
+"""What the leaderboard asks of a folder, and what it shows of a sound one."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ from medfocus_bench.submission.writer import SubmissionWriter
 from ..cli.running import run
 from ..conftest import METHOD, make_row
 from ..submission.documents import safetensors
-from .flow import edit, shared_repository
+from .flow import belongs_to, edit, shared_repository
 
 
 @pytest.fixture(scope="module")
@@ -140,23 +139,113 @@ def test_links_are_http_or_https(folder, benchmark, url):
     assert "/method/paper: " in only_problem(folder, benchmark)
 
 
-@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\x00b", "a\u202eb", "a\u2066b", "a\x9bb", "a\ufeffb"])
+UNSEEN = {
+    "an escape": "\x1b[31m",
+    "a NUL": "\x00",
+    "a carriage return": "\r",
+    "a C1 control": "\x9b",
+    "a reordering mark": "\u202e",
+    "an isolate": "\u2066",
+    "a space without width": "\u200b",
+    "a soft hyphen": "\xad",
+    "a byte order mark": "\ufeff",
+    "a joiner": "\U0001f469\u200d\U0001f52c",
+    "a tag": "\U000e0041",
+    "private use": "\ue000",
+    "unassigned": "\u0378",
+    "a line separator": "\u2028",
+    "a blank pattern of Braille": "\u2800",
+    "a Hangul filler": "\u3164",
+    "a variation selector": "\U000e0101",
+}
+
+
+@pytest.mark.parametrize("text", UNSEEN.values(), ids=UNSEEN)
 def test_unseen_characters_in_texts_are_refused(folder, benchmark, text):
-    edit(folder, lambda document: document["method"].update(description=text))
-    found = only_problem(folder, benchmark)
-    assert "/method/description: holds the unseen character '\\" in found
-    edit(folder, lambda document: document["method"].update(description="a\nb", hyperparameters={"k": text}))
-    assert "/method/hyperparameters/k: holds the unseen character" in only_problem(folder, benchmark)
+    edit(folder, lambda document: document["method"].update(description=f"a{text}b"))
+    assert "/method/description: holds the unseen character '\\" in only_problem(folder, benchmark)
+    for value in (f"a{text}b", [1, "a", f"a{text}b"]):
+        hidden = {"description": "a\n\tb", "hyperparameters": {"k": value}}
+        edit(folder, lambda document, hidden=hidden: document["method"].update(hidden))
+        found = only_problem(folder, benchmark)
+        assert "/method/hyperparameters/k: holds the unseen character '\\" in found
+
+
+@pytest.mark.parametrize("text", ["a\u200bb", "a\u3164b", "a\ue000b"])
+def test_unseen_characters_in_names_are_refused(folder, benchmark, text):
+    """Those that the schema lets pass: it knows no categories of characters."""
+    edit(folder, lambda document: document["method"].update(version=text, display_name=text, licence=text))
+    edit(folder, lambda document: document["submitters"][0].update(name=text, affiliation=text))
+    edit(folder, lambda document: document["attributions"][0].update(concepts={text: 1.0}))
+    pointers = ("method/display_name", "method/version", "method/licence", "submitters/0/name")
+    pointers += ("submitters/0/affiliation", "attributions/0/concepts")
+    problems = check_submission(folder, benchmark)
+    assert len(problems) == len(pointers)
+    for pointer, problem in zip(pointers, problems, strict=True):
+        assert f"/{pointer}" in problem
+        assert "the unseen character" in problem
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "M\u00e9dFocus 2 \u2764\ufe0f",
+        "\u03b2-LRP",
+        "\u6ce8\u610f\u529b",
+        "Gro\u00df\u00a0X",
+        "\u041c\u0435\u0442\u043e\u0434",
+    ],
+)
+def test_what_can_be_seen_may_stand_in_a_title(folder, benchmark, title):
+    edit(folder, lambda document: document["method"].update(display_name=title))
+    assert check_submission(folder, benchmark, {"medfocus": "MedFocus"}) == []
+
+
+@pytest.mark.parametrize("title", ["+++", "\u2014", "\u2764\ufe0f"])
+def test_a_title_has_a_letter_or_a_digit(folder, benchmark, title):
+    edit(folder, lambda document: document["method"].update(display_name=title))
+    assert "/method/display_name: " in only_problem(folder, benchmark)
+    assert "has no letter or digit; give a name" in only_problem(folder, benchmark)
+
+
+@pytest.mark.parametrize(
+    "text", ["M\u0435dFocus+", "Med\u03bfcus", "L\u0280P \u13a1ISE", "M\u0332\u0435\u0332d", "\u03b2LRP"]
+)
+def test_letters_of_two_scripts_that_look_alike_stand_in_no_word(folder, benchmark, text):
+    """Else a row could be called as another is, to the eye."""
+    edit(folder, lambda document: document["method"].update(display_name=text))
+    assert "/method/display_name: '" in only_problem(folder, benchmark)
+    assert "mixes letters of two scripts that look alike" in only_problem(folder, benchmark)
+    edit(folder, lambda document: document["method"].update(display_name="Blurred"))
+    edit(folder, lambda document: document["submitters"][0].update(name=text))
+    assert "/submitters/0/name: '" in only_problem(folder, benchmark)
+
+
+@pytest.mark.parametrize("name", ["con", "prn", "aux", "nul", "com1", "lpt9"])
+def test_a_folder_is_not_called_like_a_device_of_windows(folder, benchmark, name):
+    moved = folder.rename(folder.with_name(name))
+    edit(moved, lambda document: document["method"].update(name=name))
+    assert f"Windows keeps the name {name} for a device" in only_problem(moved, benchmark)
 
 
 def test_a_token_may_be_a_line_break_but_no_escape(folder, benchmark):
     def tokens(text):
         return lambda document: document["attributions"][0].update(tokens=[{"text": text, "score": 1.0}])
 
-    edit(folder, tokens("\n"))
-    assert check_submission(folder, benchmark) == []
-    edit(folder, tokens("\x1b"))
-    assert "a token holds the unseen character" in only_problem(folder, benchmark)
+    for text in ("\n", "\r\n", "\u200b", "\ufffd", "\U0001f469\u200d\U0001f52c"):
+        edit(folder, tokens(text))
+        assert check_submission(folder, benchmark) == []
+    for text in ("\x1b", "a\u202eb", "\x9b", "\u3164"):
+        edit(folder, tokens(text))
+        assert "a token holds the unseen character" in only_problem(folder, benchmark)
+
+
+def test_a_folder_of_no_account_is_told_so_before_the_pull_request(folder, original, capsys):
+    belongs_to(folder, None)
+    status, _, errors = submit(capsys, folder, original)
+    assert status == 2
+    assert "/submitters: none names an account, so that the folder would be nobody's" in errors
+    assert '"url": "https://github.com/YOU"' in errors
 
 
 @pytest.mark.parametrize("name", ["run.py", "README.md", ".gitattributes", "maps.npz", "submission.json.bak"])
@@ -281,7 +370,7 @@ def test_what_replaces_a_row_is_held_against_it(original, benchmark, committed):
     assert found.before is not None
     assert found.before.rank == found.row.rank
     assert found.moves == ()
-    assert [row.result.name for row in found.tied] == ["shifted"]
+    assert [row.result.name for row in found.tied if not row.result.is_null] == ["shifted"]
     assert any(": +0.000" in note for note in standing_tables(found)[0].notes)
 
 
@@ -330,78 +419,6 @@ def test_a_script_in_the_methods_name_is_text_in_the_summary(folder, original, c
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert html.count("<table>") == summary.read_text().count("\n| ---")
-
-
-def test_the_log_takes_sound_events_only(capsys, tmp_path):
-    path = tmp_path / "log.jsonl"
-    words = ("leaderboard", "log", "--log", path)
-    assert run(capsys, *words)[0] == 2, "a log that is named and not there is no sound one"
-    path.touch()
-    assert run(capsys, *words)[:2] == (0, f"{path}: 0 events, sound\n")
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "mine.json").touch()
-    added = run(capsys, *words, "added", "mine", "--reason", "First.", "--date", "2026-11-01")
-    assert added[:2] == (0, f"{path}: 2026-11-01 mine added\n")
-    rescored = ("rescored", "mine", "--reason", "Why.", "--date", "2026-11-02")
-    assert run(capsys, *words, *rescored, "--before", 0.5, "--after", 0.25)[0] == 0
-    assert run(capsys, *words, "removed", "mine", "--reason", "Asked for.", "--date", "2026-11-02")[0] == 0
-    assert run(capsys, *words)[1] == f"{path}: 3 events, sound\n"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[1] == {
-        "date": "2026-11-02",
-        "event": "rescored",
-        "submission": "mine",
-        "reason": "Why.",
-        "before": 0.5,
-        "after": 0.25,
-    }
-    before = path.read_bytes()
-    for wrong, said in (
-        (("removed", "mine", "--reason", "Again."), "was never added"),
-        (("rescored", "mine", "--reason", "Why.", "--after", 0.5), "give the evidence AP before and after"),
-        (("added", "mine", "--reason", "x", "--date", "2026-10-01"), "the oldest stands first"),
-        (("added", "mine", "--reason", "x", "--date", "2026-11-31"), "there is no day 2026-11-31"),
-        (("added", "mine", "--reason", "x", "--date", "yesterday"), "date: give the day as YYYY-MM-DD"),
-        (("added", "Mine!", "--reason", "x"), "submission: give the name of a submission"),
-        (("added", "mine", "--reason", "a\x1bb"), "reason: give a sentence on one line"),
-        (("added", "mine", "--reason", "x", "--before", "nan"), "before: give an evidence AP, a number from"),
-        (
-            ("rescored", "mine", "--reason", "x", "--before", 0.1, "--after", 41.2),
-            "after: give an evidence AP",
-        ),
-        (("added", "mine", "--reason", "x", "--after", 0.5), "only what is rescored has a before"),
-        (("added", "nobody", "--reason", "x"), "nobody has no result on the leaderboard"),
-    ):
-        status, _, errors = run(capsys, *words, *wrong)
-        assert status == 2
-        assert said in errors
-        assert "pattern" not in errors
-        assert path.read_bytes() == before
-    path.write_text(path.read_text() + "{}\n")
-    status, _, errors = run(capsys, *words)
-    assert status == 2
-    assert f"{path}: line 4: " in errors
-
-
-@pytest.mark.parametrize("words", [(), ("added", "mine", "--reason", "First.")])
-def test_the_log_makes_no_leaderboard_where_there_is_none(words, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    status, _, errors = run(capsys, "leaderboard", "log", *words)
-    assert status == 2
-    assert "leaderboard/results: is no folder, so there is no leaderboard here" in errors
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_was_on_the_board_can_be_logged_as_removed(capsys, tmp_path):
-    """Its result is gone by then."""
-    (tmp_path / "results").mkdir()
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"date":"2026-11-01","event":"added","submission":"mine","reason":"b"}\n')
-    words = ("leaderboard", "log", "--log", path)
-    assert run(capsys, *words, "removed", "mine", "--reason", "Asked for.")[0] == 0
-    status, _, errors = run(capsys, *words, "added", "mine", "--reason", "Again.")
-    assert status == 2
-    assert "mine has no result on the leaderboard" in errors
 
 
 def test_results_that_are_not_where_they_are_said_to_be_are_an_error(folder, benchmark, capsys, tmp_path):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from medfocus_bench.data.files import file_sha256
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.pull_request import Change, compared_trees, read_changes
 
 from ..cli.running import run
 from ..submission.documents import safetensors
-from .flow import OWNER, edit, git, shared_repository
+from .flow import OWNER, STRANGER, belongs_to, edit, git, shared_repository
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ class PullRequest:
         shutil.copytree(self.new, self.head / "submissions" / name)
         return self.head / "submissions" / name
 
-    def check(self, capsys, author: str = "stranger"):
+    def check(self, capsys, author: str = STRANGER):
         self.summary.unlink(missing_ok=True)
         git(self.head, "add", "--all", "--force")
         git(self.head, "commit", "--quiet", "--allow-empty", "-m", "theirs")
@@ -53,7 +54,7 @@ class PullRequest:
         assert all(line.isprintable() for line in errors.splitlines())
         return status, shown, errors
 
-    def refused(self, capsys, author: str = "stranger") -> list[str]:
+    def refused(self, capsys, author: str = STRANGER) -> list[str]:
         """The problems; the last line of the output counts them, and the summary lists them too."""
         status, shown, errors = self.check(capsys, author)
         assert (status, shown) == (2, "")
@@ -131,6 +132,28 @@ def test_only_its_owner_changes_a_submission(pull_request, capsys):
     status, shown, _ = pull_request.check(capsys, author=OWNER.upper())
     assert status == 0
     assert "It replaces a row of evidence AP" in shown
+
+
+@pytest.mark.parametrize("account", [None, "grace"])
+def test_a_new_folder_belongs_to_the_one_who_adds_it(pull_request, capsys, account):
+    """Else nobody, or somebody who knows nothing of it, could change it later."""
+    folder = pull_request.add()
+    belongs_to(folder, account)
+    (problem,) = pull_request.refused(capsys)
+    assert f"{folder / 'submission.json'}: /submitters: none names the account {STRANGER}" in problem
+    assert f'"url": "https://github.com/{STRANGER}"' in problem
+    belongs_to(folder, STRANGER.upper())
+    assert pull_request.check(capsys)[0] == 0
+
+
+def test_another_ones_attributions_are_refused(pull_request, capsys):
+    """In a folder, under a name and of a version of their own."""
+    folder = pull_request.add()
+    shutil.copy(pull_request.base / "submissions" / "shifted" / "maps.safetensors", folder)
+    digest = file_sha256(folder / "maps.safetensors")
+    edit(folder, lambda document: document["maps"].update(sha256=digest))
+    (problem,) = pull_request.refused(capsys)
+    assert problem.startswith(f"{folder}: holds the same attributions as submissions/shifted")
 
 
 def test_a_submission_does_not_change_hands(pull_request, capsys):

@@ -216,7 +216,7 @@ def test_what_was_written_is_told_with_the_line_that_logs_it(place, capsys):
     status, shown, _ = run(capsys, *command(place))
     assert status == 0
     assert "to log it: medfocus-bench leaderboard log added oracle --reason ..." in shown
-    assert "to log it: medfocus-bench leaderboard log rescored noisy --before 0.125 --after 0." in shown
+    assert "to log it: medfocus-bench leaderboard log rescored noisy --reason ..." in shown
 
 
 def test_names_that_nothing_has_and_folders_that_are_not_there_are_refused(place, tmp_path):
@@ -240,3 +240,10 @@ def test_many_differences_are_counted_and_few_are_named(place):
     assert found[-1].startswith("and ")
     assert differences(one, one) == []
     assert json.loads(result_text(one))["name"] == "oracle"
+
+
+def test_a_result_holds_no_negative_zero(place):
+    """Which would stand on the page, and in what `submit` prints, as -0.000."""
+    path = result_file(place, "null-whole-image")
+    value = json.loads(path.read_text(), parse_float=lambda text: text)
+    assert "-0.0" not in json.dumps([value["views"], value["headline"]])

@@ -83,8 +83,9 @@ def test_no_command_has_anything_pasted_into_it(path):
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_workflow_lends_a_stranger_its_secrets(path):
     text = "\n".join(line.split("#")[0] for line in path.read_text().splitlines())
-    for word in ("pull_request_target", "workflow_run", "secrets", "github.token", "GITHUB_TOKEN"):
+    for word in ("workflow_run", "secrets", "github.token", "GITHUB_TOKEN", "cache"):
         assert word not in text
+    assert ("pull_request_target" in text) == (path.stem == "submission")
     for step in steps(path.stem):
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
@@ -94,13 +95,23 @@ def test_the_pull_request_is_data_and_main_is_the_code():
     trusted, data = (step["with"] for step in steps("submission") if "checkout" in step.get("uses", ""))
     assert (trusted["ref"], trusted["path"]) == ("main", "main")
     assert data["path"] == "head"
-    assert "ref" not in data  # the merge of the pull request, which is what would be in main
+    assert data["ref"] == "refs/pull/${{ github.event.pull_request.number }}/merge"  # what would be in main
     assert (data["sparse-checkout"], data["sparse-checkout-cone-mode"]) == ("/submissions/", False)
     assert (data["lfs"], data["submodules"], data["fetch-depth"]) == (False, False, 2)
     (install,) = [step["run"] for step in steps("submission") if "pip install" in step.get("run", "")]
     assert install.endswith("-c main/constraints.txt ./main")
     for step in steps("submission"):
         assert "working-directory" not in step  # python looks for modules where it is started
+    naming_head = [run for run in commands("submission") if re.search(r"\bhead\b", run)]
+    assert [re.sub(r"(-C|--head) head\b", "", run).count("head") for run in naming_head] == [0, 0]
+
+
+def test_a_pull_request_does_not_choose_what_checks_it():
+    """On `pull_request` the file of the workflow is that of the merge, with the guard edited away."""
+    workflow = load("submission")
+    assert workflow[True] == {"pull_request_target": {"branches": ["main"], "paths": ["submissions/**"]}}
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not any("permissions" in job for job in workflow["jobs"].values())
 
 
 def test_only_the_job_that_publishes_may_and_it_runs_nothing_of_the_repository():
@@ -114,18 +125,17 @@ def test_only_the_job_that_publishes_may_and_it_runs_nothing_of_the_repository()
 
 def test_submissions_alone_do_not_run_the_code_of_a_pull_request():
     assert load("ci")[True]["pull_request"]["paths-ignore"] == ["submissions/**"]
-    assert load("submission")[True] == {"pull_request": {"branches": ["main"], "paths": ["submissions/**"]}}
-    assert commands("ci") == ["bash .ci/run"]
+    assert commands("ci")[0] == "bash .ci/run"
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
 def test_every_command_and_option_of_the_workflows_exists():
-    for name in ("submission", "pages"):
+    for name in ("submission", "pages", "ci"):
         for command in commands(name):
             words = command.split()
-            if words[0] == "git":
+            if words[0] != "medfocus-bench":
+                assert words[0] in ("git", "touch", "bash")
                 continue
-            assert words[0] == "medfocus-bench"
             group = cli.commands[words[1]]
             options = {option for param in group.commands[words[2]].params for option in param.opts}
             assert {word for word in words if word.startswith("--")} <= options
@@ -246,6 +256,36 @@ def test_the_page_is_published_of_results_that_are_as_computed_only(repository, 
     assert "leaderboard/results/oracle.json: /report/counts/samples: is 49, recomputed 48" in done.stderr
 
 
+def test_no_change_of_the_results_passes_without_a_line_of_the_log(repository, upstream):
+    """The job `leaderboard` of `ci.yml`, on commits to the results and the log alone."""
+    _, benchmark = repository
+    work = upstream / "theirs"
+    before = git(work, "rev-parse", "HEAD").strip()
+    environment = {"BENCHMARK": str(benchmark.folder), "BEFORE": before, "IS_NEW": ""}
+    _, check, fetch, log_check = commands("ci")
+    assert check == commands("pages")[0]
+    log = work / "leaderboard" / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+
+    def job(commands):
+        git(work, "commit", "--quiet", "--allow-empty", "-am", "theirs")
+        done = [bash(command, work, **environment) for command in commands]
+        assert [one.returncode for one in done[:-1]] == [0] * (len(done) - 1), done[0].stderr
+        return done[-1]
+
+    done = job([check, fetch, log_check])
+    assert (done.returncode, done.stderr) == (0, "")
+    log.write_text("".join(lines).replace("First.", "Best."))
+    done = job([fetch, log_check])
+    assert done.returncode == 2
+    assert "event 1 (noisy): is not what it was" in done.stderr
+    log.write_text("".join(lines))
+    (work / "leaderboard" / "results" / "noisy.json").unlink()
+    done = job([fetch, log_check])
+    assert done.returncode == 2
+    assert "noisy has no result, but was not removed" in done.stderr
+
+
 def test_a_stranger_with_the_page_alone_gets_a_row(repository, upstream):
     """Every command of docs/submit.md in its order; the account is the one thing that is filled in.
 
@@ -286,7 +326,11 @@ def test_a_stranger_with_the_page_alone_gets_a_row(repository, upstream):
     assert "The row of my-method" in shown
     git(upstream / "upstream.git", "fetch", "--quiet", str(upstream / "fork.git"), "my-method:my-method")
     done = play_job(
-        upstream / "job", upstream / "upstream.git", "my-method", load("submission")["env"]["BENCHMARK"], "x"
+        upstream / "job",
+        upstream / "upstream.git",
+        "my-method",
+        load("submission")["env"]["BENCHMARK"],
+        "stranger-1",
     )
     assert done.returncode == 0, done.stderr
     assert "### The row of my&#45;method" in (upstream / "job" / "summary.md").read_text()

@@ -144,6 +144,16 @@ def test_one_attribution_can_have_only_so_many_problems(document: dict[str, Any]
     assert len(problems_of(document)) < 5000
 
 
+def test_hyperparameters_are_bounded_together(document: dict[str, Any]) -> None:
+    """Each text may be long, not all of them: a page shows every one."""
+    document["method"]["hyperparameters"] = {str(number): "\u00e4" * 8000 for number in range(4)}
+    assert problems_of(document) == []
+    document["method"]["hyperparameters"]["more"] = "a" * 1600
+    (problem,) = problems_of(document)
+    assert problem.startswith("file: /method/hyperparameters: are 65")
+    assert "bytes of JSON; at most 65536 are taken" in problem
+
+
 def test_the_published_schema_is_valid_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(submission_json_schema())
 
@@ -183,6 +193,14 @@ def test_what_is_parsed_is_valid_under_the_published_schema(
         (("method", "name"), "No Name"),
         (("method", "paper"), "javascript:alert(1)"),
         (("method", "display_name"), "a\x1b[31m"),
+        (("method", "display_name"), "a" * 61),
+        (("attributions", 0, "concepts", "left lung"), 1.1e6),
+        (("attributions", 0, "concepts", "left lung"), -1.1e6),
+        (("attributions", 0, "tokens", 0, "score"), 1.1e6),
+        (("attributions", 0, "tokens", 0, "score"), 1e308),
+        (("attributions", 0, "cost", "seconds"), 1.1e7),
+        (("attributions", 0, "cost", "forward_passes"), 10**9 + 1),
+        (("attributions", 0, "cost", "backward_passes"), 10**9 + 1),
         (("maps", "file"), "../maps.safetensors"),
         (("maps", "sha256"), "x"),
         (("attributions", 0, "sample_id"), "a b"),

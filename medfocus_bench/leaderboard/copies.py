@@ -1,0 +1,83 @@
+"""Whether the attributions of a submission are those of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medfocus_bench.errors import SubmissionError
+from medfocus_bench.submission.document import DOCUMENT_NAME, read_document
+from medfocus_bench.submission.maps import MapReader
+
+
+@dataclass(frozen=True, slots=True)
+class _Attributions:
+    """The maps, and the boxes by sample, as they stand in the document."""
+
+    maps: MapReader | None
+    boxes: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path, document: Any) -> _Attributions:
+        maps = document.get("maps")
+        return cls(
+            MapReader(folder / maps["file"]) if maps else None,
+            {entry["sample_id"]: entry["boxes"] for entry in document["attributions"] if entry.get("boxes")},
+        )
+
+
+def copied_from(folder: Path, submissions: Path) -> list[str]:
+    """A problem for each folder of `submissions` whose attributions are all that `folder` holds.
+
+    `folder` is sound; a neighbour that is not is let be, as is the one of the same name. Maps are compared as
+    numbers, whatever their type and order, and only until two differ; boxes alone are held against those of
+    folders without maps: so this costs less than opening all of them.
+    """
+    ours = _Attributions.of(folder, read_document(folder / DOCUMENT_NAME)[1])
+    keys = ours.maps.keys if ours.maps is not None else frozenset()
+    if not keys and not ours.boxes:
+        return []  # no explanation at all, which is nobody's
+    return [
+        f"{folder}: holds the same attributions as {submissions.name}/{other.name}; submit your own method's"
+        for other in _neighbours(folder, submissions)
+        if _all_in(ours, other)
+    ]
+
+
+def _neighbours(folder: Path, submissions: Path) -> Iterator[Path]:
+    for path in sorted(submissions.iterdir()):
+        if path.is_dir() and not path.is_symlink() and path.name != folder.name:
+            yield path
+
+
+def _all_in(ours: _Attributions, other: Path) -> bool:
+    """Whether every map and all boxes are those of the submission `other`."""
+    try:
+        theirs = _maps_of(other)
+        if (ours.maps is None) != (theirs is None):
+            return False
+        if ours.maps is not None and theirs is not None and not _same_maps(ours.maps, theirs):
+            return False
+        if not ours.boxes:
+            return True
+        boxes = _Attributions.of(other, read_document(other / DOCUMENT_NAME)[1]).boxes
+    except (SubmissionError, KeyError, TypeError, AttributeError):
+        return False
+    return all(boxes.get(sample_id) == value for sample_id, value in ours.boxes.items())
+
+
+def _maps_of(folder: Path) -> MapReader | None:
+    """The one map file of a folder, found without reading its document, which may be large."""
+    found = sorted(folder.glob("*.safetensors"))
+    return MapReader(found[0]) if len(found) == 1 else None
+
+
+def _same_maps(ours: MapReader, theirs: MapReader) -> bool:
+    return ours.keys <= theirs.keys and all(
+        theirs.problem(key) is None and np.array_equal(ours.read(key), theirs.read(key), equal_nan=True)
+        for key in sorted(ours.keys)
+    )

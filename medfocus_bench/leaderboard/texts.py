@@ -1,0 +1,78 @@
+"""What a stranger's text may hold: nothing that cannot be seen, nothing that passes for another letter."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any, Final
+
+SPACING: Final = "\t\n"
+"""The control characters that a text of several lines has."""
+
+_BREAKS: Final = "\t\n\v\f\r\x85\u2028\u2029"
+
+_BLANK: Final = re.compile(
+    "[\u2800\u3164\uffa0\u115f\u1160\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0d\U000e0100-\U000e01ef]"
+)
+"""What Unicode counts among letters, signs and marks, and no font shows.
+
+The selectors U+FE0E and U+FE0F are not among them: they say how an emoji is drawn.
+"""
+
+_REORDERING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+_ALIKE: Final = frozenset(
+    {"LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "GEORGIAN", "CHEROKEE", "LISU", "CANADIAN"}
+    | {"DESERET", "GOTHIC", "OSAGE", "TIFINAGH", "VAI"}
+)
+"""Scripts with letters that look like one of Latin, by the first word of their names in Unicode."""
+
+_WORD: Final = re.compile(r"[^\W_]+")
+
+
+def unseen(text: str, allowed: str = "") -> str | None:
+    """The first character of a text that no reader sees, but for those that are `allowed`; None for none.
+
+    Of the categories control, format, private use and unassigned, a separator of lines or paragraphs, a
+    surrogate, or a letter or sign that is drawn as nothing. The joiner of emoji (U+200D) is one of them.
+    """
+    return next((c for c in text if c not in allowed and _is_unseen(c)), None)
+
+
+def unseen_in_token(text: str) -> str | None:
+    """As `unseen`, but of what a model wrote, which may have any break, and joiners that reorder nothing."""
+    kept = (c for c in text if unicodedata.category(c) != "Cf" or _REORDERING.match(c))
+    return unseen("".join(kept), _BREAKS)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a value of JSON, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield key
+            yield from texts_in(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from texts_in(part)
+
+
+def mixed_word(text: str) -> str | None:
+    """The first word of a text with letters of two scripts whose letters look alike; None for none.
+
+    A Greek letter that is a word of its own (the beta of beta-LRP) mixes nothing.
+    """
+    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.category(c).startswith("M"))
+    for word in _WORD.findall("".join(letters)):
+        scripts = {unicodedata.name(c, "").split(" ")[0] for c in word if c.isalpha()}
+        if len(scripts & _ALIKE) > 1:
+            return str(word)
+    return None
+
+
+def _is_unseen(character: str) -> bool:
+    if character.isprintable():  # false of all that is below, and of the spaces that are no plain one
+        return _BLANK.match(character) is not None
+    return unicodedata.category(character) != "Zs"

@@ -1,0 +1,95 @@
+"""Attributions are a submission's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medfocus_bench.leaderboard.copies import copied_from
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.reader import open_submission
+from medfocus_bench.submission.writer import SubmissionWriter
+
+from ..cli.running import run
+from .flow import edit, shared_repository
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return shared_repository(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def benchmark(original):
+    return original[1]
+
+
+@pytest.fixture
+def copy(original, tmp_path) -> Path:
+    """A submission that holds what noisy does, which lies beside it."""
+    folder = tmp_path / "submissions" / "blurred"
+    for target in (folder.with_name("noisy"), folder):
+        shutil.copytree(original[0] / "repository" / "submissions" / "noisy", target)
+    edit(folder, lambda document: document["method"].update(name="blurred", display_name="Blurred"))
+    return folder
+
+
+def test_the_attributions_of_another_folder_are_refused(copy, original, capsys):
+    results = original[0] / "repository" / "leaderboard" / "results"
+    status, _, errors = run(capsys, "submit", copy, "-b", original[1].folder, "--results", results)
+    assert status == 2
+    assert f"{copy}: holds the same attributions as submissions/noisy; submit your own" in errors
+
+
+def written_anew(folder, benchmark, change, split=None) -> None:
+    """Writes a submission again, its attributions changed."""
+    old = open_submission(folder, benchmark)
+    part = benchmark if split is None else benchmark.select(benchmark.configs, [split])
+    found = [old.attribution(sample.sample_id) for sample in part.samples]
+    given = {"submitters": old.document.submitters, "overwrite": True}
+    with SubmissionWriter(folder, old.document.method, part, **given) as writer:
+        for number, attribution in enumerate(found):
+            writer.add(change(number, attribution))
+
+
+def test_a_copy_is_found_whatever_its_type_and_order_and_part(copy, benchmark):
+    def as_float32(number, attribution):
+        return Attribution(attribution.sample_id, saliency=attribution.saliency.astype(np.float32))
+
+    written_anew(copy, benchmark, as_float32, split=benchmark.splits[0])
+    assert len(copied_from(copy, copy.parent)) == 1
+
+
+def test_maps_that_differ_in_one_pixel_are_no_copy(copy, benchmark):
+    def touched(number, attribution):
+        saliency = attribution.saliency.copy()
+        saliency[0, 0] += number == 5
+        return Attribution(attribution.sample_id, saliency=saliency)
+
+    written_anew(copy, benchmark, touched)
+    assert copied_from(copy, copy.parent) == []
+
+
+def test_a_copy_of_boxes_is_found_and_no_explanation_is_nobodys(copy, benchmark):
+    def boxes(number, attribution, given=(0, 0, 40, 40)):
+        return Attribution(attribution.sample_id, boxes=[given] if given else [])
+
+    noisy = copy.with_name("noisy")
+    for folder in (copy, noisy):
+        written_anew(folder, benchmark, boxes)
+    assert len(copied_from(copy, copy.parent)) == 1
+    written_anew(copy, benchmark, lambda n, a: boxes(n, a, (0, 0, 40, 41) if n == 5 else (0, 0, 40, 40)))
+    assert copied_from(copy, copy.parent) == []
+    for folder in (copy, noisy):
+        written_anew(folder, benchmark, lambda n, a: boxes(n, a, ()))
+    assert copied_from(copy, copy.parent) == []
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "x", '{"attributions": 1}'])
+def test_a_neighbour_that_is_unsound_is_no_original(copy, text):
+    (copy.with_name("noisy") / "submission.json").write_text(text)
+    (copy.with_name("noisy") / "maps.safetensors").write_text(text)
+    assert copied_from(copy, copy.parent) == []
