@@ -2,10 +2,14 @@
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   const data = JSON.parse(document.getElementById("board-data").textContent);
-  const { svg, html, fixed } = window.boardPlots;
+  const { svg, html, fixed, power } = window.boardPlots;
   const AXES = ["source", "lvlm", "mode", "evidence"];
   const WORDS = { lesion: "lesion", spurious: "spurious mark" };
   const SHOWN = ["rank", "title", "evidence_ap", "iou", "corrected_iou", "auroc", "pointing", "forward", "seconds", "needs"];
+  const CHOICES = {
+    ...Object.fromEntries(AXES.map((axis, n) => [axis, [...new Set(data.parts.map((part) => part[n]))].sort()])),
+    family: [...new Set(data.entries.filter((entry) => !entry.isNull).map((entry) => entry.family))].sort(),
+  };
   const HINTS = {
     evidence_ap: "Average precision of the pixels for the region, corrected for chance",
     iou: "Overlap of boxes over their union", f1: "Harmonic mean of precision and recall",
@@ -39,22 +43,42 @@ document.addEventListener("DOMContentLoaded", () => {
   const parse = () => {
     const state = initial();
     const given = new URLSearchParams(location.hash.slice(1));
-    for (const key of Object.keys(state)) if (given.has(key)) state[key] = given.get(key).slice(0, 500);
+    gone = [];
+    for (const key of Object.keys(state)) {
+      if (!given.has(key)) continue;
+      const value = given.get(key).slice(0, 500);
+      if (!CHOICES[key] || !value || CHOICES[key].includes(value)) state[key] = value;
+      else gone.push(value); // an address may be older than the board
+    }
     return state;
   };
+  let gone = [];
   let state = parse();
-  const remember = () => {
+  const hashOf = (some) => {
     const standard = initial();
-    const changed = Object.entries(state).filter(([key, value]) => value !== standard[key]);
-    const hash = changed.length ? `#${new URLSearchParams(changed)}` : "";
-    history.replaceState(null, "", hash || location.pathname + location.search);
+    const changed = Object.entries(some).filter(([key, value]) => value !== standard[key]);
+    return changed.length ? `#${new URLSearchParams(changed)}` : "";
   };
+  const remember = () => history.replaceState(null, "", hashOf(state) || location.pathname + location.search);
 
   const viewOf = (filters) => {
     const chosen = data.parts
       .map((part, n) => (AXES.every((axis, a) => !filters[axis] || filters[axis] === part[a]) ? n : -1))
       .filter((n) => n >= 0);
     return { view: data.views[chosen.join(",")] || null, any: chosen.length > 0 };
+  };
+  // For every entry the filters of the largest view that lists it, fewest filters first.
+  let homes = null;
+  const homeOf = (entry) => {
+    if (!homes) {
+      homes = new Map();
+      const every = AXES.reduce((some, axis) => some.flatMap((one) => ["", ...CHOICES[axis]].map((value) => ({ ...one, [axis]: value }))), [{}]);
+      const known = every.map((filters) => ({ filters, view: viewOf(filters).view })).filter((home) => home.view);
+      const width = ({ filters }) => AXES.filter((axis) => filters[axis]).length;
+      known.sort((a, b) => b.view.samples - a.view.samples || width(a) - width(b));
+      for (const { filters, view } of known) for (const [id] of view.rows) if (!homes.has(id)) homes.set(id, filters);
+    }
+    return homes.get(entry);
   };
 
   // --- the table --------------------------------------------------------------------------------------
@@ -63,9 +87,10 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const whisker = (score) => {
     const drawing = svg("svg", { class: "whisker", viewBox: "0 0 100 14", preserveAspectRatio: "none", "aria-hidden": "true" });
-    if (bands.prior > 0) drawing.append(svg("rect", { class: "w-prior", x: 0, y: 0, width: cut(bands.prior), height: 14 }));
-    if (bands.floor > 0) drawing.append(svg("rect", { class: "w-floor", x: 0, y: 0, width: cut(bands.floor), height: 14 }));
+    const ends = Object.entries(bands).filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]);
     drawing.append(
+      // Of a band's outline only its end lies within the picture.
+      ...ends.map(([name, value]) => svg("path", { class: `w-${name}`, d: `M0-9H${cut(value)}V23H0` })),
       svg("line", { class: "w-line", x1: cut(score.low), x2: cut(score.high), y1: 7, y2: 7 }),
       svg("line", { class: "w-dot", x1: cut(score.mean), x2: cut(score.mean), y1: 2.5, y2: 11.5 }),
     );
@@ -81,7 +106,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const method = (cell) => {
     const row = cell.getData();
-    const box = html("div", { class: "method" }, html("a", { href: row.href }, row.title));
+    const box = html("div", { class: "method" }, html("a", { href: row.href, title: row.title }, row.title));
     const below = html("span", { class: "below" });
     if (row.isNull) below.append("null control");
     else below.append(html("span", { class: `family ${row.family}` }, row.family), ` · ${row.status}`);
@@ -100,19 +125,27 @@ document.addEventListener("DOMContentLoaded", () => {
     const row = cell.getData();
     return html("span", { class: `badge ${row.isNull ? "null" : row.verified ? "ok" : "warn"}` }, row.status);
   };
-  const amount = (cell) => (cell.getValue() === null ? "–" : Number(cell.getValue().toPrecision(3)).toLocaleString("en"));
+  const amount = (cell) => {
+    const value = cell.getValue();
+    if (value === null) return "–";
+    return value >= 1e7 ? power(value, 2) : Number(value.toPrecision(3)).toLocaleString("en");
+  };
+  const short = (cell) => html("span", { class: "cut", title: cell.getValue() }, cell.getValue());
   const percent = (cell) => `${(100 * cell.getValue()).toFixed(1)} %`;
   const byMean = (a, b) => a.mean - b.mean;
   const numeric = { hozAlign: "right", headerHozAlign: "right", headerSortStartingDir: "desc" };
   const low = { ...numeric, headerSortStartingDir: "asc", sorter: "number", sorterParams: { alignEmptyValues: "bottom" } };
   const phone = matchMedia("(max-width: 640px)").matches;
+  const place = byId("board");
+  // On a phone the headline's bar ends where the screen does.
+  const narrow = { rank: 56, title: 136, headline: Math.max(place.clientWidth - 56 - 136 - 2, 140) };
 
   const columns = [
-    { field: "rank", title: "Rank", formatter: rank, ...low, width: phone ? 62 : 76, frozen: true },
-    { field: "title", title: "Method", formatter: method, sorter: "string", width: phone ? 142 : 222, frozen: true, text: true },
+    { field: "rank", title: "Rank", formatter: rank, ...low, width: phone ? narrow.rank : 76, frozen: true },
+    { field: "title", title: "Method", formatter: method, sorter: "string", width: phone ? narrow.title : 222, frozen: true, text: true },
     ...data.metrics.map(([key, label]) => ({
       field: key, title: label, metric: true, sorter: byMean, ...numeric, headerTooltip: HINTS[key] || label,
-      ...(key === "evidence_ap" ? { formatter: headline, width: phone ? 200 : 226, hozAlign: "left", headerHozAlign: "left" } : { formatter: metric, minWidth: 84 }),
+      ...(key === "evidence_ap" ? { formatter: headline, width: phone ? narrow.headline : 226, hozAlign: "left", headerHozAlign: "left" } : { formatter: metric, minWidth: 84 }),
     })),
     { field: "coverage", title: "Coverage", formatter: percent, sorter: "number", ...numeric },
     { field: "silent", title: "No explanation", formatter: percent, ...low },
@@ -122,8 +155,8 @@ document.addEventListener("DOMContentLoaded", () => {
     { field: "needs", title: "Needs", sorter: "string", text: true, formatter: "plaintext", width: 118 },
     { field: "family", title: "Family", sorter: "string", text: true, formatter: "plaintext" },
     { field: "status", title: "Status", formatter: badge, sorter: "string", text: true },
-    { field: "version", title: "Version", sorter: "string", text: true, formatter: "plaintext" },
-    { field: "by", title: "Submitted by", sorter: "string", text: true, formatter: "plaintext" },
+    { field: "version", title: "Version", sorter: "string", text: true, formatter: short },
+    { field: "by", title: "Submitted by", sorter: "string", text: true, formatter: short },
   ];
   const visible = () => {
     const chosen = new Set(state.cols.split(","));
@@ -152,14 +185,14 @@ document.addEventListener("DOMContentLoaded", () => {
   let loaded = load();
 
   const keep = (row) => {
-    if (state.family && !row.isNull && row.family !== state.family) return false;
+    if (row.isNull) return true;
+    if (state.family && row.family !== state.family) return false;
     const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
     const text = `${row.title} ${row.name} ${row.family} ${row.by} ${row.status}`.toLowerCase();
     return words.every((word) => text.includes(word));
   };
 
   const isVisible = visible();
-  const place = byId("board");
   place.replaceChildren();
   const many = data.entries.length > 60;
   place.classList.toggle("many", many);
@@ -201,24 +234,45 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   // --- what is said and drawn around it ---------------------------------------------------------------
+  const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
+  // What covers only a part of the chosen samples has no row here: where it has one is said, with a link.
+  const tellOutside = () => {
+    const listed = new Set(rows.map((row) => row.id));
+    const outside = data.entries.map((_, id) => id).filter((id) => !listed.has(id));
+    const groups = new Map();
+    for (const id of outside) {
+      const filters = homeOf(id);
+      const name = AXES.filter((axis) => filters[axis]).map((axis) => `${axis === "lvlm" ? "LVLM" : axis} ${WORDS[filters[axis]] || filters[axis]}`).join(", ") || "all samples";
+      const group = groups.get(name) || groups.set(name, { filters, ids: [] }).get(name);
+      group.ids.push(id);
+    }
+    const note = byId("outside");
+    note.hidden = !outside.length;
+    note.replaceChildren(`${count(outside.length, "submission")} without all of these samples ${outside.length === 1 ? "is" : "are"} not listed. Shown elsewhere: `);
+    [...groups].slice(0, 6).forEach(([name, { filters, ids }], n) => {
+      const link = html("a", { href: hashOf({ ...state, ...filters }) || "#" }, name);
+      const titles = ids.slice(0, 3).map((id) => data.entries[id].title.slice(0, 60)).join(", ");
+      note.append(n ? "; " : "", link, ` (${titles}${ids.length > 3 ? ` and ${ids.length - 3} more` : ""})`);
+    });
+    note.append(groups.size > 6 ? "; and others." : ".");
+  };
   const describe = () => {
     const { view, any } = loaded;
     const status = byId("status");
+    const lost = gone.length ? `Not on this board, and left out: ${gone.map((value) => value.slice(0, 60)).join(", ")}. ` : "";
+    tellOutside();
     if (!view) {
-      status.textContent = any ? "No submission covers this selection." : "No samples fit this selection.";
+      status.textContent = lost + (any ? "No submission covers this selection." : "No samples fit this selection.");
       return;
     }
     const shown = rows.filter(keep);
     const nulls = shown.filter((row) => row.isNull).length;
-    const outside = data.entries.length - rows.length;
-    const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
     const floor = rows.find((row) => row.isNull && row.name !== data.prior);
     const prior = rows.find((row) => row.name === data.prior);
     status.textContent =
-      `${count(shown.length - nulls, "method")} and ${count(nulls, "null control")} on ${count(view.samples, "sample")} of ${count(view.patients, "patient")}.` +
+      `${lost}${count(shown.length - nulls, "method")} and ${count(nulls, "null control")} on ${count(view.samples, "sample")} of ${count(view.patients, "patient")}.` +
       (floor ? ` Null floor ${fixed(bands.floor)} (${floor.title})` : "") +
-      (prior ? `, prior ${fixed(bands.prior)}.` : floor ? "." : "") +
-      (outside > 0 ? ` ${count(outside, "submission")} without all of these samples ${outside === 1 ? "is" : "are"} not listed.` : "");
+      (prior ? `, prior ${fixed(bands.prior)}.` : floor ? "." : "");
   };
   const draw = () => {
     byId("plots").hidden = !rows.length;
@@ -253,8 +307,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const fill = (id, values, words = {}) => {
     byId(id).replaceChildren(html("option", { value: "" }, "All"), ...values.map((value) => html("option", { value }, words[value] || value)));
   };
-  AXES.forEach((axis, n) => fill(`f-${axis}`, [...new Set(data.parts.map((part) => part[n]))].sort(), axis === "evidence" ? WORDS : {}));
-  fill("f-family", [...new Set(data.entries.filter((e) => !e.isNull).map((e) => e.family))].sort());
+  for (const [key, values] of Object.entries(CHOICES)) fill(`f-${key}`, values, key === "evidence" ? WORDS : {});
   const chooser = byId("columns").querySelector("fieldset");
   for (const column of columns.slice(2)) {
     const input = html("input", { type: "checkbox", value: column.field });
@@ -269,21 +322,15 @@ document.addEventListener("DOMContentLoaded", () => {
     chooser.append(html("label", {}, input, column.title));
   }
   const showState = () => {
-    for (const key of [...AXES, "family"]) {
-      const select = byId(`f-${key}`);
-      select.value = state[key];
-      if (select.value !== state[key]) {
-        state[key] = ""; // an address may name what is not here
-        select.value = "";
-      }
-    }
+    for (const key of Object.keys(CHOICES)) byId(`f-${key}`).value = state[key];
     byId("f-q").value = state.q;
     const shown = visible();
     for (const input of chooser.querySelectorAll("input")) input.checked = shown(input.value);
   };
-  for (const key of [...AXES, "family"]) {
+  for (const key of Object.keys(CHOICES)) {
     byId(`f-${key}`).addEventListener("change", (event) => {
       state[key] = event.target.value;
+      gone = [];
       refresh();
     });
   }
@@ -307,6 +354,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   byId("reset").addEventListener("click", () => {
     state = initial();
+    gone = [];
     restore();
   });
   addEventListener("hashchange", () => {
@@ -328,16 +376,21 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const exported = () => {
     const shown = visible();
-    return columns.filter((column) => shown(column.field)).map((column) => ({
+    // Who reads a file has no colours: it always says what is verified, and of which family.
+    const always = new Set(["family", "status"]);
+    return columns.filter((column) => shown(column.field) || always.has(column.field)).map((column) => ({
       key: column.field === "title" ? "method" : column.field,
       title: column.title, metric: column.metric, text: column.text, value: (row) => row[column.field],
     }));
   };
   for (const button of byId("downloads").querySelectorAll("button")) {
     button.addEventListener("click", () => {
-      const filters = [...AXES, "family", "q"].filter((key) => state[key]).map((key) => `${key}: ${state[key]}`).join(", ");
+      const filters = [...AXES, "family", "q"].filter((key) => state[key]);
       const shown = table.getRows("active").map((row) => row.getData());
-      window.boardExports(button.dataset.form, exported(), shown, { benchmark: data.version, filters: filters || "no filter" });
+      window.boardExports(button.dataset.form, exported(), shown, {
+        benchmark: data.version,
+        filters: filters.map((key) => `${key}: ${state[key]}`).join(", ") || "no filter",
+      });
       byId("downloads").open = false;
       byId("downloads").querySelector("summary").focus();
     });

@@ -7,7 +7,7 @@ window.boardExports = (() => {
   const guarded = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
   const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
 
-  const csv = (columns, rows) => {
+  const csv = (columns, rows, about) => {
     const header = columns.flatMap((c) => (c.metric ? [c.key, `${c.key}_low`, `${c.key}_high`] : [c.key]));
     const lines = rows.map((row) =>
       columns.flatMap((c) => {
@@ -16,7 +16,8 @@ window.boardExports = (() => {
         return [typeof value === "string" ? quoted(guarded(value)) : number(value)];
       }),
     );
-    return [header, ...lines].map((cells) => cells.join(",")).join("\r\n") + "\r\n";
+    const notes = Object.values(about).map((text) => quoted(guarded(text)));
+    return [[...header, ...Object.keys(about)], ...lines.map((cells) => [...cells, ...notes])].map((cells) => cells.join(",")).join("\r\n") + "\r\n";
   };
 
   const json = (columns, rows, about) =>
@@ -57,12 +58,18 @@ window.boardExports = (() => {
 
   const FORMS = { csv: [csv, "text/csv"], json: [json, "application/json"], tex: [latex, "application/x-tex"] };
 
+  // A name of its own for every state, of signs that any system takes.
+  const fileName = ({ benchmark, filters }) => {
+    const plain = `${benchmark} ${filters === "no filter" ? "" : filters}`.replace(/[^A-Za-z0-9._]+/g, "-").replace(/^-|-$/g, "");
+    return `medfocus-bench-${plain.slice(0, 120)}`;
+  };
+
   return (form, columns, rows, about) => {
     const [write, type] = FORMS[form];
     const url = URL.createObjectURL(new Blob([write(columns, rows, about)], { type: `${type};charset=utf-8` }));
     const link = document.createElement("a");
     link.href = url;
-    link.download = `medfocus-bench.${form}`;
+    link.download = `${fileName(about)}.${form}`;
     document.body.append(link);
     link.click();
     link.remove();
