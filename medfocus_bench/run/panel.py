@@ -76,14 +76,19 @@ def fit(width: int, height: int, within: tuple[int, int]) -> tuple[int, int]:
 
 
 def overlay(
-    image: npt.NDArray[np.uint8], attribution: Attribution, size: tuple[int, int], model_size: int
+    image: npt.NDArray[np.uint8],
+    attribution: Attribution,
+    size: tuple[int, int],
+    model_size: int,
+    at_hand: Image.Image | None = None,
 ) -> Image.Image | None:
     """An explanation over its picture (height, width) at a size in pixels; None where it explains nothing.
 
     The part of a map that is padding is cut away; the rest is scaled from its lowest to its highest value.
+    `at_hand`: the `plain` picture of that size, where it was made already.
     """
     height, width = image.shape[:2]
-    picture = plain(image, size)
+    picture = plain(image, size) if at_hand is None else at_hand.copy()
     if attribution.saliency is not None:
         values = _content(attribution.saliency, Frame(width, height, model_size))
         return None if values is None else _coloured(picture, values)
@@ -150,10 +155,11 @@ def _content(saliency: npt.NDArray[np.generic], frame: Frame) -> npt.NDArray[np.
 def _coloured(picture: Image.Image, values: npt.NDArray[np.float64]) -> Image.Image:
     enlarged = Image.fromarray(values.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     levels = np.clip(np.round(np.asarray(enlarged) * 255), 0, 255).astype(np.uint8)
-    colours = colour_scale().astype(np.float32)[levels]
-    opacity = colours[..., 3:]
-    mixed = np.asarray(picture, dtype=np.float32) * (1 - opacity) + colours[..., :3] * opacity
-    return Image.fromarray(np.round(mixed).astype(np.uint8))
+    colours, opacity = np.split(colour_scale().astype(np.float32), [3], axis=1)
+    mixed = np.asarray(picture, dtype=np.float32)
+    mixed *= (1 - opacity)[levels]
+    mixed += (colours * opacity + np.float32(0.5))[levels]  # the half rounds
+    return Image.fromarray(mixed.astype(np.uint8))
 
 
 def _outline(picture: Image.Image, boxes: npt.NDArray[np.float64]) -> None:

@@ -36,7 +36,7 @@ def read_document(path: Path) -> tuple[bytes, Any]:
     Raises DocumentError for anything but a regular file of at most `MAX_DOCUMENT_BYTES` with one JSON
     value in UTF-8: no duplicate keys, no NaN or Infinity, no absurd nesting or number of keys.
     """
-    data = _read_regular_file(path)
+    data = read_regular_file(path)
     try:
         return data, json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
@@ -151,7 +151,8 @@ def _real_steps(value: Any, location: Iterable[int | str], *, missing: bool) -> 
             yield step
 
 
-def _read_regular_file(path: Path) -> bytes:
+def read_regular_file(path: Path) -> bytes:
+    """Raises DocumentError for a link, a special file, and one of more than `MAX_DOCUMENT_BYTES`."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
