@@ -16,6 +16,8 @@ import medfocus_bench
 from medfocus_bench.cli.main import cli
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.leaderboard.board import make_board
+from medfocus_bench.leaderboard.result import read_results
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -121,3 +123,25 @@ def test_workflows_read_only_and_pin_what_they_use():
         assert workflow["permissions"] == {"contents": "read"}
         for used in re.findall(r"uses: (\S+)", path.read_text()):
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used), used
+
+
+def test_the_tables_of_methods_are_those_of_the_leaderboard():
+    board = make_board(read_results(ROOT / "leaderboard" / "results"))
+    titles = {result.title: result.name for result in board.results}
+    direct, reasoning = (ROOT / "docs" / "methods.md").read_text().split("Evidence AP in the reasoning split")
+    for mode, text in (("direct", direct), ("reasoning", reasoning)):
+        rows = re.findall(r"^\| (?:`([a-z-]+)`[^|]*|null: ([^|]+)) \| (-?\d.*) \|$", text, re.MULTILINE)
+        assert len(rows) > 15
+        for name, title, cells in rows:
+            assert cells.split(" | ") == list(_figures(board, name or titles[title], mode)), name or title
+
+
+def _figures(board, name, mode):
+    """Evidence AP by LVLM, in direct mode with the lift of both after each pair."""
+    for kind, suffix in (("lesion", ""), ("spurious", "_twin")):
+        for lvlm in (f"phantom_qwen{suffix}", f"phantom_gemma{suffix}"):
+            score = board.view(lvlm=lvlm, mode=mode).row(name).headline
+            yield f"{score.mean:z.2f} [{score.low:z.2f}, {score.high:z.2f}]"
+        if mode == "direct":
+            score = board.view(mode=mode, evidence=kind).row(name).scores["precision_lift"]
+            yield f"{score.mean:z.1f} [{score.low:z.1f}, {score.high:z.1f}]"

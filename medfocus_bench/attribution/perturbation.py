@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import torch
 
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
     from medfocus_bench.lvlm.reading import Reading, Target
+
+
+_MAX_CELLS: Final = 64
+_MAX_MASKS: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Occlusion:
 
     cells: int = 8
     fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_grid(self.name, self.cells, self.fill)
 
     def explain(
         self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
@@ -64,6 +72,16 @@ class RISE:
     keep: float = 0.5
     fill: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_grid(self.name, self.cells, self.fill)
+        if not 1 <= self.masks <= _MAX_MASKS:
+            raise InputError(f"{self.name}: masks {self.masks} is not within 1 and {_MAX_MASKS:,}")
+        count = self.cells**2
+        if not (0 < self.keep < 1 and 1 <= round(self.keep * count) < count):
+            raise InputError(
+                f"{self.name}: keep {self.keep:g} is no share of {count} cells; some are kept, some not"
+            )
+
     def explain(
         self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
@@ -85,6 +103,13 @@ class RISE:
         for row in kept:
             row[rng.permutation(count)[: round(self.keep * count)]] = 1.0
         return torch.from_numpy(kept)
+
+
+def _check_grid(name: str, cells: int, fill: float) -> None:
+    if not 1 <= cells <= _MAX_CELLS:
+        raise InputError(f"{name}: cells {cells} is not within 1 and {_MAX_CELLS} a side")
+    if not 0 <= fill <= 1:
+        raise InputError(f"{name}: fill {fill:g} is no grey level between 0 (black) and 1 (white)")
 
 
 def cell_masks(chosen: torch.Tensor, cells: int, reading: Reading) -> torch.Tensor:

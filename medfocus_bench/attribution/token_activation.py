@@ -67,7 +67,9 @@ class TokenActivationMap:
     title: ClassVar[str] = "Token Activation Map"
     family: ClassVar[MethodFamily] = "other"
     needs: ClassVar[tuple[Need, ...]] = ("forward",)
-    description: ClassVar[str] = "Logit lens at the image tokens, less what earlier text explains, denoised."
+    description: ClassVar[str] = (
+        "Logit lens at the image tokens; with both steps, less what earlier text explains, and denoised."
+    )
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2506.23270"
 
     words: Words = "response"

@@ -83,6 +83,86 @@ def test_blackened_is_black_and_not_mid_grey(qwen):
     assert reading.colour(0.0).abs().min() > 1
 
 
+def log_prob(lvlm, reading, shown):
+    """Of the response, for the picture with what is not `shown` blackened before anything is processed."""
+    picture = np.where(np.kron(shown.reshape(4, 4), np.ones((56, 56))) > 0, PATIENT.image, 0)
+    edited = lvlm.read(picture.astype(np.uint8), reading.question, reading.response)
+    return float(lvlm.scores(edited, edited.canvas[None])[0])
+
+
+def test_occlusion_is_the_loop_over_blackened_pictures(lvlm, reading):
+    """Trap 10: from pixels, so that neither a mid-grey patch nor a rise of the score passes for a drop."""
+    everything = np.ones(16)
+    whole = log_prob(lvlm, reading, everything)
+    drops = [max(0.0, whole - log_prob(lvlm, reading, everything - one)) for one in np.eye(16)]
+    found = Occlusion(cells=4).explain(lvlm, reading).saliency
+    assert found.ravel() == pytest.approx(drops, abs=1e-4)
+    assert 0 < np.count_nonzero(drops) < 16
+
+
+def test_rise_is_the_mean_over_blackened_pictures(lvlm, reading):
+    """Traps 10 and 26; relative to the probability for the whole picture."""
+    method = RISE(masks=12, cells=4)
+    kept = method._kept(np.random.default_rng(3)).numpy()
+    values = np.array([log_prob(lvlm, reading, one) for one in kept])
+    weights = np.exp(values - log_prob(lvlm, reading, np.ones(16)))
+    found = method.explain(lvlm, reading, seed=3).saliency
+    assert found.ravel() == pytest.approx((weights @ kept) / kept.sum(0), rel=1e-3)
+
+
+class Shifted(Constant):
+    """An LVLM whose responses are so long that no probability of them is a number above 0."""
+
+    def scores(self, reading, canvases, target="response"):
+        return self._lvlm.scores(reading, canvases, target) - 2000.0
+
+
+def test_a_long_response_does_not_underflow(lvlm, reading):
+    """Trap 26."""
+    plain, shifted = (RISE(masks=8).explain(who, reading).saliency for who in (lvlm, Shifted(lvlm)))
+    assert shifted == pytest.approx(plain, rel=1e-2)
+    assert np.ptp(shifted) > 0
+
+
+def test_a_cell_that_no_mask_keeps_has_the_mean_of_the_others(lvlm, reading):
+    kept = RISE(masks=1)._kept(np.random.default_rng(0)).numpy()[0]
+    found = RISE(masks=1).explain(lvlm, reading).saliency.ravel()
+    assert np.allclose(found[kept == 0], found[kept == 1].mean())
+    assert found.min() > 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_captum_arrives_at_the_same(lvlm, reading):
+    from captum import attr as captum  # warns on import
+
+    black = lvlm.read(np.zeros_like(PATIENT.image), reading.question, reading.response).canvas
+    side = reading.canvas.shape[1] // 4
+    theirs = captum.Occlusion(lambda canvases: lvlm.scores(reading, canvases)).attribute(
+        reading.canvas[None], (3, side, side), strides=(3, side, side), baselines=black[None]
+    )
+    drops = theirs[0, 0, side // 2 :: side, side // 2 :: side].clamp(min=0)
+    found = Occlusion(cells=4).explain(lvlm, reading).saliency
+    assert found == pytest.approx(drops.cpu().numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("occlusion", {"cells": "0"}, "cells 0 is not within 1 and 64"),
+        ("rise", {"cells": "300"}, "cells 300 is not within 1 and 64"),
+        ("occlusion", {"fill": "7"}, "fill 7 is no grey level"),
+        ("rise", {"fill": "nan"}, "fill nan is no grey level"),
+        ("rise", {"masks": "0"}, "masks 0 is not within"),
+        ("rise", {"keep": "0"}, "keep 0 is no share of 64 cells"),
+        ("rise", {"keep": "1.5"}, "keep 1.5 is no share"),
+        ("rise", {"keep": "nan"}, "keep nan is no share"),
+    ],
+)
+def test_a_setting_that_hides_nothing_or_everything_is_an_error(name, settings, said):
+    with pytest.raises(InputError, match=said):
+        load_method(name, settings)
+
+
 @pytest.mark.parametrize("target", ["response", "verdict", (0, 1)])
 def test_every_target_can_be_explained(lvlm, reading, target):
     assert Occlusion(cells=2).explain(lvlm, reading, target=target).saliency.shape == (2, 2)
