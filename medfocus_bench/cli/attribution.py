@@ -287,6 +287,8 @@ def _attribute_picture(
             click.echo(one_line(f"{one.method.name}: {one.error}"), err=True)
     click.echo(one_line(f"{explained.lvlm} answers: {explained.response}"))
     click.echo(str(out / "panel.png"))
+    if all(one.error is not None for one in explained.explanations):
+        sys.exit(2)
 
 
 def _outcome_table(outcomes: Iterable[PartOutcome], out: Path) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, Frame
 
 LEAST: Final = 0.02
@@ -36,8 +37,13 @@ class GridImage:
     def cost_scale(self, target: GridImage) -> float:
         """The 90th percentile of the squared distances between the pixels with mass of the two.
 
-        What the paper's code divides the cost by.
+        What the paper's code divides the cost by. Raises InputError where one of them has no such pixel.
         """
+        if not (self.inside.any() and target.inside.any()):
+            size = len(target.values)
+            raise InputError(
+                f"the picture leaves nothing on a grid of {size} x {size}: it is black there, or too thin"
+            )
         counts = _distance_counts(self.inside, target.inside)
         distances, numbers = counts
         order = np.argsort(distances)

@@ -15,6 +15,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Framing
 from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
 from medfocus_bench.run.cases import cases, part_of
+from medfocus_bench.run.checkpoints import folder_identity, loaded_identity
 from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull
 from medfocus_bench.run.records import (
     Failure,
@@ -102,14 +103,20 @@ def attribute(
     already is not computed again. A sample that a method cannot explain is put on record as a failure, and
     tried again by the next run; any other error ends the run, with all records made so far in place.
 
-    Raises InputError where `out` holds records of other settings, for an unknown LVLM, config or split, and
-    for an LVLM that has no samples.
+    Raises InputError where `out` holds records of other settings or of another checkpoint of an LVLM, where
+    settings were tuned under other conditions, for an unknown LVLM, config or split, and for an LVLM that
+    has no samples.
     """
     conditions = conditions or Conditions()
     part = part_of(benchmark, configs, splits)
     jobs = list(_jobs(part, _sources(part, lvlms), splits, limit))
+    models = [method for method in methods if isinstance(method, ChosenMethod)]
+    checkpoints = {job.lvlm: folder_identity(job.source) for job in jobs} if models else {}
     folders = {method.described.name: out / method.described.name for method in methods}
-    wanted = {method.described.name: _settings(method, benchmark, jobs, conditions) for method in methods}
+    wanted = {
+        method.described.name: _settings(method, benchmark, jobs, conditions, checkpoints)
+        for method in methods
+    }
     for name, settings in wanted.items():
         check_settings(folders[name], settings)
     outcomes: list[PartOutcome] = []
@@ -118,7 +125,6 @@ def attribute(
             keep_settings(folders[method.described.name], wanted[method.described.name])
             outcomes += _run_null(method, part, jobs, folders, conditions.seed, track)
     loaded: tuple[str, HuggingFaceLVLM] | None = None
-    models = [method for method in methods if isinstance(method, ChosenMethod)]
     for job in jobs:
         with ExitStack() as stack:
             parts = [stack.enter_context(_Part(job, method, folders, benchmark)) for method in models]
@@ -126,8 +132,10 @@ def attribute(
             if any(own.pending for own in parts):
                 if loaded is None or loaded[0] != job.lvlm:
                     loaded = job.lvlm, conditions.load(job.source)
-                for own in parts:
-                    own.begin(wanted[own.outcome.method])
+                checkpoint = loaded_identity(loaded[1])
+                begun = [own.settings(wanted[own.outcome.method], checkpoint) for own in parts]
+                for own, settings in zip(parts, begun, strict=True):
+                    own.begin(settings)
                 _run_job(job, parts, loaded[1], part, conditions, track)
     return outcomes
 
@@ -188,10 +196,22 @@ class _Part:
             else {}
         )
 
+    def settings(self, wanted: RunSettings, checkpoint: str | None) -> RunSettings:
+        """Those of what is to be written, with the checkpoint where loading told it.
+
+        Raises InputError where the records there are of others.
+        """
+        names = {part_name(self._job.lvlm, sample.mode) for sample in self._job.samples}
+        settings = wanted.of_parts(names, checkpoint)
+        if self.pending:
+            check_settings(self._folder, settings)
+        return settings
+
     def begin(self, settings: RunSettings) -> None:
         """Notes the settings of what is written from now on; failures that are tried again are forgotten."""
-        keep_settings(self._folder, settings)
-        forget_failures(self._folder, self.pending)
+        if self.pending:
+            keep_settings(self._folder, settings)
+            forget_failures(self._folder, self.pending)
 
     def __enter__(self) -> _Part:
         return self
@@ -236,13 +256,19 @@ def _jobs(
 
 
 def _settings(
-    method: Chosen, benchmark: Benchmark, jobs: Iterable[_Job], conditions: Conditions
+    method: Chosen,
+    benchmark: Benchmark,
+    jobs: Iterable[_Job],
+    conditions: Conditions,
+    checkpoints: Mapping[str, str | None],
 ) -> RunSettings:
     looks = isinstance(method, ChosenMethod)
     parts: dict[str, PartSettings] = {}
     if isinstance(method, ChosenMethod):
-        keys = sorted({(job.lvlm, sample.mode) for job in jobs for sample in job.samples})
-        parts = {part_name(*key): method.part(*key) for key in keys}
+        for lvlm, mode in sorted({(job.lvlm, sample.mode) for job in jobs for sample in job.samples}):
+            method.check_conditions(lvlm, mode, conditions.dtype, conditions.framing)
+            known = {"checkpoint": checkpoints[lvlm]}
+            parts[part_name(lvlm, mode)] = method.part(lvlm, mode).model_copy(update=known)
     return RunSettings(
         source=method.source,
         method=method.described,

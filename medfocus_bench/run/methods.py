@@ -23,6 +23,9 @@ from medfocus_bench.submission.schema import Method
 ALL: Final = "all"
 """Stands for every installed method."""
 
+_NULL_NAME: Final = "null-"
+"""Before the name of a null control where runs and submissions show it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenMethod:
@@ -46,6 +49,11 @@ class ChosenMethod:
             return PartSettings()
         chosen = self.tuning.part(lvlm, mode)
         return PartSettings(tuned=chosen.chosen, dev_samples=chosen.samples)
+
+    def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str) -> None:
+        """Raises InputError where what is tuned for an LVLM and a mode was tuned under other conditions."""
+        if self.tuning is not None:
+            self.tuning.check_conditions(lvlm, mode, dtype, framing)
 
     def load(self, lvlm: str, mode: str) -> protocol.Method:
         """The method as it explains the responses of an LVLM in a mode."""
@@ -80,7 +88,7 @@ def choose_methods(names: Iterable[str], assignments: Sequence[str] = ()) -> lis
         source for name in names for source in (registry.method_names() if name == ALL else [name]) if source
     ]
     if not sources:
-        raise InputError(f"no method is named; there are {', '.join(registry.method_names())}")
+        raise InputError(f"no method is named; there are {_known()}")
     chosen: dict[str, Chosen] = {}
     for source in dict.fromkeys(sources):
         method = _chosen(source)
@@ -147,10 +155,16 @@ def hyperparameters(method: protocol.Method) -> dict[str, Any]:
 
 
 def _chosen(source: str) -> Chosen:
-    name = source.removeprefix(NULL_PREFIX)
-    if name in NULL_CONTROLS:
-        return ChosenNull(NULL_CONTROLS[name])
-    return ChosenMethod(source)
+    if source in registry.method_names() or (":" in source and not source.startswith(NULL_PREFIX)):
+        return ChosenMethod(source)
+    name = source.removeprefix(NULL_PREFIX).removeprefix(_NULL_NAME)
+    if name not in NULL_CONTROLS:
+        raise InputError(f"no method {source!r}; there are {_known()}, or give module:Class")
+    return ChosenNull(NULL_CONTROLS[name])
+
+
+def _known() -> str:
+    return f"{', '.join(registry.method_names())}, the null controls {', '.join(NULL_CONTROLS)}"
 
 
 def _assign(chosen: dict[str, Chosen], assignment: str) -> None:

@@ -116,11 +116,11 @@ def _held(run: Path) -> dict[str, Path]:
 
 def _common_settings(folders: Sequence[Path]) -> RunSettings:
     settings = read_settings(folders[0])
-    parts = dict(settings.parts)
     for folder in folders[1:]:
         check_settings(folder, settings)
-        parts |= read_settings(folder).parts
-    return settings.model_copy(update={"parts": parts})
+        parts = settings.parts | read_settings(folder).parts
+        settings = settings.model_copy(update={"parts": parts})
+    return settings
 
 
 def _benchmark(folder: Path, settings: RunSettings, given: Benchmark | None) -> Benchmark:
@@ -173,12 +173,14 @@ def _described(
 ) -> Method:
     """The method with the settings of the parts that are in the submission."""
     names = {f"{sample.lvlm} {sample.mode}" for sample in part.samples}
-    tuned = {name: of.tuned for name, of in settings.parts.items() if name in names and of.tuned is not None}
+    parts = {name: of for name, of in settings.parts.items() if name in names and of.tuned is not None}
+    tuned = {name: of.tuned or {} for name, of in parts.items()}
     base = settings.method.hyperparameters
     values: dict[str, Any] = {
         name: value for name, value in base.items() if not any(name in chosen for chosen in tuned.values())
     }
     values |= {f"{part}: {name}": value for part, chosen in tuned.items() for name, value in chosen.items()}
+    values |= {f"{name}: dev samples": of.dev_samples for name, of in parts.items() if of.dev_samples}
     values |= dict(_run_values(settings))
     changes: dict[str, Any] = {"hyperparameters": values, "tuned_on_dev": bool(tuned)}
     given = {"version": version, "display_name": display_name, "licence": licence}

@@ -45,6 +45,7 @@ _GAP: Final = 18
 _MARGIN: Final = 28
 _MAX_COLUMNS: Final = 5
 _MAX_RESPONSE_LINES: Final = 8
+_LEAST_MESSAGE_LINES: Final = 3
 _MAX_TEXT: Final = 5_000
 _ELLIPSIS: Final = " ..."
 
@@ -232,11 +233,11 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int, tallest: int
     picture = tile.picture if not tile.message else tile.picture.point(lambda value: value * _DIMMED)
     sheet.paste(picture, (left, top))
     if tile.message:
-        lines = _wrapped(tile.message, 16, _CELL - 16, 8)
-        y = top + (tallest - 22 * len(lines)) / 2
+        lines = _wrapped(tile.message, 14, _CELL - 16, max(_LEAST_MESSAGE_LINES, tallest // 19))
+        y = top + (tallest - 19 * len(lines)) / 2
         for line in lines:
-            draw.text((left + 8, y), line, font=ImageFont.load_default(16), fill=TEXT)
-            y += 22
+            draw.text((left + 8, y), line, font=small, fill=TEXT)
+            y += 19
     caption = _shortened(printable(tile.caption), small, _CELL)
     draw.text((left, top + tallest + 6), caption, font=small, fill=QUIET)
 

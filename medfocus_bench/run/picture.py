@@ -137,8 +137,9 @@ def explain_picture(
     """Explains the response of an LVLM to a question about a picture.
 
     The LVLM writes the response unless one is given. A method that cannot explain it is noted with its
-    reason. Raises InputError for an empty question or response, and for a null control that needs expert
-    boxes.
+    reason. Raises InputError for an empty question or response, for a picture of a shape that the LVLM does
+    not take, for a null control that needs expert boxes, and for settings that were not tuned for the LVLM
+    under these conditions.
     """
     conditions = conditions or Conditions()
     image = picture.image
@@ -149,8 +150,13 @@ def explain_picture(
             raise InputError(
                 f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
             )
-    written = lvlm.generate(image, question) if response is None else response
-    reading = lvlm.read(image, question, written)
+        if isinstance(chosen, ChosenMethod):
+            chosen.check_conditions(lvlm.key, _MODE, conditions.dtype, conditions.framing)
+    try:
+        written = lvlm.generate(image, question) if response is None else response
+        reading = lvlm.read(image, question, written)
+    except ValueError as error:
+        raise InputError(f"{picture.name}: cannot be shown to {lvlm.key}: {reason(error)}") from None
     sample = _sample(image)
     found: list[PictureExplanation] = []
     for chosen in track(methods, lvlm.key, len(methods)):

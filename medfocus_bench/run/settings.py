@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -21,6 +21,8 @@ FORMAT: Final[Literal["medfocus-bench run 1"]] = "medfocus-bench run 1"
 
 _DECIDING = ("source", "method", "benchmark", "target", "seed", "dtype", "framing")
 """The settings that every record of a folder has in common."""
+
+_NOT_KEPT: Final = "unknown (an earlier version did not keep it)"
 
 
 class BenchmarkIdentity(Strict):
@@ -42,10 +44,12 @@ class PartSettings(Strict):
     """What differs between the parts of a run, which are an LVLM and a mode each.
 
     `tuned`: the settings that were chosen on `dev_samples` samples of dev; None where nothing was tuned.
+    `checkpoint`: which one the LVLM is; None where that is not known, as in runs of earlier versions.
     """
 
     tuned: dict[str, Any] | None = None
     dev_samples: Annotated[int, Field(ge=1)] | None = None
+    checkpoint: str | None = None
 
 
 class RunSettings(Strict):
@@ -67,13 +71,26 @@ class RunSettings(Strict):
     parts: dict[str, PartSettings]
 
     def differences(self, other: RunSettings) -> Iterator[tuple[str, Any, Any]]:
-        """What `other` cannot share a folder for: a name and the two values."""
+        """What `other` cannot share a folder for: a name and the two values.
+
+        A part of `other` that does not know its checkpoint yet is not told apart by it.
+        """
         mine, others = (run.model_dump(include=set(_DECIDING)) for run in (self, other))
         yield from _differences("", mine, others)
         for name in sorted(self.parts.keys() & other.parts.keys()):
-            pair = self.parts[name].tuned, other.parts[name].tuned
-            if pair[0] != pair[1]:
-                yield f"settings tuned for {name}", *pair
+            held, own = self.parts[name], other.parts[name]
+            if held.tuned != own.tuned:
+                yield f"settings tuned for {name}", held.tuned, own.tuned
+            if own.checkpoint not in (None, held.checkpoint):
+                yield f"checkpoint of {name}", held.checkpoint or _NOT_KEPT, own.checkpoint
+
+    def of_parts(self, names: Iterable[str], checkpoint: str | None) -> RunSettings:
+        """Those of some parts of one LVLM, with its checkpoint where that became known."""
+        parts = {name: self.parts[name] for name in names if name in self.parts}
+        if checkpoint is not None:
+            known = {"checkpoint": checkpoint}
+            parts = {name: part.model_copy(update=known) for name, part in parts.items()}
+        return self.model_copy(update={"parts": parts})
 
 
 def part_name(lvlm: str, mode: str) -> str:

@@ -58,7 +58,12 @@ def tune(
     found = cases(replace(benchmark, samples=samples))
     for case in track(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
         sample = case.sample
-        reading = case.read(lvlm)
+        try:
+            reading = case.read(lvlm)
+        except EXPECTED as error:
+            failed += 1
+            last_reason = reason(error)
+            continue
         for column, said in enumerate(_explained(methods, candidates, lvlm, reading, sample, conditions)):
             if isinstance(said, Attribution):
                 scores[row_of[sample.sample_id], column] = evidence_ap(sample, said)
@@ -73,6 +78,8 @@ def tune(
         samples=len(samples),
         patients=len({sample.patient for sample in samples}),
         seed=conditions.seed,
+        dtype=conditions.dtype,
+        framing=conditions.framing,
         chosen=ranked[0].settings,
         candidates=ranked,
     )

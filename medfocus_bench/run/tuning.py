@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.grid import Framing
 from medfocus_bench.run.settings import BenchmarkIdentity, part_name
 from medfocus_bench.submission.schema import Finite, Strict
 
@@ -32,11 +33,16 @@ class Candidate(Strict):
 
 
 class TunedPart(Strict):
-    """What was chosen for one LVLM and mode, and among what, the best first."""
+    """What was chosen for one LVLM and mode, and among what, the best first.
+
+    `dtype` and `framing`: how the LVLM ran meanwhile. Files that do not say were made with the defaults.
+    """
 
     samples: Annotated[int, Field(ge=1)]
     patients: Annotated[int, Field(ge=1)]
     seed: int
+    dtype: str = "float32"
+    framing: Framing = "square"
     chosen: dict[str, Any]
     candidates: Annotated[list[Candidate], Field(min_length=1)]
 
@@ -61,6 +67,17 @@ class Tuning(Strict):
                 f"`medfocus-bench tune {self.method} --lvlm {lvlm} --mode {mode}`"
             )
         return self.parts[name]
+
+    def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str) -> None:
+        """Raises InputError where the part was tuned with another dtype or framing, or is not there."""
+        part = self.part(lvlm, mode)
+        if (part.dtype, part.framing) != (dtype, framing):
+            raise InputError(
+                f"the tuning file of {self.method} was made for {part_name(lvlm, mode)} with --dtype "
+                f"{part.dtype} --framing {part.framing}, and this run has {dtype} and {framing}; give those, "
+                f"or tune again with `medfocus-bench tune {self.method} --lvlm {lvlm} --mode {mode} --dtype "
+                f"{dtype} --framing {framing}`"
+            )
 
     def extended(self, lvlm: str, mode: str, part: TunedPart) -> Tuning:
         return self.model_copy(update={"parts": self.parts | {part_name(lvlm, mode): part}})

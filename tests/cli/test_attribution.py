@@ -7,8 +7,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
+from medfocus_bench.attribution.registry import method_names
 from medfocus_bench.data.benchmark import write_benchmark
+from medfocus_bench.run.records import RecordFiles
 
 from ..run.conftest import CONTENT, first_rows
 from ..run.methods import HERE, Counting
@@ -122,6 +125,36 @@ def test_one_picture_gets_maps_overlays_and_a_panel(picture, tmp_path, capsys):
     assert run(capsys, *words, "--overwrite")[0] == 0
 
 
+EVERY_METHOD = ("--method", "all", "--set", "prompting-medsam.detector=phantom_owlv2")
+EVERY_METHOD += ("--set", "prompting-medsam.segmenter=phantom_sam")
+QUICKER = ("rise.masks=8", "occlusion.cells=4", "integrated-gradients.steps=4", "medfocus-plus.probes=8")
+
+
+@pytest.mark.parametrize(("name", "sets"), [("00000001_000.png", ()), ("00027426_000.png", QUICKER)])
+def test_every_method_explains_a_real_radiograph(shared_data, tmp_path, capsys, name, sets):
+    out = tmp_path / "out"
+    image = shared_data / "cxr" / name
+    words = ("attribute", "--image", image, "--question", QUESTION, "--out", out)
+    words += ("--lvlm", "phantom_gemma", *EVERY_METHOD)
+    assert run(capsys, *words, *(word for text in sets for word in ("--set", text)))[0] == 0
+    found = json.loads((out / "explanations.json").read_text())["explanations"]
+    assert len(found) == len(method_names())
+    assert {one["method"]["name"]: one["error"] for one in found if one["error"]} == {}
+    maps = load_file(out / "maps.safetensors")
+    with Image.open(image) as original:
+        size = original.size
+    for one in found:
+        said, name = one["explanation"], one["method"]["name"]
+        assert bool(said["map"]) == (name in maps) == (said["boxes"] is None)
+        with Image.open(out / one["overlay"]) as overlay:
+            assert overlay.size == size
+    assert len(maps) >= 12
+    with Image.open(out / "panel.png") as panel:
+        assert panel.width == 2 * 28 + 4 * 300 + 3 * 18
+        tile = 30 + 300 * size[1] / size[0] + 26 + 18
+        assert 4 * tile < panel.height < 5 * tile
+
+
 @pytest.mark.parametrize("name", ["00000001_000.png", "00027426_000.png"])
 def test_a_real_radiograph_goes_through_at_its_own_size(shared_data, tmp_path, capsys, name):
     out = tmp_path / "out"
@@ -143,6 +176,39 @@ def test_a_real_radiograph_goes_through_at_its_own_size(shared_data, tmp_path, c
             assert overlay.size == size
     with Image.open(out / "panel.png") as panel:
         assert panel.width == 2 * 28 + 5 * 300 + 4 * 18
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((), [0.0, 0.0, 0.0]),
+        (("--seed", 3), [3.0, 0.0, 0.0]),
+        (("--framing", "native"), [0.0, 1.0, 0.0]),
+        (("--target", "verdict"), [0.0, 0.0, 1.0]),
+    ],
+)
+def test_seed_framing_and_target_reach_the_methods(bench, picture, tmp_path, capsys, given, told):
+    common = ("attribute", "--method", f"{HERE}:Telling", "--lvlm", "phantom_qwen", *given)
+    words = (*common, "-b", bench, "--split", "direct", "--limit", 1, "--out", tmp_path / "run")
+    assert run(capsys, *words)[0] == 0
+    (files,) = RecordFiles.all_of(tmp_path / "run" / "telling")
+    (record,) = files.read()
+    assert [record.diagnostics[name] for name in ("seed", "native", "verdict")] == told
+    words = (*common, "--image", picture, "--question", QUESTION, "--out", tmp_path / "out")
+    assert run(capsys, *words)[0] == 0
+    (one,) = json.loads((tmp_path / "out" / "explanations.json").read_text())["explanations"]
+    assert [one["diagnostics"][name] for name in ("seed", "native", "verdict")] == told
+
+
+@pytest.mark.parametrize(("methods", "status"), [("occlusion", 2), ("occlusion,whole-image", 0)])
+def test_a_picture_that_no_method_could_explain_is_status_2(picture, tmp_path, capsys, methods, status):
+    out = tmp_path / "out"
+    words = ("attribute", "--image", picture, "--question", QUESTION, "--lvlm", "phantom_qwen", "--out", out)
+    words += ("--method", methods, "--set", "occlusion.cells=2", "--response", "Yes.", "--target", "0:9")
+    found, _, error = run(capsys, *words)
+    assert found == status
+    assert "occlusion: no tokens 0:9 in a response of 2" in error
+    assert (out / "panel.png").is_file()
 
 
 def refused(capsys, *words):

@@ -86,6 +86,20 @@ class Sided:
 
 
 @dataclass(frozen=True)
+class Telling:
+    """Says under which conditions it was asked."""
+
+    name: ClassVar[str] = "telling"
+    family: ClassVar[str] = "other"
+    needs: ClassVar[tuple[str, ...]] = ()
+    description: ClassVar[str] = "The conditions of a run."
+
+    def explain(self, lvlm, reading, *, target="response", seed=0):
+        found = {"seed": seed, "native": lvlm.framing == "native", "verdict": target == "verdict"}
+        return Explanation(np.eye(2), diagnostics={name: float(value) for name, value in found.items()})
+
+
+@dataclass(frozen=True)
 class Stray:
     """Boxes outside the picture: what no submission can hold."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from medfocus_bench.data.benchmark import write_benchmark
 from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
-from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
 from medfocus_bench.run import attribute as running
 from medfocus_bench.run.attribute import Conditions, attribute
 from medfocus_bench.run.methods import choose_methods, with_tuning
@@ -152,6 +153,62 @@ def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path,
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.fixture
+def another_qwen(tmp_path):
+    """A folder by the name of the shipped LVLM with the weights of another."""
+    return str(shutil.copytree(phantom_weights("phantom_qwen_twin"), tmp_path / "other" / "phantom_qwen"))
+
+
+def test_another_checkpoint_of_the_same_key_does_not_go_on_with_the_records(
+    small, tmp_path, another_qwen, loads
+):
+    out = tmp_path / "run"
+    run(small, out, COUNTING, limit=1)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(
+        InputError, match=r"was made with checkpoint of phantom_qwen direct sha256:.*; choose another folder"
+    ):
+        run(small, out, COUNTING, lvlms=[another_qwen])
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert loads == ["phantom_qwen"]
+    run(small, out, COUNTING, lvlms=["phantom_gemma"])
+    (outcome,) = run(small, out, COUNTING)
+    assert (outcome.had, outcome.made) == (1, 3)
+
+
+def test_the_same_checkpoint_in_another_place_goes_on_with_the_records(small, tmp_path):
+    run(small, tmp_path / "run", COUNTING, limit=1)
+    copy = shutil.copytree(phantom_weights("phantom_qwen"), tmp_path / "copy" / "phantom_qwen")
+    (outcome,) = run(small, tmp_path / "run", COUNTING, lvlms=[str(copy)])
+    assert (outcome.had, outcome.made) == (1, 3)
+
+
+def test_records_that_do_not_say_their_checkpoint_are_not_gone_on_with(small, tmp_path):
+    run(small, tmp_path, COUNTING, limit=1)
+    settings = tmp_path / "counting" / "settings.json"
+    document = json.loads(settings.read_text())
+    del document["parts"]["phantom_qwen direct"]["checkpoint"]
+    settings.write_text(json.dumps(document))
+    with pytest.raises(
+        InputError, match=r"checkpoint of phantom_qwen direct unknown \(an earlier version did not keep it\)"
+    ):
+        run(small, tmp_path, COUNTING)
+
+
+def test_a_hub_id_is_held_to_the_commit_that_was_loaded(small, tmp_path, monkeypatch):
+    # Stands for the Hub: what is loaded says its commit, and nothing does before.
+    monkeypatch.setattr(running, "folder_identity", lambda source: None)
+    commit = "commit:1"
+    monkeypatch.setattr(running, "loaded_identity", lambda lvlm: commit)
+    run(small, tmp_path, COUNTING, limit=1)
+    (outcome,) = run(small, tmp_path, COUNTING, limit=2)
+    assert (outcome.had, outcome.made) == (1, 1)
+    commit = "commit:2"
+    with pytest.raises(InputError, match="direct commit:1, and this run has commit:2; choose another"):
+        run(small, tmp_path, COUNTING)
+    assert len(records(tmp_path, "counting")) == 2
+
+
 def test_another_benchmark_is_refused(small, tmp_path):
     run(small, tmp_path, COUNTING, limit=1)
     other = replace(small, fingerprint="0" * 64)
@@ -246,6 +303,13 @@ def test_tuned_settings_hold_for_their_lvlm_and_mode(small, tmp_path):
     for split, side in (("direct", [1, 0]), ("reasoning", [0, 1])):
         ((_, attribution),) = records(tmp_path / "run", "sided", split=split).values()
         assert attribution.saliency[0].tolist() == side
+    bfloat16 = {"lvlms": ["phantom_qwen"], "conditions": Conditions(dtype="bfloat16")}
+    with pytest.raises(
+        InputError,
+        match="for phantom_qwen direct with --dtype float32 --framing square, and this run has bfloat16 and "
+        "square; give those, or tune again with `medfocus-bench tune sided",
+    ):
+        attribute(methods, small, tmp_path / "r", **bfloat16, **options)
     with pytest.raises(InputError, match="has nothing for phantom_gemma direct"):
         attribute(methods, small, tmp_path / "run", lvlms=["phantom_gemma"], **options)
     with pytest.raises(InputError, match="settings tuned for phantom_qwen direct"):

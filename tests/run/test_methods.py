@@ -28,11 +28,20 @@ def test_settings_go_to_all_methods_or_to_one():
     assert rise.described.hyperparameters == {"cells": 4, "masks": 16, "keep": 0.5, "fill": 0.0}
 
 
+@pytest.mark.parametrize("name", ["whole-image", "null:whole-image", "null-whole-image"])
+def test_a_null_control_goes_by_the_name_that_runs_show_too(name):
+    (method,) = choose_methods([name])
+    assert (method.source, method.described.name) == ("null:whole-image", "null-whole-image")
+
+
 @pytest.mark.parametrize(
     ("names", "sets", "message"),
     [
         (["occlusio"], [], "no method 'occlusio'; there are .*occlusion.*rise"),
-        ([""], [], "no method is named; there are .*occlusion"),
+        (["occlusio"], [], "rise.*, the null controls whole-image, centre-box.*, or give module:Class"),
+        (["null-occlusion"], [], "no method 'null-occlusion'; there are .*occlusion"),
+        (["null:occlusion"], [], "no method 'null:occlusion'; there are .*occlusion"),
+        ([""], [], "no method is named; there are .*occlusion.*whole-image"),
         (["nowhere:Class"], [], "nowhere:Class: cannot be imported"),
         ([f"{HERE}:Nothing"], [], "cannot be imported"),
         ([f"{HERE}:HERE"], [], "is no attribution method"),

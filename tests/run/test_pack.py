@@ -114,6 +114,17 @@ def test_runs_of_different_settings_are_not_packed_together(small, tmp_path):
         pack([one, two], tmp_path / "s")
 
 
+def test_runs_of_different_checkpoints_are_not_packed_together(small, tmp_path):
+    outs = [
+        run(small, tmp_path / str(limit), COUNTING, lvlms=lvlms, limit=limit)
+        for limit, lvlms in ((1, ["phantom_gemma"]), (2, ["phantom_qwen"]), (3, ["phantom_qwen"]))
+    ]
+    settings = outs[2] / "counting" / "settings.json"
+    settings.write_text(settings.read_text().replace('"checkpoint": "sha256:', '"checkpoint": "sha256:0'))
+    with pytest.raises(InputError, match="was made with checkpoint of phantom_qwen direct sha256:0"):
+        pack(outs, tmp_path / "s", partial=True)
+
+
 def test_a_run_of_several_methods_asks_which(small, tmp_path):
     out = run(small, tmp_path / "run", COUNTING, "whole-image", "random-map")
     with pytest.raises(InputError, match="holds counting, null-random-map, null-whole-image; choose one"):
@@ -139,7 +150,12 @@ def test_tuned_settings_are_quoted_by_lvlm_and_mode(small, tmp_path):
     assert packed.method.tuned_on_dev
     chosen = {mode: tuning.part("phantom_qwen", mode).chosen["side"] for mode in ("direct", "reasoning")}
     quoted = {name: value for name, value in packed.method.hyperparameters.items() if "run:" not in name}
-    assert quoted == {f"phantom_qwen {mode}: side": side for mode, side in chosen.items()}
+    sides = {f"phantom_qwen {mode}: side": side for mode, side in chosen.items()}
+    assert quoted == {
+        **sides,
+        "phantom_qwen direct: dev samples": 3,
+        "phantom_qwen reasoning: dev samples": 1,
+    }
     assert validate(tmp_path / "s", small) == []
 
 

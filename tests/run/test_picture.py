@@ -13,8 +13,12 @@ from safetensors.numpy import load_file
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
-from medfocus_bench.run.methods import choose_methods
+from medfocus_bench.run.attribute import Conditions
+from medfocus_bench.run.methods import choose_methods, with_tuning
 from medfocus_bench.run.picture import explain_picture, read_picture, write_picture
+from medfocus_bench.run.settings import write_document
+from medfocus_bench.run.tune import tune
+from medfocus_bench.run.tuning import open_tuning
 
 from .conftest import first_rows
 from .methods import HERE
@@ -133,6 +137,38 @@ def test_an_earlier_explanation_is_replaced_only_when_asked(tmp_path, qwen, pixe
     with pytest.raises(InputError, match=r"holds no explanations\.json"):
         write_picture(found, other, overwrite=True)
     assert {p.name for p in tmp_path.iterdir()} == {"p.png", "out", "other"}
+
+
+def test_a_picture_of_a_shape_that_the_lvlm_does_not_take_is_refused_by_its_name(tmp_path):
+    path = saved(tmp_path / "long.png", np.arange(9000, dtype=np.uint8)[None])
+    native = load_lvlm("phantom_qwen", framing="native")
+    for response in (None, "Yes."):
+        with pytest.raises(InputError, match=r"^long\.png: cannot be shown to phantom_qwen: .*aspect ratio"):
+            explained(path, native, "occlusion", response=response)
+
+
+@pytest.mark.parametrize("shape", [(15, 300), (300, 15)])
+def test_a_picture_too_thin_for_a_method_leaves_the_others_alone(tmp_path, qwen, shape):
+    noise = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    path = saved(tmp_path / "thin.png", noise)
+    sets = ["medfocus.references=phantom", "occlusion.cells=2"]
+    found = explained(path, qwen, "medfocus", "occlusion", sets=sets, response="Yes.")
+    thin, other = found.explanations
+    assert thin.error.startswith("the picture leaves nothing on a grid of 14 x 14")
+    assert other.error is None
+
+
+def test_settings_that_were_tuned_under_other_conditions_are_refused(tmp_path, qwen, small, pixels):
+    part = tune(f"{HERE}:Sided", qwen, small, "direct", limit=1)
+    file = tmp_path / "sided.json"
+    tuning = open_tuning(file, "sided", "1", small)
+    write_document(file, tuning.extended("phantom_qwen", "direct", part))
+    methods = with_tuning(choose_methods([f"{HERE}:Sided"]), [file], None)
+    picture = read_picture(saved(tmp_path / "p.png", pixels))
+    assert explain_picture(picture, QUESTION, qwen, methods, response="Yes.").explanations[0].error is None
+    native = Conditions(framing="native")
+    with pytest.raises(InputError, match="with --dtype float32 --framing square, and this run has float32 a"):
+        explain_picture(picture, QUESTION, qwen, methods, response="Yes.", conditions=native)
 
 
 @pytest.mark.parametrize("name", ["random-boxes", "mean-map", "both-lungs"])

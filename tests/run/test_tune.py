@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from medfocus_bench.data.benchmark import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
 from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.run.attribute import Conditions
+from medfocus_bench.run.cases import Case
 from medfocus_bench.run.methods import choose_methods, with_tuning
 from medfocus_bench.run.settings import write_document
 from medfocus_bench.run.tune import tune
@@ -22,6 +25,7 @@ from .conftest import first_rows
 from .methods import HERE, Refusing, Sided
 
 SIDED = f"{HERE}:Sided"
+SHIPPED = sorted((Path(__file__).parents[2] / "leaderboard" / "tuned").glob("*.json"))
 HALVES = {"left": [[0.0, 0.0, 112.0, 224.0]], "right": [[112.0, 0.0, 224.0, 224.0]]}
 
 
@@ -76,6 +80,35 @@ def test_a_candidate_that_never_runs_does_not_win_over_one_below_zero(tmp_path, 
         InputError, match="no candidate could explain a sample of dev: this candidate never runs"
     ):
         tune(SIDED, qwen, opposed(tmp_path), "direct")
+
+
+def test_a_sample_that_cannot_be_read_counts_as_nothing_for_every_candidate(small, qwen, monkeypatch):
+    first = next(sample for sample in small.samples if sample.split == "dev" and sample.mode == "direct")
+    plain, read = tune(SIDED, qwen, small, "direct"), Case.read
+
+    def broken(case, lvlm):
+        if case.sample == first:
+            raise ValueError("an image token in the question")
+        return read(case, lvlm)
+
+    monkeypatch.setattr(Case, "read", broken)
+    part = tune(SIDED, qwen, small, "direct")
+    failed = {json.dumps(one.settings): one.failed for one in plain.candidates}
+    for one in part.candidates:
+        assert one.failed == min(failed[json.dumps(one.settings)] + 1, part.samples)
+
+
+def test_a_part_says_under_which_conditions_it_was_tuned(small):
+    lvlm = load_lvlm("phantom_qwen", dtype="bfloat16", framing="native")
+    conditions = Conditions(dtype="bfloat16", framing="native")
+    part = tune(SIDED, lvlm, small, "direct", limit=1, conditions=conditions)
+    assert (part.dtype, part.framing) == ("bfloat16", "native")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_files_that_were_tuned_for_the_leaderboard_are_of_the_default_conditions(path):
+    parts = read_tuning(path).parts.values()
+    assert {(part.dtype, part.framing) for part in parts} == {("float32", "square")}
 
 
 def test_a_limit_takes_the_first_samples(small, qwen):

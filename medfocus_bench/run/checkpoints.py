@@ -1,0 +1,59 @@
+"""Which checkpoint an LVLM is, told from its content: one key may name several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from medfocus_bench.lvlm.registry import PAPER_LVLMS, PHANTOM_LVLMS, phantom_weights
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+
+_LOADED: Final = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin")
+"""Endings of the files of a checkpoint that decide what it computes."""
+
+_WHOLE: Final = 64 * 2**20
+"""Bytes up to which a file is read whole."""
+
+_BLOCKS: Final = 64
+"""How many blocks are read of a larger one, evenly spaced from its first to its last byte."""
+
+_BLOCK: Final = 64 * 2**10
+"""Bytes of a block."""
+
+
+def folder_identity(source: str) -> str | None:
+    """What tells the checkpoint of a shipped LVLM or of a local folder from others of its key.
+
+    A SHA-256 over the names, sizes and bytes of its files; of a file over 64 MiB, 64 blocks stand for it all.
+    None for a Hub id: `loaded_identity` knows the commit once it is loaded.
+    """
+    folder = phantom_weights(source) if source in PHANTOM_LVLMS else Path(source)
+    if source in PAPER_LVLMS or not (folder / "config.json").is_file():
+        return None
+    digest = sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in _LOADED and path.is_file()):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        for content in _content(path):
+            digest.update(content)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def loaded_identity(lvlm: HuggingFaceLVLM) -> str | None:
+    """The commit of an LVLM that came from the Hub; None for one of a folder."""
+    commit = getattr(lvlm.model.config, "_commit_hash", None)
+    return None if commit is None else f"commit:{commit}"
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            yield file.read()
+            return
+        for number in range(_BLOCKS):
+            file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
+            yield file.read(_BLOCK)
