@@ -61,6 +61,7 @@ class HuggingFaceLVLM:
         self.decoder: Any = self.family.decoder(self.model)
         text = self.model.config.get_text_config()
         softcap = getattr(text, "final_logit_softcapping", None)
+        self.positions: int | None = getattr(text, "max_position_embeddings", None)
         self.head = OutputHead(self.model.get_output_embeddings(), softcap)
         self._meters: list[Meter] = []
 
@@ -98,7 +99,10 @@ class HuggingFaceLVLM:
     def respond(
         self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 512
     ) -> list[Response]:
-        """One greedy response to each (image, question), batched with left padding."""
+        """One greedy response to each (image, question), batched with left padding.
+
+        Raises InputError for special tokens in a question, and for one that leaves no room for a response.
+        """
         messages = [[turn("user", question, picture=True)] for question in questions]
         return self._continue(list(images), messages, max_new_tokens)
 
@@ -116,7 +120,8 @@ class HuggingFaceLVLM:
     ) -> list[Response]:
         prompts = [self.wording.prompt(turns) for turns in messages]
         inputs = self._processed(prompts, [self._picture(image) for image in images]).to(self.device)
-        with recorded_logits(self.model, self.wording.verdicts) as steps:
+        self._check_room(int(inputs["attention_mask"].sum(1).max()) + 1)
+        with recorded_logits(self.model, self.head, self.wording.verdicts) as steps:
             sequences = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         written = sequences[:, inputs["input_ids"].shape[1] :]
         self._count(forward=written.numel())
@@ -130,14 +135,16 @@ class HuggingFaceLVLM:
         """The image, the question and the response to it, tokenised and preprocessed once.
 
         A `Response` keeps the ids that the model wrote; a text is tokenised on its own, as it follows the
-        prompt, and must come back unchanged. Raises InputError for an empty response or one that does not.
+        prompt, and must come back unchanged. Raises InputError for an empty response or one that does not,
+        for special tokens in the question, and where all of it has more tokens than the model has positions.
         """
         written = response if isinstance(response, Response) else self.wording.tokenised(response)
         if not written.ids:
             raise InputError(f"the response {written.text!r} has no tokens: there is nothing to explain")
         inputs = self._processed([self.prompt(question)], [self._picture(image)])
-        rows, columns = self.family.grid(self.model, inputs)
         prompt = inputs["input_ids"][0]
+        self._check_room(len(prompt) + len(written.ids))
+        rows, columns = self.family.grid(self.model, inputs)
         ids = torch.cat([prompt, torch.tensor(written.ids)])
         types = None
         if self.family.type_ids is not None:
@@ -305,6 +312,13 @@ class HuggingFaceLVLM:
             return self.head.log_odds(rows[:, 0], yes, no)
         ids = reading.ids[reading.answer.start :][chosen.start : chosen.stop]
         return self.head.log_probs(rows, ids).sum(-1)
+
+    def _check_room(self, tokens: int) -> None:
+        if self.positions is not None and tokens > self.positions:
+            raise InputError(
+                f"picture, question and response take {tokens} tokens and {self.key} has positions for "
+                f"{self.positions}: shorten the question or the response"
+            )
 
     def _count(self, forward: int = 0, backward: int = 0) -> None:
         for meter in self._meters:

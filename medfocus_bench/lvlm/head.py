@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
+from torch.autograd.function import once_differentiable
 
 _ELEMENTS: Final = 2**19
 """Logits held at a time: 2 MB, little beside what the body of even a tiny model holds."""
@@ -35,25 +36,17 @@ class OutputHead:
         return self._finished(values, None if self.bias is None else self.bias[ids])
 
     def log_probs(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """The log-probability of token ids[t] at row t: (..., rows)."""
+        """The log-probability of token ids[t] at row t: (..., rows). Differentiable by `hidden`, once."""
         flat = hidden.float().reshape(-1, hidden.shape[-1])
         wanted = ids.expand(hidden.shape[:-1]).reshape(-1)
-        own = flat.new_zeros(len(flat))
-        total = flat.new_full((len(flat),), -torch.inf)
-        for start, values in self._slices(flat):
-            total = torch.logaddexp(total, values.logsumexp(-1))
-            # Taken from the sum's own terms: computed apart it would differ from them in the last digits.
-            place = wanted - start
-            inside = (place >= 0) & (place < values.shape[1])
-            found = values.gather(1, place.clamp(0, values.shape[1] - 1)[:, None])[:, 0]
-            own = torch.where(inside, found, own)
-        return (own - total).reshape(hidden.shape[:-1])
+        scores: torch.Tensor = _LogProbs.apply(flat, wanted, self)  # type: ignore[no-untyped-call]
+        return scores.reshape(hidden.shape[:-1])
 
     def log_odds(self, hidden: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
         """Log-odds of any token of `yes` over any of `no`: (...)."""
         return self.logits(hidden, yes).logsumexp(-1) - self.logits(hidden, no).logsumexp(-1)
 
-    def _slices(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    def slices(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """Each slice of the vocabulary: where it starts, and its logits for hidden states (n, width)."""
         step = max(256, _ELEMENTS // max(1, len(flat)))
         for start in range(0, len(self.weight), step):
@@ -65,3 +58,48 @@ class OutputHead:
         if bias is not None:
             values = values + bias.float()
         return values if self.softcap is None else self.softcap * torch.tanh(values / self.softcap)
+
+
+class _LogProbs(torch.autograd.Function):
+    """`OutputHead.log_probs` of rows (n, width).
+
+    The rows and their normalisers are kept for the way back, where the slices are computed again: a graph of
+    the plain computation would hold every slice, and with that the whole vocabulary.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, flat: torch.Tensor, wanted: torch.Tensor, head: OutputHead) -> torch.Tensor:
+        own = flat.new_zeros(len(flat))
+        total = flat.new_full((len(flat),), -torch.inf)
+        for start, values in head.slices(flat):
+            total = torch.logaddexp(total, values.logsumexp(-1))
+            # Taken from the sum's own terms: computed apart it would differ from them in the last digits.
+            places, inside = _places(wanted, start, values)
+            own = torch.where(inside, values.gather(1, places)[:, 0], own)
+        # A copy: the ids of a reading that was made in inference mode could not be saved.
+        ctx.save_for_backward(flat, wanted.clone(), total)
+        ctx.head = head
+        return own - total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        flat, wanted, total = ctx.saved_tensors
+        head: OutputHead = ctx.head
+        found = torch.zeros_like(flat)
+        for start, values in head.slices(flat):
+            slope = -(values - total[:, None]).exp()
+            places, inside = _places(wanted, start, values)
+            slope.scatter_add_(1, places, inside[:, None].float())
+            if head.softcap is not None:
+                slope *= 1 - (values / head.softcap) ** 2
+            slope *= gradient[:, None]
+            found += slope @ head.weight[start : start + values.shape[1]].float()
+        return found, None, None
+
+
+def _places(wanted: torch.Tensor, start: int, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where in a slice of the vocabulary each row's token stands, (n, 1), and whether it is there at all."""
+    places = wanted - start
+    inside = (places >= 0) & (places < values.shape[1])
+    return places.clamp(0, values.shape[1] - 1)[:, None], inside

@@ -68,9 +68,9 @@ def load_lvlm(
 ) -> HuggingFaceLVLM:
     """The LVLM of a registry key, a local checkpoint folder or a Hub id (`owner/name`).
 
-    The options are those of `HuggingFaceLVLM`; `revision` replaces the registry's. Raises InputError for an
-    unknown key, for a checkpoint that cannot be loaded, or where the extra `attribution` (torch,
-    transformers) is missing.
+    The options are those of `HuggingFaceLVLM`; `revision` replaces the registry's, which holds for the Hub
+    id of a model as for its key, as the limits of pixels do. Raises InputError for an unknown key, for a
+    checkpoint that cannot be loaded, or where the extra `attribution` (torch, transformers) is missing.
     """
     try:
         from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -80,9 +80,9 @@ def load_lvlm(
         ) from None
     key, place = _located(source)
     pixels = None
-    if str(source) in PAPER_LVLMS:
-        model = PAPER_LVLMS[str(source)]
-        pixels, revision = model.pixels, revision or model.revision
+    known = next((model for model in PAPER_LVLMS.values() if model.repository == place), None)
+    if known is not None:
+        pixels, revision = known.pixels, revision or known.revision
     return HuggingFaceLVLM(
         key,
         place,

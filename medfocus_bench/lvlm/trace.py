@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from medfocus_bench.lvlm.head import OutputHead
+
 Keep = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -77,18 +79,20 @@ class Recorder:
 
 
 @contextmanager
-def recorded_logits(model: Any, ids: Sequence[int]) -> Iterator[list[torch.Tensor]]:
+def recorded_logits(model: Any, head: OutputHead, ids: Sequence[int]) -> Iterator[list[torch.Tensor]]:
     """The logits of the tokens `ids` at every step that the model writes in the block.
 
-    Each step (pictures, len(ids)), float32, on the CPU. The library's own record is of the whole vocabulary:
-    300 tokens to 16 pictures are 5 GB of it.
+    Each step (pictures, len(ids)), float32, on the CPU: `head` of what enters the model's own head, which
+    rounds its logits to the model's dtype. The library's record is of the whole vocabulary: 300 tokens to 16
+    pictures are 5 GB of it.
     """
     steps: list[torch.Tensor] = []
+    wanted = torch.tensor(list(ids), device=head.weight.device)
 
-    def hook(module: Any, args: Any, output: Any) -> None:
-        steps.append(output.logits[:, -1, list(ids)].float().cpu())
+    def hook(module: Any, args: tuple[torch.Tensor, ...]) -> None:
+        steps.append(head.logits(args[0][:, -1], wanted).cpu())
 
-    handle = model.register_forward_hook(hook)
+    handle = model.get_output_embeddings().register_forward_pre_hook(hook)
     try:
         yield steps
     finally:

@@ -25,18 +25,29 @@ def turn(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
 class Wording:
     """The tokenizer and chat template of an LVLM; batches are padded on the left.
 
-    `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not.
-    Raises InputError where there is no such token.
+    `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not;
+    `special` those that stand for pictures, turns, starts and ends. Raises InputError where no token spells
+    a verdict.
     """
 
     def __init__(self, key: str, processor: Any, family: Family) -> None:
         self.key, self.processor, self.family = key, processor, family
         self.tokenizer: Any = processor.tokenizer
         self.tokenizer.padding_side = "left"
+        # A checkpoint names a few of its special tokens by their role and only marks the others as special.
+        marked = (token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special)
+        self.special = frozenset([*self.tokenizer.all_special_ids, *marked])
         self.yes, self.no = self._spelling("yes"), self._spelling("no")
 
     def prompt(self, messages: list[Any]) -> str:
-        """The text of a chat, up to where the response begins."""
+        """The text of a chat, up to where the response begins.
+
+        Raises InputError for words that the model would read as pictures or turns of the chat.
+        """
+        for message in messages:
+            kind = "question" if message["role"] == "user" else "response"
+            for part in message["content"]:
+                self._ids(kind, part.get("text", ""))
         prompt = self.family.prompt(self.processor, messages)
         bos = self.tokenizer.bos_token
         # The processor adds the start token again: a doubled one changes answers.
@@ -44,9 +55,7 @@ class Wording:
 
     def tokenised(self, text: str) -> Response:
         """A text as a response. Raises InputError for one that does not come back unchanged."""
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if set(ids) & set(self.tokenizer.all_special_ids):
-            raise InputError(f"the response {text[:80]!r} holds special tokens of the model")
+        ids = self._ids("response", text)
         if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
             raise InputError(f"the response {text[:80]!r} cannot be written with the tokens of {self.key}")
         return Response(text, tuple(ids), None)
@@ -61,8 +70,7 @@ class Wording:
 
         `logits`: for each of the ids those of the tokens of `verdicts`, in their order.
         """
-        special = set(self.tokenizer.all_special_ids)
-        stop = next((n for n, token in enumerate(ids) if token in special), len(ids))
+        stop = next((n for n, token in enumerate(ids) if token in self.special), len(ids))
         own = ids[:stop]
         text: str = self.tokenizer.decode(own, clean_up_tokenization_spaces=False)
         stated = self.verdict_at(own, text)
@@ -76,6 +84,16 @@ class Wording:
         """Where the response states its verdict: the last token that spells it, or else either word."""
         words = {"yes": self.yes, "no": self.no, None: self.verdicts}[parse_verdict(text)]
         return next((n for n in reversed(range(len(ids))) if ids[n] in words), None)
+
+    def _ids(self, kind: str, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        special = sorted(set(ids) & self.special)
+        if special:
+            named = ", ".join(self.tokenizer.convert_ids_to_tokens(special))
+            raise InputError(
+                f"the {kind} {text[:80]!r} holds special tokens of the model ({named}): leave them out"
+            )
+        return ids
 
     def _adds_bos(self) -> bool:
         ids = self.tokenizer("a")["input_ids"]

@@ -108,19 +108,31 @@ def test_of_what_is_written_the_logits_of_the_verdicts_alone_are_kept(lvlm, imag
         text=[lvlm.prompt(QUESTIONS[1])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
     )
     words = lvlm.wording.verdicts
-    with recorded_logits(lvlm.model, words) as steps:
+    with recorded_logits(lvlm.model, lvlm.head, words) as steps:
         result = lvlm.model.generate(
             **inputs, max_new_tokens=64, do_sample=False, return_dict_in_generate=True, output_logits=True
         )
     assert len(steps) == len(result.logits) > 2
     assert all(step.shape == (1, len(words)) for step in steps)
-    assert torch.equal(torch.cat(steps), torch.cat(result.logits)[:, words].float())
-    assert not lvlm.model._forward_hooks
+    assert torch.allclose(torch.cat(steps), torch.cat(result.logits)[:, words].float(), atol=1e-5)
+    assert not lvlm.model.get_output_embeddings()._forward_pre_hooks
     (response,) = lvlm.respond(images[:1], QUESTIONS[1:2])
     stated = lvlm.wording.verdict_at(response.ids, response.text)
     assert response.log_odds == pytest.approx(
         log_odds(result.logits[stated][0], lvlm.wording.yes, lvlm.wording.no), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("key", ["phantom_qwen", "phantom_gemma"])
+def test_log_odds_of_what_a_bfloat16_model_writes_are_those_of_its_scores(key, images):
+    """Trap 11: the model's own head rounds logits to steps of up to 0.06 before anyone can cast them."""
+    lvlm = load_lvlm(key, dtype="bfloat16")
+    direct = [(image, question) for image in images[:3] for question in QUESTIONS[::2]]
+    responses = lvlm.respond(*zip(*direct, strict=True))
+    for (image, question), response in zip(direct, responses, strict=True):
+        reading = lvlm.read(image, question, response)
+        scored = lvlm.scores(reading, reading.canvas[None], "verdict").item()
+        assert response.log_odds == pytest.approx(scored, abs=1e-2)
 
 
 @pytest.mark.parametrize("shape", [(100, 300), (300, 100, 3), (224, 224)])
@@ -130,6 +142,15 @@ def test_pictures_are_framed_with_their_aspect_and_even_padding(shape):
     assert picture.shape == (224, 224, 3)
     assert (picture[top:bottom, left:right] == 200).all()
     assert picture.sum() == 200 * 3 * (right - left) * (bottom - top)
+
+
+def test_pictures_are_resized_by_bicubic_interpolation():
+    small = np.random.default_rng(0).integers(0, 255, (60, 90), dtype=np.uint8)
+    frame = Frame(90, 60)
+    left, top, right, bottom = frame.content
+    shown = np.asarray(frame_picture(small, 224))[top:bottom, left:right, 0]
+    resized = Image.fromarray(small).resize(frame.content_size, Image.Resampling.BICUBIC)
+    assert np.array_equal(shown, np.asarray(resized))
 
 
 @pytest.mark.parametrize("name", ["gpt", "no/such/folder"])

@@ -13,7 +13,7 @@ from PIL import Image
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
-from medfocus_bench.lvlm.families import Family
+from medfocus_bench.lvlm.families import Family, load_family
 from medfocus_bench.phantom.render import Patient, render
 from tests.lvlm.conftest import picture
 from tests.lvlm.plain import Plain
@@ -227,6 +227,20 @@ def test_what_a_model_writes_does_not_depend_on_its_batch(any_lvlm):
 
 
 # -- trap 13 and families' own -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model_type", "convention"),
+    [
+        ("qwen2_5_vl", "pixels"),
+        ("gemma3", "thousandths_yx"),
+        ("paligemma", "thousandths_yx"),
+        ("idefics3", "pixels"),
+    ],
+)
+def test_each_family_writes_boxes_by_the_convention_it_was_trained_with(model_type, convention):
+    """Trap 30."""
+    assert load_family(model_type).boxes == convention
 
 
 def test_a_family_that_lacks_a_part_cannot_be_made():

@@ -163,6 +163,54 @@ def test_a_hub_id_that_cannot_be_reached_is_one_sentence(tmp_path, network):
     assert second.startswith("nobody/nothing: cannot be loaded as an LVLM: ")
 
 
+_PINNED = """
+import numpy as np
+from medfocus_bench.lvlm.registry import PAPER_LVLMS, HubModel, load_lvlm
+
+pinned, newest = "a" * 40, "b" * 40
+PAPER_LVLMS["tiny"] = HubModel("somebody/tiny", pixels=(56 * 56, 112 * 112), revision=pinned)
+
+def shown(source, **options):
+    lvlm = load_lvlm(source, framing="native", **options)
+    grid = lvlm.token_grid(np.zeros((224, 224), dtype=np.uint8))
+    print(lvlm.key, lvlm.model.config.model_type, grid.rows, grid.columns)
+
+shown("tiny")
+shown("somebody/tiny")
+shown("somebody/tiny", revision=newest)
+shown("somebody/other", revision=pinned)
+"""
+
+
+def test_the_registrys_limits_and_revision_reach_the_model_by_its_key_and_by_its_hub_id(tmp_path):
+    """From a cache of the Hub that holds two revisions; a revision that a caller gives goes before."""
+    for name in ("tiny", "other"):
+        snapshots = tmp_path / "hub" / f"models--somebody--{name}" / "snapshots"
+        shutil.copytree(phantom_weights("phantom_qwen"), snapshots / ("a" * 40))
+        shutil.copytree(phantom_weights("phantom_gemma"), snapshots / ("b" * 40))
+        (snapshots.parent / "refs").mkdir()
+        (snapshots.parent / "refs" / "main").write_text("b" * 40)
+    run = subprocess.run(
+        [sys.executable, "-c", _PINNED],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines() == [
+        "tiny qwen2_5_vl 4 4",
+        "somebody--tiny qwen2_5_vl 4 4",
+        "somebody--tiny gemma3 8 8",
+        "somebody--other qwen2_5_vl 8 8",
+    ]
+
+
+def test_qwens_of_the_paper_have_limits_of_pixels_and_the_others_one_size():
+    limits = {key: model.pixels for key, model in PAPER_LVLMS.items()}
+    assert limits["qwen2_5_vl_3b"] == limits["qwen2_5_vl_7b"] == (3136, 1_003_520)
+    assert [limits[key] for key in limits if "gemma" in key] == [None] * 4
+
+
 def test_a_model_that_no_picture_reaches_is_an_error(tmp_path):
     """Trap 13: built from config, Gemma 3 has an all-zero projector, and all pictures get the same logits."""
     folder = save_gemma(tmp_path / "blind", projector=0.0)
