@@ -12,6 +12,7 @@ from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.compare import compare
 from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
 from medfocus_bench.leaderboard.board import make_board
@@ -19,6 +20,7 @@ from medfocus_bench.leaderboard.log import read_log
 from medfocus_bench.leaderboard.pairs import contributions, p_values, shared_ranks, significantly_better
 from medfocus_bench.leaderboard.result import read_result, read_results, result_text
 from medfocus_bench.leaderboard.scoring import score_result
+from medfocus_bench.submission.writer import SubmissionWriter
 from tests.leaderboard.conftest import NULLS, Entry, blurred, oracle, shifted, write_entry
 
 
@@ -199,6 +201,23 @@ def test_the_order_of_oracle_blurred_shifted_and_null_is_right_for_every_score(t
         first, second, third, last = (scores[name][metric.name] for name in explain)
         assert first >= second - 1e-9, metric.name
         assert second > third > last, (metric.name, scores)
+
+
+@pytest.mark.parametrize("control", sorted(NULL_CONTROLS))
+def test_every_null_control_stands_below_a_half_shifted_oracle_but_the_prior(control, tmp_path):
+    """The mean expert map is no floor: it knows the expert regions of others. It stays below the oracle."""
+    track = open_benchmark("phantom")
+    lesions = [s for s in track.select(track.configs, ["dev"]).samples if s.evidence == "lesion"]
+    part = replace(track.select(track.configs, ["dev"]), samples=tuple(lesions[::5]))
+    folder, method = tmp_path / f"null-{control}", NULL_CONTROLS[control].method()
+    with SubmissionWriter(folder, method, part, submitters=["x"]) as writer:
+        for _, attribution in NULL_CONTROLS[control].make(part, 0):
+            writer.add(attribution)
+    above = oracle if control == "mean-map" else shifted
+    entry = write_entry(tmp_path / "entry", Entry("other", above, modes=("dev",)), part)
+    null, planted = (score_result(place, part, resamples=10) for place in (folder, entry))
+    ap = [result.views[0].scores["evidence_ap"].mean for result in (null, planted)]
+    assert ap[0] < ap[1] - 0.05, ap
 
 
 def _noise(sample):
