@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from medfocus_bench.cli.options import benchmark_option, one_line, print_tables, progress_bar, track
+from medfocus_bench.cli.options import (
+    benchmark_option,
+    one_line,
+    print_tables,
+    progress_bar,
+    track,
+    workers_option,
+)
 from medfocus_bench.cli.places import INPUT, INPUT_FILE, INPUT_FOLDER, SUMMARY_FILE, Command, check_writable
 
 if TYPE_CHECKING:
@@ -107,12 +113,7 @@ def guard_command(
 @click.option("--submissions", type=INPUT, default=Path("submissions"), show_default=True)
 @_results_option
 @_benchmark_option
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=min(os.cpu_count() or 1, 8),
-    show_default="cores, up to 8",
-)
+@workers_option
 @click.option("--check", is_flag=True, help="Write nothing; status 1 if a result is not what is computed.")
 @click.option("--only", multiple=True, metavar="NAME", help="Only this submission; may be repeated.")
 @click.option("--force", is_flag=True, help="Also compute what is up to date.")

@@ -25,6 +25,8 @@ from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import Method, Submitter
 from medfocus_bench.submission.writer import SubmissionWriter
 
+from .flow import shared_repository
+
 QUESTIONS = 14
 LVLMS = ("phantom_qwen", "phantom_gemma_twin")
 NULLS = ("whole-image", "both-lungs", "random-map", "mean-map")
@@ -128,6 +130,17 @@ class Board:
 
     def result(self, name: str) -> Result:
         return Result.model_validate_json((self.results / f"{name}.json").read_bytes())
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Benchmark]:
+    """A folder with a git repository on its branch main and a submission beside it, and its benchmark."""
+    return shared_repository(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def benchmark(original: tuple[Path, Benchmark]) -> Benchmark:
+    return original[1]
 
 
 @pytest.fixture(scope="session")

@@ -26,17 +26,7 @@ from medfocus_bench.submission.writer import SubmissionWriter
 from ..cli.running import run
 from ..conftest import METHOD, make_row
 from ..submission.documents import safetensors
-from .flow import belongs_to, edit, shared_repository
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return shared_repository(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def benchmark(original):
-    return original[1]
+from .flow import belongs_to, edit
 
 
 @pytest.fixture

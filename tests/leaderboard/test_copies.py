@@ -14,17 +14,7 @@ from medfocus_bench.submission.reader import open_submission
 from medfocus_bench.submission.writer import SubmissionWriter
 
 from ..cli.running import run
-from .flow import edit, shared_repository
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return shared_repository(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def benchmark(original):
-    return original[1]
+from .flow import edit
 
 
 @pytest.fixture

@@ -14,13 +14,7 @@ from medfocus_bench.leaderboard.pull_request import Change, compared_trees, read
 
 from ..cli.running import run
 from ..submission.documents import safetensors
-from .flow import OWNER, STRANGER, belongs_to, edit, git, shared_repository
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A git repository on its branch main, beside a submission that is not in it."""
-    return shared_repository(tmp_path_factory.getbasetemp())
+from .flow import OWNER, STRANGER, belongs_to, edit, git
 
 
 class PullRequest:

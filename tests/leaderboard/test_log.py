@@ -9,12 +9,6 @@ from pathlib import Path
 import pytest
 
 from ..cli.running import run
-from .flow import shared_repository
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return shared_repository(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

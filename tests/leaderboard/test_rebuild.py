@@ -16,12 +16,7 @@ from medfocus_bench.leaderboard.result import read_result, read_results, result_
 
 from ..cli.running import run
 from ..toy import write_toy
-from .flow import edit, shared_repository
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return shared_repository(tmp_path_factory.getbasetemp())
+from .flow import edit
 
 
 @pytest.fixture
