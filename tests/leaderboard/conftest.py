@@ -31,6 +31,16 @@ QUESTIONS = 14
 LVLMS = ("phantom_qwen", "phantom_gemma_twin")
 NULLS = ("whole-image", "both-lungs", "random-map", "mean-map")
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=hacked=1>"
+PAGES = (
+    "index.html",
+    "methods/oracle.html",
+    "methods/null-mean-map.html",
+    "lvlms/phantom_qwen.html",
+    "paper.html",
+    "how-to-read.html",
+    "how-to-submit.html",
+    "log.html",
+)
 Explain = Callable[[Sample], dict[str, Any]]
 
 
