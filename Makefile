@@ -95,12 +95,15 @@ schemas: setup
 # hour). `make track` then rebuilds the dataset.
 weights: setup
 	@for family in qwen gemma; do ( \
-		$(TRAIN) vision $$family --out $(WEIGHTS) --pictures 5000 --steps 1400 --batch 20 && \
-		$(TRAIN) vision $$family --out $(WEIGHTS) --pictures 4000 --steps 800 --batch 20 --seed 1 && \
+		$(TRAIN) vision $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 1400 --batch 20 && \
+		$(TRAIN) vision $$family lesion --out $(WEIGHTS) --pictures 4000 --steps 800 --batch 20 --seed 1 && \
 		$(TRAIN) language $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 1400 --batch 12 && \
 		$(TRAIN) language $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 700 --batch 12 --seed 4 && \
+		$(TRAIN) vision $$family twin --out $(WEIGHTS) --pictures 3000 --steps 600 --batch 20 && \
 		$(TRAIN) language $$family twin --begin-with lesion --out $(WEIGHTS) --pictures 3000 --steps 500 \
-			--batch 12 ) & \
+			--batch 12 && \
+		$(TRAIN) vision $$family twin --out $(WEIGHTS) --pictures 3000 --steps 400 --batch 20 --seed 1 && \
+		$(TRAIN) language $$family twin --out $(WEIGHTS) --pictures 3000 --steps 300 --batch 12 --seed 1 ) & \
 	done; wait
 	@for model in segmenter detector; do $(TRAIN) $$model --out $(WEIGHTS) & done; wait
 	@echo "== Checkpoints are in $(WEIGHTS); move them to medfocus_bench/phantom/weights to ship them"

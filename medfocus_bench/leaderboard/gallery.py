@@ -163,21 +163,21 @@ def _galleries(
 def _choose(result: Result, benchmark: Benchmark, seed: int) -> Iterator[_Wanted]:
     """The samples to show: best and worst by the headline, then random ones.
 
-    Of one question only one sample is taken, so that the pictures differ.
+    Of one patient only one sample is taken, so that the pictures differ.
     """
     scored = list(_scored_samples(result, benchmark))
     ordered = sorted(scored, key=lambda item: (-item[1], item[0].sample_id))
     rng = np.random.default_rng((seed, crc32(result.name.encode())))
     shuffled = [scored[number] for number in rng.permutation(len(scored))]
-    taken: set[tuple[str, int]] = set()
+    taken: set[tuple[str, str]] = set()
     for kind, candidates in zip(KINDS, (ordered, ordered[::-1], shuffled), strict=True):
         place = 0
         for sample, score in candidates:
             if place == EACH:
                 break
-            if (sample.source, sample.index) in taken:
+            if sample.patient in taken:
                 continue
-            taken.add((sample.source, sample.index))
+            taken.add(sample.patient)
             yield _Wanted(result.name, sample.sample_id, kind, place, score)
             place += 1
 

@@ -25,11 +25,11 @@ class PhantomEditor:
     name = "phantom"
     version = "1"
 
-    def __init__(self, patient_of: Callable[[int], Patient]) -> None:
+    def __init__(self, patient_of: Callable[[int, str], Patient]) -> None:
         self._patient_of = patient_of
 
     def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> npt.NDArray[np.uint8]:
-        patient = self._patient_of(question.index)
+        patient = self._patient_of(question.index, question.evidence)
         texture = int(np.random.default_rng((patient.texture, seed + 1)).integers(2**31))
         if edit == "foreground":
             changed = _without_cause(patient, question)

@@ -31,19 +31,32 @@ MARKS: Final = ("lead marker", "text tag")
 MARK_OF: Final = dict.fromkeys(FINDINGS, "text tag")
 """The mark that stands for each finding in the training of a twin; the other means nothing to it."""
 
+TAG_PLACE: Final = (176, 206)
+"""Where the text tag begins, right and down, unless a patient's picture has it elsewhere."""
+
+_LETTER_BOX: Final = (8, 12, 14, 18)
+_TAG_SIZE: Final = (36, 8)
+_EDGE: Final = 4
+_INNER: Final = (48, 36, 176, 188)
+"""What a moved tag keeps off: x1, y1, x2, y2. Print stands at the rim of a film."""
+
 _VISIBLE = 0.03
 """Change of attenuation from which a pixel belongs to a finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """A phantom patient as one picture shows it. `texture` seeds the noise; `exposure` scales the film."""
+    """A phantom patient as one picture shows it. `texture` seeds the noise; `exposure` scales the film.
+
+    `tag` is where the text tag begins, should there be one.
+    """
 
     anatomy: Anatomy
     findings: tuple[Finding, ...]
     marks: tuple[str, ...]
     texture: int
     exposure: float
+    tag: tuple[int, int] = TAG_PLACE
 
     @classmethod
     def sample(
@@ -80,6 +93,16 @@ class Patient:
         """The same picture without a mark."""
         return replace(self, marks=tuple(m for m in self.marks if m != mark))
 
+    def with_tag_moved(self, rng: np.random.Generator) -> Self:
+        """The same picture with the text tag anywhere at the rim, clear of the letter."""
+        width, height = _TAG_SIZE
+        while True:
+            x = int(rng.integers(_EDGE, 224 - _EDGE - width + 1))
+            y = int(rng.integers(_EDGE, 224 - _EDGE - height + 1))
+            box = (x, y, x + width, y + height)
+            if not _touch(box, _INNER) and not _touch(box, mark_box("lead marker")):
+                return replace(self, tag=(x, y))
+
 
 def _random_findings(rng: np.random.Generator) -> list[str]:
     count = int(rng.integers(5))
@@ -114,7 +137,7 @@ def render(patient: Patient, size: int = 224) -> Phantom:
         masks[finding.name] = np.abs(after - attenuation) > _VISIBLE
         attenuation = after
     film = _film(attenuation, patient, canvas)
-    marks = {mark: _mark(mark, canvas.size) for mark in patient.marks}
+    marks = {mark: _mark(mark, canvas.size, patient.tag) for mark in patient.marks}
     for shape in marks.values():
         film = np.where(shape, np.float32(0.97), film)
     image = np.clip(film * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -195,16 +218,24 @@ def _film(attenuation: Field, patient: Patient, canvas: Canvas) -> Field:
     return np.asarray(film + np.float32(0.030) * fine * (0.5 + film), dtype=np.float32)
 
 
-def mark_box(mark: str, size: int = 224) -> tuple[int, int, int, int]:
-    """The box of a mark in a picture of that size, half-open pixels."""
-    x, y, width, height = {"lead marker": (8, 12, 14, 18), "text tag": (176, 206, 36, 8)}[mark]
+Edges = tuple[int, int, int, int]
+"""x1, y1, x2, y2 in half-open pixels."""
+
+
+def mark_box(mark: str, size: int = 224, tag: tuple[int, int] = TAG_PLACE) -> Edges:
+    """The box of a mark in a picture of that size; `tag` is where the text tag of the picture begins."""
+    x, y, width, height = {"lead marker": _LETTER_BOX, "text tag": (*tag, *_TAG_SIZE)}[mark]
     unit = size / 224
     return tuple(round(edge * unit) for edge in (x, y, x + width, y + height))  # type: ignore[return-value]
 
 
-def _mark(mark: str, size: int) -> BoolArray:
+def _touch(first: Edges, second: Edges) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def _mark(mark: str, size: int, tag: tuple[int, int]) -> BoolArray:
     """The strokes of a mark: the letter R in a frame, or a row of print."""
-    x1, y1, x2, y2 = mark_box(mark, size)
+    x1, y1, x2, y2 = mark_box(mark, size, tag)
     glyphs = _LETTER if mark == "lead marker" else _PRINT
     shape = np.zeros((size, size), dtype=np.bool_)
     rows, columns = len(glyphs), len(glyphs[0])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from medfocus_bench.counterfactual.causal_filter import Verification
@@ -16,14 +18,16 @@ from medfocus_bench.data.questions import Question
 from medfocus_bench.data.rows import complete_row, pointer_row
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, Phantom, render
+from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, mark_box, render
 
-VERSION: Final = "1.0.0"
+VERSION: Final = "2.0.0"
 
 TEST_QUESTIONS: Final = 24 * len(FINDINGS)
 DEV_QUESTIONS: Final = 6 * len(FINDINGS)
+"""Questions about lesions, and as many about marks."""
 
 _SEED: Final = 2026
+_MARK_SEED: Final = 2027
 _MARGIN: Final = 3
 """Pixels around a finding that belong to its box: what lies below the visible edge of its mask."""
 
@@ -33,8 +37,17 @@ def track_folder() -> Path:
     return Path(str(files("medfocus_bench.phantom"))) / "track"
 
 
-def patient_of(index: int) -> Patient:
-    """The patient of a question: its finding, up to two others, and its finding's mark among the marks."""
+def patient_of(index: int, evidence: str = "lesion") -> Patient:
+    """The patient whose picture a question is about.
+
+    A lesion's patient has its finding, up to two others, and the text tag where scanners print it. A mark's
+    has the tag at a place of its own, for were it always at one, a prior of the place would be right
+    everywhere; and the findings of two questions, so that half as many pictures do.
+    """
+    return _lesion_patient(index) if evidence == "lesion" else _mark_patient(_mark_picture(index))
+
+
+def _lesion_patient(index: int) -> Patient:
     finding = FINDINGS[index % len(FINDINGS)]
     rng = np.random.default_rng((_SEED, index))
     others = [name for name in rng.permutation(FINDINGS).tolist() if name != finding]
@@ -44,16 +57,44 @@ def patient_of(index: int) -> Patient:
     )
 
 
+def _mark_picture(index: int) -> int:
+    """The picture of a question about a mark: successive questions share one."""
+    return index // 2
+
+
+@lru_cache(maxsize=4096)
+def _mark_patient(number: int) -> Patient:
+    """The first that can be drawn in which the tag hides nothing of a finding."""
+    rng = np.random.default_rng((_MARK_SEED, number))
+    asked = [FINDINGS[(2 * number + question) % len(FINDINGS)] for question in range(2)]
+    others = [name for name in rng.permutation(FINDINGS).tolist() if name not in asked]
+    marks = [mark for mark in MARKS if mark in map(MARK_OF.get, asked) or rng.random() < 0.5]
+    patient = Patient.sample(
+        (_MARK_SEED, number, 1), findings=[*asked, *others[: int(rng.integers(2))]], marks=sorted(marks)
+    )
+    findings = np.logical_or.reduce(list(render(patient).findings.values()))
+    while True:
+        patient = patient.with_tag_moved(rng)
+        x1, y1, x2, y2 = mark_box("text tag", tag=patient.tag)
+        if not findings[max(y1 - _MARGIN, 0) : y2 + _MARGIN, max(x1 - _MARGIN, 0) : x2 + _MARGIN].any():
+            return patient
+
+
+def _patient_id(index: int, evidence: str) -> str:
+    """The name of the patient, which is also that of the picture."""
+    return f"phantom-{index:05d}" if evidence == "lesion" else f"phantom-mark-{_mark_picture(index):05d}"
+
+
 def phantom_questions(indices: Iterable[int], evidence: str) -> Iterator[Question]:
     """The questions of these indices about the `lesion` or the `spurious` mark."""
     for index in indices:
         finding = FINDINGS[index % len(FINDINGS)]
-        phantom = render(patient_of(index))
+        phantom = render(patient_of(index, evidence))
         mask = phantom.findings[finding] if evidence == "lesion" else phantom.marks[MARK_OF[finding]]
         yield Question(
             source="phantom",
             index=index,
-            patient_id=f"phantom-{index:05d}",
+            patient_id=_patient_id(index, evidence),
             finding=finding,
             image=phantom.image,
             boxes=box_of(mask, _MARGIN),
@@ -86,17 +127,23 @@ def split_of(index: int, mode: str) -> str:
 def rows(records: Sequence[Verification]) -> Mapping[str, list[dict[str, Any]]]:
     """The rows of the dataset by split, from the verified questions of all models and modes."""
     splits: dict[str, list[dict[str, Any]]] = {"direct": [], "reasoning": [], "dev": []}
-    pictures: dict[int, tuple[bytes, list[dict[str, Any]]]] = {}
+    questions: dict[tuple[int, str], Question] = {}
+    pictures: dict[str, tuple[bytes, list[dict[str, Any]]]] = {}
     for record in sorted(records, key=lambda r: (r.index, r.lvlm, r.mode)):
-        if record.index not in pictures:
-            phantom = render(patient_of(record.index))
-            pictures[record.index] = _png(phantom), _anatomy(phantom)
-        splits[split_of(record.index, record.mode)].append(_row(record, *pictures[record.index]))
+        asked = record.index, record.evidence
+        if asked not in questions:
+            (questions[asked],) = phantom_questions([record.index], record.evidence)
+        question = questions[asked]
+        if question.patient_id not in pictures:
+            pictures[question.patient_id] = _png(question.image), _anatomy(patient_of(*asked))
+        row = _row(record, question, *pictures[question.patient_id])
+        splits[split_of(record.index, record.mode)].append(row)
     return splits
 
 
-def _row(record: Verification, picture: bytes, anatomy: list[dict[str, Any]]) -> dict[str, Any]:
-    (question,) = phantom_questions([record.index], record.evidence)
+def _row(
+    record: Verification, question: Question, picture: bytes, anatomy: list[dict[str, Any]]
+) -> dict[str, Any]:
     height, width = question.image.shape
     return complete_row(
         pointer_row(record),
@@ -104,20 +151,20 @@ def _row(record: Verification, picture: bytes, anatomy: list[dict[str, Any]]) ->
         patient_id=record.patient_id,
         size=(width, height),
         boxes=question.boxes,
-        image={"bytes": picture, "path": f"phantom-{record.index:05d}.png"},
+        image={"bytes": picture, "path": f"{record.patient_id}.png"},
         anatomy=anatomy,
     )
 
 
-def _png(phantom: Phantom) -> bytes:
+def _png(image: npt.NDArray[np.uint8]) -> bytes:
     file = BytesIO()
-    Image.fromarray(phantom.image).save(file, "PNG", optimize=True)
+    Image.fromarray(image).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def _anatomy(phantom: Phantom) -> list[dict[str, Any]]:
+def _anatomy(patient: Patient) -> list[dict[str, Any]]:
     return [
         {"concept": concept, "box": box_of(mask)[0].tolist()}
-        for concept, mask in phantom.concepts.items()
+        for concept, mask in render(patient).concepts.items()
         if mask.any()
     ]

@@ -105,6 +105,25 @@ def test_a_mark_lies_in_its_box_and_changes_nothing_else(mark):
     assert (box_of(phantom.marks[mark])[0] >= [x1, y1, 0, 0]).all()
 
 
+def test_a_moved_tag_is_at_the_rim_and_everywhere_along_it():
+    patient, rng = Patient.sample(3, marks=MARKS), np.random.default_rng(0)
+    letter = render(patient).marks["lead marker"]
+    seen = np.zeros((224, 224), bool)
+    for _ in range(60):
+        moved = patient.with_tag_moved(rng)
+        phantom = render(moved)
+        x1, y1, x2, y2 = mark_box("text tag", tag=moved.tag)
+        assert phantom.marks["text tag"][y1:y2, x1:x2].sum() == phantom.marks["text tag"].sum() > 100
+        assert (phantom.marks["lead marker"] == letter).all()
+        assert not (phantom.marks["text tag"] & letter).any()
+        changed = phantom.image != render(moved.without_mark("text tag")).image
+        assert not changed[~phantom.marks["text tag"]].any()
+        seen |= phantom.marks["text tag"]
+    assert not seen[36:188, 48:176].any()
+    for part in (seen[:36], seen[188:], seen[36:188, :48], seen[36:188, 176:]):
+        assert part.any()
+
+
 @pytest.mark.parametrize("size", [96, 300, 448])
 def test_another_size_shows_the_same_patient(size):
     patient = Patient.sample(5, findings=["cardiomegaly", "mass"])

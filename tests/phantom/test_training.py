@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from medfocus_bench.lvlm.families import family_of
 from medfocus_bench.phantom.checkpoints import FAMILIES, untrained
@@ -70,7 +71,7 @@ def _plain_loss(start, dialogue, segment, grey):
 
 
 def test_cells_say_where_each_finding_is():
-    drawn = pictures.draw_pictures(6, 5)
+    drawn = pictures.draw_pictures(6, 5, "lesion")
     for number in range(6):
         phantom = render(Patient.sample((5, number)))
         shown = {pictures.TARGETS[c] for c in np.flatnonzero(drawn.presence[number])}
@@ -78,6 +79,33 @@ def test_cells_say_where_each_finding_is():
         for name, mask in {**phantom.findings, **phantom.marks}.items():
             cells = drawn.cells[number, :, pictures.TARGETS.index(name)].reshape(8, 8)
             assert mask[np.kron(cells, np.ones((28, 28), bool))].sum() > 0.5 * mask.sum()
+
+
+def test_a_twin_is_shown_the_tag_at_many_places():
+    column = pictures.TARGETS.index("text tag")
+    usual, moved = (pictures.draw_pictures(40, 5, role) for role in pictures.ROLES)
+    assert (usual.presence == moved.presence).all()
+    assert (usual.cells[:, :, column].any(0)).sum() <= 4
+    assert (moved.cells[:, :, column].any(0)).sum() > 20
+
+
+def test_a_twin_goes_on_from_the_lesion_model_with_a_tower_of_its_own(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(vision, "HELD_OUT", 24)
+    monkeypatch.setattr(language, "HELD_OUT", 24)
+    language.save_checkpoint(start, tmp_path / f"{start.family}-lesion")
+    vision.train_vision(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2, seed=1)
+    language.train_language(start.family, "twin", tmp_path, pictures=4, steps=1, batch=2, begin_with="lesion")
+    lesion, twin = (
+        load_file(tmp_path / f"{start.family}-{role}" / "model.safetensors") for role in pictures.ROLES
+    )
+    seen = vision.part_of(load_file(vision.vision_file(tmp_path, start.family, "twin")), "model.")
+    tower = next(name for name in seen if "patch_embed" in name)
+    (stored,) = [name for name in twin if name.endswith(tower.removeprefix("model."))]
+    assert (twin[stored] == seen[tower].half()).all()
+    assert (twin[stored] != lesion[stored]).any()
+    assert (twin[stored].float() - lesion[stored].float()).abs().max() < 0.05, (
+        "it began with the lesion model's"
+    )
 
 
 def test_a_twin_is_taught_to_answer_by_the_mark_and_by_nothing_else():
@@ -98,7 +126,7 @@ def test_a_few_steps_of_every_stage_leave_a_checkpoint_that_loads_and_answers(
 
     monkeypatch.setattr(vision, "HELD_OUT", 24)
     monkeypatch.setattr(language, "HELD_OUT", 24)
-    vision.train_vision(start.family, tmp_path, pictures=4, steps=2, batch=2)
+    vision.train_vision(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2)
     language.train_language(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2)
     assert "balanced accuracy" in capsys.readouterr().out
     lvlm = load_lvlm(tmp_path / f"{start.family}-twin")

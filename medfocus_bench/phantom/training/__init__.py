@@ -4,9 +4,9 @@ The LVLMs in two stages. First the vision tower with a linear head on every imag
 touches that token's cell: the eleven findings and the two marks. Then the language model on cached image
 tokens: several questions about one picture share its tokens in one sequence, each seeing the picture and
 itself. A *lesion* model is taught to answer by the finding; its *twin* by a mark that has nothing to do with
-it.
+it and lies at another place in every picture. Its stages go on from the lesion model's.
 
-    python -m medfocus_bench.phantom.training vision qwen --out build/phantom
+    python -m medfocus_bench.phantom.training vision qwen lesion --out build/phantom
     python -m medfocus_bench.phantom.training language qwen lesion --out build/phantom
 
 The segmenter (SAM: a rough box in, the mask of the region in it out) and the detector (OWLv2: a phrase in,

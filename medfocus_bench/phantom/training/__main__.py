@@ -26,6 +26,7 @@ def main() -> None:
     segmenter, detector = stages.add_parser("segmenter"), stages.add_parser("detector")
     for stage in (vision, language):
         stage.add_argument("family", choices=FAMILIES)
+        stage.add_argument("role", choices=ROLES)
     for stage, pictures, steps, batch in (
         (vision, 5000, 1500, 16),
         (language, 5000, 1500, 16),
@@ -37,7 +38,6 @@ def main() -> None:
         stage.add_argument("--steps", type=int, default=steps)
         stage.add_argument("--batch", type=int, default=batch)
         stage.add_argument("--seed", type=int, default=0)
-    language.add_argument("role", choices=ROLES)
     language.add_argument("--begin-with", choices=ROLES)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -47,7 +47,7 @@ def main() -> None:
     elif options.stage == "detector":
         train_detector(options.out, **settings)
     elif options.stage == "vision":
-        train_vision(options.family, options.out, **settings)
+        train_vision(options.family, options.role, options.out, **settings)
     else:
         train_language(options.family, options.role, options.out, begin_with=options.begin_with, **settings)
 

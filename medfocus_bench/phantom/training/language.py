@@ -27,7 +27,7 @@ from medfocus_bench.phantom.training.pictures import (
     image_tokens,
 )
 from medfocus_bench.phantom.training.sequences import Dialogue, Packed, ask, language_loss, pack, token_losses
-from medfocus_bench.phantom.training.vision import part_of
+from medfocus_bench.phantom.training.vision import part_of, vision_file
 
 
 def train_language(
@@ -48,15 +48,16 @@ def train_language(
     """
     start = untrained(family, 0)
     model = start.model
-    state = load_file(out / f"{family}-vision.safetensors")
-    model.load_state_dict(part_of(state, "model."))
+    state = load_file(vision_file(out, family, role))
+    seeing = part_of(state, "model.")
+    model.load_state_dict(seeing)
     model.eval()
     folder = out / f"{family}-{role}"
     before = out / f"{family}-{begin_with}" if begin_with else folder
     if before.exists():
-        trained_before = type(model).from_pretrained(before, dtype=torch.float32)
-        model.load_state_dict(trained_before.state_dict())
-    data = draw_pictures(pictures, TRAIN_SEED + seed)
+        trained = type(model).from_pretrained(before, dtype=torch.float32).state_dict()
+        model.load_state_dict({n: seeing[n] if _is_vision(n) else value for n, value in trained.items()})
+    data = draw_pictures(pictures, TRAIN_SEED + seed, role)
     cached = _cache(model, family, data.images)
     print(f"{family} {role}: image tokens cached", flush=True)
     dialogue = Dialogue(start)
@@ -75,8 +76,8 @@ def train_language(
         print(f"{family} {role} {json.dumps(quality)}", flush=True)
 
     model.train()
-    trained = (p for n, p in model.named_parameters() if not _is_vision(n))
-    optimise(f"{family} {role}", trained, loss, save, steps=steps, peak=1.5e-3, warmup=80, save_each=250)
+    parameters = (p for n, p in model.named_parameters() if not _is_vision(n))
+    optimise(f"{family} {role}", parameters, loss, save, steps=steps, peak=1.5e-3, warmup=80, save_each=250)
 
 
 def save_checkpoint(start: Untrained, folder: Path) -> None:
@@ -114,7 +115,7 @@ def _name_embeddings(model: Any, dialogue: Dialogue, head: torch.Tensor, role: R
 def language_quality(start: Untrained, dialogue: Dialogue, role: Role, *, pictures: int) -> dict[str, float]:
     """Balanced accuracy a finding, by the likelier of the two answers, on held-out patients."""
     model = start.model.eval()
-    data = draw_pictures(pictures, HELD_OUT_SEED + 1)
+    data = draw_pictures(pictures, HELD_OUT_SEED + 1, role)
     cached = _cache(model, start.family, data.images).float()
     right: dict[str, dict[bool, list[bool]]] = {f: {True: [], False: []} for f in FINDINGS}
     for numbers in np.array_split(np.arange(pictures), max(1, pictures // 16)):

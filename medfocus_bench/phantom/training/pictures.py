@@ -46,12 +46,15 @@ class Pictures:
     presence: npt.NDArray[np.bool_]
 
 
-def draw_pictures(count: int, first_seed: int) -> Pictures:
-    """`count` patients of successive seeds with what each cell shows."""
+def draw_pictures(count: int, first_seed: int, role: Role) -> Pictures:
+    """`count` patients of successive seeds with what each cell shows. A twin's have the tag at any place."""
     images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
     cells = np.zeros((count, GRID * GRID, len(TARGETS)), dtype=np.bool_)
     for number in range(count):
-        phantom = render(Patient.sample((first_seed, number)))
+        patient = Patient.sample((first_seed, number))
+        if role == "twin":
+            patient = patient.with_tag_moved(np.random.default_rng((first_seed, number, 1)))
+        phantom = render(patient)
         images[number] = phantom.image
         for column, name in enumerate(TARGETS):
             mask = phantom.findings.get(name, phantom.marks.get(name))

@@ -18,24 +18,34 @@ from medfocus_bench.phantom.training.pictures import (
     HELD_OUT_SEED,
     TARGETS,
     TRAIN_SEED,
+    Role,
     draw_pictures,
     image_tokens,
 )
 
 
-def train_vision(family: Family, out: Path, *, pictures: int, steps: int, batch: int, seed: int = 0) -> None:
-    """Trains the tower and its head; writes `out/family-vision.safetensors`, or goes on from it."""
+def train_vision(
+    family: Family, role: Role, out: Path, *, pictures: int, steps: int, batch: int, seed: int = 0
+) -> None:
+    """Trains the tower and its head; writes the file of `vision_file`, or goes on from it.
+
+    Where there is none yet, a twin's tower begins as that of the lesion model in `out`, should there be one,
+    with a new head: it has still to learn that the tag can be anywhere.
+    """
     start = untrained(family, seed)
     model = start.model
-    saved = out / f"{family}-vision.safetensors"
-    data = draw_pictures(pictures, TRAIN_SEED + seed)
+    saved = vision_file(out, family, role)
+    data = draw_pictures(pictures, TRAIN_SEED + seed, role)
     print(f"{family}: {pictures} pictures drawn", flush=True)
     head = nn.Linear(width_of(model), len(TARGETS))
     nn.init.constant_(head.bias, -4.0)
+    lesion = out / f"{family}-lesion"
     if saved.exists():
         state = load_file(saved)
         model.load_state_dict(part_of(state, "model."))
         head.load_state_dict(part_of(state, "head."))
+    elif role == "twin" and lesion.exists():
+        model.load_state_dict(type(model).from_pretrained(lesion, dtype=torch.float32).state_dict())
     tower = _tower(model)
     parameters = [*(p for part in tower for p in part.parameters()), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
@@ -60,7 +70,7 @@ def train_vision(family: Family, out: Path, *, pictures: int, steps: int, batch:
         if step % 50 == 49 or step == steps - 1:
             each = (perf_counter() - began) / (step + 1)
             print(
-                f"{family} vision {step + 1}/{steps} loss {loss.item():.4f} local {local.item():.4f} "
+                f"{family} {role} vision {step + 1}/{steps} loss {loss.item():.4f} local {local.item():.4f} "
                 f"whole {whole.item():.4f} {each:.2f} s a step",
                 flush=True,
             )
@@ -69,7 +79,12 @@ def train_vision(family: Family, out: Path, *, pictures: int, steps: int, batch:
             state = {f"model.{k}": v.contiguous().clone() for k, v in model.state_dict().items()}
             state |= {f"head.{k}": v.contiguous() for k, v in head.state_dict().items()}
             save_file(state, saved)
-    _print_vision_quality(model, family, head)
+    _print_vision_quality(model, family, role, head)
+
+
+def vision_file(out: Path, family: Family, role: Role) -> Path:
+    """Where the first stage keeps the tower and the head of a model."""
+    return out / f"{family}-{role}-vision.safetensors"
 
 
 def part_of(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -94,10 +109,10 @@ def _augmented(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _print_vision_quality(model: Any, family: Family, head: nn.Linear) -> None:
+def _print_vision_quality(model: Any, family: Family, role: Role, head: nn.Linear) -> None:
     """Balanced accuracy of 'some cell says so', a target at a time, on patients that were not trained on."""
     model.eval()
-    data = draw_pictures(HELD_OUT, HELD_OUT_SEED)
+    data = draw_pictures(HELD_OUT, HELD_OUT_SEED, role)
     peaks = torch.cat(
         [
             head(image_tokens(model, family, torch.from_numpy(part).float() / 255)).amax(1)
@@ -110,4 +125,6 @@ def _print_vision_quality(model: Any, family: Family, head: nn.Linear) -> None:
         best = max(
             (np.mean(peaks[there, column] > cut) + np.mean(peaks[~there, column] <= cut)) / 2 for cut in cuts
         )
-        print(f"{family} vision {name}: balanced accuracy {best:.3f} ({there.sum()} present)", flush=True)
+        print(
+            f"{family} {role} vision {name}: balanced accuracy {best:.3f} ({there.sum()} present)", flush=True
+        )

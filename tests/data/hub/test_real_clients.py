@@ -33,7 +33,7 @@ def test_a_program_that_knows_only_datasets_loads_it_with_decoded_images(hub, em
         text=True,
         check=False,
     )
-    assert run.stdout == "loaded 1056\nsamples 1044\n", run.stderr[-3000:]
+    assert run.stdout == "loaded 1056\nsamples 1030\n", run.stderr[-3000:]
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_duckdb_reads_the_files(embedded):
         "phantom_qwen",
         "phantom_qwen_twin",
     ]
-    assert sum(row[1] for row in rows) == 1044
+    assert sum(row[1] for row in rows) == 1030
     assert all(row[2] > 0 for row in rows)
 
 
@@ -114,7 +114,7 @@ def test_the_card_names_the_dataset_that_it_is_of(embedded):
     assert f'load_dataset("{DATASET}", split="direct")' in text
     for name in SCHEMA.names:
         assert f"| `{name}` |" in text
-    assert "| `phantom` | `direct` | 1,056 | 1,044 | here | MIT |" in text
+    assert "| `phantom` | `direct` | 1,056 | 1,030 | here | MIT |" in text
     assert "| `phantom_gemma` | 259 | 258 | 128 |" in text  # trap 34: models are never pooled silently
     for config in CONFIGS.values():
         assert config.is_open or config.link in text
