@@ -67,7 +67,7 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
     committed = _committed(results)
     titles = titles_beside(folder.parent) | {result.name: result.title for result in committed}
     problems = [*check_place(folder), *check_submission(folder, opened, titles), *check_account(folder)]
-    problems = problems or copied_from(folder, folder.parent)
+    problems = problems or copied_from(folder, folder.parent, opened)
     if problems:
         _refuse(problems, str(folder), summary)
     _show_row(folder, opened, committed, summary)

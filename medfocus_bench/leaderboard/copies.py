@@ -1,4 +1,4 @@
-"""Whether the attributions of a submission are those of another one."""
+"""Whether the attributions of a submission are those of another one, or of a null control."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from medfocus_bench.errors import SubmissionError
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import SubmissionError, UnavailableError
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NullControl
+from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.document import DOCUMENT_NAME, read_document
 from medfocus_bench.submission.maps import MapReader
 
@@ -29,23 +32,46 @@ class _Attributions:
             {entry["sample_id"]: entry["boxes"] for entry in document["attributions"] if entry.get("boxes")},
         )
 
+    def is_other(self, attribution: Attribution) -> bool | None:
+        """Whether this sample has another one here; None where it has none."""
+        key = attribution.sample_id
+        if self.maps is not None and key in self.maps.keys:
+            theirs = attribution.saliency
+            return theirs is None or not np.array_equal(self.maps.read(key), theirs, equal_nan=True)
+        if key in self.boxes:
+            return attribution.boxes is None or not np.array_equal(self.boxes[key], attribution.boxes)
+        return None
 
-def copied_from(folder: Path, submissions: Path) -> list[str]:
-    """A problem for each folder of `submissions` whose attributions are all that `folder` holds.
 
-    `folder` is sound; a neighbour that is not is let be, as is the one of the same name. Maps are compared as
-    numbers, whatever their type and order, and only until two differ; boxes alone are held against those of
-    folders without maps: so this costs less than opening all of them.
+def copied_from(folder: Path, submissions: Path, benchmark: Benchmark) -> list[str]:
+    """A problem for each folder of `submissions`, and each null control, that says all that `folder` holds.
+
+    `folder` is sound and of the `benchmark`; a neighbour that is not is let be, as is the one of the same
+    name. Maps are compared as numbers, whatever their type and order, and only until two differ; boxes alone
+    are held against those of folders without maps: so this costs less than opening all of them.
     """
-    ours = _Attributions.of(folder, read_document(folder / DOCUMENT_NAME)[1])
+    document = read_document(folder / DOCUMENT_NAME)[1]
+    ours = _Attributions.of(folder, document)
     keys = ours.maps.keys if ours.maps is not None else frozenset()
     if not keys and not ours.boxes:
         return []  # no explanation at all, which is nobody's
-    return [
-        f"{folder}: holds the same attributions as {submissions.name}/{other.name}; submit your own method's"
-        for other in _neighbours(folder, submissions)
-        if _all_in(ours, other)
+    part = benchmark.select(document["benchmark"]["configs"], document["benchmark"]["splits"])
+    originals = [
+        *(f"{submissions.name}/{o.name}" for o in _neighbours(folder, submissions) if _all_in(ours, o)),
+        *(f"the null control {c.name}" for c in NULL_CONTROLS.values() if _is_null(ours, c, part)),
     ]
+    return [
+        f"{folder}: holds the same attributions as {original}; submit your own method's"
+        for original in originals
+    ]
+
+
+def _is_null(ours: _Attributions, control: NullControl, benchmark: Benchmark) -> bool:
+    """Whether all attributions are those of a null control; it is drawn until two differ."""
+    try:
+        return not any(ours.is_other(attribution) for _, attribution in control.make(benchmark, 0))
+    except UnavailableError:
+        return False
 
 
 def _neighbours(folder: Path, submissions: Path) -> Iterator[Path]:

@@ -128,7 +128,7 @@ def guard(
         problems += _ownership(old, folder / DOCUMENT_NAME, author)
     else:
         problems += check_account(folder, author)
-    problems = problems or copied_from(folder, base / SUBMISSIONS)
+    problems = problems or copied_from(folder, base / SUBMISSIONS, benchmark)
     if problems:
         raise SubmissionError(problems)
     return folder

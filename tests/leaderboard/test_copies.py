@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.copies import copied_from
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import open_submission
@@ -50,7 +51,7 @@ def test_a_copy_is_found_whatever_its_type_and_order_and_part(copy, benchmark):
         return Attribution(attribution.sample_id, saliency=attribution.saliency.astype(np.float32))
 
     written_anew(copy, benchmark, as_float32, split=benchmark.splits[0])
-    assert len(copied_from(copy, copy.parent)) == 1
+    assert len(copied_from(copy, copy.parent, benchmark)) == 1
 
 
 def test_maps_that_differ_in_one_pixel_are_no_copy(copy, benchmark):
@@ -60,7 +61,7 @@ def test_maps_that_differ_in_one_pixel_are_no_copy(copy, benchmark):
         return Attribution(attribution.sample_id, saliency=saliency)
 
     written_anew(copy, benchmark, touched)
-    assert copied_from(copy, copy.parent) == []
+    assert copied_from(copy, copy.parent, benchmark) == []
 
 
 def test_a_copy_of_boxes_is_found_and_no_explanation_is_nobodys(copy, benchmark):
@@ -70,16 +71,34 @@ def test_a_copy_of_boxes_is_found_and_no_explanation_is_nobodys(copy, benchmark)
     noisy = copy.with_name("noisy")
     for folder in (copy, noisy):
         written_anew(folder, benchmark, boxes)
-    assert len(copied_from(copy, copy.parent)) == 1
+    assert len(copied_from(copy, copy.parent, benchmark)) == 1
     written_anew(copy, benchmark, lambda n, a: boxes(n, a, (0, 0, 40, 41) if n == 5 else (0, 0, 40, 40)))
-    assert copied_from(copy, copy.parent) == []
+    assert copied_from(copy, copy.parent, benchmark) == []
     for folder in (copy, noisy):
         written_anew(folder, benchmark, lambda n, a: boxes(n, a, ()))
-    assert copied_from(copy, copy.parent) == []
+    assert copied_from(copy, copy.parent, benchmark) == []
+
+
+@pytest.mark.parametrize("control", ["centre-box", "mean-map", "random-map"])
+def test_a_null_control_under_another_name_is_refused(copy, benchmark, control):
+    """A rank for looking at no model; one box moved, it is whatever its scores say."""
+    drawn = {a.sample_id: a for _, a in NULL_CONTROLS[control].make(benchmark, 0)}
+    written_anew(copy, benchmark, lambda n, a: drawn[a.sample_id], split=benchmark.splits[0])
+    (problem,) = copied_from(copy, copy.parent, benchmark)
+    assert f"holds the same attributions as the null control {control};" in problem
+
+    def moved(number, attribution):
+        whole = [[0, 0, 224, 224]]
+        return (
+            Attribution(attribution.sample_id, boxes=whole) if number == 5 else drawn[attribution.sample_id]
+        )
+
+    written_anew(copy, benchmark, moved, split=benchmark.splits[0])
+    assert copied_from(copy, copy.parent, benchmark) == []
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "x", '{"attributions": 1}'])
-def test_a_neighbour_that_is_unsound_is_no_original(copy, text):
+def test_a_neighbour_that_is_unsound_is_no_original(copy, benchmark, text):
     (copy.with_name("noisy") / "submission.json").write_text(text)
     (copy.with_name("noisy") / "maps.safetensors").write_text(text)
-    assert copied_from(copy, copy.parent) == []
+    assert copied_from(copy, copy.parent, benchmark) == []

@@ -255,9 +255,11 @@ def test_a_build_replaces_a_site_and_nothing_else(board, tmp_path):
 
 
 def test_the_page_of_the_reference_submissions_is_small_without_pictures(tmp_path):
+    """The bound is for the 15 methods and the 7 null controls; what strangers add takes its own room."""
     built = build_site(REPOSITORY / "leaderboard" / "results", tmp_path / "site")
-    assert built.results >= 22
-    assert built.size < 1_500_000
+    further = built.results - 22
+    assert further >= 0
+    assert built.size < 1_500_000 + 30_000 * further
 
 
 def test_the_page_grows_linearly_with_the_results(board, tmp_path):
