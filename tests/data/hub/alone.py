@@ -20,7 +20,7 @@ assert direct.features["group"].int2str(direct[0]["group"]) == "grounded"
 streamed = next(iter(load_dataset("medfocus/cxr-causal", split="dev", streaming=True)))
 assert streamed["image"].size == (224, 224)
 
-pinned = load_dataset("medfocus/cxr-causal", split="dev", revision="v1.0.0")
+pinned = load_dataset("medfocus/cxr-causal", split="dev", revision="v2.0.0")
 assert len(pinned) == 528
 
 if "imagenome" in sys.argv[1:]:  # where the repository has pointers

@@ -131,9 +131,9 @@ def test_offline_the_command_line_says_in_one_line_what_it_uses(capsys, no_hub):
     assert status == 0
     assert err == (
         "medfocus-bench: hf://medfocus/cxr-causal: the Hub is out of reach; "
-        "the embedded version 1.0.0 is used\n"
+        "the embedded version 2.0.0 is used\n"
     )
-    assert "samples:     2605" in out
+    assert "samples:     2565" in out
 
 
 def alone(settings, *words):
@@ -147,8 +147,8 @@ def test_a_process_of_its_own_works_offline_and_says_one_line(hub, tmp_path):
     settings = environment(hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
     status, out, err = alone(settings, "info", DATASET)
     assert status == 0, err
-    assert "version:     1.0.0" in out
-    assert err.endswith("the Hub is out of reach; the embedded version 1.0.0 is used\n")
+    assert "version:     2.0.0" in out
+    assert err.endswith("the Hub is out of reach; the embedded version 2.0.0 is used\n")
     assert err.count("\n") == 1
 
 

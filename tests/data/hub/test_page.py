@@ -37,7 +37,7 @@ def test_the_commands_of_the_page_run_as_printed(hub, embedded, tmp_path, monkey
             hub.reset()  # what was published there has pointers, which the page does not add
         cli.main(words, standalone_mode=False)
     out = capsys.readouterr().out
-    assert "version:     1.0.0" in out
+    assert "version:     2.0.0" in out
     assert "phantom, direct: 1,056 rows, 1,030 samples, 2 shards" in out
     assert "samples: 0 added, 0 removed, 0 changed, 2640 the same" in out
     assert "medfocus/cxr-causal: nothing was sent" in out
