@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from medfocus_bench.leaderboard.result import read_result, read_results, result_
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.submission.writer import SubmissionWriter
 from tests.leaderboard.conftest import NULLS, Entry, blurred, oracle, shifted, write_entry
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +222,24 @@ def test_nulls_stand_at_the_floor(control, evidence, tmp_path):
     null, planted = (score_result(place, part, resamples=10) for place in (folder, entry))
     ap = [result.views[0].scores["evidence_ap"].mean for result in (null, planted)]
     assert ap[0] < ap[1] - 0.05, ap
+
+
+def test_the_null_controls_are_the_floor_of_the_reference_submissions(tmp_path):
+    """On all of the direct split: planted oracles first, then what works, the null controls at the floor."""
+    track = open_benchmark("phantom")
+    results = list(read_results(REPOSITORY / "leaderboard" / "results"))
+    for name, explain in (("planted", oracle), ("planted-blurred", blurred)):
+        folder = write_entry(tmp_path / name, Entry("other", explain, modes=("direct",)), track)
+        results.append(score_result(folder, track.select(track.configs, ["direct"]), resamples=10))
+    view = make_board(results).view(mode="direct")
+    ranked = sorted(view.rows, key=lambda row: -row.headline.mean)
+    assert [row.result.name for row in ranked[:2]] == ["planted", "planted-blurred"]
+    floor = max(row.headline.high for row in view.rows if row.result.is_null)
+    above = [row.result.name for row in ranked[2:] if row.headline.low > floor]
+    assert {"lrp", "token-activation-map", "integrated-gradients", "occlusion"} <= set(above)
+    nulls = {row.result.name: row.headline.mean for row in view.rows if row.result.is_null}
+    assert nulls.pop("null-mean-map") < 0.3
+    assert max(nulls.values()) < 0.1
 
 
 def _noise(sample):
