@@ -281,7 +281,7 @@ def test_every_file_says_what_is_verified_and_of_which_family(visit):
     assert status["Oracle"] == ("verified", "concept")
     assert status["=HYPERLINK(1)"] == ("self-reported", "other")
     assert status["Whole image"][0] == "null control"
-    assert {row["benchmark"] for row in rows} == {"medfocus/cxr-causal 1.0.0"}
+    assert {row["benchmark"] for row in rows} == {"medfocus/cxr-causal 2.0.0"}
     assert {row["filters"] for row in rows} == {"no filter"}
     page.select_option("#f-mode", "direct")
     found = {row["method"]: row for row in json.loads(download(page, "json"))["rows"]}
@@ -299,9 +299,9 @@ def test_files_of_different_states_have_different_names(visit):
     page.fill("#f-q", "../noisy <b>")
     names.append(downloaded(page, "csv")[0])
     assert names == [
-        "medfocus-bench-medfocus-cxr-causal-1.0.0.csv",
-        "medfocus-bench-medfocus-cxr-causal-1.0.0-lvlm-phantom_qwen.csv",
-        "medfocus-bench-medfocus-cxr-causal-1.0.0-lvlm-phantom_qwen-q-..-noisy-b.csv",
+        "medfocus-bench-medfocus-cxr-causal-2.0.0.csv",
+        "medfocus-bench-medfocus-cxr-causal-2.0.0-lvlm-phantom_qwen.csv",
+        "medfocus-bench-medfocus-cxr-causal-2.0.0-lvlm-phantom_qwen-q-..-noisy-b.csv",
     ]
 
 

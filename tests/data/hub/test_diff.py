@@ -135,4 +135,4 @@ def test_offline_nothing_is_compared_with_a_stand_in(no_hub):
         pytest.warns(OfflineWarning, match="the embedded version"),
         pytest.raises(BenchmarkError, match="the Hub cannot be reached"),
     ):
-        difference("phantom", f"{DATASET}@v1.0.0")
+        difference("phantom", f"{DATASET}@v2.0.0")

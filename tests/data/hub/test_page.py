@@ -24,7 +24,7 @@ def test_the_python_of_the_page_runs_as_printed(hub, embedded, tmp_path):
     publish(hub, embedded)
     (code,) = blocks("python")
     (tmp_path / "block.py").write_text(code)
-    assert len(runpy.run_path(str(tmp_path / "block.py"))["samples"]) == 518
+    assert len(runpy.run_path(str(tmp_path / "block.py"))["samples"]) == 506
 
 
 def test_the_commands_of_the_page_run_as_printed(hub, embedded, tmp_path, monkeypatch, capsys):

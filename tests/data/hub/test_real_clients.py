@@ -67,7 +67,7 @@ def test_torch_format(dev):
 def test_to_pandas(dev):
     frame = dev.remove_columns("image").to_pandas()
     assert len(frame) == 528
-    assert frame["group"].value_counts()[2] == 518
+    assert frame["group"].value_counts()[2] == 506
     assert frame["log_odds_original"].dtype == np.float32
     assert frame["image_ref"].isna().all()
 
