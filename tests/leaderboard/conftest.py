@@ -27,6 +27,7 @@ from medfocus_bench.submission.writer import SubmissionWriter
 
 from .flow import shared_repository
 
+REPOSITORY = Path(__file__).parents[2]
 QUESTIONS = 14
 LVLMS = ("phantom_qwen", "phantom_gemma_twin")
 NULLS = ("whole-image", "both-lungs", "random-map", "mean-map")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +21,7 @@ from medfocus_bench.leaderboard.pairs import contributions, p_values, shared_ran
 from medfocus_bench.leaderboard.result import read_result, read_results, result_text
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.submission.writer import SubmissionWriter
-from tests.leaderboard.conftest import NULLS, Entry, blurred, oracle, shifted, write_entry
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.leaderboard.conftest import NULLS, REPOSITORY, Entry, blurred, oracle, shifted, write_entry
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +22,7 @@ from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.site import build_site, http_link, page_name
 from medfocus_bench.submission.attribution import Attribution
 from tests.cli.running import run
-from tests.leaderboard.conftest import ENTRIES, HOSTILE, NULLS, many_results
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.leaderboard.conftest import ENTRIES, HOSTILE, NULLS, REPOSITORY, many_results
 
 
 def pages(site):
