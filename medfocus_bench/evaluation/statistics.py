@@ -72,8 +72,9 @@ def intervals(
     of which a patient was drawn. Resamples with no patient of the group do not count; if that is all of them,
     both ends are the mean. Memory does not grow with the number of samples.
     """
-    resamples = settings.resamples
-    metrics = groups[0][0].sums.shape[1] if groups else 0
+    if not groups:
+        return []
+    resamples, metrics = settings.resamples, groups[0][0].sums.shape[1]
     replicates = np.empty((len(groups), metrics, resamples))
     cells = list({id(cell): cell for group in groups for cell in group}.values())
     row_of = {id(cell): row for row, cell in enumerate(cells)}
