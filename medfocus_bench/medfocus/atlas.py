@@ -36,6 +36,9 @@ UInt8Image = npt.NDArray[np.uint8]
 _DIFFERENCE_FLOOR: Final = 0.02
 """Added to a local squared difference: the weight of a perfect match is finite."""
 
+_KEPT: Final = 384
+"""Images whose votes are kept, under 300 MB in all: LVLMs and modes ask about the same ones in turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class AtlasSettings:
@@ -91,7 +94,7 @@ def _references(pool: ReferencePool, settings: AtlasSettings) -> tuple[_Referenc
     )
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=_KEPT)
 def _votes(target: Drawing, pool: ReferencePool, settings: AtlasSettings) -> dict[str, Field]:
     """For each concept the share of the weighted votes that a pixel of the fine grid belongs to it."""
     sitk = _simple_itk()
