@@ -18,7 +18,7 @@ help:
 	@echo "make test     set up, lint, type-check, run all tests"
 	@echo "make speed    the speed and memory benchmarks, with the figures they measure"
 	@echo "make schemas  write the JSON Schemas anew from the code"
-	@echo "make weights  train the phantom track's tiny models anew (about two hours)"
+	@echo "make weights  train the phantom track's tiny models anew (about three hours)"
 	@echo "make track    rebuild the phantom track from them"
 	@echo "make clean    remove what these commands made"
 
@@ -91,7 +91,7 @@ schemas: setup
 	@$(BIN)/medfocus-bench schema report | tee docs/report.schema.json \
 		> medfocus_bench/evaluation/report.schema.json
 
-# Trains the four tiny LVLMs anew (about two hours on two cores), then the segmenter and the detector (a quarter of an
+# Trains the four tiny LVLMs anew (about three hours on two cores), then the segmenter and the detector (a quarter of an
 # hour). `make track` then rebuilds the dataset.
 weights: setup
 	@for family in qwen gemma; do ( \
@@ -99,6 +99,8 @@ weights: setup
 		$(TRAIN) vision $$family lesion --out $(WEIGHTS) --pictures 4000 --steps 800 --batch 20 --seed 1 && \
 		$(TRAIN) language $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 1400 --batch 12 && \
 		$(TRAIN) language $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 700 --batch 12 --seed 4 && \
+		$(TRAIN) vision $$family lesion --out $(WEIGHTS) --pictures 5000 --steps 1400 --batch 20 --seed 2 && \
+		$(TRAIN) language $$family lesion --out $(WEIGHTS) --pictures 3000 --steps 600 --batch 12 --seed 2 && \
 		$(TRAIN) vision $$family twin --out $(WEIGHTS) --pictures 3000 --steps 600 --batch 20 && \
 		$(TRAIN) language $$family twin --begin-with lesion --out $(WEIGHTS) --pictures 3000 --steps 500 \
 			--batch 12 && \

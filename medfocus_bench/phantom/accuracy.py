@@ -21,8 +21,8 @@ _BATCH: Final = 32
 def balanced_accuracy(lvlm: LVLM, mode: Mode, *, each: int = 40) -> dict[str, float]:
     """Balanced accuracy of the written verdicts by finding: `each` patients with the cause, as many without.
 
-    The cause is the finding, or its mark for a twin, at any place; the other findings and marks are random.
-    An answer without a verdict is wrong.
+    The cause is the finding of a patient anywhere on the film, or for a twin its mark at any place; the other
+    findings and marks are random. An answer without a verdict is wrong.
     """
     right: dict[tuple[str, bool], list[bool]] = {(f, t): [] for f in FINDINGS for t in (False, True)}
     patients = list(_patients(lvlm.key in TWINS, each))
@@ -56,4 +56,4 @@ def _patient(seed: tuple[int, ...], finding: str, present: bool, twin: bool) -> 
     patient = Patient.sample(
         (*seed, 1), findings=[finding, *names] if has_finding else names, marks=sorted(marks)
     )
-    return patient.with_tag_moved(rng) if twin else patient
+    return patient.with_tag_moved(rng) if twin else patient.with_chest_moved(rng)

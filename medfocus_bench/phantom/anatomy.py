@@ -105,14 +105,37 @@ class Anatomy:
         )
 
 
-class Canvas:
-    """The coordinates of the pixels in phantom units, turned with the patient, and drawing in them."""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the patient stands before the film: moved right and down in phantom units, magnified."""
 
-    def __init__(self, anatomy: Anatomy, size: int) -> None:
+    right: float = 0.0
+    down: float = 0.0
+    magnification: float = 1.0
+
+    def on_film(self, x: float, y: float) -> tuple[float, float]:
+        """The place on the film of a point of the patient."""
+        return (
+            (x - 112) * self.magnification + 112 + self.right,
+            (y - 112) * self.magnification + 112 + self.down,
+        )
+
+
+IN_THE_MIDDLE: Final = Position()
+
+
+class Canvas:
+    """The coordinates of the pixels in the patient's phantom units, and drawing in them."""
+
+    def __init__(self, anatomy: Anatomy, size: int, position: Position) -> None:
         self.size = size
         self.pixel = UNITS / size
+        self._position = position
         axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(self.pixel)
-        across, down = axis[None, :] - anatomy.centre, axis[:, None] - 112
+        axis -= np.float32(112)
+        smaller = np.float32(1 / position.magnification)
+        across = (axis[None, :] - np.float32(position.right)) * smaller + 112 - anatomy.centre
+        down = (axis[:, None] - np.float32(position.down)) * smaller
         cos, sin = np.cos(anatomy.rotation), np.sin(anatomy.rotation)
         self.x: Field = (cos * across + sin * down + anatomy.centre).astype(np.float32)
         self.y: Field = (cos * down - sin * across + 112).astype(np.float32)
@@ -149,19 +172,20 @@ class Canvas:
         cos, sin, centre = self._turn
         picture = Image.new("L", (2 * self.size, 2 * self.size))
         pen = ImageDraw.Draw(picture)
-        factor = 2 / self.pixel
+        factor, magnification = 2 / self.pixel, self._position.magnification
         for points, width, brightness in lines:
-            placed = [
-                (
-                    (cos * (px - centre) - sin * (py - 112) + centre) * factor,
-                    (sin * (px - centre) + cos * (py - 112) + 112) * factor,
+            placed = []
+            for px, py in points:
+                x, y = self._position.on_film(
+                    cos * (px - centre) - sin * (py - 112) + centre,
+                    sin * (px - centre) + cos * (py - 112) + 112,
                 )
-                for px, py in points
-            ]
-            pen.line(placed, fill=round(255 * brightness), width=max(1, round(width * factor)), joint="curve")
+                placed.append((x * factor, y * factor))
+            wide = max(1, round(width * magnification * factor))
+            pen.line(placed, fill=round(255 * brightness), width=wide, joint="curve")
         halved = picture.resize((self.size, self.size), Image.Resampling.BOX)
         drawn = np.asarray(halved, dtype=np.float32) / np.float32(255)
-        return np.asarray(ndimage.gaussian_filter(drawn, blur / self.pixel, truncate=3.0))
+        return np.asarray(ndimage.gaussian_filter(drawn, blur * magnification / self.pixel, truncate=3.0))
 
 
 def soft_inside(distance: Field, softness: float) -> Field:

@@ -12,10 +12,12 @@ from scipy import ndimage
 
 from medfocus_bench.geometry import BoolArray
 from medfocus_bench.phantom.anatomy import (
+    IN_THE_MIDDLE,
     SIDES,
     Anatomy,
     Canvas,
     Field,
+    Position,
     dome_height,
     heart_field,
     rib_points,
@@ -40,6 +42,10 @@ _EDGE: Final = 4
 _INNER: Final = (48, 36, 176, 188)
 """What a moved tag keeps off: x1, y1, x2, y2. Print stands at the rim of a film."""
 
+_MAGNIFICATION: Final = (0.65, 0.95)
+_REACH: Final = 70.0
+"""How small a moved patient may be, and how far from the middle."""
+
 _VISIBLE = 0.03
 """Change of attenuation from which a pixel belongs to a finding."""
 
@@ -57,6 +63,7 @@ class Patient:
     texture: int
     exposure: float
     tag: tuple[int, int] = TAG_PLACE
+    position: Position = IN_THE_MIDDLE
 
     @classmethod
     def sample(
@@ -103,6 +110,17 @@ class Patient:
             if not _touch(box, _INNER) and not _touch(box, mark_box("lead marker")):
                 return replace(self, tag=(x, y))
 
+    def with_chest_moved(self, rng: np.random.Generator) -> Self:
+        """The same patient smaller and anywhere on the film, the chest whole and clear of letter and tag."""
+        taken = [mark_box(mark, tag=self.tag) for mark in MARKS]
+        while True:
+            right, down = rng.uniform(-_REACH, _REACH, 2).tolist()
+            position = Position(right, down, float(rng.uniform(*_MAGNIFICATION)))
+            x1, y1, x2, y2 = box = _chest_box(self.anatomy, position)
+            inside = min(x1, y1, 224 - x2, 224 - y2) >= _EDGE
+            if inside and not any(_touch(box, mark) for mark in taken):
+                return replace(self, position=position)
+
 
 def _random_findings(rng: np.random.Generator) -> list[str]:
     count = int(rng.integers(5))
@@ -129,7 +147,7 @@ class Phantom:
 
 def render(patient: Patient, size: int = 224) -> Phantom:
     """The picture of a patient with all masks; the same patient and size give the same bytes."""
-    canvas = Canvas(patient.anatomy, size)
+    canvas = Canvas(patient.anatomy, size, patient.position)
     attenuation = _normal_attenuation(canvas, patient.anatomy)
     masks: dict[str, BoolArray] = {}
     for finding in patient.findings:
@@ -227,6 +245,16 @@ def mark_box(mark: str, size: int = 224, tag: tuple[int, int] = TAG_PLACE) -> Ed
     x, y, width, height = {"lead marker": _LETTER_BOX, "text tag": (*tag, *_TAG_SIZE)}[mark]
     unit = size / 224
     return tuple(round(edge * unit) for edge in (x, y, x + width, y + height))  # type: ignore[return-value]
+
+
+def _chest_box(anatomy: Anatomy, position: Position) -> Edges:
+    """Around the lungs with what findings add at their sides and below, however the patient is turned."""
+    lungs = anatomy.lungs
+    left = lungs["right"].x - lungs["right"].half_width - 7
+    right = lungs["left"].x + lungs["left"].half_width + 8
+    bottom = max(lung.dome for lung in lungs.values()) + 8
+    (x1, y1), (x2, y2) = position.on_film(left, anatomy.top - 6), position.on_film(right, bottom)
+    return round(x1), round(y1), round(x2), round(y2)
 
 
 def _touch(first: Edges, second: Edges) -> bool:

@@ -20,7 +20,7 @@ from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, mark_box, render
 
-VERSION: Final = "2.0.0"
+VERSION: Final = "3.0.0"
 
 TEST_QUESTIONS: Final = 24 * len(FINDINGS)
 DEV_QUESTIONS: Final = 6 * len(FINDINGS)
@@ -40,9 +40,10 @@ def track_folder() -> Path:
 def patient_of(index: int, evidence: str = "lesion") -> Patient:
     """The patient whose picture a question is about.
 
-    A lesion's patient has its finding, up to two others, and the text tag where scanners print it. A mark's
-    has the tag at a place of its own, for were it always at one, a prior of the place would be right
-    everywhere; and the findings of two questions, so that half as many pictures do.
+    A lesion's patient has its finding and up to two others, and stands anywhere on the film, with the text
+    tag where scanners print it. A mark's stands in the middle, with the tag at a place of its own and the
+    findings of two questions, so that half as many pictures do. For were the evidence always at one place, a
+    prior of the place would pass for an explanation.
     """
     return _lesion_patient(index) if evidence == "lesion" else _mark_patient(_mark_picture(index))
 
@@ -52,9 +53,10 @@ def _lesion_patient(index: int) -> Patient:
     rng = np.random.default_rng((_SEED, index))
     others = [name for name in rng.permutation(FINDINGS).tolist() if name != finding]
     marks = [mark for mark in MARKS if mark == MARK_OF[finding] or rng.random() < 0.5]
-    return Patient.sample(
+    patient = Patient.sample(
         (_SEED, index, 1), findings=[finding, *others[: int(rng.integers(3))]], marks=sorted(marks)
     )
+    return patient.with_chest_moved(rng)
 
 
 def _mark_picture(index: int) -> int:

@@ -196,7 +196,7 @@ def test_a_detector_that_is_told_the_finding_shows_the_lesion_whatever_the_model
         said.append((case.sample, Attribution(case.sample.sample_id, boxes=found.boxes)))
     scores = score_samples(samples, said, Settings()).scores[:, 0]
     of_mark = np.array([sample.evidence == "spurious" for sample in samples])
-    assert scores[~of_mark].mean() > 0.5
+    assert scores[~of_mark].mean() > 0.4
     assert abs(scores[of_mark].mean()) < 0.02
 
 

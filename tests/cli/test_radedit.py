@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
@@ -106,6 +107,9 @@ def test_a_killed_run_goes_on_and_its_records_become_the_dataset(
     ok(*words, "--out", "again")
     assert (Path("again") / file.name).read_bytes() == file.read_bytes()
 
+    records[0].responses["foreground"] = "No."  # untrained, the editor removes no finding
+    assert records[0].group == "grounded"
+    file.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
     built = ok("data", "build", "vindr_cxr", "--work", "work", "--root", root, "--out", "local")
     local = load_benchmark("local")
     assert local.fingerprint in built

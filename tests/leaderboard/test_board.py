@@ -80,7 +80,7 @@ def test_the_p_values_of_pairs_are_those_of_compare(board):
     for a in range(len(results)):
         for b in range(a):
             exact = sign_flip_p_value(added[:, a] - added[:, b], Settings("standard", 0, 4000))
-            assert limits[a, b] == pytest.approx(exact, abs=0.04)
+            assert limits[a, b] == pytest.approx(exact, abs=0.05)
     comparison = compare(
         [board.submissions / "noisy-a", board.submissions / "noisy-b"], board.benchmark, resamples=4000
     )
@@ -206,7 +206,7 @@ def test_the_order_of_oracle_blurred_shifted_and_null_is_right_for_every_score(t
 @pytest.mark.parametrize("evidence", ["lesion", "spurious"])
 @pytest.mark.parametrize("control", sorted(NULL_CONTROLS))
 def test_nulls_stand_at_the_floor(control, evidence, tmp_path):
-    """Below a half shifted oracle. The prior of where findings usually are stands below the oracle."""
+    """Each below the region itself when that is moved by half of its width."""
     track = open_benchmark("phantom")
     kept = [s for s in track.select(track.configs, ["dev"]).samples if s.evidence == evidence]
     part = replace(track.select(track.configs, ["dev"]), samples=tuple(kept[::5]))
@@ -214,29 +214,31 @@ def test_nulls_stand_at_the_floor(control, evidence, tmp_path):
     with SubmissionWriter(folder, method, part, submitters=["x"]) as writer:
         for _, attribution in NULL_CONTROLS[control].make(part, 0):
             writer.add(attribution)
-    above = oracle if (control, evidence) == ("mean-map", "lesion") else shifted
-    entry = write_entry(tmp_path / "entry", Entry("other", above, modes=("dev",)), part)
+    entry = write_entry(tmp_path / "entry", Entry("other", shifted, modes=("dev",)), part)
     null, planted = (score_result(place, part, resamples=10) for place in (folder, entry))
     ap = [result.views[0].scores["evidence_ap"].mean for result in (null, planted)]
     assert ap[0] < ap[1] - 0.05, ap
 
 
 def test_the_null_controls_are_the_floor_of_the_reference_submissions(tmp_path):
-    """On all of the direct split: planted oracles first, then what works, the null controls at the floor."""
+    """On all of the direct split: planted oracles first, then what works, the null controls at the floor.
+
+    A moved oracle is a poor explanation, and better than each null on lesions, on marks and on both.
+    """
     track = open_benchmark("phantom")
     results = list(read_results(REPOSITORY / "leaderboard" / "results"))
-    for name, explain in (("planted", oracle), ("planted-blurred", blurred)):
+    for name, explain in {"planted": oracle, "planted-blurred": blurred, "planted-moved": shifted}.items():
         folder = write_entry(tmp_path / name, Entry("other", explain, modes=("direct",)), track)
-        results.append(score_result(folder, track.select(track.configs, ["direct"]), resamples=10))
-    view = make_board(results).view(mode="direct")
-    ranked = sorted(view.rows, key=lambda row: -row.headline.mean)
-    assert [row.result.name for row in ranked[:2]] == ["planted", "planted-blurred"]
-    floor = max(row.headline.high for row in view.rows if row.result.is_null)
-    above = [row.result.name for row in ranked[2:] if row.headline.low > floor]
-    assert {"lrp", "token-activation-map", "integrated-gradients", "occlusion"} <= set(above)
-    nulls = {row.result.name: row.headline.mean for row in view.rows if row.result.is_null}
-    assert nulls.pop("null-mean-map") < 0.3
-    assert max(nulls.values()) < 0.1
+        results.append(score_result(folder, track.select(track.configs, ["direct"]), resamples=50))
+    board = make_board(results)
+    for evidence in (None, "lesion", "spurious"):
+        view = board.view(mode="direct", evidence=evidence)
+        ranked = sorted(view.rows, key=lambda row: -row.headline.mean)
+        assert [row.result.name for row in ranked[:2]] == ["planted", "planted-blurred"]
+        floor = max(row.headline.high for row in view.rows if row.result.is_null)
+        assert floor < view.row("planted-moved").headline.low, evidence
+        above = {row.result.name for row in ranked[2:] if row.headline.low > floor}
+        assert {"lrp", "token-activation-map", "integrated-gradients", "occlusion"} <= above, evidence
 
 
 def _noise(sample):

@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.site import build_site
+from medfocus_bench.phantom.track import VERSION
 from tests.leaderboard.conftest import HOSTILE, NULLS, PAGES, many_results
 
 
@@ -281,7 +282,7 @@ def test_every_file_says_what_is_verified_and_of_which_family(visit):
     assert status["Oracle"] == ("verified", "concept")
     assert status["=HYPERLINK(1)"] == ("self-reported", "other")
     assert status["Whole image"][0] == "null control"
-    assert {row["benchmark"] for row in rows} == {"medfocus/cxr-causal 2.0.0"}
+    assert {row["benchmark"] for row in rows} == {f"medfocus/cxr-causal {VERSION}"}
     assert {row["filters"] for row in rows} == {"no filter"}
     page.select_option("#f-mode", "direct")
     found = {row["method"]: row for row in json.loads(download(page, "json"))["rows"]}
@@ -299,9 +300,9 @@ def test_files_of_different_states_have_different_names(visit):
     page.fill("#f-q", "../noisy <b>")
     names.append(downloaded(page, "csv")[0])
     assert names == [
-        "medfocus-bench-medfocus-cxr-causal-2.0.0.csv",
-        "medfocus-bench-medfocus-cxr-causal-2.0.0-lvlm-phantom_qwen.csv",
-        "medfocus-bench-medfocus-cxr-causal-2.0.0-lvlm-phantom_qwen-q-..-noisy-b.csv",
+        f"medfocus-bench-medfocus-cxr-causal-{VERSION}.csv",
+        f"medfocus-bench-medfocus-cxr-causal-{VERSION}-lvlm-phantom_qwen.csv",
+        f"medfocus-bench-medfocus-cxr-causal-{VERSION}-lvlm-phantom_qwen-q-..-noisy-b.csv",
     ]
 
 

@@ -75,9 +75,10 @@ def test_the_winners_box_is_reported_with_all_effects_and_its_tokens(qwen, readi
     assert sum(drop for _, drop in found.tokens) == pytest.approx(effects[0])
 
 
-def test_a_winning_composite_reports_the_boxes_of_its_members(qwen, reading, monkeypatch):
+def test_a_winning_composite_reports_the_boxes_of_its_members(qwen, monkeypatch):
     """Trap 23: the box around both lungs holds the mediastinum, which was not filled."""
-    masks = PATIENT.concepts
+    patient = render(Patient.sample((77, 7), findings=["cardiomegaly"]))
+    reading, masks = qwen.read(patient.image, prompt("cardiomegaly", "direct"), "Yes."), patient.concepts
     regions = {f"{side} lung": Region(masks[f"{side} lung"]) for side in ("left", "right")}
     monkeypatch.setattr(Anatomist, "regions", lambda self, image: regions)
     found = MedFocus(tau=2.0).explain(qwen, reading)

@@ -143,3 +143,33 @@ def test_pictures_are_exposed_like_radiographs():
         lung = phantom.image[phantom.concepts["right lung"]].mean()
         heart = phantom.image[phantom.concepts["cardiac silhouette"]].mean()
         assert phantom.image[:20, :8].mean() < 10 < lung + 30 < heart < 250
+
+
+def test_a_moved_patient_is_whole_on_the_film_clear_of_the_marks_and_anywhere():
+    rng, middles = np.random.default_rng(0), []
+    for seed in range(60):
+        patient = Patient.sample(seed, findings=[FINDINGS[seed % len(FINDINGS)]], marks=MARKS)
+        moved = patient.with_chest_moved(rng)
+        before, after = render(patient), render(moved)
+        assert after.marks["text tag"].any()
+        assert all((after.marks[mark] == before.marks[mark]).all() for mark in MARKS)
+        shown = np.logical_or.reduce([*after.concepts.values(), *after.findings.values()])
+        x1, y1, x2, y2 = box_of(shown)[0]
+        assert min(x1, y1, 224 - x2, 224 - y2) > 0
+        for mark in MARKS:
+            left, top, right, bottom = mark_box(mark)
+            assert not shown[top:bottom, left:right].any(), (seed, mark)
+        middles.append([(x1 + x2) / 2, (y1 + y2) / 2])
+    assert (np.std(middles, axis=0) > 12).all()
+
+
+def test_what_is_seen_of_a_moved_patient_is_the_patient_in_the_middle_moved():
+    patient = Patient.sample(5, findings=["mass", "pacemaker"], marks=[])
+    moved = patient.with_chest_moved(np.random.default_rng(1))
+    before, after = render(patient), render(moved)
+    masks = {**before.concepts, **before.findings}
+    for name, mask in {**after.concepts, **after.findings}.items():
+        x1, y1, x2, y2 = box_of(masks[name])[0]
+        expected = [*moved.position.on_film(x1, y1), *moved.position.on_film(x2, y2)]
+        assert box_of(mask)[0] == pytest.approx(expected, abs=2), name
+    assert moved.position.magnification < 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,9 +19,10 @@ from medfocus_bench.phantom.accuracy import balanced_accuracy
 from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, build_track, check_answers
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.planted import planted_effect
-from medfocus_bench.phantom.render import render
+from medfocus_bench.phantom.render import mark_box, render
 from medfocus_bench.phantom.track import (
     TEST_QUESTIONS,
+    box_of,
     patient_of,
     phantom_questions,
     split_of,
@@ -82,6 +83,23 @@ def test_a_tag_moves_from_picture_to_picture_and_hides_no_finding(rows):
     }
     assert not of_split["direct"] & of_split["dev"]
     assert {row["patient_id"] for row in rows if row["evidence"] == "spurious"} == set(places)
+
+
+def test_a_finding_moves_from_picture_to_picture_and_no_mark_hides_it():
+    """Trap of our own: findings have usual places in a patient, and a prior of them must be no answer."""
+    questions = list(phantom_questions(ALL_QUESTIONS, "lesion"))
+    middles = defaultdict(list)
+    for question in questions:
+        x1, y1, x2, y2 = question.boxes[0]
+        middles[question.finding].append([(x1 + x2) / 2, (y1 + y2) / 2])
+        phantom = render(patient_of(question.index))
+        left, top, right, bottom = box_of(phantom.findings[question.finding])[0]
+        assert min(left, top, 224 - right, 224 - bottom) > 0
+        for mark in phantom.marks:
+            left, top, right, bottom = mark_box(mark)
+            assert x2 <= left or right <= x1 or y2 <= top or bottom <= y1, question.key
+    for finding, places in middles.items():
+        assert (np.std(places, axis=0) > 10).all(), finding
 
 
 def test_rows_say_what_their_texts_say(rows):

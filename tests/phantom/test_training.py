@@ -73,7 +73,7 @@ def _plain_loss(start, dialogue, segment, grey):
 def test_cells_say_where_each_finding_is():
     drawn = pictures.draw_pictures(6, 5, "lesion")
     for number in range(6):
-        phantom = render(Patient.sample((5, number)))
+        phantom = render(pictures.training_patient(5, number, "lesion"))
         shown = {pictures.TARGETS[c] for c in np.flatnonzero(drawn.presence[number])}
         assert shown == {*phantom.findings, *phantom.marks}
         for name, mask in {**phantom.findings, **phantom.marks}.items():

@@ -85,7 +85,7 @@ def test_no_token_of_a_phrase_is_the_one_that_marks_padding(owl):
 
 def test_regions_are_those_of_the_phantom(data):
     for number in range(4):
-        phantom = render(Patient.sample((5, number)))
+        phantom = render(regions.region_patient(5, number))
         shown = {REGIONS[region]: data.mask(number, region) for region in data.masks[number]}
         assert {*phantom.concepts, *phantom.findings, *phantom.marks} <= set(shown)
         assert np.array_equal(shown["left lung"], phantom.concepts["left lung"])

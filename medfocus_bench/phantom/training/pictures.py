@@ -46,15 +46,20 @@ class Pictures:
     presence: npt.NDArray[np.bool_]
 
 
+def training_patient(first_seed: int, number: int, role: Role) -> Patient:
+    """Anywhere on the film in three of four cases, for a lesion model; with the tag moved, for a twin."""
+    patient, rng = Patient.sample((first_seed, number)), np.random.default_rng((first_seed, number, 1))
+    if role == "twin":
+        return patient.with_tag_moved(rng)
+    return patient.with_chest_moved(rng) if number % 4 else patient
+
+
 def draw_pictures(count: int, first_seed: int, role: Role) -> Pictures:
-    """`count` patients of successive seeds with what each cell shows. A twin's have the tag at any place."""
+    """`count` training patients of successive seeds with what each cell shows."""
     images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
     cells = np.zeros((count, GRID * GRID, len(TARGETS)), dtype=np.bool_)
     for number in range(count):
-        patient = Patient.sample((first_seed, number))
-        if role == "twin":
-            patient = patient.with_tag_moved(np.random.default_rng((first_seed, number, 1)))
-        phantom = render(patient)
+        phantom = render(training_patient(first_seed, number, role))
         images[number] = phantom.image
         for column, name in enumerate(TARGETS):
             mask = phantom.findings.get(name, phantom.marks.get(name))

@@ -46,13 +46,20 @@ def region_masks(phantom: Phantom) -> dict[str, BoolArray]:
     return {name: masks[name] for name in REGIONS if name in masks and masks[name].any()}
 
 
+def region_patient(first_seed: int, number: int) -> Patient:
+    """Every other one stands anywhere on the film."""
+    patient = Patient.sample((first_seed, number))
+    moved = number % 2 == 1
+    return patient.with_chest_moved(np.random.default_rng((first_seed, number, 1))) if moved else patient
+
+
 def draw_regions(count: int, first_seed: int) -> RegionPictures:
     """`count` patients of successive seeds with their regions."""
     images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
     boxes = np.full((count, len(REGIONS), 4), np.nan)
     masks: list[dict[int, npt.NDArray[np.uint8]]] = []
     for number in range(count):
-        phantom = render(Patient.sample((first_seed, number)))
+        phantom = render(region_patient(first_seed, number))
         images[number] = phantom.image
         found = {REGIONS.index(name): mask for name, mask in region_masks(phantom).items()}
         masks.append({region: np.packbits(mask) for region, mask in found.items()})

@@ -29,8 +29,8 @@ def train_vision(
 ) -> None:
     """Trains the tower and its head; writes the file of `vision_file`, or goes on from it.
 
-    Where there is none yet, a twin's tower begins as that of the lesion model in `out`, should there be one,
-    with a new head: it has still to learn that the tag can be anywhere.
+    Where there is none yet, the tower begins as that of the model's checkpoint in `out`, should there be one,
+    with a new head; a twin's as that of the lesion model: it has still to learn that the tag can be anywhere.
     """
     start = untrained(family, seed)
     model = start.model
@@ -39,13 +39,14 @@ def train_vision(
     print(f"{family}: {pictures} pictures drawn", flush=True)
     head = nn.Linear(width_of(model), len(TARGETS))
     nn.init.constant_(head.bias, -4.0)
-    lesion = out / f"{family}-lesion"
+    checkpoints = [out / f"{family}-{known}" for known in (role, "lesion")]
+    before = next((folder for folder in checkpoints if folder.exists()), None)
     if saved.exists():
         state = load_file(saved)
         model.load_state_dict(part_of(state, "model."))
         head.load_state_dict(part_of(state, "head."))
-    elif role == "twin" and lesion.exists():
-        model.load_state_dict(type(model).from_pretrained(lesion, dtype=torch.float32).state_dict())
+    elif before is not None:
+        model.load_state_dict(type(model).from_pretrained(before, dtype=torch.float32).state_dict())
     tower = _tower(model)
     parameters = [*(p for part in tower for p in part.parameters()), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))

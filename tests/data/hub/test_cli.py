@@ -12,6 +12,7 @@ from medfocus_bench.data.hub.layout import DATASET
 
 from ...cli.running import run
 from .conftest import TOKEN, environment, publish
+from .embedded import TOTAL, VERSION
 from .rows import write_pointers, write_small
 from .test_export import contents
 
@@ -131,9 +132,9 @@ def test_offline_the_command_line_says_in_one_line_what_it_uses(capsys, no_hub):
     assert status == 0
     assert err == (
         "medfocus-bench: hf://medfocus/cxr-causal: the Hub is out of reach; "
-        "the embedded version 2.0.0 is used\n"
+        f"the embedded version {VERSION} is used\n"
     )
-    assert "samples:     2565" in out
+    assert f"samples:     {TOTAL}" in out
 
 
 def alone(settings, *words):
@@ -147,8 +148,8 @@ def test_a_process_of_its_own_works_offline_and_says_one_line(hub, tmp_path):
     settings = environment(hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
     status, out, err = alone(settings, "info", DATASET)
     assert status == 0, err
-    assert "version:     2.0.0" in out
-    assert err.endswith("the Hub is out of reach; the embedded version 2.0.0 is used\n")
+    assert f"version:     {VERSION}" in out
+    assert err.endswith(f"the Hub is out of reach; the embedded version {VERSION} is used\n")
     assert err.count("\n") == 1
 
 

@@ -17,6 +17,7 @@ from medfocus_bench.errors import BenchmarkError, OfflineWarning, SubmissionErro
 
 from ...conftest import write_submission
 from .conftest import publish
+from .embedded import VERSION
 from .rows import open_row, picture, small_splits, write_pointers, write_small
 
 
@@ -135,4 +136,4 @@ def test_offline_nothing_is_compared_with_a_stand_in(no_hub):
         pytest.warns(OfflineWarning, match="the embedded version"),
         pytest.raises(BenchmarkError, match="the Hub cannot be reached"),
     ):
-        difference("phantom", f"{DATASET}@v2.0.0")
+        difference("phantom", f"{DATASET}@v{VERSION}")

@@ -12,6 +12,7 @@ import pytest
 from medfocus_bench.cli.main import cli
 
 from .conftest import publish
+from .embedded import SAMPLES, VERSION
 
 PAGE = Path(__file__).parents[3] / "docs" / "dataset.md"
 
@@ -24,7 +25,7 @@ def test_the_python_of_the_page_runs_as_printed(hub, embedded, tmp_path):
     publish(hub, embedded)
     (code,) = blocks("python")
     (tmp_path / "block.py").write_text(code)
-    assert len(runpy.run_path(str(tmp_path / "block.py"))["samples"]) == 506
+    assert len(runpy.run_path(str(tmp_path / "block.py"))["samples"]) == SAMPLES["dev"].total()
 
 
 def test_the_commands_of_the_page_run_as_printed(hub, embedded, tmp_path, monkeypatch, capsys):
@@ -37,8 +38,8 @@ def test_the_commands_of_the_page_run_as_printed(hub, embedded, tmp_path, monkey
             hub.reset()  # what was published there has pointers, which the page does not add
         cli.main(words, standalone_mode=False)
     out = capsys.readouterr().out
-    assert "version:     2.0.0" in out
-    assert "phantom, direct: 1,056 rows, 1,030 samples, 2 shards" in out
+    assert f"version:     {VERSION}" in out
+    assert f"phantom, direct: 1,056 rows, {SAMPLES['direct'].total():,} samples, 2 shards" in out
     assert "samples: 0 added, 0 removed, 0 changed, 2640 the same" in out
     assert "medfocus/cxr-causal: nothing was sent" in out
 

@@ -16,6 +16,7 @@ from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.hub.layout import CONFIGS, DATASET
 
 from .conftest import environment, publish
+from .embedded import SAMPLES, SPLITS
 
 ALONE = Path(__file__).with_name("alone.py")
 
@@ -33,7 +34,7 @@ def test_a_program_that_knows_only_datasets_loads_it_with_decoded_images(hub, em
         text=True,
         check=False,
     )
-    assert run.stdout == "loaded 1056\nsamples 1030\n", run.stderr[-3000:]
+    assert run.stdout == f"loaded 1056\nsamples {SAMPLES['direct'].total()}\n", run.stderr[-3000:]
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_torch_format(dev):
 def test_to_pandas(dev):
     frame = dev.remove_columns("image").to_pandas()
     assert len(frame) == 528
-    assert frame["group"].value_counts()[2] == 506
+    assert frame["group"].value_counts()[2] == SAMPLES["dev"].total()
     assert frame["log_odds_original"].dtype == np.float32
     assert frame["image_ref"].isna().all()
 
@@ -93,7 +94,7 @@ def test_duckdb_reads_the_files(embedded):
         "phantom_qwen",
         "phantom_qwen_twin",
     ]
-    assert sum(row[1] for row in rows) == 1030
+    assert sum(row[1] for row in rows) == SAMPLES["direct"].total()
     assert all(row[2] > 0 for row in rows)
 
 
@@ -114,7 +115,8 @@ def test_the_card_names_the_dataset_that_it_is_of(embedded):
     assert f'load_dataset("{DATASET}", split="direct")' in text
     for name in SCHEMA.names:
         assert f"| `{name}` |" in text
-    assert "| `phantom` | `direct` | 1,056 | 1,030 | here | MIT |" in text
-    assert "| `phantom_gemma` | 259 | 258 | 128 |" in text  # trap 34: models are never pooled silently
+    assert f"| `phantom` | `direct` | 1,056 | {SAMPLES['direct'].total():,} | here | MIT |" in text
+    of_gemma = " | ".join(str(SAMPLES[split]["phantom_gemma"]) for split in SPLITS)
+    assert f"| `phantom_gemma` | {of_gemma} |" in text  # trap 34: models are never pooled silently
     for config in CONFIGS.values():
         assert config.is_open or config.link in text

@@ -28,6 +28,7 @@ from medfocus_bench.data.resolve import EMBEDDED
 from medfocus_bench.errors import BenchmarkError, InputError, OfflineWarning
 
 from .conftest import OTHER_TOKEN, TOKEN, point_clients_to, publish
+from .embedded import VERSION
 from .rows import write_pointers, write_rows, write_small
 
 PRIVATE = "medfocus/private"
@@ -243,14 +244,14 @@ def test_offline_the_embedded_track_stands_in_and_says_so_once(no_hub):
         assert time.monotonic() - started < 30
     (warning,) = [entry for entry in caught if issubclass(entry.category, OfflineWarning)]
     assert str(warning.message) == (
-        "hf://medfocus/cxr-causal: the Hub is out of reach; the embedded version 2.0.0 is used"
+        f"hf://medfocus/cxr-causal: the Hub is out of reach; the embedded version {VERSION} is used"
     )
     assert len(rows) == 528
 
 
 def test_offline_a_benchmark_by_its_published_name_is_the_embedded_one(no_hub):
-    with pytest.warns(OfflineWarning, match=r"the embedded version 2\.0\.0 is used"):
-        opened = open_benchmark(f"{DATASET}@v2.0.0")
+    with pytest.warns(OfflineWarning, match=re.escape(f"the embedded version {VERSION} is used")):
+        opened = open_benchmark(f"{DATASET}@v{VERSION}")
     assert opened.folder == EMBEDDED["phantom"]
 
 
