@@ -150,3 +150,8 @@ def test_holm_steps_down_and_keeps_the_order():
 def test_settings_that_make_no_sense_are_an_error(bad):
     with pytest.raises(InputError):
         Settings(**bad)
+
+
+def test_of_no_group_there_are_no_intervals():
+    """A causal filter in which nothing is grounded has a table without rows."""
+    assert intervals([], 0, Settings()) == []
