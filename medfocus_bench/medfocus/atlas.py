@@ -37,7 +37,7 @@ _DIFFERENCE_FLOOR: Final = 0.02
 """Added to a local squared difference: the weight of a perfect match is finite."""
 
 _KEPT: Final = 384
-"""Images whose votes are kept, under 300 MB in all: LVLMs and modes ask about the same ones in turn."""
+"""Images whose votes are kept, about 300 MB in all: LVLMs and modes ask about the same ones in turn."""
 
 
 @dataclass(frozen=True, slots=True)
