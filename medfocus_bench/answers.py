@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 Verdict = Literal["yes", "no"]
 
-_MAX_CHARACTERS: Final = 100_000
+MAX_CHARACTERS: Final = 100_000
 
 # Every repetition is bounded: a model's text must not be able to make the parser slow.
 _OPEN = r"[\s:\"'(\[{]{0,8}"
@@ -38,7 +38,7 @@ def parse_verdict(text: str) -> Verdict | None:
     ("No, the lungs are clear"). A "no" within a statement ("No effusion is seen") is a finding, not a
     verdict. "Yes or no" and a conclusion that names both are no verdict.
     """
-    plain = re.sub(r"[*_`#$\\]+", "", text[-_MAX_CHARACTERS:].lower()).replace("\u2019", "'")
+    plain = re.sub(r"[*_`#$\\]+", "", text[-MAX_CHARACTERS:].lower()).replace("\u2019", "'")
     plain = _TAG.sub("\n", _WRAPPING.sub("", plain))
     concluded = list(_CONCLUSION.finditer(plain))
     if concluded:
