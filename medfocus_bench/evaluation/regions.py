@@ -60,8 +60,11 @@ def map_to_boxes(
     digits) is ranked by area, then by distance from the centre of the map; regions that tie even so and
     straddle the limit are all dropped.
 
-    `protocol="paper"`: what the released code of the paper computes, bit for bit: boxes with inclusive
-    ends, the whole image for a constant map, nothing for one with a NaN, ties in scan order.
+    `protocol="paper"`: what the released code of the paper computes, bit for bit, in float32: boxes with
+    inclusive ends, ties in scan order, and whatever its arithmetic makes of maps that explain nothing. A
+    constant map is the whole image. With one infinite value everything else is 0 and that value NaN, so the
+    box is that of all other pixels: the whole image, unless the infinite ones fill its edge. A NaN or a
+    negative infinity anywhere turns all into NaN, and nothing is selected.
 
     Raises ValueError for a map that is not 2-D.
     """
@@ -129,13 +132,12 @@ def _half_open(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 def _paper_regions(
     values: SaliencyMap, quantile: float, min_area: int, connectivity: Literal[4, 8], remove_zeros: bool
 ) -> list[Region]:
-    if values.size == 0 or not np.isfinite(values).all():
+    if values.size == 0:
         return []
-    low, high = values.min(), values.max()
     with np.errstate(over="ignore", invalid="ignore"):
-        normalised = (values - low) / (high - low + _PAPER_EPSILON)
-    if low == high:
-        return [Region((0, 0, values.shape[1] - 1, values.shape[0] - 1), 0.0, values.size)]
+        above = values - values.min()
+        normalised = above / (above.max() + _PAPER_EPSILON)
+    # A comparison with NaN is false: such a pixel is neither counted nor selected.
     counted = normalised[normalised > 0] if remove_zeros else normalised
     cut = np.quantile(counted, quantile) if counted.size else np.float32(0)
     components = _components(normalised, normalised >= cut, min_area, connectivity)

@@ -91,11 +91,20 @@ def _paper_scores(evidence: Evidence, attribution: Attribution) -> FloatArray:
 
 
 def _in_model_pixels(frame: Frame, saliency: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """The map at the model frame's pixels, which the smallest area counts; an empty one as it is."""
+    """The map at the model frame's pixels, which the smallest area counts; an empty one as it is.
+
+    A value that is not finite reaches the pixels that draw on it, and no others.
+    """
     if saliency.size == 0:
         return saliency
-    with np.errstate(invalid="ignore", over="ignore"):
-        return frame.whole_of(saliency)
+    finite = np.isfinite(saliency)
+    with np.errstate(over="ignore"):
+        resampled = frame.whole_of(np.where(finite, saliency, 0))
+    if not finite.all():
+        # Of a map with a NaN or a negative infinity the protocol makes nothing, wherever they are.
+        value = np.inf if (saliency[~finite] > 0).all() else np.nan
+        resampled[frame.whole_of(~finite) > 0] = value
+    return resampled
 
 
 def _map_scores(

@@ -115,13 +115,31 @@ def test_the_paper_protocol_turns_a_constant_map_into_the_whole_image():
 
 @pytest.mark.parametrize(
     "saliency",
-    [np.zeros((0, 5), np.float32), np.full((4, 4), np.nan), np.array([[0, 1], [np.inf, 0]], np.float32)],
-    ids=["empty", "NaN", "inf"],
+    [
+        np.zeros((0, 5), np.float32),
+        np.full((4, 4), np.nan),
+        np.array([[0, 1], [-np.inf, 0]], np.float32),
+        np.array([[np.nan, 1], [np.inf, 0]], np.float32),
+        np.full((4, 4), np.inf),
+    ],
+    ids=["empty", "NaN", "minus inf", "NaN and inf", "all inf"],
 )
-def test_the_paper_protocol_finds_nothing_in_maps_that_are_empty_or_not_finite(saliency):
+def test_the_paper_protocol_finds_nothing_in_maps_whose_lowest_value_is_not_finite(saliency):
     evidence = Evidence.of("a", 224, 224, [[56, 56, 168, 168]])
     scores = score_attribution(evidence, Attribution("a", saliency=saliency), protocol="paper")
     assert not scores.any()
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (14, 14), (224, 224), (448, 300)])
+def test_the_paper_protocol_turns_a_map_with_an_infinite_value_into_the_whole_image(shape):
+    """Also at a resolution of its own: the value reaches the pixels that draw on it, and no others."""
+    evidence = Evidence.of("a", 224, 224, [[56, 56, 168, 168]])
+    saliency = np.random.default_rng(0).random(shape, dtype=np.float32)
+    saliency[-1, 0] = np.inf
+    scores = score_attribution(evidence, Attribution("a", saliency=saliency), protocol="paper")
+    constant = Attribution("a", saliency=np.zeros((224, 224), np.float32))
+    assert np.array_equal(scores, score_attribution(evidence, constant, protocol="paper"))
+    assert score_attribution(evidence, Attribution("a", saliency=saliency)) is None
 
 
 @pytest.mark.parametrize("size", SIZES)
