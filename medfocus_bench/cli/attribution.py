@@ -19,10 +19,10 @@ from medfocus_bench.cli.options import (
     model_options,
     one_line,
     split_commas,
-    track,
     tuned_option,
 )
 from medfocus_bench.cli.places import INPUT, INPUT_FILE, OUTPUT_FILE, OUTPUT_FOLDER, Command, check_new
+from medfocus_bench.cli.progress import track
 
 if TYPE_CHECKING:
     from medfocus_bench.run.attribute import Conditions, PartOutcome

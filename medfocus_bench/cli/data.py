@@ -54,7 +54,8 @@ def build_command(
     for option, given in (("--root", root is not None), ("--pointers", pointers), ("--overwrite", overwrite)):
         if given:
             raise InputError(f"{option} goes with a source of your own; leave it out for the phantom")
-    from medfocus_bench.cli.options import progress_bar, quiet_models
+    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.progress import progress_bar
     from medfocus_bench.data.benchmark import load_benchmark
     from medfocus_bench.phantom.build import build_track
     from medfocus_bench.phantom.track import track_folder

@@ -15,9 +15,9 @@ from medfocus_bench.cli.options import (
     output_width,
     print_tables,
     scoring_options,
-    track,
 )
 from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT, OUTPUT_FILE, Command
+from medfocus_bench.cli.progress import track
 from medfocus_bench.data.files import write_whole
 
 _out_option = click.option(

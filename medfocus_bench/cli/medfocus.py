@@ -28,9 +28,9 @@ from medfocus_bench.cli.options import (
     seed_option,
     segmenter_option,
     split_commas,
-    track,
 )
 from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FOLDER, OUTPUT_FILE, OUTPUT_FOLDER, Command, Group
+from medfocus_bench.cli.progress import track
 
 if TYPE_CHECKING:
     from medfocus_bench.medfocus.reference import ReferencePool

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import click
 
@@ -14,7 +13,6 @@ from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FILE, INPUT_FOLDER
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
 
-Item = TypeVar("Item")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 BENCHMARK_HELP = "Folder with <split>.parquet files, `phantom`, or medfocus/cxr-causal[@REVISION] on the Hub."
@@ -146,19 +144,6 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
-def track(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """A progress bar with an ETA on a terminal's stderr; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track as rich_track
-
-    yield from rich_track(
-        items, description=description, total=total, console=Console(stderr=True), transient=True
-    )
-
-
 def output_width() -> int:
     """Columns of the terminal; as many as every table needs where output goes to a file or a pipe."""
     from rich.console import Console
@@ -166,18 +151,6 @@ def output_width() -> int:
     from medfocus_bench.evaluation.tables import FULL_WIDTH
 
     return Console().width if sys.stdout.isatty() else FULL_WIDTH
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with an ETA on a terminal's stderr, moved by (done, total); silent elsewhere."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:

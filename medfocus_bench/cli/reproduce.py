@@ -227,7 +227,7 @@ def _plan(target: str, pace: float | None, form: str, options: dict[str, Any]) -
 
 
 def _request(options: dict[str, Any]) -> Request:
-    from medfocus_bench.cli.options import track
+    from medfocus_bench.cli.progress import track
     from medfocus_bench.run.reproduce.request import Request
 
     out: Path = options["out"]
@@ -271,7 +271,7 @@ def _benchmark(options: dict[str, Any]) -> Benchmark:
 
 
 def _rebuild(options: dict[str, Any]) -> Rebuild:
-    from medfocus_bench.cli.options import track
+    from medfocus_bench.cli.progress import track
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.data.sources.registry import PUBLISHED, open_source

@@ -62,7 +62,8 @@ def doctor_command(
     skips_file: Path | None,
 ) -> None:
     """Say what of the sources is below ROOT and what is missing. Exit status 1 if anything is."""
-    from medfocus_bench.cli.options import print_tables, track
+    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.progress import track
     from medfocus_bench.data.doctor import examine, sources_to_examine
     from medfocus_bench.data.sheet import contact_sheet
 

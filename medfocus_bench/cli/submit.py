@@ -13,11 +13,10 @@ from medfocus_bench.cli.options import (
     benchmark_option,
     one_line,
     print_tables,
-    progress_bar,
-    track,
     workers_option,
 )
 from medfocus_bench.cli.places import INPUT, INPUT_FILE, INPUT_FOLDER, SUMMARY_FILE, Command, check_writable
+from medfocus_bench.cli.progress import progress_bar, track
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark

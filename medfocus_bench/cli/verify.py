@@ -16,9 +16,9 @@ from medfocus_bench.cli.options import (
     one_line,
     root_option,
     settings_of,
-    track,
 )
 from medfocus_bench.cli.places import OUTPUT_FOLDER, Command
+from medfocus_bench.cli.progress import track
 
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.causal_filter import Failure, Verification

@@ -1,0 +1,96 @@
+"""How far a command is: a bar on a terminal, a line about every half minute elsewhere.
+
+A log of a cluster or of CI holds the lines: how much is done, the pace, and the time that is left.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import click
+
+Item = TypeVar("Item")
+Clock = Callable[[], float]
+"""Seconds since some moment that stays the same."""
+
+LINE_SECONDS: Final = 30.0
+_REMEMBERED: Final = 10
+"""Lines that the pace is measured over, so that the time left is that at the pace of the last minutes."""
+_ON_RECORD_SECONDS: Final = 1.0
+"""What passes within this from the first on was on record already, and says nothing of the pace."""
+
+
+class ProgressLines:
+    """Says how far a work is, on stderr; nothing at all where it ends before the first line is due."""
+
+    def __init__(
+        self,
+        description: str,
+        *,
+        clock: Clock = time.monotonic,
+        write: Callable[[str], None] = lambda line: click.echo(line, err=True),
+    ) -> None:
+        self._description, self._clock, self._write = description, clock, write
+        self._marks: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
+        self._begun = self._said = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` things are done; writes a line, if one is due."""
+        now = self._clock()
+        if not self._marks:
+            self._begun = now
+        if not self._marks or (len(self._marks) == 1 and now - self._begun < _ON_RECORD_SECONDS):
+            self._marks = deque([(now, done)], maxlen=_REMEMBERED)
+        if now - self._said < LINE_SECONDS:
+            return
+        since, before = self._marks[0]
+        pace = _pace(now - since, done - before, total - done)
+        self._write(f"{self._description}: {done:,} of {total:,}{pace}")
+        self._marks.append((now, done))
+        self._said = now
+
+
+def _pace(seconds: float, made: int, left: int) -> str:
+    """As the rest of a line: how fast, and how long the rest takes at that pace."""
+    if made <= 0:
+        return ""
+    each = seconds / made
+    pace = f"{each:.3g} s each" if each >= 1 else f"{1 / each:.3g} a second"
+    return f", {pace}, {duration(each * left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as 1:02:03, or 2:03 under an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def track(
+    items: Iterable[Item], description: str, total: int, *, clock: Clock = time.monotonic
+) -> Iterable[Item]:
+    """The items, passed through: with a bar and an ETA on a terminal's stderr, with lines elsewhere."""
+    with progress_bar(description, clock=clock) as moved:
+        for done, item in enumerate(items):
+            moved(done, total)
+            yield item
+        moved(total, total)
+
+
+@contextmanager
+def progress_bar(description: str, *, clock: Clock = time.monotonic) -> Iterator[Callable[[int, int], None]]:
+    """What is told (done, total): it moves a bar on a terminal's stderr, and writes lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield ProgressLines(description, clock=clock)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
