@@ -18,7 +18,10 @@ from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.schema import Method
 from medfocus_bench.submission.writer import SubmissionWriter
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+GOLDEN = Path(__file__).parent / "golden"
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Where the maintainers keep what may not be passed on: two radiographs of the NIH, records of the paper."""
 
 METHOD = Method(
     name="probe", family="other", version="1", description="A submission of the tests.", needs=["forward"]
@@ -33,20 +36,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The conformance vectors; skipped where the checkout has none beside it."""
-    folder = SHARED / "golden"
-    if not folder.is_dir():
-        pytest.skip("the conformance vectors (../shared/golden) are not beside this checkout")
-    return folder
+    """Outputs of the paper's released code, and what each file holds in its README."""
+    return GOLDEN
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real radiographs and box lists; skipped where the checkout has none beside it."""
-    folder = SHARED / "data"
-    if not folder.is_dir():
-        pytest.skip("the real radiographs (../shared/data) are not beside this checkout")
-    return folder
+def real_data() -> Path:
+    """Real radiographs and published records, which this repository may not pass on; skipped without them."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("real radiographs and published records may not be passed on: none beside this checkout")
+    return REAL_DATA
 
 
 def make_row(

@@ -87,8 +87,8 @@ def test_a_text_without_a_conclusion_has_no_verdict(text):
     assert parse_verdict(text) is None
 
 
-def test_every_published_answer_has_the_verdict_of_its_place(shared_data):
-    records = json.loads((shared_data / "medground" / "direct.json").read_text())
+def test_every_published_answer_has_the_verdict_of_its_place(real_data):
+    records = json.loads((real_data / "medground" / "direct.json").read_text())
     for record in records:
         assert parse_verdict(record["prediction_direct"]) == "yes"
         assert parse_verdict(record["prediction_edited_direct"]) == "no"

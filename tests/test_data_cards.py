@@ -102,8 +102,8 @@ def test_a_licensed_source_may_not_be_passed_on(name):
     assert sections(name)["What may be passed on"].strip().startswith("Nothing of it: no picture, no box")
 
 
-def test_the_list_of_boxes_of_the_nih_is_as_its_card_says(shared_data):
-    root_table = shared_data / "cxr" / "BBox_List_2017.csv.gz"
+def test_the_list_of_boxes_of_the_nih_is_as_its_card_says(real_data):
+    root_table = real_data / "cxr" / "BBox_List_2017.csv.gz"
     import csv
     import gzip
 

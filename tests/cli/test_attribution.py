@@ -131,9 +131,9 @@ QUICKER = ("rise.masks=8", "occlusion.cells=4", "integrated-gradients.steps=4", 
 
 
 @pytest.mark.parametrize(("name", "sets"), [("00000001_000.png", ()), ("00027426_000.png", QUICKER)])
-def test_every_method_explains_a_real_radiograph(shared_data, tmp_path, capsys, name, sets):
+def test_every_method_explains_a_real_radiograph(real_data, tmp_path, capsys, name, sets):
     out = tmp_path / "out"
-    image = shared_data / "cxr" / name
+    image = real_data / "cxr" / name
     words = ("attribute", "--image", image, "--question", QUESTION, "--out", out)
     words += ("--lvlm", "phantom_gemma", *EVERY_METHOD)
     assert run(capsys, *words, *(word for text in sets for word in ("--set", text)))[0] == 0
@@ -156,9 +156,9 @@ def test_every_method_explains_a_real_radiograph(shared_data, tmp_path, capsys, 
 
 
 @pytest.mark.parametrize("name", ["00000001_000.png", "00027426_000.png"])
-def test_a_real_radiograph_goes_through_at_its_own_size(shared_data, tmp_path, capsys, name):
+def test_a_real_radiograph_goes_through_at_its_own_size(real_data, tmp_path, capsys, name):
     out = tmp_path / "out"
-    image = shared_data / "cxr" / name
+    image = real_data / "cxr" / name
     words = ("attribute", "--image", image, "--question", QUESTION, "--lvlm", "phantom_qwen", "--out", out)
     words += (
         "--method",

@@ -37,8 +37,8 @@ def nih_boxes(folder, name, width):
 
 
 @pytest.fixture
-def benchmark(shared_data, tmp_path):
-    folder, rows = shared_data / "cxr", []
+def benchmark(real_data, tmp_path):
+    folder, rows = real_data / "cxr", []
     for number, (name, (finding, drawn)) in enumerate(DRAWN.items()):
         data = (folder / name).read_bytes()
         width, height = Image.open(BytesIO(data)).size
@@ -84,10 +84,10 @@ def test_a_saliency_of_the_pictures_is_scored_between_the_nulls_and_the_experts(
     }
 
 
-def test_the_nih_list_has_the_columns_that_this_test_reads(shared_data):
-    with gzip.open(shared_data / "cxr" / "BBox_List_2017.csv.gz", "rt") as file:
+def test_the_nih_list_has_the_columns_that_this_test_reads(real_data):
+    with gzip.open(real_data / "cxr" / "BBox_List_2017.csv.gz", "rt") as file:
         assert file.readline().startswith("Image Index,Finding Label,Bbox [x,y,w,h]")
         name = file.readline().split(",")[0]
-    ((x1, y1, x2, y2),) = nih_boxes(shared_data / "cxr", name, 512)
+    ((x1, y1, x2, y2),) = nih_boxes(real_data / "cxr", name, 512)
     assert 0 <= x1 < x2 <= 512
     assert 0 <= y1 < y2 <= 512

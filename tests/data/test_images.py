@@ -111,9 +111,9 @@ def test_other_kinds_of_png_become_grey(tmp_path: Path, mode: str) -> None:
     assert read_picture(tmp_path / "a.png").shape == (40, 52)
 
 
-def test_the_real_radiographs_are_read(shared_data: Path) -> None:
+def test_the_real_radiographs_are_read(real_data: Path) -> None:
     for name in ("00000001_000.png", "00027426_000.png"):
-        path = shared_data / "cxr" / name
+        path = real_data / "cxr" / name
         assert picture_size(path) == (512, 512)
         assert 30 < read_picture(path).mean() < 220
 

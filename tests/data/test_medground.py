@@ -32,8 +32,8 @@ def write(path: Path, *records: object) -> Path:
     return path
 
 
-def test_all_published_records_import_and_are_counted_as_in_the_paper(shared_data: Path) -> None:
-    records = medground.read_records([shared_data / "medground" / "direct.json"])
+def test_all_published_records_import_and_are_counted_as_in_the_paper(real_data: Path) -> None:
+    records = medground.read_records([real_data / "medground" / "direct.json"])
     found = medground.counts(records)
     assert len(records) == 1880
     assert {
@@ -44,9 +44,9 @@ def test_all_published_records_import_and_are_counted_as_in_the_paper(shared_dat
     assert {record.group for record in records} == {"grounded"}
 
 
-def test_responses_are_kept_to_the_letter(shared_data: Path) -> None:
+def test_responses_are_kept_to_the_letter(real_data: Path) -> None:
     """Trap 2: 54 % of the published responses end in a newline, which is part of what was written."""
-    records = medground.read_records([shared_data / "medground" / "direct.json"])
+    records = medground.read_records([real_data / "medground" / "direct.json"])
     ending = sum(pointer_row(record)["response"].endswith("\n") for record in records)
     assert round(100 * ending / len(records)) == 54
 

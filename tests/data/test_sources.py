@@ -128,10 +128,10 @@ def test_nihs_boxes_fit_a_resized_copy(root: Path) -> None:
     np.testing.assert_allclose(question.boxes, trees.phantom_question(60).boxes * 512 / trees.SIDE, atol=1e-6)
 
 
-def test_the_real_box_list_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
+def test_the_real_box_list_is_read_whole(real_data: Path, tmp_path: Path) -> None:
     table = tmp_path / "nih-chest-xray14" / "BBox_List_2017.csv.gz"
     table.parent.mkdir()
-    table.write_bytes((shared_data / "cxr" / "BBox_List_2017.csv.gz").read_bytes())
+    table.write_bytes((real_data / "cxr" / "BBox_List_2017.csv.gz").read_bytes())
     found = open_source("nih").annotations(tmp_path)
     assert (found.found, found.skips) == (984, ())
     assert {q.finding for q in found.questions} >= {"Atelectasis", "Infiltrate", "Mass"}

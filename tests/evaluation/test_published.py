@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from medfocus_bench.evaluation.published import MAIN_DIRECT, NAMES, OVERLAP, SECONDS, SOURCES
-from tests.conftest import SHARED
 
 
 def test_every_method_has_a_name_scores_of_every_source_and_seconds():
@@ -15,11 +12,8 @@ def test_every_method_has_a_name_scores_of_every_source_and_seconds():
         assert {len(values) for values in scores.values()} == {len(OVERLAP)}
 
 
-def test_the_values_are_those_of_the_method_page():
-    path = SHARED / "spec" / "method.md"
-    if not path.is_file():
-        pytest.skip("the facts about the paper (../shared/spec) are not beside this checkout")
-    text = path.read_text()
+def test_the_values_are_those_of_the_papers_table(golden):
+    text = (golden / "published_scores.md").read_text()
     for method, name in NAMES.items():
         cells = ["/".join(f"{value:.2f}" for value in MAIN_DIRECT[method][source]) for source in SOURCES]
         assert f"| {name} | {' | '.join(cells)} |" in text

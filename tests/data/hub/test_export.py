@@ -191,9 +191,9 @@ def test_a_source_comes_from_one_folder(tmp_path):
         export(tmp_path / "out", source, folders)
 
 
-def test_the_published_records_of_the_paper_export_as_pointers(shared_data, tmp_path):
+def test_the_published_records_of_the_paper_export_as_pointers(real_data, tmp_path):
     """1,880 records of six models: what a licence holder will join with boxes and pixels."""
-    records = json.loads((shared_data / "medground" / "direct.json").read_text())
+    records = json.loads((real_data / "medground" / "direct.json").read_text())
     for source in ("imagenome", "vindr_cxr", "padchest_gr"):
         rows = [
             pointer_row(

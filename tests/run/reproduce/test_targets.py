@@ -45,9 +45,9 @@ def test_published_counts_add_up():
     assert totals == {"direct": 1880, "reasoning": 2060}
 
 
-def test_published_counts_are_those_of_the_published_records(shared_data, tmp_path, no_models):
+def test_published_counts_are_those_of_the_published_records(real_data, tmp_path, no_models):
     """The table of kept samples on the real records: every count agrees, none is marked."""
-    records = json.loads((shared_data / "medground" / "direct.json").read_text())
+    records = json.loads((real_data / "medground" / "direct.json").read_text())
     rows = [
         make_row(r["index"], lvlm=r["model"].replace("medgemma1_5", "medgemma_1_5"))
         | {"source": r["dataset"], "sample_id": f"{r['dataset']}-{r['index']:05d}-{r['model']}-direct"}
