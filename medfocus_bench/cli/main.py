@@ -79,12 +79,15 @@ def _warnings_as_lines() -> Iterator[None]:
 _UNUSABLE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 _UNUSABLE_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 """What is wrong with a path that was given, rather than with the disk or the program."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _sentence(error: OSError) -> str:
     """What the system says of a file, with the file first and the way out."""
     if error.filename is None:
         return str(error)
+    if error.errno in _FULL:
+        return f"{error.filename}: {error.strerror}; make room, and run it again"
     return f"{error.filename}: {error.strerror}; name a place that can be read and written"
 
 

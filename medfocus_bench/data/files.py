@@ -1,20 +1,57 @@
-"""Files and folders that are there whole or not at all, and the hash that identifies a file."""
+"""Files that are read within bounds, files and folders that are there whole or not at all, and their hash."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from medfocus_bench.errors import InputError
 
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's content, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, or what a link to one leads to, for reading.
+
+    Raises InputError that names a pipe, a socket, a device or a folder, which might never end, and
+    FileNotFoundError and its like as `open` does.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: is not a regular file")
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, at_most: int) -> bytes:
+    """The content of a file of at most so many bytes. Raises InputError for more, else as `open_regular`."""
+    with open_regular(path) as file:
+        data = file.read(at_most + 1)
+    if len(data) > at_most:
+        raise InputError(f"{path}: is larger than {at_most:,} bytes, the most that is read of such a file")
+    return data
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within, an error of the system that names no file, as that of a full disk, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -25,7 +62,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        with naming(path):
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.files import read_regular
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
@@ -24,7 +25,7 @@ from medfocus_bench.run.attribute import Conditions, PartOutcome, Track, attribu
 from medfocus_bench.run.cases import part_of
 from medfocus_bench.run.methods import ChosenMethod
 from medfocus_bench.run.records import Record, RecordFiles
-from medfocus_bench.run.settings import BenchmarkIdentity, write_document
+from medfocus_bench.run.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, write_document
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.schema import Finite, Strict
 
@@ -287,7 +288,7 @@ def _cell(score: Score, patients: int) -> str:
 def read_ablation(path: Path) -> Ablation:
     """The document at `path`. Raises InputError for one that is missing or is none."""
     try:
-        return Ablation.model_validate_json(path.read_bytes())
+        return Ablation.model_validate_json(read_regular(path, MAX_DOCUMENT_BYTES))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:

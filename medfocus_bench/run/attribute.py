@@ -24,6 +24,7 @@ from medfocus_bench.run.records import (
     add_failure,
     as_stored,
     forget_failures,
+    read_failures,
 )
 from medfocus_bench.run.settings import (
     BenchmarkIdentity,
@@ -119,6 +120,7 @@ def attribute(
     }
     for name, settings in wanted.items():
         check_settings(folders[name], settings)
+        read_failures(folders[name])  # an unsound file is said now, and not by `pack` after hours of work
     outcomes: list[PartOutcome] = []
     for method in methods:
         if isinstance(method, ChosenNull):

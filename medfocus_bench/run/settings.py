@@ -9,13 +9,15 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.files import write_whole
+from medfocus_bench.data.files import read_regular, write_whole
 from medfocus_bench.data.resolve import EMBEDDED
 from medfocus_bench.errors import InputError
 from medfocus_bench.run.records import FAILURES_NAME, holds_records
 from medfocus_bench.submission.schema import Method, Strict
 
 SETTINGS_NAME: Final = "settings.json"
+MAX_DOCUMENT_BYTES: Final = 16 * 2**20
+"""Of the settings of a run, of a tuning file and of an ablation."""
 
 FORMAT: Final[Literal["medfocus-bench run 1"]] = "medfocus-bench run 1"
 
@@ -108,9 +110,11 @@ def read_settings(folder: Path) -> RunSettings:
     """The settings of the records in a folder. Raises InputError where it holds none, or no sound ones."""
     path = folder / SETTINGS_NAME
     try:
-        return RunSettings.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+        return RunSettings.model_validate_json(read_regular(path, MAX_DOCUMENT_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: holds no {SETTINGS_NAME}; give the folder of a run") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = "/".join(map(str, first["loc"]))

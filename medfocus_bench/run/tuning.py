@@ -8,9 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.files import read_regular
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Framing
-from medfocus_bench.run.settings import BenchmarkIdentity, part_name
+from medfocus_bench.run.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, part_name
 from medfocus_bench.submission.schema import Finite, Strict
 
 FORMAT: Final[Literal["medfocus-bench tuning 1"]] = "medfocus-bench tuning 1"
@@ -86,7 +87,7 @@ class Tuning(Strict):
 def read_tuning(path: Path) -> Tuning:
     """The tuning file at `path`. Raises InputError for one that is missing or is none."""
     try:
-        return Tuning.model_validate_json(path.read_bytes())
+        return Tuning.model_validate_json(read_regular(path, MAX_DOCUMENT_BYTES))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:

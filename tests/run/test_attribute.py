@@ -115,6 +115,15 @@ def test_a_finished_run_loads_no_model(small, tmp_path, loads):
     assert [(o.had, o.made) for o in outcomes] == [(4, 0)]
 
 
+def test_an_unsound_record_of_failures_is_said_even_where_all_is_done(small, tmp_path):
+    run(small, tmp_path, COUNTING)
+    (tmp_path / "counting" / "failures.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(
+        InputError, match=r"failures\.jsonl: line 1 is no record of a failure; delete that line"
+    ):
+        run(small, tmp_path, COUNTING)
+
+
 def test_a_limited_run_is_finished_by_one_without_limit(small, tmp_path):
     run(small, tmp_path, COUNTING, limit=1)
     (outcome,) = run(small, tmp_path, COUNTING)
