@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, Owlv2ForObjectDetection, Owlv2Processor, SamModel, SamProcessor
 
+from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, as_boxes, clip_boxes
@@ -204,6 +205,7 @@ def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tupl
                 )
                 processor = kind.processor.from_pretrained(source, **origin)
     except Exception as error:  # whatever the library stumbles over, the checkpoint is at fault
+        check_fetched(Path(source))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         wanting = kind.default if Path(source).exists() else source
         raise InputError(

@@ -10,6 +10,7 @@ import click
 
 from medfocus_bench.cli.options import any_version_option, benchmark_option, one_line, seed_option
 from medfocus_bench.cli.places import INPUT, OUTPUT_FOLDER, Command, check_new
+from medfocus_bench.cli.problems import print_problems
 
 
 @click.command("validate", cls=Command)
@@ -22,11 +23,8 @@ def validate_command(path: Path, benchmark: str | None, any_version: bool) -> No
     from medfocus_bench.submission.reader import validate
 
     problems = validate(path, open_benchmark(benchmark) if benchmark else None, any_version=any_version)
-    for problem in problems:
-        click.echo(one_line(problem), err=True)
     if problems:
-        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        click.echo(one_line(f"medfocus-bench: {path}: {count}"), err=True)
+        print_problems(problems, str(path))
         sys.exit(2)
     against = f" for {benchmark}" if benchmark else "; give --benchmark to check its samples too"
     click.echo(one_line(f"{path}: sound{against}"))

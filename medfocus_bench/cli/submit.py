@@ -16,6 +16,7 @@ from medfocus_bench.cli.options import (
     workers_option,
 )
 from medfocus_bench.cli.places import INPUT, INPUT_FILE, INPUT_FOLDER, SUMMARY_FILE, Command, check_writable
+from medfocus_bench.cli.problems import print_problems
 from medfocus_bench.cli.progress import progress_bar, track
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 RESULTS = Path("leaderboard") / "results"
 LOG = Path("leaderboard") / "log.jsonl"
-
-MAX_PRINTED = 1000
-"""Problems that are printed; a map file can have as many as its header holds keys."""
 
 _benchmark_option = benchmark_option(default="phantom", show_default=True)
 _results_option = click.option(
@@ -222,12 +220,7 @@ def _committed(results: Path) -> list[Result]:
 def _refuse(problems: Sequence[str], what: str, summary: Path | None) -> NoReturn:
     from medfocus_bench.leaderboard.summary import refused_summary
 
-    for problem in problems[:MAX_PRINTED]:
-        click.echo(one_line(problem), err=True)
-    if len(problems) > MAX_PRINTED:
-        click.echo(f"and {len(problems) - MAX_PRINTED} more", err=True)
-    count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-    click.echo(one_line(f"medfocus-bench: {what}: {count}"), err=True)
+    print_problems(problems, what)
     _add_to(summary, refused_summary(problems))
     sys.exit(2)
 

@@ -29,6 +29,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import BertModel, BertTokenizer
 
 from medfocus_bench.counterfactual.editors import EditorError
+from medfocus_bench.data.files import check_fetched
 from medfocus_bench.geometry import BoolArray
 
 UInt8Image = npt.NDArray[np.uint8]
@@ -245,6 +246,7 @@ def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
             folder, use_safetensors=True, output_loading_info=True, local_files_only=True, **options
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        check_fetched(folder)
         raise EditorError(f"{folder}: is no {kind.__name__}: {str(error).splitlines()[0]}") from None
     finally:
         transformers_logging.set_verbosity(spoken[0])

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of, schema_problem
+from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.labels import in_words, label_names, schema_in_words
 from medfocus_bench.data.manifest import (
     MANIFEST_NAME,
@@ -228,6 +229,7 @@ def _check_columns(path: Path) -> None:
         with pq.ParquetFile(path) as file:
             rows, schema = file.metadata.num_rows, file.schema_arrow
     except _UNREADABLE as error:
+        check_fetched(path)
         raise BenchmarkError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from None
     if rows > _MAX_ROWS:
         raise BenchmarkError(f"{path}: has {rows:,} rows; at most {_MAX_ROWS:,} are read")

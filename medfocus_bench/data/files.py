@@ -10,9 +10,29 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from medfocus_bench.errors import InputError
+
+LFS_ADVICE: Final = "is still a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"
+_LFS_HEAD: Final = b"version https://git-lfs.github.com/spec/"
+_LFS_BYTES: Final = 1024
+"""A pointer is shorter, says its specification."""
+
+
+def is_lfs_pointer(content: bytes) -> bool:
+    """Whether a file with this content only stands for one that Git LFS has not fetched."""
+    return content.startswith(_LFS_HEAD) and len(content) < _LFS_BYTES
+
+
+def check_fetched(path: Path) -> None:
+    """Raises InputError where the file at `path`, or one in the folder there, is a pointer of Git LFS.
+
+    For readers that stumbled over a file: it says better than they can why.
+    """
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file() and file.stat().st_size < _LFS_BYTES and is_lfs_pointer(file.read_bytes()):
+            raise InputError(f"{file}: {LFS_ADVICE}")
 
 
 def file_sha256(path: Path) -> str:
@@ -21,17 +41,30 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """A regular file, or what a link to one leads to, for reading.
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+    """A regular file, or what a link to one leads to if that is to be followed, for reading.
 
     Raises InputError that names a pipe, a socket, a device or a folder, which might never end, and
     FileNotFoundError and its like as `open` does.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    links = 0 if follow else os.O_NOFOLLOW
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | links | getattr(os, "O_CLOEXEC", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise InputError(f"{path}: is not a regular file")
     return os.fdopen(handle, "rb")
+
+
+def open_part(path: Path) -> BinaryIO:
+    """A file of a stranger's folder, for reading. Raises InputError for a link and for what is no file."""
+    try:
+        return open_regular(path, follow=False)
+    except OSError as error:
+        if path.is_symlink():
+            raise InputError(f"{path}: is a symbolic link; put the file itself there") from None
+        if path.exists() and not path.is_file():  # a socket cannot even be opened
+            raise InputError(f"{path}: is not a regular file") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read_regular(path: Path, at_most: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Family, load_family
@@ -77,6 +78,7 @@ def _loading(source: str | Path) -> Iterator[None]:
         with hub_if_it_answers(source):
             yield
     except Exception as error:
+        check_fetched(Path(source))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray
@@ -88,6 +89,7 @@ class ReferencePool:
                     raise InputError(f"{path}: is no reference pool; build one with `reference build`")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
+            check_fetched(Path(path))
             raise InputError(f"{path}: cannot be read as a reference pool: {error}") from None
         try:
             return _unpacked(arrays)

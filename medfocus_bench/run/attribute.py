@@ -22,7 +22,6 @@ from medfocus_bench.run.records import (
     RecordFiles,
     RecordWriter,
     add_failure,
-    as_stored,
     forget_failures,
     read_failures,
 )
@@ -36,6 +35,7 @@ from medfocus_bench.run.settings import (
     place_of,
 )
 from medfocus_bench.submission.attribution import Attribution, Cost
+from medfocus_bench.submission.maps import as_stored
 from medfocus_bench.submission.writer import checked_entry
 
 if TYPE_CHECKING:

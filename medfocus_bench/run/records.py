@@ -32,7 +32,6 @@ MAX_LINE_BYTES: Final = 16 * 2**20
 MAX_LINES: Final = 1_000_000
 
 _AGAIN: Final = "delete that line, and run `attribute` again, which makes what it held anew"
-_STORED = ("uint8", "float16", "float32")
 
 
 class MapPlace(Strict):
@@ -256,24 +255,6 @@ class RecordWriter:
 def holds_records(folder: Path) -> bool:
     """Whether anything has been recorded in the folder of a method."""
     return any(files.lines.stat().st_size > 0 for files in RecordFiles.all_of(folder))
-
-
-def as_stored(saliency: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """A map in a type that a submission holds: uint8, float16, float32 as they are, others scaled to float32.
-
-    Divided by their largest magnitude first, so that values beyond float32 neither overflow nor vanish and
-    the ranking stays. Raises ValueError for a map that no submission can hold.
-    """
-    array = np.asarray(saliency)
-    if array.ndim != 2 or max(array.shape) > MAX_MAP_SIDE:
-        raise ValueError(f"a map is 2-D with at most {MAX_MAP_SIDE} pixels a side, not {array.shape}")
-    if array.dtype.name in _STORED:
-        return array
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"a map holds real numbers, not {array.dtype}")
-    exact = array.astype(np.float64)
-    largest = np.abs(exact[np.isfinite(exact)]).max(initial=0.0)
-    return (exact / largest if largest > 0 else exact).astype(np.float32)
 
 
 def read_failures(folder: Path) -> list[Failure]:

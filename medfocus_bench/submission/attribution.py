@@ -25,7 +25,8 @@ class Attribution:
     """A method's output for one sample: a map or boxes, optionally concept and token scores.
 
     `saliency` is 2-D in the model frame at any resolution (padding included); `boxes` are (n, 4) in the
-    native frame, and mean their union. Either may be any array-like. Exactly one of the two is given. Raises
+    native frame, and mean their union. Either may be any array-like, but for masked arrays that mask
+    something: what is under the mask is not known here to be nothing. Exactly one of the two is given. Raises
     ValueError otherwise.
     """
 
@@ -40,8 +41,20 @@ class Attribution:
         if (self.saliency is None) == (self.boxes is None):
             raise ValueError(f"{self.sample_id}: an attribution is either a map or boxes")
         if self.saliency is not None:
-            object.__setattr__(self, "saliency", np.asarray(self.saliency))
+            object.__setattr__(self, "saliency", unmasked(self.saliency, f"{self.sample_id}: a map"))
             if self.saliency.ndim != 2:
                 raise ValueError(f"{self.sample_id}: a map is 2-D, not of shape {self.saliency.shape}")
         if self.boxes is not None:
-            object.__setattr__(self, "boxes", as_boxes(self.boxes))
+            object.__setattr__(
+                self, "boxes", as_boxes(unmasked(self.boxes, f"{self.sample_id}: an array of boxes"))
+            )
+
+
+def unmasked(values: npt.ArrayLike, name: str) -> npt.NDArray[np.generic]:
+    """`values` as a plain array. Raises ValueError for a masked array of which something is masked."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has masked values, which stand for nothing here; fill them first: .filled(0) says that "
+            "they are as low as 0"
+        )
+    return np.asarray(values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from medfocus_bench.data.columns import LINE_PATTERN
-from medfocus_bench.errors import SubmissionError
+from medfocus_bench.data.files import open_part
+from medfocus_bench.errors import InputError, SubmissionError
 from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, MapFile, SubmissionDocument
 
 DOCUMENT_NAME = "submission.json"
@@ -154,24 +154,17 @@ def _real_steps(value: Any, location: Iterable[int | str], *, missing: bool) -> 
 def read_regular_file(path: Path) -> bytes:
     """Raises DocumentError for a link, a special file, and one of more than `MAX_DOCUMENT_BYTES`."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if path.is_symlink():
-            raise DocumentError(f"{path}: is a symbolic link; put the file itself there") from None
-        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise DocumentError(f"{path}: is not a regular file")
-        if status.st_size > MAX_DOCUMENT_BYTES:
+        file = open_part(path)
+    except InputError as problem:
+        raise DocumentError(str(problem)) from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_DOCUMENT_BYTES:
             raise DocumentError(
-                f"{path}: is {status.st_size:,} bytes; at most {MAX_DOCUMENT_BYTES:,} are read "
+                f"{path}: is {size:,} bytes; at most {MAX_DOCUMENT_BYTES:,} are read "
                 "(maps belong into the safetensors file)"
             )
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(MAX_DOCUMENT_BYTES)
-    finally:
-        os.close(handle)
+        return file.read(MAX_DOCUMENT_BYTES)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

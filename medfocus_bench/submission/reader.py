@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.files import file_sha256
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.document import (
@@ -94,7 +93,7 @@ def reopen_submission(path: Path, sha256: str, wanted: Collection[str]) -> Submi
     maps = None
     if document.maps is not None:
         maps = MapReader(path / document.maps.file)
-        if file_sha256(path / document.maps.file) != document.maps.sha256:
+        if maps.sha256() != document.maps.sha256:
             raise SubmissionError(f"{path / document.maps.file}: is not the file of maps that was scored")
     return Submission(file, sha256, document, maps, {entry.sample_id: entry for entry in entries})
 
@@ -167,7 +166,7 @@ class _Check:
             f'{path}: the map {key[:200]!r} belongs to no sample with "map": true; remove it or add the entry'
             for key in sorted(stray)
         ]
-        if not unusable and file_sha256(path) != declared.sha256:
+        if not problems and reader.sha256() != declared.sha256:
             problems.append(f"{self.name}: /maps/sha256: is not that of {path}; the file was changed")
         return reader, problems
 

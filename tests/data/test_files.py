@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
-from medfocus_bench.data.files import file_sha256, replace_folder, whole_folder, write_whole
+import medfocus_bench
+from medfocus_bench.data.files import check_fetched, file_sha256, replace_folder, whole_folder, write_whole
+from medfocus_bench.errors import InputError
+
+WEIGHTS = Path(medfocus_bench.__file__).parent / "phantom" / "weights" / "qwen-lesion"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
 
 
 def names(folder: Path) -> list[str]:
@@ -81,3 +87,40 @@ def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path) -> Non
 def test_the_hash_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert file_sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_pointer_of_git_lfs_is_called_one_wherever_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "large.bin").write_bytes(POINTER + b"x" * 2000)
+    check_fetched(tmp_path)
+    check_fetched(tmp_path / "none")
+    pointer = tmp_path / "model.safetensors"
+    pointer.write_bytes(POINTER)
+    for place in (tmp_path, pointer):
+        with pytest.raises(InputError, match=rf"^{pointer}: is still a pointer of Git LFS.*`git lfs pull`$"):
+            check_fetched(place)
+
+
+def test_a_parquet_file_that_git_lfs_did_not_fetch_is_named_so(tmp_path: Path) -> None:
+    from medfocus_bench.data.benchmark import load_benchmark
+
+    (tmp_path / "direct.parquet").write_bytes(POINTER)
+    with pytest.raises(InputError, match=r"direct\.parquet: is still a pointer of Git LFS"):
+        load_benchmark(tmp_path)
+
+
+def test_a_pool_of_references_that_git_lfs_did_not_fetch_is_named_so(tmp_path: Path) -> None:
+    from medfocus_bench.medfocus.reference import ReferencePool
+
+    (tmp_path / "pool.safetensors").write_bytes(POINTER)
+    with pytest.raises(InputError, match=r"pool\.safetensors: is still a pointer of Git LFS"):
+        ReferencePool.load(tmp_path / "pool.safetensors")
+
+
+def test_weights_that_git_lfs_did_not_fetch_are_named_so(tmp_path: Path) -> None:
+    from medfocus_bench.lvlm.registry import load_lvlm
+
+    shutil.copytree(WEIGHTS, tmp_path / "qwen")
+    (tmp_path / "qwen" / "model.safetensors").write_bytes(POINTER)
+    with pytest.raises(InputError, match=r"model\.safetensors: is still a pointer of Git LFS"):
+        load_lvlm(tmp_path / "qwen")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medfocus_bench.errors import SubmissionError
-from medfocus_bench.submission import maps
-from medfocus_bench.submission.maps import MapFileError, MapReader, MapWriter
+from medfocus_bench.submission.maps import MapFileError, MapReader, MapWriter, as_stored
 
 from .documents import entry, mutated_bytes
 from .documents import safetensors as safetensors_bytes
@@ -80,8 +81,8 @@ def test_other_numbers_are_stored_as_float32(dtype: str, tmp_path: Path) -> None
     assert read.tolist() == [[0, 1, 1]]
 
 
-@pytest.mark.parametrize("values", [[[1e39]], [[1j]], [["1"]], [[None]]])
-def test_what_float32_cannot_hold_is_not_written(values: list[list[object]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [[[1j]], [["1"]], [[None]]])
+def test_what_is_no_real_number_is_not_written(values: list[list[object]], tmp_path: Path) -> None:
     writer = MapWriter(tmp_path / "maps")
     with pytest.raises(ValueError, match=r"^a: "):
         writer.add("a", np.array(values))
@@ -110,32 +111,123 @@ def test_the_spool_is_gone_when_the_file_is_finished(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["maps"]
 
 
-def test_maps_are_read_alike_across_a_renewed_mapping(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maps, "_REMAP_AFTER_BYTES", 10)
-    saliencies: dict[str, Map] = {str(n): np.full((3, 3), n, dtype=np.uint8) for n in range(9)}
-    write(tmp_path / "maps", saliencies)
-    reader = MapReader(tmp_path / "maps")
-    for _ in range(2):
-        assert all(same(reader.read(key), saliency) for key, saliency in saliencies.items())
+@pytest.mark.parametrize("scale", [1e-310, 1e-60, 1.0, 1e60, 1e300])
+def test_a_map_beyond_float32_keeps_its_ranking(scale: float) -> None:
+    values = np.array([[1.0, 2.0], [-3.0, 0.0]]) * scale
+    stored = as_stored(values)
+    assert stored.dtype == np.float32
+    assert np.isfinite(stored).all()
+    np.testing.assert_array_equal(np.argsort(stored, axis=None), np.argsort(values, axis=None))
+    assert np.sign(stored).tolist() == np.sign(values).tolist()
 
 
-def test_a_file_that_changes_while_it_is_read_is_an_input_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maps, "_REMAP_AFTER_BYTES", 1)
-    write(tmp_path / "maps", {"a": np.zeros((2, 2), dtype=np.uint8)})
-    reader = MapReader(tmp_path / "maps")
-    reader.read("a")
-    (tmp_path / "maps").unlink()
-    with pytest.raises(SubmissionError, match="cannot be read"):
-        reader.read("a")
+def test_close_values_are_not_tied_by_storing_them() -> None:
+    values = 1 + np.arange(64, dtype=np.float64).reshape(8, 8) * 1e-6
+    assert len(np.unique(as_stored(values))) == 64
+    assert len(np.unique(as_stored(values.astype(np.float32)))) == len(np.unique(values.astype(np.float32)))
 
 
-def test_a_message_of_the_library_is_cut_short(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_map_that_is_not_finite_stays_that(value: float) -> None:
+    stored = as_stored(np.array([[1e300, value], [0.0, 1.0]]))
+    assert np.isfinite(stored).tolist() == [[True, False], [True, True]]
+
+
+@pytest.mark.parametrize("saliency", [np.zeros((0, 0)), np.zeros((2, 2)), np.ones((1, 1), bool)])
+def test_maps_that_say_nothing_are_stored_too(saliency: Map) -> None:
+    assert as_stored(saliency).shape == saliency.shape
+
+
+@pytest.mark.parametrize(
+    "saliency", [np.zeros((1, 3000)), np.zeros(3), np.array([["a"]]), np.ones((1, 1)) * 1j]
+)
+def test_what_no_submission_can_hold_is_refused(saliency: Map) -> None:
+    with pytest.raises(ValueError, match="a map"):
+        as_stored(saliency)
+
+
+def test_a_masked_map_is_refused_and_one_that_masks_nothing_is_not() -> None:
+    values = np.arange(4.0).reshape(2, 2)
+    with pytest.raises(ValueError, match=r"has masked values.*fill them first"):
+        as_stored(np.ma.masked_less(values, 1))
+    assert as_stored(np.ma.masked_less(values, 0)).tolist() == values.tolist()
+
+
+def test_a_file_that_takes_the_place_of_the_one_that_was_opened_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "maps"
-    path.write_bytes(safetensors_bytes({"a": entry([1, 1], 0, 1, "x" * 10_000)}, bytes(1)))
+    digest = write(path, {"a": np.zeros((2, 2), dtype=np.uint8)})
+    reader = MapReader(path)
+    write(tmp_path / "other", {"a": np.ones((2, 2), dtype=np.uint8)})
+    (tmp_path / "other").rename(path)
+    assert reader.sha256() == digest
+    assert reader.read("a").tolist() == [[0, 0], [0, 0]]
+    path.unlink()
+    assert reader.read("a").tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("change", ["bytes", "length"])
+def test_a_file_that_is_changed_while_it_is_read_is_an_input_error(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "maps"
+    write(path, {"a": np.zeros((2, 2), dtype=np.uint8)})
+    os.utime(path, ns=(0, 0))
+    reader = MapReader(path)
+    reader.read("a")
+    with path.open("r+b") as file:
+        if change == "bytes":
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\xff")
+        else:
+            file.truncate(20)
+    for use in (reader.sha256, lambda: reader.read("a")):
+        with pytest.raises(SubmissionError, match="was changed while it was read"):
+            use()
+
+
+def test_a_map_file_is_read_in_one_opening(tmp_path: Path) -> None:
+    """Descriptors go with their readers."""
+    write(tmp_path / "maps", {"a": np.zeros((2, 2), dtype=np.uint8)})
+    before = len(list(Path("/dev/fd").iterdir()))
+    readers = [MapReader(tmp_path / "maps") for _ in range(5)]
+    assert len(list(Path("/dev/fd").iterdir())) == before + 5
+    del readers
+    gc.collect()
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
+
+UNWANTED = {
+    "metadata": (safetensors_bytes({"__metadata__": {"a": "b"}}), "has metadata other than"),
+    "a long format": (safetensors_bytes({"__metadata__": {"format": "x" * 17}}), "has metadata other than"),
+    "metadata that is no object": (safetensors_bytes({"__metadata__": [1]}), "has metadata other than"),
+    "blanks": (safetensors_bytes(b"{" + b" " * 5000 + b"}"), "holds 5,000 bytes of blanks"),
+    "a key beside those of a map": (
+        safetensors_bytes({"a": {**entry([1, 1], 0, 1), "note": "x" * 9}}, bytes(1)),
+        "needs dtype, shape and data_offsets, and nothing else",
+    ),
+    "a key twice": (safetensors_bytes(b'{"__metadata__":{},"__metadata__":{}}'), "stands twice"),
+    "a pointer of Git LFS": (POINTER, "is still a pointer of Git LFS.*`git lfs pull`"),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), UNWANTED.values(), ids=UNWANTED)
+def test_a_map_file_holds_maps_and_nothing_else(data: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "maps"
+    path.write_bytes(data)
+    with pytest.raises(MapFileError, match=f"{path}: .*{said}"):
+        MapReader(path)
+
+
+@pytest.mark.parametrize("framework", ["np", "pt"])
+def test_the_format_that_the_library_notes_is_let_be(framework: str, tmp_path: Path) -> None:
+    maps = {"a": np.eye(2, dtype=np.float32)}
+    safetensors.numpy.save_file(maps, tmp_path / "maps", metadata={"format": framework})
+    assert MapReader(tmp_path / "maps").read("a").tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_message_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "maps"
+    path.write_bytes(safetensors_bytes({"a" * 10_000: entry([1, 1], 0, 2)}, bytes(2)))
     with pytest.raises(MapFileError) as raised:
         MapReader(path)
     assert len(str(raised.value)) < 1000
@@ -158,3 +250,7 @@ def test_any_damage_to_a_map_file_is_found_or_harmless(data: bytes, tmp_path: Pa
             saliency = reader.read(key)
             assert saliency.ndim == 2
             assert saliency.dtype in (np.uint8, np.float16, np.float32)
+    with safetensors.safe_open(path, framework="numpy") as library:
+        assert reader.keys == set(library.keys())
+        readable = [key for key in reader.keys if reader.problem(key) is None]
+        assert all(same(reader.read(key), library.get_tensor(key)) for key in readable)

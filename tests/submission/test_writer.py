@@ -207,7 +207,6 @@ def test_a_sample_is_added_once(folder: Path, bench: Benchmark) -> None:
         ({"saliency": [[None, 1]]}, "a map holds real numbers, not object"),
         ({"saliency": [["a", "b"]]}, "a map holds real numbers, not <U1"),
         ({"saliency": np.zeros((1, 2049))}, "a map is 2-D with at most 2048 pixels a side"),
-        ({"saliency": [[0, 1e39]]}, "the map has numbers beyond float32; scale it first"),
     ],
 )
 def test_an_attribution_that_breaks_the_format_is_refused_when_it_is_added(
