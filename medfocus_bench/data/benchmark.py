@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of, schema_problem
-from medfocus_bench.data.files import check_fetched
-from medfocus_bench.data.labels import in_words, label_names, schema_in_words
+from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of
 from medfocus_bench.data.manifest import (
     MANIFEST_NAME,
     NOT_ATTACHED,
@@ -33,16 +32,16 @@ from medfocus_bench.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from medfocus_bench.data.parquet import MAX_ROWS, check_parquet, parquet_rows
 from medfocus_bench.data.pictures import PICTURE_COLUMNS, stored_picture
 from medfocus_bench.errors import BenchmarkError
 
 UNVERSIONED: Final = "unversioned"
 SPLITS: Final = ("direct", "reasoning", "dev")
 
+MAX_FILES: Final = 10_000
+
 _BATCH_ROWS = 128
-_MAX_ROWS = 5_000_000
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
-"""What Arrow raises for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
 _WITH_FLOATS = ("boxes", "anatomy")
 _UNCOUNTED = ("image", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
@@ -108,7 +107,7 @@ class Benchmark:
         """Each sample with these columns of its row, read as it goes; None for what the benchmark lacks."""
         wanted = {sample.sample_id: sample for sample in self.samples}
         for path in _parquet_files(self.folder):
-            for _, row in _rows(path, ["sample_id", *columns]):
+            for _, row in parquet_rows(path, ["sample_id", *columns]):
                 sample = wanted.get(row["sample_id"])
                 if sample is not None:
                     yield sample, {column: row.get(column) for column in columns}
@@ -122,15 +121,19 @@ def load_benchmark(folder: str | Path) -> Benchmark:
     root = _default_config(Path(folder))
     samples: list[Sample] = []
     digests: list[bytes] = []
+    seen: set[str] = set()
     for place, split, row in read_rows(root):
         try:
-            samples.append(sample_of(row, split))
+            sample = sample_of(row, split)
         except (ValueError, TypeError) as error:
             raise BenchmarkError(f"{place}: {error}") from None
+        if sample.sample_id in seen:
+            raise BenchmarkError(f"{root}: the sample {sample.sample_id} stands twice")
+        seen.add(sample.sample_id)
+        samples.append(sample)
         digests.append(row_digest(row, split))
     if not samples:
         raise BenchmarkError(f"{root}: its Parquet files hold no rows")
-    _check_unique(root, samples)
     _check_shared_regions(root, samples)
     fingerprint = fingerprint_of(digests)
     manifest = read_manifest(root) or Manifest(_name_of(root), UNVERSIONED, fingerprint)
@@ -151,9 +154,12 @@ def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     _check_no_benchmark_below(root)
     if not files:
         raise BenchmarkError(f"{root}: holds no Parquet file; a benchmark folder has <split>.parquet files")
+    rows = 0
     for path in files:
-        _check_columns(path)
-        for number, row in _rows(path):
+        rows += check_parquet(path)
+        if rows > MAX_ROWS:
+            raise BenchmarkError(f"{root}: has over {MAX_ROWS:,} rows, the most that are read")
+        for number, row in parquet_rows(path):
             yield f"{path}: row {number} ({str(row['sample_id'])[:200]})", _split_of(path, row), row
 
 
@@ -211,7 +217,10 @@ def _parquet_files(root: Path) -> list[Path]:
         is_folder = False
     if not is_folder:
         raise BenchmarkError(f"{root}: is no folder; give that of a benchmark, with <split>.parquet files")
-    return sorted(root.rglob("*.parquet"))
+    files = sorted(islice(root.rglob("*.parquet"), MAX_FILES + 1))
+    if len(files) > MAX_FILES:
+        raise BenchmarkError(f"{root}: holds over {MAX_FILES:,} Parquet files, the most that are read")
+    return files
 
 
 def _check_no_benchmark_below(root: Path) -> None:
@@ -220,36 +229,6 @@ def _check_no_benchmark_below(root: Path) -> None:
     below = min((manifest.parent for manifest in root.rglob(MANIFEST_NAME)), default=None)
     if below is not None:
         raise BenchmarkError(f"{root}: is no benchmark, but a folder in it is; give {below}")
-
-
-def _check_columns(path: Path) -> None:
-    if not path.is_file():
-        raise BenchmarkError(f"{path}: is not a regular file")
-    try:
-        with pq.ParquetFile(path) as file:
-            rows, schema = file.metadata.num_rows, file.schema_arrow
-    except _UNREADABLE as error:
-        check_fetched(path)
-        raise BenchmarkError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from None
-    if rows > _MAX_ROWS:
-        raise BenchmarkError(f"{path}: has {rows:,} rows; at most {_MAX_ROWS:,} are read")
-    problem = schema_problem(schema_in_words(schema, label_names(schema)))
-    if problem is not None:
-        raise BenchmarkError(f"{path}: {problem}")
-
-
-def _rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a file with their numbers, a small batch in memory at a time."""
-    number = 0
-    try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**16) as file:
-            names = label_names(file.schema_arrow)
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
-                for row in batch.to_pylist():
-                    yield number, in_words(row, names)
-                    number += 1
-    except _UNREADABLE as error:
-        raise BenchmarkError(f"{path}: breaks off at row {number}: {_first_line(error)}") from None
 
 
 def _split_of(path: Path, row: Mapping[str, Any]) -> str:
@@ -279,14 +258,6 @@ def _as_floats(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _as_floats(part) for key, part in value.items()}
     return float(value) if isinstance(value, int) else value
-
-
-def _check_unique(root: Path, samples: Sequence[Sample]) -> None:
-    seen: set[str] = set()
-    for sample in samples:
-        if sample.sample_id in seen:
-            raise BenchmarkError(f"{root}: the sample {sample.sample_id} stands twice")
-        seen.add(sample.sample_id)
 
 
 def _check_shared_regions(root: Path, samples: Sequence[Sample]) -> None:
@@ -325,7 +296,3 @@ def _check_fingerprint(root: Path, manifest: Manifest, fingerprint: str) -> None
             f"({manifest.fingerprint[:12]}); fetch the benchmark again, or remove the manifest of one that "
             "you changed"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -17,7 +17,7 @@ from medfocus_bench.errors import BenchmarkError
 
 MANIFEST_NAME: Final = "benchmark.json"
 
-_MAX_BYTES = 2**20
+MAX_BYTES: Final = 2**20
 _CONFIG_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -69,8 +69,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise BenchmarkError(f"{path}: is not a regular file")
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        value = json.loads(data) if len(data) <= _MAX_BYTES else None
+            data = file.read(MAX_BYTES + 1)
+        value = json.loads(data) if len(data) <= MAX_BYTES else None
     except (ValueError, OSError, RecursionError):
         value = None
     try:

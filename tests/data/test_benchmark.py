@@ -314,7 +314,7 @@ def test_columns_of_others_are_let_be(tmp_path: Path) -> None:
         ("sample_id", None, "sample_id 'None' is not a plain identifier"),
         ("sample_id", "../x", "sample_id '../x' is not a plain identifier"),
         ("sample_id", "a\x1b[31m", r"sample_id 'a\x1b[31m' is not a plain identifier"),
-        ("sample_id", "a" * 10**6, "is not a plain identifier"),
+        ("sample_id", "a" * 20_000, "is not a plain identifier"),
         ("width", 0, "width 0 is not within 1 and 65536"),
         ("height", 10**6, "height 1000000 is not within"),
         ("width", None, "width None is not within"),
