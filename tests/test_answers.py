@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,81 +13,70 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfocus_bench.answers import log_odds, parse_verdict
+from medfocus_bench.text import same
+from medfocus_bench.verdicts import MAX_CHARACTERS, Stated, stated_verdict
 
-YES = [
-    "Yes",
-    "yes.",
-    "Yes\n",
-    "YES!",
-    "**Yes**",
-    '"Yes."',
-    "Yes, there is a small right pleural effusion.",
-    "No effusion is seen, but the heart is enlarged. Final answer: Yes.",
-    "There is no fracture. There is an opacity. The answer is yes.",
-    "Step 1: the lungs are clear. Step 2: no effusion.\nAnswer: **Yes**",
-    "Therefore, the answer would be: yes",
-    "The heart is large.\nSo yes.",
-    "The final answer is $\\boxed{Yes}$.",
-    "Final answer: No. Wait, I missed the apex. Final answer: Yes.",
-    "Let me think. No? Look again.\n\nYes.",
-    "The answer is (yes).",
-    "The silhouette is wide. Conclusion: yes, cardiomegaly is present.",
-    "Yes - the heart is enlarged.",
-    "Yes \u2013 the heart is enlarged.",
-    "Yes\u2014the heart is enlarged.",
-    "The heart is large, the lungs are not clear.\nTherefore, $\\boxed{Yes}$.",
-    "The final answer is $\\boxed{\\text{Yes}}$.",
-    "<think>No effusion.</think>\n<answer>Yes</answer>",
-    "The answer to the question is yes.",
-    "The answer is therefore, yes.",
-    "Based on the image, the answer is most likely yes.",
-]
-NO = [
-    "No",
-    "no.",
-    "No\n",
-    "No, the lungs are clear.",
-    "Yes-men aside, the lungs are clear. Final answer: No.",
-    "There is evidence of a device. The answer is no.",
-    "Yes. On a second look there is none. Final answer: No",
-    "The lungs are clear. No.",
-    "Answer: No, there is no sign of it.",
-    "No - the lungs are clear.",
-    "<think>Is it? Yes.</think><answer>No</answer>",
-    "The answer to this question is likely no.",
-]
-NEITHER = [
-    "",
-    "   ",
-    "No effusion is seen.",
-    "There is no evidence of pneumothorax in the image.",
-    "I cannot tell.",
-    "Answer yes or no.",
-    "The answer is yes or no.",
-    "The answer is yes/no.",
-    "Noted. Yesterday's film is not at hand.",
-    "Unknown",
-    "maybe yes maybe",
-    "The answer is not yes.",
-    "No-one saw this before.",
-    "The answer is likely yes or no.",
-]
+# The right values were written down from judgement, before the parser was.
+CORPUS = [json.loads(line) for line in (Path(__file__).parent / "answers.jsonl").read_text().splitlines()]
+NOTES = sorted({answer["note"] for answer in CORPUS})
 
 
-@pytest.mark.parametrize("text", YES)
-def test_a_yes_is_found(text):
-    assert parse_verdict(text) == "yes"
+def test_the_corpus_holds_hundreds_of_answers_of_every_kind():
+    assert len(CORPUS) == 661  # as docs/editors.md says
+    assert len({answer["text"] for answer in CORPUS}) == len(CORPUS)
+    counts = Counter(answer["verdict"] for answer in CORPUS)
+    assert min(counts["yes"], counts["no"], counts[None]) > 150
 
 
-@pytest.mark.parametrize("text", NO)
-def test_a_no_is_found(text):
-    assert parse_verdict(text) == "no"
+@pytest.mark.parametrize("note", NOTES)
+def test_every_answer_of_the_corpus_is_read_as_a_careful_reader_would(note):
+    """Trap 14: a regex for "no" would call every finding that is absent a no."""
+    answers = [answer for answer in CORPUS if answer["note"] == note]
+    assert [(a["text"], parse_verdict(a["text"])) for a in answers] == [
+        (a["text"], a["verdict"]) for a in answers
+    ]
 
 
-@pytest.mark.parametrize("text", NEITHER)
-def test_a_text_without_a_conclusion_has_no_verdict(text):
-    """Trap 14: a regex for "no" would call each of these a no."""
-    assert parse_verdict(text) is None
+STATED = {
+    "Yes\r\n": "yes",
+    "yes\u00a0": "yes",
+    "No\u200b": "no",
+    "\ufeffYes": "yes",
+    "\uff39\uff45\uff53": "yes",
+    "Yes\u3002": "yes",
+    "Yes the heart is enlarged": "yes",
+    "No there is no evidence of pneumothorax.": "no",
+    "I would answer yes.": "yes",
+    "So the answer should be Yes.": "yes",
+    "In conclusion, yes, there is cardiomegaly.": "yes",
+    "Based on the image, yes.": "yes",
+    "Answer: (A) Yes": "yes",
+    "(B) No": "no",
+    "Verdict \u2192 Yes": "yes",
+    "Answer: Yes or no? Yes": "yes",
+    "Final answer is: no evidence of cardiomegaly": None,
+    "Answer: no cardiomegaly is seen": None,
+}
+
+
+@pytest.mark.parametrize(("text", "verdict"), STATED.items())
+def test_answers_that_were_once_misread(text, verdict):
+    assert parse_verdict(text) == verdict
+
+
+@pytest.mark.parametrize("answer", [a for a in CORPUS if a["verdict"]], ids=lambda a: a["text"][:40])
+def test_a_verdict_is_stated_where_the_text_spells_it(answer):
+    stated = stated_verdict(answer["text"])
+    spelled = same(answer["text"][stated.start : stated.stop])
+    assert spelled in {"yes": ("yes", "yep", "yeah", "true"), "no": ("no", "nope", "false")}[stated.verdict]
+
+
+def test_the_place_is_that_of_the_conclusion_in_the_text_as_it_was_written():
+    text = "\ufeffNo effusion\r\n is seen \uff08no\uff09. Final\u00a0answer\uff1a No, there is no doubt."
+    stated = stated_verdict(text)
+    assert text[stated.start - 2 : stated.stop] == "\uff1a No"
+    late = "." * (MAX_CHARACTERS + 7) + "Yes"
+    assert stated_verdict(late) == Stated("yes", len(late) - 3, len(late))
 
 
 def test_every_published_answer_has_the_verdict_of_its_place(real_data):
@@ -101,23 +93,61 @@ def test_no_text_breaks_the_parser(text):
     assert parse_verdict(text) in ("yes", "no", None)
 
 
+def lines_run(text):
+    """How many lines of Python the parser runs: its work, whatever else the machine does."""
+    count = 0
+
+    def local(frame, event, arg):
+        nonlocal count
+        count += event == "line"
+        return local
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, arg: local if "medfocus_bench" in frame.f_code.co_filename else None)
+    try:
+        parse_verdict(text)
+    finally:
+        sys.settrace(before)
+    return count
+
+
 @pytest.mark.parametrize(
     "unit",
     [
-        "answer is ",
-        "no ",
-        "yes, ",
-        "final answer: (",
-        "(((",
-        "\n",
-        "answer : : :",
-        "boxed",
-        "<a>",
-        "answer to the question ",
+        *("answer is ", "no ", "yes, ", "final answer: (", "(((", "\n", "answer : : :", "boxed", "<a>", "<"),
+        *(
+            "answer to the question ",
+            "answer to is : ",
+            "<think>",
+            "</think>",
+            "\nq: ",
+            "x\nq: ",
+            "yes or no ",
+        ),
+        *(
+            "wait, ",
+            "so ",
+            "not i say ",
+            "if ",
+            "a'",
+            "a-",
+            "1,",
+            "\\text ",
+            "\uff39\uff45\uff53 ",
+            "\u0323\u0301",
+        ),
     ],
 )
-def test_long_repetitive_text_is_parsed_in_linear_time(unit):
-    parse_verdict(unit * (100_000 // len(unit)))
+def test_the_work_grows_with_the_length_of_the_text_and_no_faster(unit):
+    short, long = (unit * (length // len(unit)) for length in (2_000, 8_000))
+    assert lines_run(long) < 4.5 * lines_run(short) + 500
+
+
+def test_of_a_megabyte_the_last_hundred_thousand_characters_are_read():
+    text = "Yes. " + "answer to is : (" * 65_536
+    assert parse_verdict(text) is None
+    assert parse_verdict(text + " Yes.") == "yes"
+    assert lines_run("x " * 500_000) < 1.1 * lines_run("x " * (MAX_CHARACTERS // 2)) + 500
 
 
 @given(st.text(max_size=60), st.sampled_from(["Yes", "No"]))

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import torch
 
-from medfocus_bench.answers import log_odds, parse_verdict
+from medfocus_bench.answers import log_odds
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Family
 from medfocus_bench.lvlm.protocol import Response
+from medfocus_bench.verdicts import stated_verdict
 
 _FORMS: Final = ("{}", " {}", "\n{}")
 """What a verdict may follow; a tokenizer may have a token for each."""
@@ -81,9 +82,23 @@ class Wording:
         return Response(text, tuple(own), log_odds(logits[stated].numpy(), yes, no))
 
     def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
-        """Where the response states its verdict: the last token that spells it, or else either word."""
-        words = {"yes": self.yes, "no": self.no, None: self.verdicts}[parse_verdict(text)]
-        return next((n for n in reversed(range(len(ids))) if ids[n] in words), None)
+        """Where the response states its verdict: the token that spells it.
+
+        Of a response without a verdict the last token that spells either word, and of one whose verdict no
+        single token spells the last that spells the same; None where there is none.
+        """
+        stated = stated_verdict(text)
+        words = self.verdicts if stated is None else self.yes if stated.verdict == "yes" else self.no
+        spelled = [n for n in range(len(ids)) if ids[n] in words]
+        if stated is not None:
+            for n in spelled:
+                before, until = (len(self._decoded(ids[:end])) for end in (n, n + 1))
+                if before < stated.stop and stated.start < until:
+                    return n
+        return spelled[-1] if spelled else None
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
     def _ids(self, kind: str, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

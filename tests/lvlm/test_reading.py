@@ -91,7 +91,7 @@ def test_image_positions_are_those_of_the_grid(any_lvlm):
 
 
 @pytest.mark.parametrize("response", ["Yes.", "Yes.\n", REASONED])
-def test_the_verdict_is_the_last_token_that_spells_it(any_lvlm, response):
+def test_the_verdict_is_at_the_token_that_spells_it(any_lvlm, response):
     reading = any_lvlm.read(picture(1), QUESTION, response)
     assert reading.tokens[reading.verdict].strip() == "Yes"
     assert reading.offsets("verdict") == range(reading.verdict, reading.verdict + 1)
@@ -102,6 +102,24 @@ def test_of_two_tokens_that_spell_the_verdict_the_last_one_states_it(any_lvlm):
     spelt = [n for n, token in enumerate(reading.tokens) if token.strip() == "Yes"]
     assert len(spelt) == 2
     assert reading.verdict == spelt[1]
+
+
+def test_a_word_that_states_nothing_is_not_where_the_verdict_stands(any_lvlm):
+    """A "no" of a finding after the verdict: log-odds taken there would be those of another word."""
+    reading = any_lvlm.read(picture(1), QUESTION, "No. There is no sign of a step in the bone.")
+    spelt = [n for n, token in enumerate(reading.tokens) if token.strip().lower() == "no"]
+    assert len(spelt) == 2
+    assert reading.verdict == spelt[0]
+
+
+@pytest.mark.parametrize("text", ["Yes.\u00a0", "\ufeffYes.", "Yes\u200b."])
+def test_characters_that_are_left_out_of_the_reading_do_not_move_the_verdict(any_lvlm, text):
+    wording = any_lvlm.wording
+    ids = wording.tokenizer(text, add_special_tokens=False).input_ids
+    if wording.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+        pytest.skip("the tokenizer has no tokens for these characters")
+    at = wording.verdict_at(ids, text)
+    assert at is None or ids[at] in wording.yes
 
 
 def test_what_was_written_keeps_its_spaces_and_lines(any_lvlm):
