@@ -11,11 +11,13 @@ TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup browser linter oracle demo test speed schemas weights track clean
+.PHONY: help setup browser linter oracle demo test test-torchvision speed schemas weights track clean
 
 help:
 	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
 	@echo "make test     set up, lint, type-check, run all tests"
+	@echo "make test-torchvision"
+	@echo "              the tests of LVLMs and methods with torchvision and the newest torch and transformers (6 GB)"
 	@echo "make speed    the speed and memory benchmarks, with the figures they measure"
 	@echo "make schemas  write the JSON Schemas anew from the code"
 	@echo "make weights  train the phantom track's tiny models anew (about three hours)"
@@ -81,6 +83,29 @@ test: setup browser linter oracle
 	@$(BIN)/mypy
 	@echo "== Tests (pytest)"
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+# A second environment: the newest torch, torchvision and transformers that pyproject.toml allows, all else as pinned.
+# The torch of constraints.txt has no torchvision; most machines with a GPU have one. Answers and log-odds are held
+# against those that the first environment gave (tests/lvlm/answers.json).
+NEWEST := build/torchvision
+UNPINNED := torch|torchvision|transformers|tokenizers|huggingface_hub
+
+$(NEWEST)/.ready: pyproject.toml constraints.txt
+	@echo "== Setting up $(NEWEST) with torchvision: about 6 GB, some minutes"
+	@$(PYTHON) -m venv $(NEWEST) \
+		|| { echo "The venv module is missing: apt-get install python3-venv"; exit 2; }
+	@grep -vE '^($(UNPINNED))==' constraints.txt > $(NEWEST)/constraints.txt
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
+		-c $(NEWEST)/constraints.txt -e '.[attribution,medfocus]' \
+		torch torchvision transformers captum hypothesis pytest pytest-xdist
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEWEST)/constraints.txt --no-deps lxt
+	@touch $@
+
+test-torchvision: $(NEWEST)/.ready
+	@$(NEWEST)/bin/python -c 'import torch, torchvision, transformers as t; \
+		print(f"== torch {torch.__version__}, torchvision {torchvision.__version__}, transformers {t.__version__}")'
+	@$(NEWEST)/bin/python -m pytest -n auto --dist loadfile \
+		-o 'python_files=test_*.py with_torchvision.py' tests/lvlm tests/attribution
 
 speed: setup
 	@$(BIN)/python -m tests.speed

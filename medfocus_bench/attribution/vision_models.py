@@ -16,12 +16,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from transformers import AutoConfig, Owlv2ForObjectDetection, Owlv2Processor, SamModel, SamProcessor
+from transformers import (
+    AutoConfig,
+    Owlv2ForObjectDetection,
+    Owlv2ImageProcessorPil,
+    Owlv2Processor,
+    SamImageProcessorPil,
+    SamModel,
+    SamProcessor,
+)
 
 from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, as_boxes, clip_boxes
+from medfocus_bench.lvlm.processors import load_processor
 
 UInt8Image = npt.NDArray[np.uint8]
 
@@ -161,12 +170,15 @@ class _Kind:
     role: str
     model: Any
     processor: Any
+    pictures: Any
     default: str
     shipped: str
 
 
-_SEGMENTER: Final = _Kind("segmenter", SamModel, SamProcessor, MEDSAM, "phantom_sam")
-_DETECTOR: Final = _Kind("detector", Owlv2ForObjectDetection, Owlv2Processor, OWLV2, "phantom_owlv2")
+_SEGMENTER: Final = _Kind("segmenter", SamModel, SamProcessor, SamImageProcessorPil, MEDSAM, "phantom_sam")
+_DETECTOR: Final = _Kind(
+    "detector", Owlv2ForObjectDetection, Owlv2Processor, Owlv2ImageProcessorPil, OWLV2, "phantom_owlv2"
+)
 
 
 @lru_cache(maxsize=4)
@@ -203,7 +215,7 @@ def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tupl
                 model, info = kind.model.from_pretrained(
                     source, dtype=torch.float32, output_loading_info=True, **origin
                 )
-                processor = kind.processor.from_pretrained(source, **origin)
+                processor = load_processor(kind.processor, kind.pictures, source, origin)
     except Exception as error:  # whatever the library stumbles over, the checkpoint is at fault
         check_fetched(Path(source))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Family, load_family
-from medfocus_bench.lvlm.processors import register_processors, remember_picture
+from medfocus_bench.lvlm.processors import remember_picture
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -49,7 +49,6 @@ def open_checkpoint(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from None
-    register_processors()
     # Left unsaid, the library would ask on the terminal whether to run a repository's code.
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     with _loading(source):
@@ -59,7 +58,7 @@ def open_checkpoint(
         model = AutoModelForImageTextToText.from_pretrained(
             source, dtype=DTYPES[dtype], attn_implementation=attention, **origin
         )
-        processor = AutoProcessor.from_pretrained(source, **origin)
+        processor = family.processor(source, origin)
     if pixels is not None:
         limits = zip(("shortest_edge", "longest_edge"), pixels, strict=True)
         processor.image_processor.size = dict(limits)

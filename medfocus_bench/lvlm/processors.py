@@ -1,14 +1,14 @@
-"""Processors that the pinned environment needs and transformers lacks."""
+"""Processors of checkpoints, the same whatever else is installed."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from transformers import AutoProcessor, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, Qwen2_5_VLProcessor
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import is_torchvision_available
 
 
 class Qwen2_5_VLImageProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]  # noqa: N801
@@ -26,10 +26,35 @@ class Qwen2_5_VLImageProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]  # no
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
 
-def register_processors() -> None:
-    """Lets `AutoProcessor` load Qwen2.5-VL folders where torchvision is missing."""
-    if not is_torchvision_available():
-        AutoProcessor.register(Qwen2_5_VLConfig, Qwen2_5_VLImageProcessor, exist_ok=True)
+def load_processor(kind: Any, pictures: Any, source: str | Path, origin: dict[str, Any]) -> Any:
+    """The processor of a checkpoint: of the class `kind`, with an image processor of the class `pictures`.
+
+    The files of a checkpoint name classes, too: by them `AutoProcessor` loads one folder with torchvision
+    alone, another only without it, and resizes a picture by other arithmetic where torchvision is there.
+    `pictures` is a class that resizes with PIL (`...ImageProcessorPil`). `origin`: the keywords of
+    `from_pretrained` that say which files are read.
+    """
+    settings, _ = kind.get_processor_dict(source, **origin)
+    parts = [pictures.from_pretrained(source, **origin)]
+    if "tokenizer" in kind.get_attributes():
+        parts.append(AutoTokenizer.from_pretrained(source, **origin))
+    processor = kind.from_args_and_dict(parts, settings)
+    return _with_template(processor)
+
+
+def load_any_processor(source: str | Path, origin: dict[str, Any]) -> Any:
+    """The processor that a checkpoint's files name, its pictures resized with PIL where its class can."""
+    processor = AutoProcessor.from_pretrained(source, **origin)
+    processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **origin)
+    return _with_template(processor)
+
+
+def _with_template(processor: Any) -> Any:
+    """A chat template may lie in the tokenizer's file alone, as in many fine-tunes."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is not None and not processor.chat_template:
+        processor.chat_template = tokenizer.chat_template
+    return processor
 
 
 def remember_picture(image_processor: Any) -> None:

@@ -56,8 +56,8 @@ def repository(tmp_path_factory):
     return shared_repository(tmp_path_factory.getbasetemp())
 
 
-def test_there_are_three_workflows():
-    assert [path.stem for path in WORKFLOWS] == ["ci", "pages", "submission"]
+def test_there_are_four_workflows():
+    assert [path.stem for path in WORKFLOWS] == ["ci", "pages", "submission", "torchvision"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -130,9 +130,13 @@ def test_submissions_alone_do_not_run_the_code_of_a_pull_request():
 
 
 def test_every_command_and_option_of_the_workflows_exists():
-    for name in ("submission", "pages", "ci"):
-        for command in commands(name):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for path in WORKFLOWS:
+        for command in commands(path.stem):
             words = command.split()
+            if words[0] == "make":
+                assert set(words[1:]) <= set(targets)
+                continue
             if words[0] != "medfocus-bench":
                 assert words[0] in ("git", "touch", "bash")
                 continue

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
-from medfocus_bench.lvlm.processors import register_processors
+from medfocus_bench.lvlm.families import family_of
 
 OPTIONS = {"gemma3": {"do_pan_and_scan": False}, "idefics3": {"do_image_splitting": False}}
 
@@ -18,9 +18,8 @@ class Plain:
     """A checkpoint and its processor as they are loaded without this package's adapter."""
 
     def __init__(self, folder: Path) -> None:
-        register_processors()
         self.model: Any = AutoModelForImageTextToText.from_pretrained(folder).eval()
-        self.processor: Any = AutoProcessor.from_pretrained(folder)
+        self.processor: Any = family_of(self.model).processor(folder, {})
         self.options = OPTIONS.get(self.model.config.model_type, {})
 
     def inputs(self, picture: Image.Image, question: str, response: str = "") -> Any:

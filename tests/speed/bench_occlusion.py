@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from medfocus_bench.attribution.perturbation import Occlusion
 from medfocus_bench.data.questions import prompt
-from medfocus_bench.lvlm.processors import register_processors
+from medfocus_bench.lvlm.families import family_of
 from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
 from medfocus_bench.phantom.render import Patient, render
 from tests.lvlm.checkpoints import save_qwen
@@ -49,9 +49,8 @@ class OneByOne:
     """The plain way with transformers: blacken, process, one pass with all logits, log-softmax."""
 
     def __init__(self, checkpoint: Path) -> None:
-        register_processors()
         self.model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint).eval()
-        self.processor: Any = AutoProcessor.from_pretrained(checkpoint)
+        self.processor: Any = family_of(self.model).processor(checkpoint, {})
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}
         self.text = self.processor.apply_chat_template([turn], add_generation_prompt=True) + RESPONSE
         self.count = len(self.processor.tokenizer(RESPONSE)["input_ids"])

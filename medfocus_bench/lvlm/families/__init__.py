@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.processors import load_any_processor
 
 BoxConvention = Literal["pixels", "thousandths_xy", "thousandths_yx"]
 """How a family writes boxes: pixels of the picture it was given, or thousandths of its sides in (x, y, x, y)
@@ -29,6 +31,15 @@ class Family(Protocol):
     response_type: int = 0
     boxes: BoxConvention = "pixels"
     image_options: ClassVar[dict[str, Any]] = {}
+
+    def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
+        """The processor of the checkpoint in a folder or of a Hub id, with `image_processor` and `tokenizer`.
+
+        By default of the class that the checkpoint's files name; a family that knows its own takes
+        `load_processor`, so that no name in a file and nothing else that is installed changes what the model
+        is shown. `origin`: the keywords of `from_pretrained` that say which files are read.
+        """
+        return load_any_processor(source, origin)
 
     def prepare(self, model: Any) -> None:
         """Changes to a model that was just loaded; they must leave what it computes as it is."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from math import isqrt
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from transformers import Gemma3ImageProcessorPil, Gemma3Processor
 
 from medfocus_bench.lvlm.families import BoxConvention, Family
+from medfocus_bench.lvlm.processors import load_processor
 
 
 class Gemma3(Family):
@@ -20,6 +23,9 @@ class Gemma3(Family):
     type_ids = "token_type_ids"
     boxes: BoxConvention = "thousandths_yx"
     image_options: ClassVar[dict[str, Any]] = {"do_pan_and_scan": False}
+
+    def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
+        return load_processor(Gemma3Processor, Gemma3ImageProcessorPil, source, origin)
 
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
         side = isqrt(model.config.mm_tokens_per_image)

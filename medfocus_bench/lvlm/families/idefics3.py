@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from transformers import Idefics3ImageProcessorPil, Idefics3Processor
 
 from medfocus_bench.lvlm.families import Family
+from medfocus_bench.lvlm.processors import load_processor
 
 
 class Idefics3(Family):
@@ -17,6 +20,9 @@ class Idefics3(Family):
 
     model_type = "idefics3"
     image_options: ClassVar[dict[str, Any]] = {"do_image_splitting": False}
+
+    def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
+        return load_processor(Idefics3Processor, Idefics3ImageProcessorPil, source, origin)
 
     def decoder(self, model: Any) -> Any:
         return model.base_model.text_model

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PaliGemmaProcessor, SiglipImageProcessorPil
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import BoxConvention, Family
+from medfocus_bench.lvlm.processors import load_processor
 
 
 class PaliGemma(Family):
@@ -22,6 +25,9 @@ class PaliGemma(Family):
     type_ids = "token_type_ids"
     response_type = 1
     boxes: BoxConvention = "thousandths_yx"
+
+    def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
+        return load_processor(PaliGemmaProcessor, SiglipImageProcessorPil, source, origin)
 
     def prompt(self, processor: Any, turns: Sequence[dict[str, Any]]) -> str:
         if len(turns) != 1:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers import Qwen2VLImageProcessorPil
 
 from medfocus_bench.lvlm.families import Family
+from medfocus_bench.lvlm.processors import Qwen2_5_VLImageProcessor, load_processor
 
 
 class Qwen2_5_VL(Family):  # noqa: N801
@@ -19,6 +22,9 @@ class Qwen2_5_VL(Family):  # noqa: N801
 
     model_type = "qwen2_5_vl"
     type_ids = "mm_token_type_ids"
+
+    def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
+        return load_processor(Qwen2_5_VLImageProcessor, Qwen2VLImageProcessorPil, source, origin)
 
     def prepare(self, model: Any) -> None:
         # A convolution whose stride is its kernel is a matrix product, and several times faster as one.

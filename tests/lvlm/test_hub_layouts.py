@@ -1,0 +1,55 @@
+"""A checkpoint answers alike in every layout of the Hub, whatever classes its files name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medfocus_bench.data.questions import prompt
+from medfocus_bench.lvlm.families import Family
+from medfocus_bench.lvlm.families.gemma3 import Gemma3
+from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.phantom.render import Patient, render
+from tests.lvlm.conftest import EVERY_FAMILY
+from tests.lvlm.hub_layout import LAYOUTS, lay_out
+
+QUESTION = prompt("nodule", "direct")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", EVERY_FAMILY)
+def test_a_folder_as_on_the_hub_answers_as_the_same_weights_saved_today(
+    checkpoint, open_lvlm, tmp_path, name, layout
+):
+    folder = lay_out(checkpoint(name), tmp_path / "hub", layout)
+    assert not (folder / "processor_config.json").exists() or name in ("phantom_gemma", "tiny_idefics3")
+    theirs, ours = load_lvlm(folder), open_lvlm(name)
+    images = [render(Patient.sample((16, number))).image for number in range(2)]
+    for image in images:
+        read = [lvlm.read(image, QUESTION, "Yes.") for lvlm in (theirs, ours)]
+        assert (read[0].ids == read[1].ids).all()
+        assert (read[0].canvas == read[1].canvas).all()
+        assert theirs.wording.special == ours.wording.special
+        written, expected = (lvlm.generate(image, QUESTION, max_new_tokens=8) for lvlm in (theirs, ours))
+        assert written.ids == expected.ids
+        assert written.log_odds == pytest.approx(expected.log_odds, abs=1e-4)
+    scores = [lvlm.log_probs(images, QUESTION, "No.") for lvlm in (theirs, ours)]
+    assert np.abs(scores[0] - scores[1]).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", EVERY_FAMILY)
+def test_pictures_are_resized_by_pil_whatever_else_is_installed(open_lvlm, name):
+    """Torchvision resizes by other arithmetic: with it there, `AutoProcessor` would take that."""
+    pictures = open_lvlm(name).processor.image_processor
+    assert pictures.backend == "pil"
+    assert type(pictures).__name__.endswith("Pil")
+
+
+def test_a_family_that_names_no_processor_gets_the_one_of_the_files_and_pil(checkpoint):
+    class Another(Gemma3):
+        processor = Family.processor
+
+    processor = Another().processor(checkpoint("phantom_gemma"), {})
+    assert type(processor).__name__ == "Gemma3Processor"
+    assert processor.image_processor.backend == "pil"
+    assert processor.chat_template
