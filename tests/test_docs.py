@@ -145,3 +145,11 @@ def _figures(board, name, mode):
         if mode == "direct":
             score = board.view(mode=mode, evidence=kind).row(name).scores["precision_lift"]
             yield f"{score.mean:z.1f} [{score.low:z.1f}, {score.high:z.1f}]"
+
+
+def test_the_example_of_a_submission_is_of_the_track_that_is_shipped():
+    text = (ROOT / "docs" / "submission.md").read_text()
+    (version,) = re.findall(r'"version": "(\d+\.\d+\.\d+)"', text)
+    (fingerprint,) = re.findall(r'"fingerprint": "([0-9a-f]{12})', text)
+    track = medfocus_bench.open_benchmark("phantom")
+    assert (version, fingerprint) == (track.version, track.fingerprint[:12])

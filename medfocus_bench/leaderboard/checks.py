@@ -9,14 +9,22 @@ from __future__ import annotations
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.leaderboard.result import NULL_RESULT
-from medfocus_bench.leaderboard.texts import SPACING, mixed_word, texts_in, unseen, unseen_in_token
+from medfocus_bench.leaderboard.texts import (
+    MAX_MARKS,
+    SPACING,
+    mixed_word,
+    skeleton,
+    stacked_marks,
+    texts_in,
+    unseen,
+    unseen_in_token,
+)
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     DocumentError,
@@ -42,6 +50,11 @@ MAX_LISTED: Final = 20
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MAPS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors")
+_CLAIMS: Final = ("official", "verified")
+_OWN: Final = "MedFocus"
+_OWN_METHODS: Final = ("medfocus", "medfocus-plus")
+"""The folders of the reference submissions that are called so."""
+
 _DEVICES: Final = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 """Names that Windows keeps for devices: a folder called so cannot be checked out there."""
 
@@ -92,11 +105,11 @@ def titles_beside(submissions: Path) -> dict[str, str]:
 
 
 def comparable(title: str) -> str:
-    """A title without what a reader overlooks: case, spaces, hyphens, look-alike forms of one letter.
+    """A title without what a reader overlooks: case, spaces, hyphens, marks, letters that look alike.
 
     A plus stays: Grad-CAM++ is not Grad-CAM.
     """
-    return "".join(c for c in unicodedata.normalize("NFKC", title).casefold() if c.isalnum() or c == "+")
+    return "".join(c for c in skeleton(title) if c.isalnum() or c == "+")
 
 
 def _name_problems(folder: Path, neighbours: Mapping[str, str]) -> Iterator[str]:
@@ -161,6 +174,9 @@ def _document_problems(
     for other, title in sorted(neighbours.items()):
         if comparable(title) == comparable(method.title) or comparable(other) == comparable(method.title):
             yield f"{name}: /method/display_name: {method.title!r} is what {other} is called; take another"
+    yield from (
+        f"{name}: /method/display_name: {problem}" for problem in _reserved(method.title, folder.name)
+    )
     if not any(c.isalnum() for c in method.title):
         yield f"{name}: /method/display_name: {method.title!a} has no letter or digit; give a name"
     for pointer, text in _texts(document):
@@ -170,12 +186,25 @@ def _document_problems(
     names = {"/method/display_name": method.title}
     names |= {f"/submitters/{n}/name": submitter.name for n, submitter in enumerate(document.submitters)}
     for pointer, text in names.items():
+        letter = stacked_marks(text)
+        if letter:
+            yield f"{name}: {pointer}: a letter has over {MAX_MARKS} marks, {letter[:9]!a}; leave some out"
         word = mixed_word(text)
         if word:
             yield (
                 f"{name}: {pointer}: {word!a} mixes letters of two scripts that look alike; write a word "
                 "in one of them, or part it with a hyphen"
             )
+
+
+def _reserved(title: str, folder: str) -> Iterator[str]:
+    """What a title claims that only the repository can say."""
+    words = {comparable(word) for word in re.split(r"[\W_]+", title)}
+    for word in _CLAIMS:
+        if comparable(word) in words:
+            yield f"{title!r} has the word {word}, which the leaderboard alone gives; leave it out"
+    if comparable(_OWN) in comparable(title) and folder not in _OWN_METHODS:
+        yield f"{title!r} is named like the method of this repository, {_OWN}; give it a name of its own"
 
 
 def _texts(document: SubmissionDocument) -> Iterator[tuple[str, str]]:

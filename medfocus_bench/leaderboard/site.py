@@ -24,6 +24,7 @@ from medfocus_bench.leaderboard.log import LogEntry, read_log
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
 from medfocus_bench.leaderboard.payload import board_payload, json_block
 from medfocus_bench.leaderboard.result import Result, read_results
+from medfocus_bench.submission.schema import URL_PATTERN
 
 REPOSITORY: Final = "https://github.com/medfocus/medfocus-bench"
 
@@ -31,7 +32,7 @@ MARKER: Final = ".medfocus-bench-site"
 """A file that marks a folder as a built site, which the next build may replace."""
 
 _HERE: Final = Path(__file__).parent
-_HTTP = re.compile(r"https?://[^\s\"'<>]+", re.IGNORECASE)
+_HTTP = re.compile(URL_PATTERN, re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
 SPACING: Final = "\t\n"
@@ -29,6 +30,19 @@ _ALIKE: Final = frozenset(
 """Scripts with letters that look like one of Latin, by the first word of their names in Unicode."""
 
 _WORD: Final = re.compile(r"[^\W_]+")
+
+MAX_MARKS: Final = 2
+"""Combining marks of one letter; Vietnamese has as many."""
+
+_SHAPED: Final = re.compile(
+    r"LATIN (?:SMALL |CAPITAL )?LETTER (?:SMALL CAPITAL )?(?:REVERSED |TURNED |INVERTED |SIDEWAYS )?"
+    r"([A-Z])(?: WITH .*)?"
+)
+"""The name of a letter that is one of A to Z in another shape, as small capitals are."""
+
+_SAME_AT_A_GLANCE: Final = str.maketrans("i1|0\u044f\u0438", "lllorn")
+"""After a small letter was made of each: I, l, 1 and | are one stroke, O and 0 one ring; the Cyrillic letters
+ya and i are R and N reversed."""
 
 
 def unseen(text: str, allowed: str = "") -> str | None:
@@ -70,6 +84,51 @@ def mixed_word(text: str) -> str | None:
         if len(scripts & _ALIKE) > 1:
             return str(word)
     return None
+
+
+def stacked_marks(text: str) -> str | None:
+    """The first letter of a text with more than `MAX_MARKS` combining marks, with them; None for none."""
+    letter, count = "", 0
+    for character in unicodedata.normalize("NFD", text):
+        if not unicodedata.category(character).startswith("M"):
+            letter, count = character, 0
+            continue
+        letter, count = letter + character, count + 1
+        if count > MAX_MARKS:
+            return letter
+    return None
+
+
+def skeleton(text: str) -> str:
+    """What is left of a text at a glance: texts that are taken for each other have one skeleton.
+
+    That of Unicode's TR39 (whose data come with `confusable_homoglyphs`), without marks and case, and with
+    small capitals, reversed and turned letters as what they are shapes of.
+    """
+    for _ in range(3):  # a small letter that is made of a large one may look like another large one
+        decomposed = unicodedata.normalize("NFKD", text)
+        plain = "".join(c for c in decomposed if not unicodedata.category(c).startswith("M"))
+        text = "".join(map(_prototype, plain)).casefold()
+    return text.translate(_SAME_AT_A_GLANCE)
+
+
+@cache
+def _prototype(character: str) -> str:
+    """What TR39 has in the place of a character; of a class of characters that look alike always the same."""
+    from confusable_homoglyphs.confusables import confusables_data
+
+    if "a" <= character <= "z":
+        return "rn" if character == "m" else character
+    found, new = {character}, [character]
+    while new:
+        alike = {entry["c"] for text in new for entry in confusables_data.get(text, ())}
+        new = sorted(alike - found)
+        found |= alike
+    plain = sorted(text for text in found if text.isascii() and text.isprintable())
+    if plain:
+        return max(plain, key=lambda text: (text.isalnum(), text.islower(), len(text)))
+    shaped = _SHAPED.fullmatch(unicodedata.name(character, ""))
+    return shaped[1].lower() if shaped else min(found)
 
 
 def _is_unseen(character: str) -> bool:

@@ -14,7 +14,13 @@ from pydantic import BaseModel, ValidationError
 from medfocus_bench.data.columns import LINE_PATTERN
 from medfocus_bench.data.files import open_part
 from medfocus_bench.errors import InputError, SubmissionError
-from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, MapFile, SubmissionDocument
+from medfocus_bench.submission.schema import (
+    URL_PATTERN,
+    AttributionEntry,
+    BenchmarkRef,
+    MapFile,
+    SubmissionDocument,
+)
 
 DOCUMENT_NAME = "submission.json"
 MAX_DOCUMENT_BYTES = 64 * 2**20
@@ -131,6 +137,7 @@ def _plain(message: str) -> str:
         ("Field required", "is required"),
         ("Extra inputs are not permitted", "is not a key of the format; remove it"),
         (f"String should match pattern '{LINE_PATTERN}'", "should have no line breaks or control characters"),
+        (f"String should match pattern '{URL_PATTERN}'", "should be http:// or https:// and a host, no user"),
     ):
         message = message.replace(long, short)
     return message

@@ -25,13 +25,16 @@ MAX_HYPERPARAMETER_BYTES = 64 * 1024
 BOX_TOLERANCE = 0.01
 """Native pixels by which a box may stick out of the image (rounding) before it is an error."""
 
+URL_PATTERN = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][!#-&(-;=?-\[\]-~]*)?$"
+"""http or https and a host; `https://github.com@example.org/` would lead to the second of two."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 PartScore = Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=20_000)]
 Line = Annotated[str, Field(min_length=1, max_length=300, pattern=LINE_PATTERN)]
 Title = Annotated[str, Field(min_length=1, max_length=60, pattern=LINE_PATTERN)]
-Url = Annotated[str, Field(pattern=r"^https?://[!#-&(-;=?-~]+$", max_length=1000)]
+Url = Annotated[str, Field(pattern=URL_PATTERN, max_length=1000)]
 Identifier = Annotated[str, Field(pattern=SAMPLE_ID_PATTERN)]
 ShortList = Annotated[list[int | Finite | Text], Field(max_length=1000, fail_fast=True)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

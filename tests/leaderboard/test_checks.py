@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
+from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.leaderboard.checks import (
     MAX_DOCUMENT_BYTES,
     MAX_MAPS_BYTES,
@@ -18,6 +20,7 @@ from medfocus_bench.leaderboard.checks import (
 )
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.scoring import score_result
+from medfocus_bench.leaderboard.site import http_link
 from medfocus_bench.leaderboard.standing import standing, standing_tables
 from medfocus_bench.leaderboard.summary import accepted_summary, neutral, refused_summary
 from medfocus_bench.submission.attribution import Attribution
@@ -26,6 +29,7 @@ from medfocus_bench.submission.writer import SubmissionWriter
 from ..cli.running import run
 from ..conftest import METHOD, make_row
 from ..submission.documents import safetensors
+from .conftest import REPOSITORY
 from .flow import belongs_to, edit
 
 
@@ -90,7 +94,99 @@ def test_the_folder_and_the_method_have_one_name(folder, benchmark):
 def test_a_method_is_not_called_like_another_one(folder, benchmark, title):
     edit(folder, lambda document: document["method"].update(display_name=title))
     assert "is what grad-cam is called" in only_problem(folder, benchmark, {"grad-cam": "Grad-CAM"})
-    assert comparable(title) == "gradcam"
+    assert comparable(title) == comparable("Grad-CAM")
+
+
+@pytest.mark.parametrize(
+    ("title", "other"),
+    [
+        ("\u13de\u13a1\u13e2", "LRP"),  # Cherokee
+        ("\ua4e1\ua4e3\ua4d1", "LRP"),  # Lisu
+        ("\ua4e3\ua4f2\ua4e2\ua4f0", "RISE"),
+        ("lntegrated Gradients", "Integrated Gradients"),
+        ("integrated gradients", "Integrated Gradients"),
+        ("RlSE", "RISE"),
+        ("R1SE", "RISE"),
+        ("0cclusion", "Occlusion"),
+        ("\u0280\u026a\ua731\u1d07", "RISE"),  # small capitals
+        ("L\u1d19p", "LRP"),  # a reversed one
+        ("\U0001d40b\U0001d411\U0001d40f", "LRP"),  # mathematical
+        ("Attentlon R0llout", "attention-rollout"),
+        ("Tirne", "Time"),
+    ],
+)
+def test_a_title_is_not_taken_for_another_one_at_a_glance(folder, benchmark, title, other):
+    edit(folder, lambda document: document["method"].update(display_name=title))
+    said = only_problem(folder, benchmark, {"other": other})
+    assert "/method/display_name: " in said
+    assert "is what other is called; take another" in said
+
+
+def test_no_two_of_the_reference_submissions_are_called_alike():
+    titles = [
+        json.loads(path.read_bytes())["report"]["method"]
+        for path in sorted((REPOSITORY / "leaderboard" / "results").glob("*.json"))
+    ]
+    skeletons = {comparable(method.get("display_name") or method["name"]) for method in titles}
+    assert len(skeletons) == len(titles) > 15
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("Blurred (official)", "has the word official, which the leaderboard alone gives"),
+        ("Verified", "has the word verified"),
+        ("0fficial blur", "has the word official"),
+        ("\u1d20erified", "has the word verified"),
+        ("MedFocus 3", "is named like the method of this repository, MedFocus"),
+        ("Med-Focus, ours", "is named like the method"),
+        ("Rnedfocus++", "is named like the method"),
+    ],
+)
+def test_a_title_claims_nothing_that_the_repository_alone_can_say(folder, benchmark, title, said):
+    edit(folder, lambda document: document["method"].update(display_name=title))
+    assert said in only_problem(folder, benchmark)
+
+
+def test_the_reference_submission_may_be_called_as_it_is():
+    folder = REPOSITORY / "submissions" / "medfocus"
+    assert check_submission(folder, open_benchmark("phantom")) == []
+
+
+def test_a_letter_has_two_marks_at_most(folder, benchmark):
+    edit(folder, lambda document: document["method"].update(display_name="Z" + "\u0301" * 20))
+    assert "/method/display_name: a letter has over 2 marks" in only_problem(folder, benchmark)
+    edit(folder, lambda document: document["method"].update(display_name="Vi\u1ec7t"))
+    edit(folder, lambda document: document["submitters"][0].update(name="Z" + "\u0301" * 3))
+    assert "/submitters/0/name: a letter has over 2 marks" in only_problem(folder, benchmark)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://github.com@example.org/",
+        "https://github.com:443@example.org/",
+        "https://ada:secret@example.org",
+        "https://github.com\\@example.org/",
+        "https://",
+        "https:///github.com",
+        "javascript://github.com/%0aalert(1)",
+    ],
+)
+def test_a_link_leads_where_it_seems_to_lead(folder, benchmark, url):
+    edit(folder, lambda document: document["method"].update(code=url))
+    said = only_problem(folder, benchmark)
+    assert said.endswith("/method/code: should be http:// or https:// and a host, no user")
+    assert http_link(url) is None
+
+
+@pytest.mark.parametrize(
+    "url", ["https://github.com/ada/x@v1", "http://example.org:8080?a=b&c=@d#e", "https://a.b"]
+)
+def test_an_at_sign_may_stand_behind_the_host(folder, benchmark, url):
+    edit(folder, lambda document: document["method"].update(code=url))
+    assert check_submission(folder, benchmark) == []
+    assert http_link(url) == url
 
 
 @pytest.mark.parametrize("title", ["Grad-CAM++", "Grad-CAM\uff0b"])
@@ -179,7 +275,8 @@ def test_unseen_characters_in_names_are_refused(folder, benchmark, text):
 @pytest.mark.parametrize(
     "title",
     [
-        "M\u00e9dFocus 2 \u2764\ufe0f",
+        "M\u00e9dian 2 \u2764\ufe0f",
+        "Vi\u1ec7t (unofficial)",
         "\u03b2-LRP",
         "\u6ce8\u610f\u529b",
         "Gro\u00df\u00a0X",
@@ -199,7 +296,7 @@ def test_a_title_has_a_letter_or_a_digit(folder, benchmark, title):
 
 
 @pytest.mark.parametrize(
-    "text", ["M\u0435dFocus+", "Med\u03bfcus", "L\u0280P \u13a1ISE", "M\u0332\u0435\u0332d", "\u03b2LRP"]
+    "text", ["M\u0435dian+", "Med\u03bfid", "L\u0280P \u13a1ISE", "M\u0332\u0435\u0332d", "\u03b2LRP"]
 )
 def test_letters_of_two_scripts_that_look_alike_stand_in_no_word(folder, benchmark, text):
     """Else a row could be called as another is, to the eye."""
