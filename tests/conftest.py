@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
+# Before anything that reads them is imported, and for every program that a test starts: neither the machine
+# nor its user decides anything. More threads than one also change the last bits of torch's sums.
+_HOME = tempfile.mkdtemp(prefix="medfocus-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+for _variable in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_", "TRANSFORMERS_"))]:
+    del os.environ[_variable]
+os.environ |= {"HOME": _HOME, "HF_HOME": f"{_HOME}/hf", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from medfocus_bench.data.benchmark import Benchmark, write_benchmark
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.schema import Method
 from medfocus_bench.submission.writer import SubmissionWriter
+
+settings.register_profile(
+    "medfocus",
+    # A busy machine is slow, and the first call of a function is: neither is a fault.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    # The same examples in every run, and none from a database of earlier runs.
+    derandomize=True,
+    print_blob=True,
+)
+settings.register_profile("exploring", settings.get_profile("medfocus"), derandomize=False)
+settings.load_profile("medfocus")
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -46,6 +70,41 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("real radiographs and published records may not be passed on: none beside this checkout")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def closed_url() -> Iterator[str]:
+    """An address on loopback that refuses every connection: its port is taken, and nobody listens there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+_watching: list[set[str]] = []
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], str | os.PathLike):
+        for opened in _watching:
+            opened.add(os.fspath(arguments[0]))
+
+
+@contextmanager
+def opened_files() -> Iterator[set[str]]:
+    """The paths of the files that Python opens within, as they were given."""
+    if not _note_opened_is_added:
+        sys.addaudithook(_note_opened)
+        _note_opened_is_added.append(True)
+    opened: set[str] = set()
+    _watching.append(opened)
+    try:
+        yield opened
+    finally:
+        _watching.remove(opened)
+
+
+_note_opened_is_added: list[bool] = []
+"""A hook of the interpreter cannot be taken away again: it is added once, where a test asks for it."""
 
 
 def make_row(

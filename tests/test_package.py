@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -83,6 +84,36 @@ def test_every_module_imports_on_its_own():
         if path.name != "__main__.py":
             parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
             importlib.import_module(".".join(parts).removesuffix(".__init__"))
+
+
+MODULES = {"POT": "ot", "scikit-image": "skimage"}
+"""Modules that are called otherwise than their distribution."""
+
+DECODERS = {"pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"}
+"""What pydicom finds and imports itself, to unpack the pictures of DICOM files."""
+
+
+def extras() -> dict[str, set[str]]:
+    """The distributions of each extra that users install, by their names in `pyproject.toml`."""
+    table = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {name: {re.split(r"[^A-Za-z0-9_.-]", text)[0] for text in texts} for name, texts in table.items()}
+    return {name: found - {"medfocus-bench"} for name, found in names.items() if name != "dev"}
+
+
+@pytest.mark.parametrize("extra", extras())
+def test_every_package_of_an_extra_is_imported_somewhere(extra):
+    imported = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "import_module":
+                imported |= {word.value for word in node.args if isinstance(word, ast.Constant)}
+    assert extras()[extra]
+    needed = extras()[extra] - DECODERS
+    assert {name for name in needed if MODULES.get(name, name) not in imported} == set()
 
 
 def core_distributions(name: str, seen: set[str]) -> set[str]:

@@ -211,7 +211,7 @@ def test_any_text_gives_boxes_and_phrases_that_are_well_formed(text, convention)
         assert len(phrase) <= 80
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example("{ ")
 @example("[ ")
 @example("(1,2),")
@@ -223,12 +223,15 @@ def test_any_text_gives_boxes_and_phrases_that_are_well_formed(text, convention)
 @example("\n- ")
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join))
 def test_no_repetition_makes_the_parsers_slow(part):
-    """A hundred thousand characters, whatever is repeated; a quadratic pattern takes many seconds."""
+    """A hundred thousand characters, whatever is repeated: a tenth of a second of this processor's own time.
+
+    A quadratic pattern takes longer than the hundredfold that is granted.
+    """
     text = (part * (100_000 // len(part) + 1))[:100_000]
     start = time.process_time()
     parse_boxes(text, "pixels", 224, 224)
     parse_phrases(text)
-    assert time.process_time() - start < 1.5
+    assert time.process_time() - start < 10
 
 
 PHRASES = ("left lower lobe", "costophrenic angle")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,20 +50,30 @@ def verify(root: Path, settings: tuple[str, ...], *more: object) -> tuple[str, .
 
 
 def stopped_in_the_middle(words: tuple[str, ...], out: Path) -> bytes:
-    """Runs a command, kills it when its first records are there, and returns the records."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medfocus_bench", *words, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    """Runs a command that is killed when it goes on to its second batch of records, and returns the first."""
     file = out / "vindr_cxr-test-phantom_qwen-direct.jsonl"
-    while process.poll() is None and not (file.exists() and file.stat().st_size):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    said, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, said.decode()
+    program = [sys.executable, "-c", KILLED, str(file), *words, "--out", str(out)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     return file.read_bytes()
+
+
+KILLED = """
+import os, signal, sys
+from medfocus_bench.cli.main import main
+
+records, batches = sys.argv.pop(1), []
+
+def kill(event, arguments):
+    if event == "open" and str(arguments[0]) == records and "a" in (arguments[1] or ""):
+        batches.append(len(batches))
+        if len(batches) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+main()
+"""
+"""The entry point, which ends without a word when it opens the file of its records for the second time."""
 
 
 def test_a_killed_run_goes_on_and_its_records_become_the_dataset(

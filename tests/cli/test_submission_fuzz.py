@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfocus_bench.data.benchmark import Benchmark
@@ -22,13 +22,7 @@ from ..submission.documents import (
 )
 from .refusing import evaluate, refusal, validate
 
-fuzz = settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+fuzz = settings(max_examples=150)
 
 
 def outcome(folder: Path, bench: Benchmark) -> None:

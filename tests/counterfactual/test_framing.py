@@ -11,7 +11,7 @@ from medfocus_bench.counterfactual.framing import FramedPicture
 from medfocus_bench.geometry import rasterise
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
 def test_the_framed_region_is_what_touches_the_region(width, height, seed):
     """Trap 28."""

@@ -34,11 +34,6 @@ SIZE = 64
 QUICK = EditSettings(steps=10, guidance=7.5, skip_ratio=0.3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     return save_stack(tmp_path_factory.mktemp("radedit"))

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -431,13 +431,7 @@ def test_whatever_loads_can_be_scored(tmp_path: Path) -> None:
     assert json.loads(report.model_dump_json())["benchmark"]["dataset"] == odd
 
 
-@settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_damage_to_a_file_is_found_or_harmless(data: st.DataObject, tmp_path: Path) -> None:
     path = tmp_path / "direct.parquet"

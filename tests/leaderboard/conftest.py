@@ -227,6 +227,10 @@ def many_results(seed: Result, nulls: list[Result], number: int, folder: Path) -
 # --- the browser --------------------------------------------------------------------------------------------
 
 
+PATIENCE = 300_000
+"""Milliseconds after which a page hangs; on a busy machine the 5 seconds of the library are not enough."""
+
+
 def chromium_path() -> str | None:
     return next(
         (
@@ -249,10 +253,12 @@ def browser() -> Iterator[Any]:
         pytest.skip(
             "no Chromium is installed (apt-get install chromium): the page is NOT tested in a browser"
         )
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as started:
         running = started.chromium.launch(
             executable_path=path,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            timeout=PATIENCE,
         )
         yield running
         running.close()
@@ -291,7 +297,7 @@ def visit(browser: Any, site: Site) -> Iterator[Callable[..., Visit]]:
 
     def start(folder: Path | None = None, **settings: Any) -> Visit:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         visits.append(Visit(context, folder or site.index.parent))
         return visits[-1]

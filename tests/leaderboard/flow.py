@@ -82,6 +82,6 @@ def git(folder: Path, *words: str) -> str:
     command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words]
     none = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     done = subprocess.run(
-        command, cwd=folder, env=os.environ | none, check=True, capture_output=True, text=True, timeout=180
+        command, cwd=folder, env=os.environ | none, check=True, capture_output=True, text=True
     )
     return done.stdout

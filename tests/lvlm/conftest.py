@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, phantom_weights
@@ -18,14 +17,6 @@ from tests.lvlm import checkpoints
 EVERY_FAMILY = ("phantom_qwen", "phantom_gemma", "tiny_paligemma", "tiny_idefics3")
 
 OpenLVLM = Callable[..., HuggingFaceLVLM]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,6 @@ QUESTIONS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module", params=["phantom_qwen", "phantom_gemma"])
 def lvlm(request):
     return load_lvlm(request.param)

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from medfocus_bench import evaluate, open_benchmark, write_null
 from medfocus_bench.answers import parse_verdict
@@ -28,11 +27,6 @@ from medfocus_bench.phantom.track import (
     split_of,
     track_folder,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,6 @@ from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.phantom.training import language, pictures, sequences, vision
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
 def start(request):
     return untrained(request.param, 0)

@@ -21,11 +21,6 @@ from medfocus_bench.phantom.vision_checkpoints import (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def data():
     return regions.draw_regions(4, 5)

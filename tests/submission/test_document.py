@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfocus_bench.data.benchmark import Benchmark
@@ -164,13 +164,7 @@ def test_a_sound_document_is_valid_under_the_published_schema(
     validator.validate(document)
 
 
-@settings(
-    max_examples=400,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=400)
 @given(data=st.data(), new=json_values, extra=st.booleans())
 def test_what_is_parsed_is_valid_under_the_published_schema(
     data: st.DataObject,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -26,13 +26,7 @@ any_map = hnp.arrays(
     dtype=st.sampled_from([np.uint8, np.float16, np.float32]),
     shape=hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=7),
 )
-fuzz = settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+fuzz = settings(max_examples=100)
 
 
 def write(path: Path, saliencies: dict[str, Map]) -> str:

@@ -55,9 +55,9 @@ def hub(server: MiniHub, hf_home: Path, monkeypatch: pytest.MonkeyPatch) -> Mini
 
 
 @pytest.fixture
-def no_hub(hf_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_hub(hf_home: Path, closed_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients' Hub is a closed port."""
-    point_clients_to("http://127.0.0.1:9", monkeypatch)
+    point_clients_to(closed_url, monkeypatch)
 
 
 def point_clients_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,8 +144,8 @@ def alone(settings, *words):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_process_of_its_own_works_offline_and_says_one_line(hub, tmp_path):
-    settings = environment(hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
+def test_a_process_of_its_own_works_offline_and_says_one_line(hub, tmp_path, closed_url):
+    settings = environment(hub, tmp_path / "home", HF_ENDPOINT=closed_url)
     status, out, err = alone(settings, "info", DATASET)
     assert status == 0, err
     assert f"version:     {VERSION}" in out

@@ -18,10 +18,10 @@ pytestmark = [  # of mlcroissant's own dependencies
 
 
 @pytest.fixture
-def croissant(small, monkeypatch):
+def croissant(small, closed_url, monkeypatch):
     """The description as mlcroissant reads it, in a place where nothing can be fetched."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", closed_url)
+    monkeypatch.setenv("HTTP_PROXY", closed_url)
     return mlcroissant.Dataset(jsonld=str(small / "croissant.json"))
 
 

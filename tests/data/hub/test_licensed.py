@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfocus_bench.data.benchmark import fingerprint_of, read_rows, row_digest, write_benchmark
@@ -44,7 +44,7 @@ FILLED = {
 }
 
 secrets = st.sets(st.sampled_from(sorted(SECRETS)), max_size=3)
-many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=25)
 
 
 def held(root: Path) -> list[str]:

@@ -70,7 +70,7 @@ def test_without_a_pace_every_lvlm_is_timed_with_a_few_passes(request_for, tmp_p
     request = request_for(runs=tmp_path / "none", methods=("grad-cam",))
     made = plan_of("table1", request)
     assert [pace.lvlm for pace in made.paces] == ["phantom_gemma", "phantom_qwen"]
-    assert all(pace.origin == "measured" and 0 < pace.seconds < 10 for pace in made.paces)
+    assert all(pace.origin == "measured" and pace.seconds > 0 for pace in made.paces)
     assert not (tmp_path / "none").exists(), "a plan makes no records"
 
 
