@@ -1,8 +1,9 @@
 """Boxes and phrases in the text that a model wrote.
 
-Text is only ever matched, never evaluated. Whatever stands around it (a fence, JSON that broke off, prose), a
-box is one bracket with exactly four numbers, two points in brackets of their own, or four location tokens;
-so one pattern finds them all, in time that grows with the length of the text alone.
+Text is only ever matched, never evaluated, in compatibility form. Whatever stands around it (a fence, JSON
+that broke off, prose), a box is one bracket with four numbers and perhaps a score, four numbers by name or in
+a tag, two points in brackets of their own, a polygon, or four location tokens; so one pattern finds them all,
+in time that grows with the length of the text alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from medfocus_bench.geometry import FloatArray, as_boxes
 from medfocus_bench.lvlm.families import BoxConvention
+from medfocus_bench.text import plain, tidy
 
 MAX_CHARACTERS: Final = 100_000
 """Text beyond this is not read."""
@@ -29,19 +31,28 @@ _THOUSANDTHS: Final = 1000.0
 # Repetitions are possessive, and what may follow an optional part cannot begin like it: a match that fails
 # is given up where it stands.
 _NUMBER = r"[-+]?+(?:\d{1,12}+(?:\.\d{0,20}+)?|\.\d{1,20}+)(?:[eE][-+]?+\d{1,3}+)?"
-_AXIS = r"[\"']?+[xy](?:_?+(?:[0-2]|min|max))?[\"']?+\s*+[:=]\s*+"
-_COORDINATE = rf"(?:{_AXIS})?[\"']?+{_NUMBER}(?:\s?+(?:px|%))?[\"']?+"
+_NAME = r"(?:[xy](?:_?+(?:[0-2]|min|max))?+|left|right|top|bottom|w(?:idth)?+|h(?:eight)?+)"
+_AXIS = rf"[\"']?+{_NAME}[\"']?+\s*+[:=]\s*+"
+_BARE = rf"[\"']?+{_NUMBER}(?:\s?+(?:px|%))?[\"']?+"
+_COORDINATE = rf"(?:{_AXIS})?{_BARE}"
 _COMMA = r"\s*+,\s*+"
-_POINT = rf"[\[(]\s*+{_COORDINATE}{_COMMA}{_COORDINATE}\s*+[\])]"
+_POINT = rf"[\[({{]\s*+{_COORDINATE}{_COMMA}{_COORDINATE}\s*+[\])}}]"
 _TO = r"(?:[\s,;:=\-\u2013\u2192]++|(?:to|and|the|at|bottom|lower|right|corner)\b){0,12}"
 _BOX = re.compile(
-    rf"(?P<box>[\[({{]\s*+{_COORDINATE}(?:{_COMMA}{_COORDINATE}){{3}}\s*+\\?+[\])}}])"
+    rf"(?P<box>[\[({{]\s*+{_COORDINATE}(?:{_COMMA}{_COORDINATE}){{3}}(?:{_COMMA}{_BARE})?\s*+\\?+[\])}}])"
     rf"|(?P<points>{_POINT}(?:{_TO}{_POINT})+)"
     r"|(?P<tokens>(?:<loc\d{4}>){4})"
+    rf"|<b?box>(?P<tagged>\s*+{_BARE}(?:[\s,;]++{_BARE}){{3}}\s*+)</b?box>"
+    rf"|(?<![A-Za-z0-9_])(?P<named>{_AXIS}{_BARE}(?:\s*+(?:[,;]|and\b)?+\s*+{_AXIS}{_BARE}){{3}})"
+    rf"|\b(?:polygon|segmentation|points)[\"']?+\s*+[:=]\s*+"
+    rf"(?P<polygon>\[{{1,2}}+\s*+{_NUMBER}(?:{_COMMA}{_NUMBER}){{5,}}+\s*+\])"
 )
 _PART = re.compile(
-    rf"(?:(?P<axis>[xy])\w{{0,4}}[\"']?+\s*+[:=]\s*+[\"']?+)?(?P<number>{_NUMBER})(?P<percent>\s?+%)?"
+    rf"(?:(?P<axis>{_NAME})[\"']?+\s*+[:=]\s*+[\"']?+)?(?P<number>{_NUMBER})(?P<percent>\s?+%)?"
 )
+_ALONG = {"l": "x", "r": "x", "t": "y", "b": "y"}
+"""The axis of a side, by its first letter; any other name begins with that of its axis."""
+_CORNER = re.compile(_POINT)
 _TOKEN = re.compile(r"<loc(\d{4})>")
 
 _Values = tuple[float, float, float, float]
@@ -52,19 +63,24 @@ def parse_boxes(text: str, convention: BoxConvention, width: int, height: int) -
 
     `convention` says what a bare number means and which axis is first; `width` and `height` are those of the
     picture that the model was given, in pixels. Coordinates with their axis named (`x1: 12`) may come in any
-    order. They are fractions already where all coordinates of the text lie in [0, 1], or end in `%`; location
-    tokens (`<loc0123>`, y first) count 1024ths. Corners that are swapped are put right; a box without area,
-    or with a coordinate that is no finite number below a million, is left out, and so is a repeated one. The
-    boxes may reach out of the picture. At most `MAX_BOXES`, from the first `MAX_CHARACTERS`.
+    order, and may be sides (`left`, `top`, ...) or a corner with its width and height; a fifth number within
+    [0, 1] is a score. A polygon, three points or more, counts as the box around it. Coordinates are fractions
+    already where all of the text lie in [0, 1], or end in `%`; location tokens (`<loc0123>`, y first) count
+    1024ths. Corners that are swapped are put right; a box without area, or with a coordinate that is no
+    finite number below a million, is left out, and so is a repeated one. The boxes may reach out of the
+    picture. At most `MAX_BOXES`, from the first `MAX_CHARACTERS`.
     """
     bare: list[_Values] = []
     scaled: list[_Values] = []
-    for match in _BOX.finditer(text[:MAX_CHARACTERS]):
+    for match in _BOX.finditer(_readable(text)):
         if match["tokens"]:
             y1, x1, y2, x2 = (int(number) / _LOCATIONS for number in _TOKEN.findall(match["tokens"]))
             scaled.append((x1, y1, x2, y2))
             continue
-        found = _values(match["box"] or match["points"], convention == "thousandths_yx")
+        if match["points"] and _are_scattered(match["points"]):
+            continue
+        written = next(part for part in match.group("box", "points", "tagged", "named", "polygon") if part)
+        found = _values(written, convention == "thousandths_yx")
         if found is not None:
             values, percent = found
             (scaled if percent else bare).append(values)
@@ -75,20 +91,41 @@ def parse_boxes(text: str, convention: BoxConvention, width: int, height: int) -
     return _distinct(np.concatenate([own, _usable(scaled)]))
 
 
+def _readable(text: str) -> str:
+    return plain(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]
+
+
+def _are_scattered(points: str) -> bool:
+    """Whether words stand between three points or more: corners of boxes then, nobody knows which."""
+    between, count = _CORNER.subn("", points)
+    return count > 2 and between.strip(" \t\n,;") != ""
+
+
 def _values(written: str, y_first: bool) -> tuple[_Values, bool] | None:
-    """Four numbers in the order x, y, x, y, and whether they are per cent; None where they are no box."""
+    """The box of all points in the order x, y, x, y, and whether it is in per cent; None for no box."""
     parts = list(_PART.finditer(written))
-    if len(parts) != 4:
-        return None
-    axes = "".join(part["axis"] or "" for part in parts) or ("yxyx" if y_first else "xyxy")
-    numbers = [float(part["number"]) for part in parts]
-    along_x, along_y = ([n for n, own in zip(numbers, axes, strict=False) if own == axis] for axis in "xy")
+    if len(parts) == 5 and not parts[4]["axis"] and 0 <= float(parts[4]["number"]) <= 1:
+        del parts[4]  # a score
+    names = [(part["axis"] or "")[:1] for part in parts]
+    axes = [_ALONG.get(name, name) for name in names]
+    if not any(axes):
+        axes = ["y", "x"] * (len(parts) // 2) if y_first else ["x", "y"] * (len(parts) // 2)
     percents = {part["percent"] is not None for part in parts}
-    if len(along_x) != 2 or len(along_y) != 2 or len(percents) != 1:
+    if len(axes) != len(parts) or len(percents) != 1:
         return None
-    (x1, x2), (y1, y2), percent = along_x, along_y, percents == {True}
+    along: dict[str, list[float]] = {axis: [] for axis in "xywh"}
+    for axis, part in zip(axes, parts, strict=True):
+        if axis:
+            along[axis].append(float(part["number"]))
+    xs, ys, widths, heights = along.values()
+    if len(widths) == len(heights) == len(xs) == len(ys) == 1:
+        xs, ys = [xs[0], xs[0] + widths[0]], [ys[0], ys[0] + heights[0]]
+        widths, heights = [], []
+    if widths or heights or len(xs) != len(ys) or len(xs) < 2:
+        return None
+    percent = percents == {True}
     unit = 100 if percent else 1
-    return (x1 / unit, y1 / unit, x2 / unit, y2 / unit), percent
+    return (min(xs) / unit, min(ys) / unit, max(xs) / unit, max(ys) / unit), percent
 
 
 def _usable(written: list[_Values]) -> FloatArray:
@@ -127,8 +164,8 @@ def parse_phrases(text: str) -> tuple[str, ...]:
     verdicts and whatever is longer than a name are no phrases. At most `MAX_PHRASES`, from the first
     `MAX_CHARACTERS`.
     """
-    plain = _FENCE.sub("\n", text[:MAX_CHARACTERS])
-    for listed in (_quoted(plain), _items(plain), _separated(plain)):
+    shown = _FENCE.sub("\n", _readable(text))
+    for listed in (_quoted(shown), _items(shown), _separated(shown)):
         phrases = tuple(dict.fromkeys(_phrases(listed)))
         if phrases:
             return phrases[:MAX_PHRASES]
@@ -164,7 +201,7 @@ def _separated(text: str) -> Iterator[str]:
 
 def _phrases(listed: Iterable[str]) -> Iterator[str]:
     for candidate in listed:
-        phrase = " ".join(candidate.strip(_EDGES).split())
+        phrase = tidy(tidy(candidate).strip(_EDGES))  # JSON may have spelt a space or a mark by its number
         is_name = 2 <= len(phrase) <= _MAX_PHRASE and len(phrase.split()) <= _MAX_WORDS
         is_text = phrase.isprintable() and any(letter.isalpha() for letter in phrase)
         if is_name and is_text and phrase.lower() not in _NO_REGIONS and not _SENTENCES.search(phrase):

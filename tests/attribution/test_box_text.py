@@ -42,6 +42,43 @@ WRITTEN = {
     "swapped corners": ("[30, 40, 10, 20] [50, 80, 70, 60]", TWO),
     "twice": ("[10, 20, 30, 40] and again [10, 20, 30, 40]", ONE),
     "location tokens": ("<loc0256><loc0128><loc0512><loc0384> mass", [[12.5, 25, 37.5, 50]]),
+    "sides": ('{"left": 10, "top": 20, "right": 30, "bottom": 40}', ONE),
+    "sides, otherwise sorted": ('{"top": 20, "bottom": 40, "left": 10, "right": 30}', ONE),
+    "sides and a label": ('{"label": "mass", "left": 10, "top": 20, "right": 30, "bottom": 40}', ONE),
+    "sides of two": (
+        '[{"left":10,"top":20,"right":30,"bottom":40},{"left":50,"top":60,"right":70,"bottom":80}]',
+        TWO,
+    ),
+    "named without brackets": ("x1=10, y1=20, x2=30, y2=40", ONE),
+    "named in prose": ("The mass is at x1 = 10, y1 = 20, x2 = 30 and y2 = 40.", ONE),
+    "named over lines": ("xmin: 10\nymin: 20\nxmax: 30\nymax: 40", ONE),
+    "named with a score": ('{"x1": 10, "y1": 20, "x2": 30, "y2": 40, "score": 0.87}', ONE),
+    "named in per cent": ("left: 10%, top: 20%, right: 30%, bottom: 40%", ONE),
+    "a corner and a size": ('{"x": 10, "y": 20, "width": 20, "height": 20}', ONE),
+    "a corner and a size, in short": ("x=10, y=20, w=20, h=20", ONE),
+    "a tag with spaces": ("<box>10 20 30 40</box>", ONE),
+    "a tag with commas": ("<box>10, 20, 30, 40</box> <bbox>50,60,70,80</bbox>", TWO),
+    "a tag with a list": ("<box>[[10, 20, 30, 40]]</box>", ONE),
+    "a score": ("[10, 20, 30, 40, 0.95]", ONE),
+    "scores": ("[[10, 20, 30, 40, 0.9], [50, 60, 70, 80, 1]]", TWO),
+    "fractions with a score": ("[0.1, 0.2, 0.3, 0.4, 0.95]", ONE),
+    "a polygon": ("[[10, 25], [20, 20], [30, 30], [15, 40]]", ONE),
+    "a polygon in tuples": ("(10, 25), (20, 20), (30, 30), (15, 40)", ONE),
+    "a polygon of objects": ('[{"x": 10, "y": 20}, {"x": 30, "y": 20}, {"x": 20, "y": 40}]', ONE),
+    "a polygon by its name": ('{"segmentation": [[10, 20, 30, 20, 30, 40, 10, 40]]}', ONE),
+    "a triangle": ("[[10, 20], [30, 40], [10, 40]]", ONE),
+    "two polygons": (
+        "[[[10, 20], [30, 20], [30, 40]], [[50, 60], [70, 60], [70, 80]]]",
+        TWO,
+    ),
+    "full-width commas": ("[10\uff0c20\uff0c30\uff0c40]", ONE),
+    "full-width digits and brackets": (
+        "\uff3b\uff11\uff10\u3001\uff12\uff10\u3001\uff13\uff10\u3001\uff14\uff10\uff3d",
+        ONE,
+    ),
+    "no-break and zero-width spaces": ("[10,\u00a020,\u00a030,\u200b40]", ONE),
+    "curly quotes": ("{\u201cx1\u201d: 10, \u201cy1\u201d: 20, \u201cx2\u201d: 30, \u201cy2\u201d: 40}", ONE),
+    "carriage returns": ("[\r\n10,\r\n20,\r\n30,\r\n40\r\n]", ONE),
     "out of the picture": ("[-10, 20, 300, 40]", [[-10, 20, 300, 40]]),
 }
 
@@ -76,7 +113,15 @@ def test_boxes_are_found_in_every_form(form):
         "[1e400, 20, 30, 40]",
         "[1, 2, 3, 4000000]",
         "[1, 2, 3, 99999999999999999999999999]",
-        "[[10, 20], [30, 40], [50, 60]]",
+        "(10, 20) and (30, 40), (50, 60) to (70, 80)",
+        "[10, 20, 30, 40, 1.5]",
+        "[10, 20, 30, 40, 0.5, 0.5]",
+        "left lung: 2, right lung: 3, top: 1, bottom: 4",
+        "left: 1, right: 3, left: 2, right: 4",
+        "max=10, min=20, max=30, min=40",
+        "x=10, y=20, w=20",
+        "<box>10 20 30</box>",
+        '{"segmentation": [[10, 20, 30, 20, 30]]}',
         "[x: 10, x: 20, x: 30, y: 40]",
         "[10%, 20%, 30, 40]",
         "(10, 20)",
@@ -119,6 +164,14 @@ def test_one_number_above_one_makes_all_of_them_no_fractions():
 def test_a_hopeless_box_does_not_change_how_the_others_are_read():
     boxes = parse_boxes("[[0.1, 0.2, 0.3, 0.4], [2e9, 0, 3e9, 1]]", "pixels", 100, 100)
     assert boxes.tolist() == [[0.1, 0.2, 0.3, 0.4]]
+
+
+def test_sides_mean_the_same_in_every_family():
+    for convention in ("thousandths_xy", "thousandths_yx"):
+        text = '{"left": 100, "top": 200, "right": 300, "bottom": 400}'
+        assert parse_boxes(text, convention, 9, 9).tolist() == [[0.1, 0.2, 0.3, 0.4]]
+    polygon = "[[100, 200], [300, 200], [300, 400]]"
+    assert parse_boxes(polygon, "thousandths_yx", 9, 9).tolist() == [[0.2, 0.1, 0.4, 0.3]]
 
 
 def test_the_number_of_boxes_and_the_text_read_are_bounded():
@@ -183,6 +236,13 @@ PIECES = [
 PIECES += [
     "\\",
     "<loc0123>",
+    "<box>",
+    "</box>",
+    "left:",
+    '"w": ',
+    "points: [",
+    "and",
+    "\uff0c",
     "```",
     "- ",
     "1. ",
@@ -260,6 +320,13 @@ PHRASES = ("left lower lobe", "costophrenic angle")
 )
 def test_phrases_are_found_in_every_form(text):
     assert parse_phrases(text) == PHRASES
+
+
+def test_phrases_are_read_in_compatibility_form():
+    text = "\ufeff[\u201cleft\u00a0lower lobe\u201d\uff0c\u201ccostophrenic\u200b angle\u201d]\r\n"
+    assert parse_phrases(text) == PHRASES
+    assert parse_phrases('["left\\u00a0lower lobe", "\\ufeffcostophrenic angle"]') == PHRASES
+    assert parse_phrases("\uff0d\u3000left lower lobe\r\uff0d\u3000costophrenic angle") == PHRASES
 
 
 def test_one_phrase_is_a_list_too():
