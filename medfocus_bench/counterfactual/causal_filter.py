@@ -22,7 +22,7 @@ from medfocus_bench.counterfactual.editors import (
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.protocol import LVLM
+from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError
 
 Key = tuple[str, int, str]
 """What a question is known by within a run: source, index, evidence."""
@@ -112,10 +112,11 @@ def verify(
     appended to `out` (JSON lines) after each batch; those that it holds already are not computed again, so a
     stopped run goes on where it was.
 
-    A question whose picture could not be read (the caller passes a `Failure` for it) or whose edit raises
-    InputError or ValueError is written to `failures_path(out)`, told to `on_failure`, and left out; it is
-    tried again by the next run. An editor that cannot work at all (EditorError) and a model that fails stop
-    the run. Raises InputError for a file of another run.
+    A question whose picture could not be read (the caller passes a `Failure` for it), whose edit raises
+    InputError or ValueError, or about which the model's numbers are not finite (NotFiniteError) is written to
+    `failures_path(out)`, told to `on_failure`, and left out; it is tried again by the next run. An editor
+    that cannot work at all (EditorError) and a model that fails in another way stop the run. Raises
+    InputError for a file of another run.
     """
     label = editor_label(editor)
     names = picture_names(len(sham_seeds))
@@ -133,7 +134,9 @@ def verify(
         _note(failures, out, on_failure)
         pending.clear()
         if asked:
-            yield from _ask(asked, lvlm, mode, label, out)
+            records, failures = _answered(asked, lvlm, mode, label, out)
+            _note(failures, out, on_failure)
+            yield from records
 
     for question in questions:
         if isinstance(question, Failure):
@@ -192,6 +195,24 @@ def _note(failures: Sequence[Failure], out: Path, on_failure: Callable[[Failure]
             file.writelines(json.dumps(asdict(failure)) + "\n" for failure in failures)
     for failure in failures:
         on_failure(failure)
+
+
+def _answered(
+    edited: Sequence[tuple[Question, dict[str, Picture]]], lvlm: LVLM, mode: Mode, editor: str, out: Path
+) -> tuple[list[Verification], list[Failure]]:
+    """The records of a batch; where the model's numbers overflow, each question is asked by itself."""
+    try:
+        return _ask(edited, lvlm, mode, editor, out), []
+    except NotFiniteError as error:
+        if len(edited) == 1:
+            ((question, _),) = edited
+            return [], [Failure(question.source, question.index, question.evidence, str(error))]
+    records, failures = [], []
+    for one in edited:
+        alone, failed = _answered([one], lvlm, mode, editor, out)
+        records += alone
+        failures += failed
+    return records, failures
 
 
 def _ask(

@@ -16,6 +16,7 @@ from PIL import Image
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
+from medfocus_bench.lvlm.finite import check_finite
 from medfocus_bench.lvlm.grid import Cover, Framing, TokenGrid
 from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.meter import Meter
@@ -35,7 +36,8 @@ class HuggingFaceLVLM:
     they are. `attention` names the implementation of attention ("sdpa", "eager", ...); methods that read
     attention weights switch the decoder to eager meanwhile. `pixels` limits what the processor makes of a
     picture (min, max), for families that resize freely. `batch` pictures go through the model together.
-    Raises InputError where the checkpoint cannot be loaded, or where its family is unknown.
+    Raises InputError where the checkpoint cannot be loaded, or where its family is unknown; every pass raises
+    NotFiniteError for numbers that are not finite, as float16 makes where it overflows.
     """
 
     def __init__(
@@ -125,6 +127,9 @@ class HuggingFaceLVLM:
             sequences = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         written = sequences[:, inputs["input_ids"].shape[1] :]
         self._count(forward=written.numel())
+        # A response ends at its end token; what is computed to fill up the batch after that is nobody's.
+        for n, ids in enumerate(written.tolist()):
+            self._check_finite([step[n] for step in steps[: self.wording.length(ids) + 1]], "the logits")
         return [
             self.wording.response(ids, [step[n] for step in steps]) for n, ids in enumerate(written.tolist())
         ]
@@ -220,6 +225,7 @@ class HuggingFaceLVLM:
                 value = self._target_of(reading, rows, target)
             self._count(backward=len(part))
             gradients.append(torch.autograd.grad(value.sum(), leaf)[0])
+            self._check_finite(gradients[-1], "the gradients at the pixels")
             values.append(value.detach())
         return torch.cat(values), torch.cat(gradients)
 
@@ -263,8 +269,12 @@ class HuggingFaceLVLM:
         ):
             last = self._last_hidden(reading, given[None])[0]
         assert recorder.embeddings is not None
+        rows = last[reading.rows.start : reading.rows.stop]
+        self._check_finite(rows, "the hidden states that predict the response")
+        self._check_finite(recorder.hidden.values(), "hidden states inside")
+        self._check_finite(recorder.attentions.values(), "attention weights")
         return Trace(
-            rows=last[reading.rows.start : reading.rows.stop],
+            rows=rows,
             last=last,
             embeddings=recorder.embeddings,
             hidden=recorder.hidden,
@@ -272,7 +282,10 @@ class HuggingFaceLVLM:
         )
 
     def gradients(self, value: torch.Tensor, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The gradients of a scalar, one backward pass. Raises InputError where one is zero everywhere."""
+        """The gradients of a scalar, one backward pass.
+
+        Raises InputError where one is zero everywhere, NotFiniteError where one overflows.
+        """
         self._count(backward=1)
         found = torch.autograd.grad(value, list(inputs), allow_unused=True)
         if any(gradient is None or not gradient.any() for gradient in found):
@@ -280,6 +293,7 @@ class HuggingFaceLVLM:
                 f"{self.key}: the target has no gradient there; after the last block the image's positions "
                 "no longer reach the answer, so choose an earlier layer"
             )
+        self._check_finite(found, "the gradients")
         return list(found)
 
     # -- parts ---------------------------------------------------------------------------------------------
@@ -288,7 +302,9 @@ class HuggingFaceLVLM:
         """The hidden states that predict the response, for a batch of canvases at a time."""
         # Even parts: a batch of one at the end would cost as much as several pictures in another.
         for part in canvases.tensor_split(ceil(len(canvases) / self.batch)):
-            yield self._last_hidden(reading, part)[:, reading.rows.start : reading.rows.stop]
+            rows = self._last_hidden(reading, part)[:, reading.rows.start : reading.rows.stop]
+            self._check_finite(rows, "the hidden states that predict the response")
+            yield rows
 
     def _last_hidden(self, reading: Reading, canvases: torch.Tensor) -> torch.Tensor:
         count = len(canvases)
@@ -319,6 +335,9 @@ class HuggingFaceLVLM:
                 f"picture, question and response take {tokens} tokens and {self.key} has positions for "
                 f"{self.positions}: shorten the question or the response"
             )
+
+    def _check_finite(self, values: torch.Tensor | Iterable[torch.Tensor], named: str) -> None:
+        check_finite(values, named, self.key, self.model.dtype)
 
     def _count(self, forward: int = 0, backward: int = 0) -> None:
         for meter in self._meters:

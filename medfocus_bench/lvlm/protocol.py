@@ -9,6 +9,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from medfocus_bench.errors import InputError
+
+
+class NotFiniteError(InputError):
+    """An LVLM computed numbers that are not finite, as float16 does where it overflows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -30,5 +36,8 @@ class LVLM(Protocol):
     def respond(
         self, images: Sequence[npt.NDArray[np.uint8]], questions: Sequence[str], *, max_new_tokens: int = 512
     ) -> list[Response]:
-        """One greedy response to each (image, question)."""
+        """One greedy response to each (image, question).
+
+        Raises NotFiniteError where the logits of one of them are not finite.
+        """
         ...

@@ -71,8 +71,7 @@ class Wording:
 
         `logits`: for each of the ids those of the tokens of `verdicts`, in their order.
         """
-        stop = next((n for n, token in enumerate(ids) if token in self.special), len(ids))
-        own = ids[:stop]
+        own = ids[: self.length(ids)]
         text: str = self.tokenizer.decode(own, clean_up_tokenization_spaces=False)
         stated = self.verdict_at(own, text)
         if stated is None:
@@ -80,6 +79,10 @@ class Wording:
         places = range(len(self.verdicts))
         yes, no = places[: len(self.yes)], places[len(self.yes) :]
         return Response(text, tuple(own), log_odds(logits[stated].numpy(), yes, no))
+
+    def length(self, ids: Sequence[int]) -> int:
+        """How many of the ids that a model wrote are its response: those before the first special one."""
+        return next((n for n, token in enumerate(ids) if token in self.special), len(ids))
 
     def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
         """Where the response states its verdict: the token that spells it.

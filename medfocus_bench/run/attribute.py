@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medfocus_bench.attribution.protocol import Explanation, Method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
@@ -145,10 +147,19 @@ def attribute(
 def explain(
     method: Method, lvlm: HuggingFaceLVLM, reading: Reading, sample_id: str, conditions: Conditions
 ) -> tuple[Attribution, Explanation]:
-    """What a method says of a reading: as an attribution, with its cost, and all of it."""
+    """What a method says of a reading: as an attribution, with its cost, and all of it.
+
+    Raises InputError for a map that holds values that are not finite.
+    """
     with lvlm.measured() as meter:
         found: Explanation = method.explain(lvlm, reading, target=conditions.target, seed=conditions.seed)
         cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
+    if found.saliency is not None and not np.isfinite(found.saliency).all():
+        lost = np.size(found.saliency) - np.isfinite(found.saliency).sum()
+        raise InputError(
+            f"{method.name} made a map of {lvlm.key} in {conditions.dtype} with {lost} of "
+            f"{np.size(found.saliency)} values that are not finite; try another --dtype, or report the method"
+        )
     return attribution_of(found, sample_id, cost), found
 
 

@@ -19,6 +19,7 @@ from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import decode_uint8, header_size
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
+from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, explain, reason, silent
 from medfocus_bench.run.concept_panel import ConceptDrawing, concept_panel
 from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull, described
@@ -155,6 +156,8 @@ def explain_picture(
     try:
         written = lvlm.generate(image, question) if response is None else response
         reading = lvlm.read(image, question, written)
+    except NotFiniteError as error:
+        raise InputError(f"{picture.name}: {error}") from None
     except ValueError as error:
         raise InputError(f"{picture.name}: cannot be shown to {lvlm.key}: {reason(error)}") from None
     sample = _sample(image)

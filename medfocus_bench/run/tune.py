@@ -96,7 +96,11 @@ def _explained(
     """What each candidate says of a sample, or why it says nothing."""
     if hasattr(methods[0], "explain_candidates"):
         target, seed = conditions.target, conditions.seed
-        together = methods[0].explain_candidates(lvlm, reading, candidates, target=target, seed=seed)
+        try:
+            together = methods[0].explain_candidates(lvlm, reading, candidates, target=target, seed=seed)
+        except EXPECTED as error:
+            yield from (error for _ in candidates)
+            return
         yield from (attribution_of(found, sample.sample_id, Cost()) for found in together)
         return
     for method in methods:

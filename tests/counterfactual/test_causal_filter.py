@@ -16,7 +16,7 @@ from medfocus_bench.counterfactual.editors import EditorError, editor_label
 from medfocus_bench.counterfactual.registry import load_editor
 from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.protocol import Response
+from medfocus_bench.lvlm.protocol import NotFiniteError, Response
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.track import phantom_questions
 
@@ -135,6 +135,27 @@ def test_a_question_that_fails_is_recorded_and_the_others_go_on(tmp_path):
         ),
     ]
     assert set(read_failures(out)) == set(told)
+
+
+class Overflowing(Reader):
+    """Its numbers overflow for pictures of the third question."""
+
+    def respond(self, images, asked, *, max_new_tokens=64):
+        if any((image == 100 + 2).any() for image in images):
+            raise NotFiniteError("reader: the logits are not finite numbers")
+        return super().respond(images, asked)
+
+
+def test_a_question_about_which_the_models_numbers_overflow_is_recorded_and_the_others_go_on(tmp_path):
+    out, told = tmp_path / "out.jsonl", []
+    records = list(
+        verify(questions(5), Overflowing(), "direct", Inverting(), out, batch=15, on_failure=told.append)
+    )
+    assert indices(records) == indices(read_verifications(out)) == [0, 1, 3, 4]
+    assert told == [Failure("toy", 2, "lesion", "reader: the logits are not finite numbers")]
+    assert read_failures(out) == told
+    again = verify(questions(5), Reader(), "direct", Inverting(), out)
+    assert sorted(indices(again)) == [0, 1, 2, 3, 4]
 
 
 def test_what_failed_is_tried_again_and_nothing_else(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     Gemma3ForConditionalGeneration,
@@ -24,6 +26,7 @@ from transformers import (
     SiglipImageProcessorPil,
 )
 
+from medfocus_bench.lvlm.registry import phantom_weights
 from medfocus_bench.phantom.checkpoints import untrained
 from medfocus_bench.phantom.language import corpus
 
@@ -73,6 +76,23 @@ def save_qwen(folder: Path) -> Path:
     vision.out_hidden_size, vision.fullatt_block_indexes = _WIDTH, [1]
     model = _built(Qwen2_5_VLForConditionalGeneration, config, parts.model.generation_config)
     return _saved(folder, model, parts.processor)
+
+
+def save_overflowing(folder: Path) -> Path:
+    """The phantom track's Qwen2.5-VL with hidden states beyond float16's range; other types answer as before.
+
+    What the first block adds to the residual stream and all that the later ones do is larger by as much as
+    every norm takes out again.
+    """
+    shutil.copytree(phantom_weights("phantom_qwen"), folder)
+    weights = load_file(folder / "model.safetensors")
+    for name, values in weights.items():
+        if name == "model.embed_tokens.weight" or name.endswith(("merger.mlp.2.weight", "merger.mlp.2.bias")):
+            weights[name] = values * 2.0**13
+        if name.startswith("model.layers.") and name.endswith(("o_proj.weight", "down_proj.weight")):
+            weights[name] = values * 2.0**13
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def save_gemma(folder: Path, *, vocabulary: int | None = None, projector: float = 0.1) -> Path:

@@ -100,6 +100,19 @@ class Telling:
 
 
 @dataclass(frozen=True)
+class Holed:
+    """A map with a hole that is not a number."""
+
+    name: ClassVar[str] = "holed"
+    family: ClassVar[str] = "other"
+    needs: ClassVar[tuple[str, ...]] = ()
+    description: ClassVar[str] = "A map that lacks a value."
+
+    def explain(self, lvlm, reading, *, target="response", seed=0):
+        return Explanation(np.array([[1.0, np.nan], [0.0, 1.0]]))
+
+
+@dataclass(frozen=True)
 class Stray:
     """Boxes outside the picture: what no submission can hold."""
 

@@ -20,6 +20,7 @@ from medfocus_bench.run.attribute import Conditions, attribute
 from medfocus_bench.run.methods import choose_methods, with_tuning
 from medfocus_bench.run.records import RecordFiles, read_failures
 from medfocus_bench.run.tuning import Tuning
+from tests.lvlm.checkpoints import save_overflowing
 
 from .conftest import first_rows
 from .methods import HERE, Counting
@@ -257,6 +258,36 @@ def test_an_attribution_that_no_submission_can_hold_is_a_failure(small, tmp_path
     (outcome,) = run(small, tmp_path, STRAY, limit=1)
     assert outcome.made == 0
     assert "reaches out of the image" in outcome.reasons[0]
+
+
+def test_a_map_with_values_that_are_not_finite_is_a_failure_on_record(small, tmp_path):
+    (outcome,) = run(small, tmp_path, f"{HERE}:Holed", limit=1)
+    said = "holed made a map of phantom_qwen in float32 with 1 of 4 values that are not finite"
+    assert (outcome.made, len(outcome.reasons)) == (0, 1)
+    assert outcome.reasons[0].startswith(said)
+    assert not records(tmp_path, "holed")
+
+
+def test_a_model_that_overflows_float16_leaves_a_failure_for_each_sample_and_no_map(small, tmp_path):
+    folder = save_overflowing(tmp_path / "phantom_qwen")
+    narrow = {
+        "lvlms": [str(folder)],
+        "conditions": Conditions(dtype="float16"),
+        "sets": ["occlusion.cells=2"],
+    }
+    outcomes = run(small, tmp_path / "run", "occlusion", "grad-cam", **narrow)
+    asked = {sample.sample_id for sample in small.samples if sample.lvlm == "phantom_qwen"}
+    for outcome in outcomes:
+        assert outcome.made == 0
+        failures = read_failures(tmp_path / "run" / outcome.method)
+        assert {failure.sample_id for failure in failures} <= asked
+        assert len(failures) == outcome.samples == 4
+        for failure in failures:
+            assert failure.reason == (
+                "phantom_qwen: the hidden states that predict the response are not finite numbers, which "
+                "float16 cannot hold: load it in bfloat16 or float32 (--dtype)"
+            )
+        assert not records(tmp_path / "run", outcome.method)
 
 
 def test_a_picture_that_cannot_be_decoded_is_a_failure_of_its_sample_alone(tmp_path):
