@@ -211,6 +211,15 @@ class Frame:
 
 
 @lru_cache(maxsize=16)
+def area_weights(source: int, target: int) -> FloatArray:
+    """Weights (target, source) of the means over `target` equal parts of a line of `source` cells."""
+    weights = _interval_overlap(np.linspace(0, source, target + 1), source)
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights.setflags(write=False)
+    return weights
+
+
+@lru_cache(maxsize=16)
 def bilinear_weights(source: int, target: int) -> FloatArray:
     """Weights (target, source) of one-dimensional bilinear resampling with half-pixel centres."""
     ratio = source / target

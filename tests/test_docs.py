@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.result import read_results
+from medfocus_bench.submission.maps import MapReader
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -43,12 +45,13 @@ def test_every_command_that_is_named_exists(page):
     assert named - {"is"} <= set(cli.commands)
 
 
-def test_a_strangers_method_runs_as_printed(tmp_path, monkeypatch, capsys):
-    """Every command of docs/add-a-method.md in its order, on a few samples of each model."""
+def test_a_strangers_method_runs_as_printed_to_a_row(tmp_path, monkeypatch, capsys):
+    """Every command of docs/add-a-method.md in its order, on a few samples of each model and split."""
     text = (ROOT / "docs" / "add-a-method.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(code.splitlines()) <= 30
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "leaderboard" / "results", "leaderboard/results")
     Path("my_method.py").write_text(code)
     Image.fromarray(np.zeros((96, 64), np.uint8)).save("chest.png")
     block, look = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
@@ -57,13 +60,19 @@ def test_a_strangers_method_runs_as_printed(tmp_path, monkeypatch, capsys):
         "tune": ["--limit", "2"],
         "attribute": ["--limit", "2"],
         "pack": ["--partial"],
-        "evaluate": ["--no-nulls", "--brief"],
+        "evaluate": ["--no-nulls"],
+        "submit": [],
     }
     for program, name, *words in commands:
         assert program == "medfocus-bench"
         more = [] if "--image" in words else few[name]
         cli.main([name, *words, *more], standalone_mode=False)
-    assert "input-gradient" in capsys.readouterr().out.lower().replace(" x ", "-")
+    printed = capsys.readouterr().out
+    assert "16 maps were averaged to 64 cells a side" in printed
+    assert "input-gradient: sound" in printed
+    assert "The row of input-gradient" in printed
+    maps = MapReader(tmp_path / "submissions" / "input-gradient" / "maps.safetensors")
+    assert {maps.read(key).shape for key in maps.keys} == {(64, 64)}
     assert (tmp_path / "look" / "panel.png").exists()
 
 

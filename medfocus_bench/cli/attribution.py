@@ -27,6 +27,7 @@ from medfocus_bench.cli.progress import track
 if TYPE_CHECKING:
     from medfocus_bench.run.attribute import Conditions, PartOutcome
     from medfocus_bench.run.methods import Chosen
+    from medfocus_bench.run.pack import Thinning
     from medfocus_bench.run.tuning import TunedPart
 
 
@@ -167,6 +168,7 @@ def tune_command(
 @click.option("--display-name", help="Of the method in tables. Default: its title.")
 @click.option("--licence", help="Of the method.")
 @click.option("--partial", is_flag=True, help="Accept missing samples, which score 0.")
+@click.option("--keep", is_flag=True, help="Store maps as they are, not averaged to 64 cells a side.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it is a submission.")
 def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) -> None:
     """Make a submission of the records of RUNS, folders that `attribute` wrote."""
@@ -181,8 +183,19 @@ def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) 
     click.echo(f"{packed.folder}: {packed.method.title} {packed.method.version}, {share}")
     silent = packed.attributed - packed.explained
     click.echo(f"{packed.explained} explain something, {silent} nothing; {packed.failed} failed")
+    if packed.thinning is not None:
+        click.echo(_thinning_line(packed.thinning))
     for name, (mean, count) in sorted(packed.diagnostics.items()):
         click.echo(f"{name}: {mean:.4g} (mean of {count})")
+
+
+def _thinning_line(thinning: Thinning) -> str:
+    """Which maps are coarser than the run's, and what that does to the score by which rows are ranked."""
+    moved = f"{thinning.before:z.3f} before and {thinning.after:z.3f} after"
+    return (
+        f"{thinning.maps} maps were averaged to 64 cells a side and stored as float16 (--keep stores them as "
+        f"they are): evidence AP of {thinning.measured} of them is {moved}"
+    )
 
 
 def submitter_of(text: str) -> dict[str, str]:

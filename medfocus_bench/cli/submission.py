@@ -18,7 +18,11 @@ from medfocus_bench.cli.problems import print_problems
 @benchmark_option(help="Also hold it against the samples of a benchmark.")
 @any_version_option
 def validate_command(path: Path, benchmark: str | None, any_version: bool) -> None:
-    """List every problem of the submission at PATH; status 2 if there is one."""
+    """List every problem of the submission at PATH; status 2 if there is one.
+
+    Of a sound one, warns of what explains nothing: samples without an attribution, maps that are not finite
+    or everywhere the same.
+    """
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.submission.reader import validate
 
@@ -26,8 +30,11 @@ def validate_command(path: Path, benchmark: str | None, any_version: bool) -> No
     if problems:
         print_problems(problems, str(path))
         sys.exit(2)
+    for warning in problems.warnings:
+        click.echo(one_line(f"warning: {path}: {warning}"), err=True)
     against = f" for {benchmark}" if benchmark else "; give --benchmark to check its samples too"
-    click.echo(one_line(f"{path}: sound{against}"))
+    summary = problems.counts.summary if problems.counts else ""
+    click.echo(one_line(f"{path}: sound{against}; {summary}"))
 
 
 @click.command("null", cls=Command)

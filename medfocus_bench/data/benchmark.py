@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -87,6 +87,15 @@ class Benchmark:
             "fingerprint": self.fingerprint,
             "configs": list(self.configs),
             "splits": list(self.splits),
+        }
+
+    def groups(self, sample_ids: Collection[str]) -> dict[str, str | None]:
+        """The group of each row of these ids, whether it is grounded, and so a sample, or not."""
+        return {
+            row["sample_id"]: row["group"]
+            for path in _parquet_files(self.folder)
+            for _, row in parquet_rows(path, ["sample_id", "group"])
+            if row["sample_id"] in sample_ids
         }
 
     def images(self) -> Iterator[tuple[Sample, bytes | None]]:

@@ -157,7 +157,11 @@ def _listing_problems(folder: Path) -> Iterator[str]:
         else:
             limit = MAX_DOCUMENT_BYTES if name == DOCUMENT_NAME else MAX_MAPS_BYTES
             if status.st_size > limit:
-                remedy = "leave token scores out" if name == DOCUMENT_NAME else "store uint8 or smaller maps"
+                remedy = (
+                    "leave token scores out"
+                    if name == DOCUMENT_NAME
+                    else "store maps of 64 x 64, as `pack` does"
+                )
                 yield f"{path}: is {status.st_size:,} bytes, at most {limit:,} are taken; {remedy}"
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
 from medfocus_bench.evaluation.regions import explains
+from medfocus_bench.evaluation.scores import Evidence, score_attribution
 from medfocus_bench.run.records import Failure, Record, RecordFiles, read_failures
 from medfocus_bench.run.settings import (
     SETTINGS_NAME,
@@ -20,9 +23,23 @@ from medfocus_bench.run.settings import (
     check_settings,
     read_settings,
 )
+from medfocus_bench.run.thinning import thinned
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.schema import Method
 from medfocus_bench.submission.writer import SubmissionWriter
+
+MEASURED: Final = 200
+"""Averaged maps that are scored before and after, evenly over the samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thinning:
+    """What averaging did: to how many `maps`, and the evidence AP of `measured` of them before and after."""
+
+    maps: int
+    measured: int
+    before: float
+    after: float
 
 
 @dataclass(slots=True)
@@ -30,6 +47,7 @@ class Packed:
     """What went into a submission: of `samples`, `attributed`, of which `explained` say something.
 
     `diagnostics`: the mean of each figure by which the method judges itself, with the samples that have it.
+    `thinning`: None where every map is as the run made it.
     """
 
     folder: Path
@@ -40,6 +58,7 @@ class Packed:
     explained: int = 0
     failed: int = 0
     diagnostics: dict[str, tuple[float, int]] = field(default_factory=dict)
+    thinning: Thinning | None = None
 
 
 def pack(
@@ -53,13 +72,15 @@ def pack(
     display_name: str | None = None,
     licence: str | None = None,
     partial: bool = False,
+    keep: bool = False,
     overwrite: bool = False,
 ) -> Packed:
     """Writes the records of one method, from one or more runs, as the submission `out`.
 
     It covers the configs and splits of the records. `method` may be left out where the runs hold one only;
     `benchmark` is the one that was explained, by default where the run found it. Unless `partial`, every
-    sample of those splits needs an attribution.
+    sample of those splits needs an attribution. Unless `keep`, maps of more than 64 cells a side are averaged
+    over areas to 64 and stored as float16; smaller ones are always stored as they are.
 
     Raises InputError that says what is missing, or in what the runs differ.
     """
@@ -76,19 +97,52 @@ def pack(
     described = _described(settings, part, version, display_name, licence)
     packed = Packed(out, described, part.covers, len(part.samples), failed=len(failed))
     figures: dict[str, list[float]] = defaultdict(list)
+    averaged: list[Sample] = []
     with SubmissionWriter(out, described, part, submitters=submitters, overwrite=overwrite) as writer:
         for sample in part.samples:
             if sample.sample_id not in records:
                 continue
             files, record = records[sample.sample_id]
-            attribution = files.attribution(record)
+            made = files.attribution(record)
+            attribution = made if keep else _thinned(made)
             writer.add(attribution)
+            if attribution is not made:
+                averaged.append(sample)
             packed.attributed += 1
             packed.explained += _says_something(attribution)
             for name, value in record.diagnostics.items():
                 figures[name].append(value)
     packed.diagnostics = {name: (sum(held) / len(held), len(held)) for name, held in figures.items()}
+    if averaged:
+        packed.thinning = _thinning(averaged, records)
     return packed
+
+
+def _thinned(attribution: Attribution) -> Attribution:
+    if attribution.saliency is None:
+        return attribution
+    stored = thinned(attribution.saliency)
+    return attribution if stored is attribution.saliency else replace(attribution, saliency=stored)
+
+
+def _thinning(averaged: Sequence[Sample], records: Mapping[str, tuple[RecordFiles, Record]]) -> Thinning:
+    """Scores some of the maps that were averaged as the run made them, and as they are stored."""
+    step = -(-len(averaged) // MEASURED)
+    measured = averaged[::step]
+    sums = [0.0, 0.0]
+    for sample in measured:
+        files, record = records[sample.sample_id]
+        made = files.attribution(record)
+        for number, attribution in enumerate((made, _thinned(made))):
+            sums[number] += _evidence_ap(sample, attribution)
+    before, after = (total / len(measured) for total in sums)
+    return Thinning(len(averaged), len(measured), before, after)
+
+
+def _evidence_ap(sample: Sample, attribution: Attribution) -> float:
+    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
+    scores = score_attribution(evidence, attribution)
+    return 0.0 if scores is None else float(scores[METRICS["standard"].index(EVIDENCE_AP)])
 
 
 def _method_folders(runs: Sequence[Path], method: str | None) -> list[Path]:

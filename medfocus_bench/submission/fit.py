@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.submission.schema import BOX_TOLERANCE, AttributionEntry, BenchmarkRef
+
+_LEAST_SIDE: Final = 32
+"""In a smaller image a box of one pixel is a region that may be meant."""
 
 
 def version_problem(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Sequence[str]) -> str:
@@ -48,6 +52,12 @@ def misfits(
     if sample is None:
         yield ("sample_id",), f"no such sample in {covers}; remove it"
         return
+    if _in_fractions(entry, sample):
+        yield (
+            ("boxes",),
+            f"all lie within a pixel of the corner of an image of {sample.width} x {sample.height} pixels, "
+            "like fractions of it; boxes are in native pixels: multiply x by the width and y by the height",
+        )
     for number, (_, _, x2, y2) in enumerate(entry.boxes or ()):
         if x2 > sample.width + BOX_TOLERANCE or y2 > sample.height + BOX_TOLERANCE:
             yield (
@@ -55,3 +65,10 @@ def misfits(
                 f"reaches out of the image of {sample.width} x {sample.height} pixels; "
                 "boxes are in native pixels",
             )
+
+
+def _in_fractions(entry: AttributionEntry, sample: Sample) -> bool:
+    """Whether the boxes are those of an image of 1 x 1, and so of no use in one of many pixels."""
+    if not entry.boxes or min(sample.width, sample.height) < _LEAST_SIDE:
+        return False
+    return max(max(box) for box in entry.boxes) <= 1 + BOX_TOLERANCE

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution, Cost
+from medfocus_bench.submission.counts import Counts, count
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     DocumentError,
@@ -45,6 +46,10 @@ class Submission:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[Attribution]:
+        """All attributions, each read when its turn comes."""
+        return (found for key in self._entries if (found := self.attribution(key)) is not None)
 
     def attribution(self, sample_id: str) -> Attribution | None:
         """The attribution of one sample; None where the submission has none."""
@@ -98,9 +103,37 @@ def reopen_submission(path: Path, sha256: str, wanted: Collection[str]) -> Submi
     return Submission(file, sha256, document, maps, {entry.sample_id: entry for entry in entries})
 
 
-def validate(path: str | Path, benchmark: Benchmark | None = None, *, any_version: bool = False) -> list[str]:
-    """Every problem of the submission at `path`, a sentence each; empty for a sound one."""
-    return _inspect(Path(path), benchmark, any_version)[1]
+class Problems(list[str]):
+    """Every problem of a submission, a sentence each. Of a sound one, how much it says.
+
+    `counts` is None where there is a problem: the maps of an unsound submission are not looked at.
+    """
+
+    def __init__(self, problems: Iterable[str] = (), counts: Counts | None = None) -> None:
+        super().__init__(problems)
+        self.counts = counts
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is sound and may not be meant, such as samples without an attribution; a sentence each."""
+        return self.counts.warnings if self.counts else []
+
+
+def validate(path: str | Path, benchmark: Benchmark | None = None, *, any_version: bool = False) -> Problems:
+    """Every problem of the submission at `path`, a sentence each; empty for a sound one.
+
+    The `warnings` and `counts` of the list say what of a sound submission explains nothing; to count the
+    samples that it lacks, give the `benchmark`.
+    """
+    submission, problems = _inspect(Path(path), benchmark, any_version)
+    if problems or submission is None:
+        return Problems(problems)
+    declared = submission.document.benchmark
+    part = benchmark and benchmark.select(declared.configs, declared.splits)
+    try:
+        return Problems(counts=count(submission, None if part is None else len(part.samples)))
+    except SubmissionError as problem:
+        return Problems(problem.problems)
 
 
 def _inspect(
@@ -204,6 +237,19 @@ class _Check:
         if not selected:
             yield f"{self.name}: /benchmark: the benchmark holds no samples in {covers}"
             return
+        lacking = {e.sample_id for e in self.parsed.attributions.values() if e.sample_id not in selected}
+        groups = part.groups(lacking) if lacking else {}
+        rows = {key for key, group in groups.items() if group != "grounded"}
+        if rows:
+            counts = Counter(groups[key] or "without a group" for key in rows)
+            listed = ", ".join(f"{group} {number}" for group, number in sorted(counts.items()))
+            yield (
+                f"{self.name}: /attributions: {len(rows)} are of rows of the dataset that are not grounded "
+                f"({listed}), such as {min(rows)}: nothing says which region drives those answers, so they "
+                "are no samples; leave them out"
+            )
         for index, entry in self.parsed.attributions.items():
+            if entry.sample_id in rows:
+                continue
             for at, problem in misfits(entry, selected, covers):
                 yield f"{self._at(index, *at)}: {problem}"

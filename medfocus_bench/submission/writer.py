@@ -27,9 +27,17 @@ from medfocus_bench.submission.document import (
 )
 from medfocus_bench.submission.fit import misfits
 from medfocus_bench.submission.maps import MapWriter
-from medfocus_bench.submission.schema import SCHEMA_VERSION, AttributionEntry, Method, Submitter
+from medfocus_bench.submission.schema import (
+    SCHEMA_VERSION,
+    AttributionEntry,
+    Method,
+    SubmissionDocument,
+    Submitter,
+)
 
 MAPS_NAME = "maps.safetensors"
+
+_Submitter = Submitter | Mapping[str, Any] | str
 
 
 class SubmissionWriter:
@@ -41,8 +49,9 @@ class SubmissionWriter:
 
     Maps go to disk as they come. The folder appears, complete and checked, when the block ends without an
     error, and not at all otherwise. `method` and `submitters` may be given as plain dictionaries, a submitter
-    also as a name. Raises SubmissionError if the folder exists (unless it is a submission and `overwrite` is
-    given) or the content breaks the format.
+    also as a name, and one alone without a list. Raises SubmissionError at once if the folder exists (unless
+    it is a submission and `overwrite` is given) or the method or the submitters break the format, so that
+    nothing is computed in vain.
     """
 
     def __init__(
@@ -51,14 +60,21 @@ class SubmissionWriter:
         method: Method | Mapping[str, Any],
         benchmark: Benchmark,
         *,
-        submitters: Sequence[Submitter | Mapping[str, Any] | str],
+        submitters: Sequence[_Submitter] | _Submitter,
         overwrite: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self._overwrite = overwrite
         self._check_free()
-        self._method = _plain(method)
-        self._submitters = [{"name": s} if isinstance(s, str) else _plain(s) for s in submitters]
+        listed = [submitters] if isinstance(submitters, (str, Mapping, Submitter)) else submitters
+        self._head = {
+            "schema_version": SCHEMA_VERSION,
+            "method": _plain(method),
+            "submitters": [{"name": s} if isinstance(s, str) else _plain(s) for s in listed],
+            "benchmark": benchmark.reference(),
+            "attributions": [],
+        }
+        self._document(None)
         self._benchmark = benchmark
         self._samples = {sample.sample_id: sample for sample in benchmark.samples}
         self._entries: dict[str, AttributionEntry] = {}
@@ -101,29 +117,29 @@ class SubmissionWriter:
         if not os.path.lexists(self.folder):
             return
         if not self._overwrite:
-            raise SubmissionError(f"{self.folder}: exists already; choose another name or overwrite it")
+            raise SubmissionError(
+                f"{self.folder}: exists already; choose another name, or replace it with overwrite=True "
+                "(--overwrite on the command line)"
+            )
         if not (self.folder / DOCUMENT_NAME).is_file():
             raise SubmissionError(
                 f"{self.folder}: is no submission, so that it is not overwritten; remove it"
             )
+
+    def _document(self, maps: dict[str, Any] | None) -> SubmissionDocument:
+        """The document without its attributions. Raises SubmissionError with all that is wrong."""
+        parsed = parse_document({**self._head, "maps": maps}, str(self.folder / DOCUMENT_NAME))
+        if parsed.document is None:
+            raise SubmissionError(parsed.problems)
+        return parsed.document
 
     def _finish(self) -> None:
         held_maps = len(self._maps) > 0
         digest = self._maps.finish()
         if not held_maps:
             (self._work / MAPS_NAME).unlink()
-        value = {
-            "schema_version": SCHEMA_VERSION,
-            "method": self._method,
-            "submitters": self._submitters,
-            "benchmark": self._benchmark.reference(),
-            "maps": {"file": MAPS_NAME, "sha256": digest} if held_maps else None,
-            "attributions": [],
-        }
-        head = parse_document(value, str(self.folder / DOCUMENT_NAME))
-        if head.document is None:
-            raise SubmissionError(head.problems)
-        document = head.document.model_copy(update={"attributions": list(self._entries.values())})
+        head = self._document({"file": MAPS_NAME, "sha256": digest} if held_maps else None)
+        document = head.model_copy(update={"attributions": list(self._entries.values())})
         data = document.model_dump_json(exclude_none=True, indent=1).encode() + b"\n"
         if len(data) > MAX_DOCUMENT_BYTES:
             raise SubmissionError(

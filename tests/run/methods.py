@@ -86,6 +86,20 @@ class Sided:
 
 
 @dataclass(frozen=True)
+class Fine:
+    """A value for every pixel, at the size of a gradient."""
+
+    name: ClassVar[str] = "fine"
+    title: ClassVar[str] = "Fine"
+    family: ClassVar[str] = "other"
+    needs: ClassVar[tuple[str, ...]] = ()
+    description: ClassVar[str] = "The picture, pixel by pixel."
+
+    def explain(self, lvlm, reading, *, target="response", seed=0):
+        return Explanation(reading.canvas[0].numpy() * np.float32(1e-9))
+
+
+@dataclass(frozen=True)
 class Telling:
     """Says under which conditions it was asked."""
 

@@ -22,7 +22,7 @@ from medfocus_bench.submission.reader import open_submission, validate
 
 from .methods import HERE
 
-COUNTING, REFUSING, SIDED = (f"{HERE}:{name}" for name in ("Counting", "Refusing", "Sided"))
+COUNTING, REFUSING, SIDED, FINE = (f"{HERE}:{name}" for name in ("Counting", "Refusing", "Sided", "Fine"))
 
 
 def run(small, out, *names, **options):
@@ -69,6 +69,34 @@ def test_the_submission_holds_the_records_own_maps_and_scores(small, tmp_path):
         np.testing.assert_array_equal(packed.saliency, files.attribution(record).saliency)
         assert packed.tokens == [("Yes", 0.0), (".", 1.0)]
         assert packed.concepts == {"all of it": 1.0}
+
+
+def test_maps_of_pixels_are_averaged_and_small_ones_are_stored_as_they_are(small, tmp_path):
+    out = run(small, tmp_path / "run", FINE, COUNTING)
+    assert pack([out], tmp_path / "small", method="counting").thinning is None
+    packed = pack([out], tmp_path / "s", method="fine")
+    assert (packed.thinning.maps, packed.thinning.measured) == (6, 6)
+    submission = open_submission(tmp_path / "s", small)
+    report = evaluate(tmp_path / "s", small, nulls=False, resamples=100)
+    pooled = next(part for part in report.slices if part.kind == "pooled")
+    assert packed.thinning.after == pytest.approx(pooled.scores["evidence_ap"].mean)
+    files = RecordFiles.of(out / "fine", "phantom_gemma", "direct")
+    for record in files.read():
+        stored = submission.attribution(record.entry.sample_id).saliency
+        made = files.attribution(record).saliency
+        assert (made.shape, made.dtype) == ((224, 224), np.float32)
+        assert (stored.shape, stored.dtype) == ((64, 64), np.float16)
+        assert np.abs(stored).max() == 1
+
+
+def test_the_maps_of_a_run_are_kept_where_that_is_asked_for(small, tmp_path):
+    out = run(small, tmp_path / "run", FINE)
+    assert pack([out], tmp_path / "s", keep=True).thinning is None
+    submission = open_submission(tmp_path / "s", small)
+    files = RecordFiles.of(out / "fine", "phantom_gemma", "direct")
+    for record in files.read():
+        made = files.attribution(record).saliency
+        np.testing.assert_array_equal(submission.attribution(record.entry.sample_id).saliency, made)
 
 
 def test_an_incomplete_run_is_packed_only_when_that_is_asked_for(small, tmp_path):

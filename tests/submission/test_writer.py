@@ -13,6 +13,7 @@ from medfocus_bench import Attribution, Cost, SubmissionWriter, open_submission,
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission import writer as writer_module
+from medfocus_bench.submission.schema import Submitter
 
 from ..conftest import METHOD
 from .documents import WITH_BOXES, WITH_MAP, write_small_benchmark
@@ -130,17 +131,38 @@ def test_an_error_inside_the_block_leaves_nothing_behind(kind: Any, folder: Path
 
 def test_a_method_that_breaks_the_format_leaves_nothing_behind(folder: Path, bench: Benchmark) -> None:
     method = {**METHOD.model_dump(), "name": "No Name"}
-    with (
-        pytest.raises(SubmissionError, match=r"submission\.json: /method/name: "),
-        SubmissionWriter(folder, method, bench, submitters=[]),
-    ):
+    with pytest.raises(SubmissionError, match=r"submission\.json: /method/name: "):
+        SubmissionWriter(folder, method, bench, submitters=["Ada"])
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("submitters", "said"),
+    [
+        ([], "/submitters: "),
+        ([{"nmae": "Ada"}], "/submitters/0/name: is required"),
+        ([{"name": "Ada", "link": "x"}], "/submitters/0/link: is not a key"),
+        ("", "/submitters/0/name: "),
+    ],
+)
+def test_submitters_are_looked_at_before_the_first_map(
+    submitters: Any, said: str, folder: Path, bench: Benchmark
+) -> None:
+    with pytest.raises(SubmissionError, match=said):
+        writing(folder, bench, submitters=submitters)
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("ada", ["Ada", {"name": "Ada"}, Submitter(name="Ada"), ["Ada"], ({"name": "Ada"},)])
+def test_one_submitter_is_one_with_and_without_a_list(ada: Any, folder: Path, bench: Benchmark) -> None:
+    with writing(folder, bench, submitters=ada):
         pass
-    assert left_in(folder.parent) == []
+    assert open_submission(folder).document.submitters == [Submitter(name="Ada")]
 
 
 def test_an_existing_folder_is_refused(folder: Path, bench: Benchmark) -> None:
     folder.mkdir(parents=True)
-    with pytest.raises(SubmissionError, match="exists already"):
+    with pytest.raises(SubmissionError, match=r"exists already.*overwrite=True"):
         writing(folder, bench)
     assert left_in(folder.parent) == ["mine"]
 
@@ -206,6 +228,10 @@ def test_a_sample_is_added_once(folder: Path, bench: Benchmark) -> None:
         ({"saliency": np.eye(2) * 1j}, "a map holds real numbers, not complex128"),
         ({"saliency": [[None, 1]]}, "a map holds real numbers, not object"),
         ({"saliency": [["a", "b"]]}, "a map holds real numbers, not <U1"),
+        (
+            {"boxes": [[0.1, 0.2, 0.5, 1.0]]},
+            "/boxes: all lie within a pixel of the corner .* 224 x 200 pixels",
+        ),
         ({"saliency": np.zeros((1, 2049))}, "a map is 2-D with at most 2048 pixels a side"),
     ],
 )
@@ -243,6 +269,28 @@ def test_maps_and_boxes_may_be_any_array_like(given: dict[str, Any], folder: Pat
     assert read is not None
     ((name, value),) = given.items()
     assert np.array_equal(getattr(read, name), np.asarray(value))
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-60, 1e60])
+def test_values_that_float32_cannot_hold_are_stored_scaled(
+    scale: float, folder: Path, bench: Benchmark
+) -> None:
+    with writing(folder, bench) as writer:
+        writer.add(Attribution(WITH_MAP, saliency=np.array([[0.0, 2.0], [8.0, 4.0]]) * scale))
+    read = open_submission(folder, bench).attribution(WITH_MAP)
+    assert read is not None
+    assert read.saliency is not None
+    assert read.saliency.tolist() == [[0, 0.25], [1, 0.5]]
+
+
+def test_what_is_masked_is_not_taken_for_a_value() -> None:
+    masked = np.ma.masked_equal(np.array([[0.0, 1.0]]), 1.0)
+    with pytest.raises(ValueError, match=f"{WITH_MAP}: a map has masked values"):
+        Attribution(WITH_MAP, saliency=masked)
+    with pytest.raises(ValueError, match=f"{WITH_MAP}: an array of boxes has masked values"):
+        Attribution(WITH_MAP, boxes=np.ma.masked_equal(BOX, 1.0))
+    whole = np.ma.masked_less(np.array([[0.0, 1.0]]), -1.0)
+    assert Attribution(WITH_MAP, saliency=whole).saliency is not None
 
 
 def test_infinities_of_float64_are_no_overflow(folder: Path, bench: Benchmark) -> None:

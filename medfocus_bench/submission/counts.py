@@ -1,0 +1,98 @@
+"""How much a sound submission says, and what of it says nothing: not wrong, and perhaps not meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medfocus_bench.submission.attribution import Attribution
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Samples by what is said of them; `samples` are those that count, None where no benchmark is given.
+
+    `without_boxes`, `empty`, `not_finite` (no finite value at all), `partly_finite`, `zero` and `constant`
+    hold the sample_ids of what explains nothing.
+    """
+
+    samples: int | None
+    maps: int
+    boxes: int
+    without_boxes: tuple[str, ...]
+    empty: tuple[str, ...]
+    not_finite: tuple[str, ...]
+    partly_finite: tuple[str, ...]
+    zero: tuple[str, ...]
+    constant: tuple[str, ...]
+
+    @property
+    def attributed(self) -> int:
+        return self.maps + self.boxes
+
+    @property
+    def summary(self) -> str:
+        """As part of a sentence."""
+        covered = f"{self.attributed} attributions" if self.samples is None else self._of_samples
+        return f"{covered}, {self.maps} by maps and {self.boxes} by boxes"
+
+    @property
+    def _of_samples(self) -> str:
+        return f"{self.attributed} of {self.samples} samples"
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each kind of thing that scores nothing."""
+        found = list(_warnings(self))
+        if self.samples is not None and self.attributed < self.samples:
+            found.insert(0, f"only {self._of_samples} have an attribution; what is missing scores 0")
+        return found
+
+
+def count(attributions: Iterable[Attribution], samples: int | None) -> Counts:
+    """Reads every attribution once."""
+    kinds: dict[str, list[str]] = {name: [] for name, _ in _KINDS}
+    maps = boxes = 0
+    for attribution in attributions:
+        if attribution.saliency is None:
+            boxes += 1
+            kind = None if attribution.boxes is not None and len(attribution.boxes) else "without_boxes"
+        else:
+            maps += 1
+            kind = _kind(attribution.saliency)
+        if kind is not None:
+            kinds[kind].append(attribution.sample_id)
+    return Counts(samples, maps, boxes, **{name: tuple(ids) for name, ids in kinds.items()})
+
+
+def _kind(saliency: npt.NDArray[np.generic]) -> str | None:
+    if saliency.size == 0:
+        return "empty"
+    finite = np.isfinite(saliency)
+    if not finite.all():
+        return "partly_finite" if finite.any() else "not_finite"
+    if saliency.min() < saliency.max():
+        return None
+    return "constant" if saliency.any() else "zero"
+
+
+_KINDS: Sequence[tuple[str, Callable[[str], str]]] = (
+    ("not_finite", lambda them: f"{them} no finite value, which explains nothing"),
+    ("partly_finite", lambda them: f"{them} a value that is NaN or infinite, which explains nothing"),
+    ("zero", lambda them: f"{them} zeros only, which explains nothing; did small values underflow?"),
+    ("constant", lambda them: f"{them} one value everywhere, which explains nothing"),
+    ("empty", lambda them: f"{them} no pixel"),
+    ("without_boxes", lambda them: f"{them} an empty list of boxes, which explains nothing"),
+)
+
+
+def _warnings(counts: Counts) -> Iterator[str]:
+    for name, sentence in _KINDS:
+        ids: tuple[str, ...] = getattr(counts, name)
+        if ids:
+            thing = "sample" if name == "without_boxes" else "map"
+            many = f"{len(ids)} {thing}s have" if len(ids) > 1 else f"1 {thing} has"
+            yield f"{sentence(many)} (the first is that of {ids[0]})"
