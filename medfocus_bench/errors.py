@@ -37,6 +37,10 @@ class OfflineWarning(UserWarning):
     """The Hub is out of reach, and a copy that was at hand is used."""
 
 
+class PictureWarning(UserWarning):
+    """A picture that can be shown, but hardly as it was meant."""
+
+
 class SubmissionError(InputError):
     """A submission that cannot be scored."""
 

@@ -53,7 +53,7 @@ def test_a_strangers_method_runs_as_printed_to_a_row(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "leaderboard" / "results", "leaderboard/results")
     Path("my_method.py").write_text(code)
-    Image.fromarray(np.zeros((96, 64), np.uint8)).save("chest.png")
+    Image.fromarray(np.arange(96 * 64).reshape(96, 64).astype(np.uint8)).save("chest.png")
     block, look = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     commands = [shlex.split(line) for line in f"{block}{look}".replace("\\\n", " ").splitlines()]
     few = {

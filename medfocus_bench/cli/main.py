@@ -26,7 +26,7 @@ from medfocus_bench.cli.sources import SOURCE_COMMANDS
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
 from medfocus_bench.cli.submit import submit_command
 from medfocus_bench.cli.verify import verify_command
-from medfocus_bench.errors import InputError, OfflineWarning
+from medfocus_bench.errors import InputError, OfflineWarning, PictureWarning
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +64,7 @@ def _warnings_as_lines() -> Iterator[None]:
     as_before = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
-        if issubclass(category, OfflineWarning):
+        if issubclass(category, (OfflineWarning, PictureWarning)):
             click.echo(one_line(f"medfocus-bench: {message}"), err=True)
         else:
             as_before(message, category, *more, **named)

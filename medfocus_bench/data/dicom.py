@@ -1,34 +1,45 @@
-"""Radiographs in DICOM: the stored values as they are meant to be shown.
+"""Radiographs in DICOM: which files are read, within which bounds, and their stored values.
 
-The order is that of the standard (PS3.4, N.2): stored values, modality transform (rescale), values of
-interest (lookup table or window), and last the inversion of MONOCHROME1. Needs the extra `[dicom]`.
+`dicom_levels` makes of the stored values what a viewer shows. Needs the extra `[dicom]`.
 """
 
 from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.data.images import PictureError, by_own_range, check_size, in_levels
+from medfocus_bench.data.images import MAX_FILE_BYTES, PictureError, check_levels, check_size
+from medfocus_bench.data.levels import UInt8Image, bands
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_PLAIN: Final = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+_RLE: Final = "1.2.840.10008.1.2.5"
+_PLAIN: Final = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _DEFLATED)
 _JPEG: Final = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81))
 _JPEG_2000: Final = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91))
-"""Uncompressed, JPEG (with JPEG-LS), JPEG 2000. A deflated file could unpack to any size: none is read."""
+"""Uncompressed (or all of the file deflated), run lengths, JPEG (with JPEG-LS), JPEG 2000."""
 
 _START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
-FloatImage = npt.NDArray[np.float32]
+_PREAMBLE: Final = 128
+_RLE_HEADER: Final = 64
+RLE_PADDING: Final = 256
+"""Bytes by which a segment of run lengths may unpack to more than the picture: encoders fill up."""
+
+_SPACINGS: Final = ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_NOT_SQUARE: Final = 0.01
+"""Share by which the sides of a pixel may differ: rounding of the numbers that state them."""
 
 
 def dicom_size(path: Path) -> tuple[int, int]:
@@ -37,22 +48,26 @@ def dicom_size(path: Path) -> tuple[int, int]:
         return _checked_size(_dataset(path, pixels=False), path)
 
 
-def decode_dicom(path: Path) -> npt.NDArray[np.uint8]:
+def decode_dicom(path: Path) -> UInt8Image:
     """A DICOM radiograph as levels of 0 to 255, as it is meant to be shown: (height, width).
 
-    Raises PictureError that names the file: no pixels, several frames, a transfer syntax that is not read,
-    compressed data of another size than the header's, damage of any kind.
+    Raises PictureError that names the file: no pixels, several frames, pixels that are not square, a transfer
+    syntax that is not read, compressed data of another size than the header's, nothing to be seen, damage of
+    any kind. Warns of few levels (`check_levels`).
     """
     with _errors_named(path):
+        from medfocus_bench.data.dicom_levels import shown
+
         dataset = _dataset(path, pixels=True)
         width, height = _checked_size(dataset, path)
         if "PixelData" not in dataset:
             raise PictureError(f"{path}: has no pixels; fetch the file again")
         _check_compressed(dataset, path, width, height)
-        grey = _colour_as_grey(dataset) if dataset.SamplesPerPixel == 3 else _shown(dataset)
-        if grey.shape != (height, width):
-            raise PictureError(f"{path}: its pixels are {grey.shape}, its header says {width} x {height}")
-        return in_levels(grey)
+        levels = _colour(dataset) if dataset.SamplesPerPixel == 3 else shown(dataset, _stored(dataset))
+        if levels.shape != (height, width):
+            raise PictureError(f"{path}: its pixels are {levels.shape}, its header says {width} x {height}")
+    check_levels(levels, place=str(path))
+    return levels
 
 
 @contextmanager
@@ -78,10 +93,36 @@ def _dataset(path: Path, *, pixels: bool) -> Dataset:
     from pydicom.filereader import read_file_meta_info
 
     syntax = read_file_meta_info(path).get("TransferSyntaxUID")
-    if syntax not in (*_PLAIN, *_JPEG, *_JPEG_2000):
+    if syntax not in (*_PLAIN, _RLE, *_JPEG, *_JPEG_2000):
         named = getattr(syntax, "name", "no transfer syntax")
         raise PictureError(f"{path}: its pixels are stored as {named}, which is not read; convert it first")
-    return dcmread(path, stop_before_pixels=not pixels)
+    file = _inflated(path) if syntax == _DEFLATED else path
+    return dcmread(file, stop_before_pixels=not pixels)
+
+
+def _inflated(path: Path) -> BytesIO:
+    """The file as if it were not deflated, unpacked to no more than a file that is not may have.
+
+    Raises PictureError beyond that: a library that unpacks it whole has no bound.
+    """
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filereader import read_file_meta_info, read_preamble
+    from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    with path.open("rb") as file:
+        read_preamble(file, force=False)
+        (group_length,) = struct.unpack("<8xI", file.read(12))
+        file.seek(group_length, 1)
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        content = unpacker.decompress(file.read(), MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise PictureError(f"{path}: unpacks to more than {MAX_FILE_BYTES // 2**20} MiB")
+    meta = read_file_meta_info(path)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    head = DicomBytesIO()
+    write_file_meta_info(head, meta, enforce_standard=False)
+    return BytesIO(bytes(_PREAMBLE) + b"DICM" + head.getvalue() + content)
 
 
 def _checked_size(dataset: Dataset, path: Path) -> tuple[int, int]:
@@ -97,7 +138,30 @@ def _checked_size(dataset: Dataset, path: Path) -> tuple[int, int]:
         raise PictureError(f"{path}: is a colour picture of {dataset.BitsAllocated} bits; only 8 are read")
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise PictureError(f"{path}: is a picture in palette colours, which are not read")
+    _check_square(dataset, path)
     return width, height
+
+
+def _check_square(dataset: Dataset, path: Path) -> None:
+    """A viewer stretches pixels that are not square; boxes that were drawn on either would be misplaced."""
+    for name in _SPACINGS:
+        sides = _pair(dataset.get(name))
+        if sides is not None and abs(sides[0] / sides[1] - 1) > _NOT_SQUARE:
+            raise PictureError(
+                f"{path}: its pixels are not square ({name} {sides[0]:g} to {sides[1]:g}); resample the "
+                "picture to square pixels, and the boxes with it"
+            )
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """Two positive numbers, or None: what else a header says here is let be."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        return None
+    try:
+        first, second = float(value[0]), float(value[1])
+    except (TypeError, ValueError):
+        return None
+    return (first, second) if 0 < first < float("inf") and 0 < second < float("inf") else None
 
 
 def _check_compressed(dataset: Dataset, path: Path, width: int, height: int) -> None:
@@ -108,9 +172,41 @@ def _check_compressed(dataset: Dataset, path: Path, width: int, height: int) -> 
     from pydicom.encaps import generate_frames
 
     frame = next(iter(generate_frames(dataset.PixelData, number_of_frames=1)))
+    if syntax == _RLE:
+        _check_run_lengths(frame, path, width * height)
+        return
     size = _jpeg_2000_size(frame) if syntax in _JPEG_2000 else _jpeg_size(frame)
     if size != (width, height):
         raise PictureError(f"{path}: its compressed data are of {size}, its header says {width} x {height}")
+
+
+def _check_run_lengths(frame: bytes, path: Path, pixels: int) -> None:
+    """Raises PictureError for a segment that unpacks to more bytes than the picture has pixels (PS3.5, G)."""
+    count, *starts = struct.unpack_from("<16I", frame)
+    if not 1 <= count <= 15:
+        raise ValueError(f"its run lengths are of {count} segments")
+    ends = [*starts[1:count], len(frame)]
+    for start, end in zip(starts[:count], ends, strict=True):
+        if not _RLE_HEADER <= start <= end <= len(frame):
+            raise ValueError("its segments of run lengths are damaged")
+        if _unpacked_length(frame[start:end], pixels + RLE_PADDING) > pixels + RLE_PADDING:
+            raise PictureError(
+                f"{path}: its compressed data are of more than the {pixels:,} pixels of its header"
+            )
+
+
+def _unpacked_length(segment: bytes, limit: int) -> int:
+    """Bytes that a segment unpacks to; counted no further than beyond `limit`."""
+    length = place = 0
+    while place < len(segment) and length <= limit:
+        head = segment[place]
+        if head < 128:
+            length, place = length + head + 1, place + head + 2
+        elif head > 128:
+            length, place = length + 257 - head, place + 2
+        else:
+            place += 1
+    return length
 
 
 def _jpeg_2000_size(frame: bytes) -> tuple[int, int]:
@@ -139,89 +235,49 @@ def _jpeg_size(frame: bytes) -> tuple[int, int]:
     raise ValueError("there is no JPEG picture in it")
 
 
-def _colour_as_grey(dataset: Dataset) -> FloatImage:
-    """A photograph of a radiograph, as it happens; pydicom gives RGB."""
+def _colour(dataset: Dataset) -> UInt8Image:
+    """A photograph of a radiograph, as it happens, by its luma; pydicom gives RGB."""
     from PIL import Image
     from pydicom.pixels.utils import pixel_array
 
     colour = pixel_array(dataset)
-    grey = Image.fromarray(colour.astype(np.uint8)).convert("L")
-    return np.asarray(grey, dtype=np.float32) / np.float32(255)
+    levels = np.empty(colour.shape[:2], dtype=np.uint8)
+    for rows in bands(levels):
+        levels[rows] = np.asarray(Image.fromarray(colour[rows].astype(np.uint8)).convert("L"))
+    return levels
 
 
-def _shown(dataset: Dataset) -> FloatImage:
-    """Grey values in [0, 1]."""
-    from pydicom.pixels.processing import apply_modality_lut
+def _stored(dataset: Dataset) -> npt.NDArray[Any]:
+    """The stored values (height, width), without what lies beside them in the bits of a pixel."""
     from pydicom.pixels.utils import pixel_array
 
-    stored = pixel_array(dataset)
-    padding = _padding(dataset, stored)
-    if dataset.get("ModalityLUTSequence"):
-        values = apply_modality_lut(stored, dataset).astype(np.float32)
-    else:
-        slope, intercept = _number(dataset, "RescaleSlope", 1), _number(dataset, "RescaleIntercept", 0)
-        values = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    grey = _values_of_interest(values, dataset, padding)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        grey = 1 - grey
-    if padding is not None:
-        grey = np.where(padding, np.float32(0), grey)
-    return grey
+    if dataset.file_meta.TransferSyntaxUID in (*_JPEG, *_JPEG_2000):
+        return pixel_array(dataset)  # a codec's values have no place among bits
+    cells = pixel_array(dataset, correct_unused_bits=False)
+    allocated = 8 * cells.itemsize
+    bits = int(dataset.get("BitsStored") or allocated)
+    high = int(dataset.get("HighBit") or bits - 1)
+    if not 1 <= bits <= allocated or not bits - 1 <= high < allocated:
+        raise ValueError(f"{bits} bits up to bit {high} do not fit into {allocated}")
+    if _lies_low(cells, bits, high):
+        high = bits - 1
+    if bits == allocated:
+        return cells
+    # To the left, what is above is lost; to the right, what is below, and the sign comes along.
+    return (cells << (allocated - 1 - high)) >> (allocated - bits)
 
 
-def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-    """The pixels that are no part of the picture, which would spoil its range."""
-    value = _number(dataset, "PixelPaddingValue", None)
-    if value is None:
-        return None
-    limit = _number(dataset, "PixelPaddingRangeLimit", value)
-    padded = (stored >= min(value, limit)) & (stored <= max(value, limit))
-    return padded if padded.any() and not padded.all() else None
+def _lies_low(cells: npt.NDArray[Any], bits: int, high: int) -> bool:
+    """Whether values lie in the lowest bits, although the header has them higher.
 
-
-def _values_of_interest(
-    values: FloatImage, dataset: Dataset, padding: npt.NDArray[np.bool_] | None
-) -> FloatImage:
-    """By the lookup table, else by the (first) window, else by the picture's own range: 0 to 1."""
-    tables = dataset.get("VOILUTSequence")
-    if tables:
-        return _looked_up(values, tables[0])
-    centre, width = _number(dataset, "WindowCenter", None), _number(dataset, "WindowWidth", None)
-    if centre is not None and width is not None and width > 0:
-        return _windowed(values, centre, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
-    if padding is None:
-        return by_own_range(values)
-    return by_own_range(np.where(padding, values[~padding].min(), values))
-
-
-def _windowed(values: FloatImage, centre: float, width: float, function: str) -> FloatImage:
-    """PS3.3, C.11.2.1.2 and C.11.2.1.3."""
-    if function == "SIGMOID":
-        exponent = np.clip(-4 * (values - np.float32(centre)) / np.float32(width), -80, 80)
-        return np.asarray(1 / (1 + np.exp(exponent)), dtype=np.float32)
-    if function == "LINEAR" and width > 1:
-        centre, width = centre - 0.5, width - 1
-    shares = (values - np.float32(centre)) / np.float32(width) + np.float32(0.5)
-    return np.asarray(np.clip(shares, 0, 1), dtype=np.float32)
-
-
-def _looked_up(values: FloatImage, table: Dataset) -> FloatImage:
-    """PS3.3, C.11.2.1.1: the first entry holds up to its value, the last from its value on."""
-    entries, first, bits = (int(part) for part in table.LUTDescriptor)
-    entries, first = entries or 65_536, first - 65_536 if first > 32_767 and values.min() < 0 else first
-    data = table.LUTData
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, dtype="<u2" if len(data) >= 2 * entries else "u1")
-    levels = np.asarray(data, dtype=np.float32)[:entries]
-    if len(levels) != entries or not 8 <= bits <= 16:
-        raise ValueError("its VOI lookup table is damaged")
-    positions = np.clip(np.round(values) - first, 0, entries - 1).astype(np.intp)
-    return np.asarray(np.clip(levels[positions] / np.float32(2**bits - 1), 0, 1), dtype=np.float32)
-
-
-def _number(dataset: Dataset, name: str, default: Any) -> Any:
-    """The (first) number of a tag; the default where the tag is not there or is empty."""
-    value = dataset.get(name)
-    if value is None or value == "" or (hasattr(value, "__len__") and len(value) == 0):
-        return default
-    return float(value[0] if hasattr(value, "__getitem__") and not isinstance(value, str) else value)
+    Files say `HighBit` 15 of 12 bits either way. Where all bits above the value's are unused (or the sign's)
+    and the bits below where it should begin are not, the header is wrong.
+    """
+    below = high + 1 - bits
+    if below == 0:
+        return False
+    lowest, highest = (
+        (0, (1 << bits) - 1) if cells.dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    )
+    fits = lowest <= int(cells.min()) and int(cells.max()) <= highest
+    return fits and bool((cells & ((1 << below) - 1)).any())

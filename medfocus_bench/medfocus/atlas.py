@@ -14,7 +14,8 @@ Nothing is trained. SimpleITK runs on one thread here: the same image gives the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -66,8 +67,8 @@ def localise_by_atlas(
     """The region of each of the pool's concepts in an image, uint8 (height, width), native pixels.
 
     The last images' results are kept; a pool is known by identity, so do not change its arrays. A concept
-    that no reference brings into view has an empty region. Raises InputError for an image without contrast,
-    and where SimpleITK is missing.
+    that no reference brings into view has an empty region. Raises InputError for an image without contrast
+    or with the shape of a strip, and where SimpleITK is missing.
     """
     settings = settings or AtlasSettings()
     target = _drawing(image, settings)
@@ -106,7 +107,8 @@ def _votes(target: Drawing, pool: ReferencePool, settings: AtlasSettings) -> dic
     weights = {concept: np.full(seen.shape, 1e-9, dtype=np.float32) for concept in pool.concepts}
     best = np.argsort([-pose.score for pose in poses], kind="stable")[: settings.references]
     for reference, pose in ((references[number], poses[number]) for number in best):
-        transform = _registered(sitk, fixed, target, reference.drawing, pose, settings)
+        with _quiet(sitk):
+            transform = _registered(sitk, fixed, target, reference.drawing, pose, settings)
         moved, inside = _moved(sitk, reference.drawing.fine, fixed, transform)
         local = ndimage.gaussian_filter(np.square(moved - seen), settings.weight_radius * settings.size)
         weight = inside / (local + _DIFFERENCE_FLOOR) ** settings.weight_power
@@ -196,6 +198,17 @@ def _correlation(one: Field, other: Field, inside: BoolArray) -> float:
         return -1.0
     first, second = (values[inside] - values[inside].mean() for values in (one, other))
     return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum() + 1e-9))
+
+
+@contextmanager
+def _quiet(sitk: Any) -> Iterator[None]:
+    """Without what ITK writes to the terminal where two pictures do not overlap, which is seen to here."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def _simple_itk() -> Any:

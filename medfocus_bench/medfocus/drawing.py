@@ -26,6 +26,9 @@ _COARSE_LOCAL: Final = 0.08
 _LEAST_CONTENT: Final = 0.3
 """Share of a side that must be left without borders; else nothing is cut off."""
 
+_MOST_ELONGATED: Final = 8
+"""How many times its shorter side the longer one of a radiograph's content may be."""
+
 _FLAT: Final = 0.03
 """Spread of grey levels, as a share of the image's, up to which a row at the edge is border."""
 
@@ -49,12 +52,16 @@ class Drawing:
     def of(cls, image: UInt8Image, size: int, coarse_size: int, local: float) -> Drawing:
         """Grids of size^2 and coarse_size^2 pixels; `local` * size is the fine one's radius of normalisation.
 
-        Raises InputError for an image of one grey level.
+        Raises InputError for an image of one grey level, and for one whose content is a strip.
         """
         top, bottom, left, right = _content(image)
         part = image[top:bottom, left:right]
         if part.min() == part.max():
             raise InputError("an image of one grey level has no anatomy to localise")
+        if max(part.shape) > _MOST_ELONGATED * min(part.shape):
+            raise InputError(
+                f"a strip of {part.shape[1]} x {part.shape[0]} pixels is too thin to hold anatomy to localise"
+            )
         grey = _resized(part.astype(np.float32), _grid(part.shape, size))
         coarse = _resized(grey, _grid(part.shape, coarse_size))
         digest = blake2b(

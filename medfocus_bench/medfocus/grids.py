@@ -56,9 +56,11 @@ def grid_image(image: npt.NDArray[np.uint8], size: int) -> GridImage:
     Raises ValueError for an image of one grey level, which holds nothing to transport.
     """
     framed = framed_image(image).astype(np.float32)
-    low, high = framed.min(), framed.max()
-    if high <= low:
+    left, top, right, bottom = Frame(image.shape[1], image.shape[0]).content
+    content = framed[top:bottom, left:right]
+    if content.max() <= content.min():  # the padding beside it is no contrast of the image's
         raise ValueError("an image of one grey level has no anatomy")
+    low, high = framed.min(), framed.max()
     small = ndimage.zoom((framed - low) / (high - low), size / len(framed), order=1)
     return GridImage(small.astype(np.float64))
 

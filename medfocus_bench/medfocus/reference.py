@@ -12,8 +12,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from medfocus_bench.data.files import check_fetched
-from medfocus_bench.data.images import decode_uint8
+from medfocus_bench.data.files import check_fetched, read_regular
+from medfocus_bench.data.images import MAX_FILE_BYTES, decode_levels, decode_uint8
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray
 from medfocus_bench.medfocus.grids import grid_image
@@ -138,7 +138,7 @@ def build_pool(folder: str | Path) -> ReferencePool:
         raise InputError(f"{root}: has {len(paths)} images; a pool holds at most {_MAX_REFERENCES}")
     images, masks = [], []
     for path in paths:
-        image = _picture(path)
+        image = decode_uint8(read_regular(path, MAX_FILE_BYTES), place=str(path))
         found = {concept: _mask(place, image) for concept, place in _masks_of(root / "masks", path.stem)}
         if not found:
             raise InputError(f"{path}: has no masks; put them into {root / 'masks' / path.stem}/CONCEPT.png")
@@ -166,12 +166,8 @@ def _masks_of(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
         yield from sorted((concept, path) for concept, path in places if path.is_file())
 
 
-def _picture(path: Path) -> UInt8Image:
-    return decode_uint8(path.read_bytes(), place=str(path))
-
-
 def _mask(path: Path, image: UInt8Image) -> BoolArray:
-    mask = _picture(path) > 127
+    mask = decode_levels(read_regular(path, MAX_FILE_BYTES), place=str(path)) > 127
     if mask.shape != image.shape:
         raise InputError(
             f"{path}: is {mask.shape[1]} x {mask.shape[0]}, its image {image.shape[1]} x {image.shape[0]}"

@@ -238,7 +238,10 @@ def test_a_reference_out_of_the_root_is_refused_when_it_is_followed(root: Path, 
 def test_a_replaced_picture_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "root")
     benchmark = attached(tmp_path / "root", tmp_path / "out", [("padchest_gr", 0)]).benchmark
-    trees.save(tmp_path / "root" / "PadChest_GR" / trees.padchest_image(0), np.zeros((50, 60), np.uint8))
+    trees.save(
+        tmp_path / "root" / "PadChest_GR" / trees.padchest_image(0),
+        np.arange(3000, dtype=np.uint16).reshape(50, 60),
+    )
     with pytest.raises(PictureError, match=r"is 60 x 50 pixels, but padchest_gr-00000-.* is of 260 x 224"):
         list(benchmark.pictures())
 

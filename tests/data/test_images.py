@@ -11,11 +11,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
+from pydicom.uid import (
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
-from medfocus_bench.data.images import PictureError, picture_at, picture_size, read_picture
+from medfocus_bench.data.images import (
+    PictureError,
+    check_size,
+    decode_levels,
+    decode_uint8,
+    header_size,
+    picture_at,
+    picture_size,
+    read_picture,
+)
+from medfocus_bench.errors import PictureWarning
 from tests.data.source_trees import (
     DICOM_KINDS,
     compressed,
@@ -105,10 +121,175 @@ def test_eight_bits_are_kept_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture() // 2 + 20)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1"])
-def test_other_kinds_of_png_become_grey(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
+def test_other_kinds_of_png_become_the_same_grey(tmp_path: Path, mode: str) -> None:
     Image.fromarray(picture()).convert(mode).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").shape == (40, 52)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture())
+
+
+def test_few_levels_are_read_with_a_warning_that_names_the_file_once(tmp_path: Path) -> None:
+    """Two levels are no radiograph; nor are the 15 of 12 bits in the place of 16."""
+    path = tmp_path / "a.png"
+    Image.fromarray(picture()).convert("1").save(path)
+    with pytest.warns(PictureWarning, match=re.escape(f"{path}: is shown in 2 grey levels")):
+        found = read_picture(path)
+    assert set(np.unique(found)) == {0, 255}
+    np.testing.assert_array_equal(read_picture(path), found)  # a second warning would be an error here
+
+
+@pytest.mark.parametrize("level", [0, 77, 255])
+def test_a_blank_picture_is_an_error_that_names_the_file(tmp_path: Path, level: int) -> None:
+    path = save(tmp_path / "a.png", np.full((40, 52), level, dtype=np.uint8))
+    with pytest.raises(PictureError, match=re.escape(f"{path}: is blank")):
+        read_picture(path)
+    assert decode_levels(path.read_bytes(), place="a mask").tolist() == [[level] * 52] * 40
+
+
+TURNED = {
+    1: lambda image: image,
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).T,
+    8: np.rot90,
+}
+"""What a viewer makes of each orientation (EXIF 2.3, 4.6.4, tag 0x0112)."""
+
+
+def turned_file(orientation: int, kind: str) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = io.BytesIO()
+    deep = picture().astype(np.uint16) * 257
+    Image.fromarray(deep if kind == "PNG16" else picture()).save(
+        file, kind[:4].strip("1"), exif=exif, quality=100
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG16"])
+def test_a_picture_is_turned_as_its_exif_data_say(tmp_path: Path, kind: str, orientation: int) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(turned_file(orientation, kind))
+    stored = picture() if kind != "PNG16" else np.round(own_range(picture()) * 255)
+    expected = TURNED[orientation](stored).astype(int)
+    found = read_picture(path)
+    np.testing.assert_allclose(found.astype(int), expected, atol=2 if kind == "JPEG" else 0)
+    assert picture_size(path) == found.shape[::-1]
+    assert header_size(path.read_bytes()) == found.shape[::-1]
+
+
+def test_exif_data_behind_the_pixels_of_a_png_count_too() -> None:
+    data = turned_file(6, "PNG")
+    place = data.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(data[place : place + 4], "big")
+    chunk, rest = data[place : place + length], data[:place] + data[place + length :]
+    end = rest.index(b"IEND") - 4
+    late = rest[:end] + chunk + rest[end:]
+    assert header_size(late) == (40, 52)
+    np.testing.assert_array_equal(decode_uint8(late, place="a"), np.rot90(picture(), -1))
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "orientation 9", "orientation 0"])
+def test_damaged_exif_data_turn_nothing(damage: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = int(damage[-1]) if damage[-1].isdigit() else 1
+    data = b"Exif\0\0nonsense" if damage == "nonsense" else exif.tobytes()
+    file = io.BytesIO()
+    Image.fromarray(picture()).save(file, "JPEG", exif=data, quality=100)
+    assert header_size(file.getvalue()) == (52, 40)
+    np.testing.assert_allclose(
+        decode_uint8(file.getvalue(), place="a").astype(int), picture().astype(int), atol=2
+    )
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG with 16 bits a channel; `values` (height, width, channels): grey and alpha, RGB, or RGBA."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_sixteen_bits_of_colour_or_with_alpha_are_scaled_as_grey_ones(channels: int, bits: int) -> None:
+    """12 bits in 16 were near black: only the high byte of each channel was looked at."""
+    grey = picture().astype(np.int64) * (16 if bits == 12 else 256) + 100
+    values = np.repeat(grey[:, :, None], channels, axis=2)
+    if channels != 3:
+        values[..., -1] = 65_535
+    found = decode_uint8(deep_png(values), place="a")
+    np.testing.assert_allclose(found, own_range(grey) * 255, atol=0.51)
+
+
+def test_colours_of_sixteen_bits_count_by_their_luma() -> None:
+    values = np.random.default_rng(1).integers(0, 65_536, (40, 52, 3))
+    found = decode_uint8(deep_png(values), place="a")
+    luma = (values @ np.array([299, 587, 114])) // 1000
+    np.testing.assert_allclose(found, own_range(luma) * 255, atol=0.51)
+
+
+@pytest.mark.parametrize("kind", ["LA", "RGBA", "palette", "LA16", "RGBA16"])
+def test_what_is_transparent_is_black_whatever_colour_it_hides(kind: str) -> None:
+    grey, clear = picture() // 2 + 100, np.zeros((40, 52), dtype=bool)
+    clear[:, :10] = True
+    expected = np.where(clear, 0, grey)
+    if kind.endswith("16"):
+        deep = np.repeat(grey[:, :, None].astype(np.int64) * 16, 2 if kind == "LA16" else 4, axis=2)
+        deep[clear] = 60_000  # hidden, so no part of the range either
+        deep[..., -1] = np.where(clear, 0, 65_535)
+        data = deep_png(deep)
+        expected = np.where(clear, 0, own_range(np.where(clear, grey[~clear].min(), grey)) * 255)
+    else:
+        file = io.BytesIO()
+        image = Image.fromarray(np.where(clear, 255, grey).astype(np.uint8))
+        if kind == "palette":
+            image.convert("P").save(file, "PNG", transparency=255)
+        else:
+            both = image.convert(kind)
+            both.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+            both.save(file, "PNG")
+        data = file.getvalue()
+    np.testing.assert_allclose(decode_uint8(data, place="a"), expected, atol=0.51)
+
+
+@pytest.mark.parametrize("outlier", [65_535, 0])
+def test_one_outlier_does_not_darken_a_picture_of_sixteen_bits(tmp_path: Path, outlier: int) -> None:
+    deep = picture().astype(np.uint16) * 16 + 20_000
+    deep[3, 4] = outlier
+    save(tmp_path / "a.png", deep)
+    rest = np.ones(deep.shape, dtype=bool)
+    rest[3, 4] = False
+    np.testing.assert_allclose(read_picture(tmp_path / "a.png")[rest], own_range(deep[rest]) * 255, atol=4)
+
+
+def test_an_error_of_the_library_names_the_picture_and_no_place_in_memory() -> None:
+    for data in (b"", b"nothing", turned_file(1, "PNG")[:20], b"\x89PNG\r\n\x1a\n" + bytes(40)):
+        with pytest.raises(PictureError, match=r"^the picture: ") as caught:
+            decode_uint8(data, place="the picture")
+        assert "0x" not in str(caught.value)
+
+
+def test_a_png_of_very_many_chunks_is_refused_before_any_is_looked_at() -> None:
+    data = turned_file(1, "PNG")
+    stuffed = data[:33] + png_chunk(b"teSt", b"") * 100_001 + data[33:]
+    with pytest.raises(PictureError, match="more than 100,000 chunks"):
+        decode_uint8(stuffed, place="a")
+
+
+def test_the_bound_of_decoded_bytes_counts_the_channels() -> None:
+    """80 million pixels are read of grey, and not of four channels of 16 bits: 640 MB."""
+    check_size(10_000, 8_000, place="a", depth=4)
+    data = deep_png(np.zeros((1, 1, 4), dtype=np.int64))
+    large = data[:16] + struct.pack(">II", 10_000, 8_000) + data[24:29] + bytes(4) + data[33:]
+    fixed = large[:29] + struct.pack(">I", zlib.crc32(large[12:29])) + large[33:]
+    with pytest.raises(PictureError, match="10000 x 8000 pixels of 8 bytes; at most 384 MiB are decoded"):
+        decode_uint8(fixed, place="a")
 
 
 def test_the_real_radiographs_are_read(real_data: Path) -> None:
@@ -118,17 +299,19 @@ def test_the_real_radiographs_are_read(real_data: Path) -> None:
         assert 30 < read_picture(path).mean() < 220
 
 
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
 def png_bomb(width: int, height: int) -> bytes:
     """A sound PNG of that size, all black: a thousandth of what it unpacks to."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(bytes(width + 1)) for _ in range(height)) + packer.flush()
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    chunks = (b"IHDR", header), (b"IDAT", data), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, part) for kind, part in chunks)
 
 
 def no_pixels(path: Path) -> None:
@@ -166,10 +349,32 @@ def many_frames(path: Path) -> None:
     store(path, dataset)
 
 
-def deflated(path: Path) -> None:
+def deflated_bomb(path: Path) -> None:
+    """250 KB that unpack to 257 MiB."""
     dataset = new_dicom(picture())
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     store(path, dataset)
+    data = path.read_bytes()
+    end = 132 + 12 + int.from_bytes(data[140:144], "little")
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    parts = [packer.compress(zlib.decompress(data[end:], -zlib.MAX_WBITS))]
+    parts += [packer.compress(bytes(2**20)) for _ in range(257)]
+    path.write_bytes(data[:end] + b"".join(parts) + packer.flush())
+
+
+def run_length_bomb(path: Path) -> None:
+    """Each two bytes unpack to 128."""
+    frame = struct.pack("<16I", 2, 64, 64 + 20_000, *[0] * 13) + b"\x81\x00" * 20_000
+    store(path, compressed(new_dicom(picture()), RLELossless, frame))
+
+
+def damaged_run_lengths(path: Path) -> None:
+    frame = struct.pack("<16I", 2, 64, 6_000, *[0] * 13) + bytes(100)
+    store(path, compressed(new_dicom(picture()), RLELossless, frame))
+
+
+def other_transfer_syntax(path: Path) -> None:
+    store(path, compressed(new_dicom(picture()), MPEG2MPML, bytes(64)))
 
 
 def larger_jpeg(path: Path) -> None:
@@ -248,7 +453,8 @@ def huge_png_beyond_pil(path: Path) -> None:
 UNUSABLE = {
     build.__name__: build
     for build in (
-        *(no_pixels, truncated_pixels, cut_short, absurd_size, no_size, many_frames, deflated, larger_jpeg),
+        *(no_pixels, truncated_pixels, cut_short, absurd_size, no_size, many_frames, larger_jpeg),
+        *(deflated_bomb, run_length_bomb, damaged_run_lengths, other_transfer_syntax),
         *(larger_jpeg_2000, nonsense_jpeg, nonsense_jpeg_2000, no_frames, palette, damaged_table, text),
         *(empty, broken_png, huge_png, huge_png_beyond_pil, deep_colours),
     )
@@ -263,7 +469,10 @@ def test_what_cannot_be_shown_is_an_error_that_names_the_file(tmp_path: Path, na
         read_picture(path)
 
 
-@pytest.mark.parametrize("name", ["absurd_size", "many_frames", "deflated", "huge_png", "text", "empty"])
+@pytest.mark.parametrize(
+    "name",
+    ["absurd_size", "many_frames", "deflated_bomb", "other_transfer_syntax", "huge_png", "text", "empty"],
+)
 def test_absurd_claims_are_refused_from_the_header(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.bin"
     UNUSABLE[name](path)
@@ -271,7 +480,13 @@ def test_absurd_claims_are_refused_from_the_header(tmp_path: Path, name: str) ->
         picture_size(path)
 
 
-@pytest.mark.parametrize("name", ["larger_jpeg", "larger_jpeg_2000", "huge_png", "absurd_size", "deflated"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("larger_jpeg", "larger_jpeg_2000", "huge_png", "absurd_size"),
+        *("deflated_bomb", "run_length_bomb", "other_transfer_syntax"),
+    ],
+)
 def test_a_bomb_is_refused_before_anything_is_decoded(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +499,7 @@ def test_a_bomb_is_refused_before_anything_is_decoded(
 
     monkeypatch.setattr("pydicom.pixels.utils.pixel_array", decode)
     monkeypatch.setattr(Image.Image, "load", decode)
-    with pytest.raises(PictureError, match=r"claims|compressed data are of|not read"):
+    with pytest.raises(PictureError, match=r"claims|compressed data are of|not read|unpacks to more"):
         read_picture(path)
 
 

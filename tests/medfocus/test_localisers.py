@@ -12,6 +12,7 @@ from medfocus_bench.medfocus.localisers import smallest_set, tight_box
 from medfocus_bench.medfocus.reference import phantom_pool
 from medfocus_bench.phantom.render import Patient, render
 
+THIN = np.random.default_rng(0).integers(0, 255, (4, 1200), dtype=np.uint8)
 PATIENT = render(Patient.sample((41_000_000, 0)))
 
 
@@ -94,11 +95,25 @@ def test_the_smallest_set_holds_its_share_and_takes_equals_in_order():
     ("image", "method", "said"),
     [
         (np.zeros((50, 50), np.uint8), "transport", "one grey level"),
+        *(
+            (np.full(shape, level, np.uint8), method, "one grey level")
+            for shape in ((50, 80), (90, 50), (224, 224), (224, 223))
+            for level in (0, 128, 255)
+            for method in ("transport", "atlas")
+        ),
+        *((THIN, "transport", "too thin"), (THIN, "atlas", "too thin"), (THIN.T, "atlas", "too thin")),
         (np.zeros((50, 50, 3), np.uint8), "transport", r"uint8 \(height, width\)"),
         (np.zeros((50, 50)), "transport", r"uint8 \(height, width\)"),
         (PATIENT.image, "guess", "no localiser 'guess'"),
     ],
 )
 def test_what_cannot_be_localised_is_an_error(pool, image, method, said):
+    """Also a white or a grey picture that is not square, whose padding is another level than its own."""
     with pytest.raises(InputError, match=said):
         localise(image, pool, method)
+
+
+def test_a_strip_that_hardly_overlaps_leaves_the_terminal_alone(pool, capfd):
+    """ITK wrote a page of warnings, past Python's."""
+    localise(THIN[:, :30], pool.subset([0]), "atlas", size=64)
+    assert capfd.readouterr() == ("", "")

@@ -62,7 +62,7 @@ def test_folders_that_are_no_pool_are_errors_that_name_the_file(tmp_path):
     with pytest.raises(InputError, match="has no images"):
         build_pool(tmp_path)
     (tmp_path / "images").mkdir()
-    Image.fromarray(np.full((9, 9), 5, np.uint8)).save(tmp_path / "images" / "a.png")
+    Image.fromarray(np.arange(81, dtype=np.uint8).reshape(9, 9)).save(tmp_path / "images" / "a.png")
     with pytest.raises(InputError, match=r"a\.png: has no masks"):
         build_pool(tmp_path)
     (tmp_path / "masks" / "a").mkdir(parents=True)
