@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+
+MapFrame = Literal["model", "image"]
+"""What a map covers: the model frame, padding included, or the image alone."""
 
 MODEL_SIZE = 224
 """Side of the model frame in pixels, unless a model says otherwise."""

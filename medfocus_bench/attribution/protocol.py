@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.geometry import FloatArray, as_boxes
+from medfocus_bench.geometry import FloatArray, MapFrame, as_boxes
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -23,11 +23,12 @@ MethodFamily = Literal["attention", "gradient", "prompting", "perturbation", "co
 class Explanation:
     """What a method says of one response: a map or boxes, and what it can say besides.
 
-    `saliency` (rows, columns): over the model frame, at any resolution, see `TokenGrid.saliency` and
-    `Cover.saliency`; `boxes` (n, 4): native pixels. Exactly one of the two; a map without anything in it or
-    no boxes at all mean that the method found no explanation. `intervals`: the 95 % intervals (low, high) of
-    the scores of concepts, where the method knows them. `diagnostics`: figures by which the method judges
-    itself, such as the completeness of an integral. Raises ValueError for another shape.
+    `saliency` (rows, columns): at any resolution, over the model frame (see `TokenGrid.saliency` and
+    `Cover.saliency`) or, where `frame` is "image", over the image as it was before it was padded; `boxes`
+    (n, 4): native pixels. Exactly one of the two; a map without anything in it or no boxes at all mean that
+    the method found no explanation. `intervals`: the 95 % intervals (low, high) of the scores of concepts,
+    where the method knows them. `diagnostics`: figures by which the method judges itself, such as the
+    completeness of an integral. Raises ValueError for another shape.
     """
 
     saliency: npt.NDArray[np.generic] | None = None
@@ -36,6 +37,7 @@ class Explanation:
     concepts: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    frame: MapFrame = "model"
 
     def __post_init__(self) -> None:
         if (self.saliency is None) == (self.boxes is None):

@@ -67,6 +67,7 @@ def score_attribution(
     """
     if attribution is None or (attribution.boxes is not None and len(attribution.boxes) == 0):
         return None
+    attribution = attribution.in_model_frame(evidence.frame)
     if protocol == "paper":
         return _paper_scores(evidence, attribution)
     rng = np.random.default_rng((seed, crc32(evidence.sample_id.encode())))

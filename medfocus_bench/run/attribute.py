@@ -172,6 +172,7 @@ def attribution_of(found: Explanation, sample_id: str, cost: Cost) -> Attributio
         concepts=found.concepts,
         tokens=found.tokens,
         cost=cost,
+        frame=found.frame,
     )
 
 
@@ -235,7 +236,7 @@ class _Part:
     def add(self, attribution: Attribution, found: Explanation | None = None) -> None:
         entry = checked_entry(attribution, self._samples, self._covers, self.outcome.method)
         diagnostics, intervals = (found.diagnostics, found.intervals) if found else ({}, {})
-        self._writer.add(entry, attribution.saliency, diagnostics, intervals)
+        self._writer.add(entry, attribution.saliency, diagnostics, intervals, attribution.frame)
         self.outcome.made += 1
         self.outcome.seconds += attribution.cost.seconds or 0.0
 

@@ -90,8 +90,10 @@ def overlay(
     """
     height, width = image.shape[:2]
     picture = plain(image, size) if at_hand is None else at_hand.copy()
-    if attribution.saliency is not None:
-        values = _content(attribution.saliency, Frame(width, height, model_size))
+    frame = Frame(width, height, model_size)
+    framed = attribution.in_model_frame(frame)
+    if framed.saliency is not None:
+        values = _content(framed.saliency, frame)
         return None if values is None else _coloured(picture, values)
     if attribution.boxes is None or len(attribution.boxes) == 0:
         return None

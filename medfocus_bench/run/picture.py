@@ -19,6 +19,7 @@ from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import decode_uint8, header_size
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
+from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, explain, reason, silent
 from medfocus_bench.run.concept_panel import ConceptDrawing, concept_panel
@@ -261,8 +262,9 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
     for one in explained.explanations:
         name = None
         if one.attribution is not None:
-            if one.attribution.saliency is not None:
-                maps.add(one.method.name, one.attribution.saliency)
+            framed = one.attribution.in_model_frame(Frame(width, height, explained.model_size))
+            if framed.saliency is not None:
+                maps.add(one.method.name, framed.saliency)
             drawn = overlay(explained.picture.image, one.attribution, size, explained.model_size)
             name = f"{one.method.name}.png"
             (drawn or plain(explained.picture.image, size)).save(folder / name, "PNG")

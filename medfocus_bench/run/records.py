@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError
 
 from medfocus_bench.data.files import naming, open_regular, write_whole
 from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import MapFrame
 from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import MAX_MAP_SIDE, AttributionEntry, Finite, Strict
 
@@ -37,13 +38,15 @@ _AGAIN: Final = "delete that line, and run `attribute` again, which makes what i
 class MapPlace(Strict):
     """Where a map lies in the raw file: little-endian, row after row.
 
-    `crc32` is that of its type, shape and values; None in runs of earlier versions.
+    `crc32` is that of its type, shape and values; None in runs of earlier versions. `frame` is what it
+    covers, as in a submission.
     """
 
     offset: Annotated[int, Field(ge=0)]
     shape: Annotated[list[Annotated[int, Field(ge=0, le=MAX_MAP_SIDE)]], Field(min_length=2, max_length=2)]
     dtype: Literal["uint8", "float16", "float32"]
     crc32: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    frame: MapFrame = "model"
 
     def holds(self, data: bytes) -> bool:
         """Whether these are the values that were written, as far as that is known."""
@@ -126,6 +129,7 @@ class RecordFiles:
             concepts=entry.concepts or {},
             tokens=[(token.text, token.score) for token in entry.tokens or ()],
             cost=Cost(cost.forward_passes, cost.backward_passes, cost.seconds) if cost else Cost(),
+            frame="model" if record.map is None else record.map.frame,
         )
 
     def cut(self) -> list[Record]:
@@ -226,6 +230,7 @@ class RecordWriter:
         saliency: npt.NDArray[np.generic] | None,
         diagnostics: Mapping[str, float],
         intervals: Mapping[str, tuple[float, float]] | None = None,
+        frame: MapFrame = "model",
     ) -> None:
         """Appends one attribution; a figure that is not finite is left out of the diagnostics."""
         if self._lines is None or self._maps is None:
@@ -242,7 +247,7 @@ class RecordWriter:
             dtype, shape = saliency.dtype.name, list(saliency.shape)
             checksum = _checksum(dtype, shape, data)
             place = MapPlace.model_validate(
-                {"offset": offset, "shape": shape, "dtype": dtype, "crc32": checksum}
+                {"offset": offset, "shape": shape, "dtype": dtype, "crc32": checksum, "frame": frame}
             )
         figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
         record = Record(entry=entry, map=place, diagnostics=figures, intervals=dict(intervals or {}))

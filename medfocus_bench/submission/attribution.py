@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.geometry import FloatArray, as_boxes
+from medfocus_bench.geometry import FloatArray, Frame, MapFrame, as_boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Cost:
 class Attribution:
     """A method's output for one sample: a map or boxes, optionally concept and token scores.
 
-    `saliency` is 2-D in the model frame at any resolution (padding included); `boxes` are (n, 4) in the
-    native frame, and mean their union. Either may be any array-like, but for masked arrays that mask
-    something: what is under the mask is not known here to be nothing. Exactly one of the two is given. Raises
-    ValueError otherwise.
+    `saliency` is 2-D at any resolution, over what `frame` says: the model frame (padding included), or the
+    image as it was before it was padded; `boxes` are (n, 4) in the native frame, and mean their union. Either
+    may be any array-like, but for masked arrays that mask something: what is under the mask is not known here
+    to be nothing. Exactly one of the two is given. Raises ValueError otherwise.
     """
 
     sample_id: str
@@ -36,6 +36,7 @@ class Attribution:
     concepts: Mapping[str, float] = field(default_factory=dict)
     tokens: Sequence[tuple[str, float]] = ()
     cost: Cost = Cost()
+    frame: MapFrame = "model"
 
     def __post_init__(self) -> None:
         if (self.saliency is None) == (self.boxes is None):
@@ -48,6 +49,16 @@ class Attribution:
             object.__setattr__(
                 self, "boxes", as_boxes(unmasked(self.boxes, f"{self.sample_id}: an array of boxes"))
             )
+
+    def in_model_frame(self, frame: Frame) -> Attribution:
+        """The same with its map over the model frame, the `frame` of the image; padding gets nothing."""
+        if self.saliency is None or self.frame == "model":
+            return self
+        saliency = self.saliency
+        if saliency.size > 0:
+            with np.errstate(invalid="ignore", over="ignore"):
+                saliency = frame.embed(saliency.astype(np.float64))
+        return replace(self, saliency=saliency, frame="model")
 
 
 def unmasked(values: npt.ArrayLike, name: str) -> npt.NDArray[np.generic]:

@@ -64,6 +64,7 @@ class Submission:
             concepts=entry.concepts or {},
             tokens=[(token.text, token.score) for token in entry.tokens or ()],
             cost=Cost(cost.forward_passes, cost.backward_passes, cost.seconds) if cost else Cost(),
+            frame=self.document.maps.frame if entry.map and self.document.maps else "model",
         )
 
 

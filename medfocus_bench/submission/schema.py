@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from medfocus_bench.data.columns import LINE_PATTERN, SAMPLE_ID_PATTERN
+from medfocus_bench.geometry import MapFrame
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -123,6 +124,10 @@ class MapFile(Strict):
 
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors$")]
     sha256: Digest
+    frame: MapFrame = Field(
+        default="model",
+        description="What a map covers: the model frame (padding included), or the image without padding.",
+    )
 
 
 class TokenScore(Strict):

@@ -17,6 +17,7 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import replace_folder
 from medfocus_bench.errors import SubmissionError
+from medfocus_bench.geometry import MapFrame
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
@@ -47,6 +48,9 @@ class SubmissionWriter:
             for sample in benchmark.samples:
                 writer.add(Attribution(sample.sample_id, saliency=explain(sample)))
 
+    `frame` says what the maps cover, "model" or "image", for attributions that do not say so themselves; the
+    maps of one submission cover the same.
+
     Maps go to disk as they come. The folder appears, complete and checked, when the block ends without an
     error, and not at all otherwise. `method` and `submitters` may be given as plain dictionaries, a submitter
     also as a name, and one alone without a list. Raises SubmissionError at once if the folder exists (unless
@@ -61,6 +65,7 @@ class SubmissionWriter:
         benchmark: Benchmark,
         *,
         submitters: Sequence[_Submitter] | _Submitter,
+        frame: MapFrame = "model",
         overwrite: bool = False,
     ) -> None:
         self.folder = Path(folder)
@@ -74,7 +79,8 @@ class SubmissionWriter:
             "benchmark": benchmark.reference(),
             "attributions": [],
         }
-        self._document(None)
+        self._document({"file": MAPS_NAME, "sha256": "0" * 64, "frame": frame})
+        self._default_frame, self._frame = frame, frame
         self._benchmark = benchmark
         self._samples = {sample.sample_id: sample for sample in benchmark.samples}
         self._entries: dict[str, AttributionEntry] = {}
@@ -107,6 +113,13 @@ class SubmissionWriter:
             raise SubmissionError(f"{self.folder}: the sample {sample_id} was added already")
         entry = checked_entry(attribution, self._samples, self._benchmark.covers, str(self.folder))
         if attribution.saliency is not None:
+            frame: MapFrame = "image" if "image" in (self._default_frame, attribution.frame) else "model"
+            if len(self._maps) and frame != self._frame:
+                raise SubmissionError(
+                    f"{self.folder}: {sample_id}: its map covers the {frame} frame, and those before it the "
+                    f"{self._frame} frame; give all of one, for example by Attribution.in_model_frame"
+                )
+            self._frame = frame
             try:
                 self._maps.add(sample_id, attribution.saliency)
             except ValueError as error:
@@ -138,7 +151,8 @@ class SubmissionWriter:
         digest = self._maps.finish()
         if not held_maps:
             (self._work / MAPS_NAME).unlink()
-        head = self._document({"file": MAPS_NAME, "sha256": digest} if held_maps else None)
+        maps = {"file": MAPS_NAME, "sha256": digest, "frame": self._frame}
+        head = self._document(maps if held_maps else None)
         document = head.model_copy(update={"attributions": list(self._entries.values())})
         data = document.model_dump_json(exclude_none=True, indent=1).encode() + b"\n"
         if len(data) > MAX_DOCUMENT_BYTES:

@@ -100,6 +100,25 @@ class Fine:
 
 
 @dataclass(frozen=True)
+class OverThePicture:
+    """The picture in blocks, without its padding: over what `frame` says."""
+
+    name: ClassVar[str] = "over-the-picture"
+    title: ClassVar[str] = "Over the picture"
+    family: ClassVar[str] = "other"
+    needs: ClassVar[tuple[str, ...]] = ()
+    description: ClassVar[str] = "The picture alone."
+
+    embedded: bool = False
+
+    def explain(self, lvlm, reading, *, target="response", seed=0):
+        blocks = reading.image[::8, ::8].astype(np.float32)
+        if self.embedded:
+            return Explanation(reading.frame.embed(blocks))
+        return Explanation(blocks, frame="image")
+
+
+@dataclass(frozen=True)
 class Telling:
     """Says under which conditions it was asked."""
 

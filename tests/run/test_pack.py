@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from medfocus_bench.data.benchmark import write_benchmark
 from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
@@ -20,9 +23,12 @@ from medfocus_bench.run.tune import tune
 from medfocus_bench.run.tuning import open_tuning
 from medfocus_bench.submission.reader import open_submission, validate
 
+from .conftest import first_rows
 from .methods import HERE
 
-COUNTING, REFUSING, SIDED, FINE = (f"{HERE}:{name}" for name in ("Counting", "Refusing", "Sided", "Fine"))
+COUNTING, REFUSING, SIDED, FINE, OVER = (
+    f"{HERE}:{name}" for name in ("Counting", "Refusing", "Sided", "Fine", "OverThePicture")
+)
 
 
 def run(small, out, *names, **options):
@@ -97,6 +103,37 @@ def test_the_maps_of_a_run_are_kept_where_that_is_asked_for(small, tmp_path):
     for record in files.read():
         made = files.attribution(record).saliency
         np.testing.assert_array_equal(submission.attribution(record.entry.sample_id).saliency, made)
+
+
+def test_a_run_says_what_its_maps_cover_and_the_submission_repeats_it(tmp_path):
+    """On a picture that is not square, a method scores the same over the picture and over the model frame."""
+    bench = write_benchmark(tmp_path / "bench", {"direct": tall_rows()}, name="tall", version="1")
+    out = tmp_path / "run"
+    for embedded, name in ((False, "image"), (True, "model")):
+        methods = choose_methods([OVER], [f"embedded={'true' if embedded else 'false'}"])
+        attribute(methods, bench, out / name, splits=["direct"])
+        files = RecordFiles.of(out / name / "over-the-picture", "phantom_qwen", "direct")
+        assert [record.map.frame for record in files.read()] == [name] * 2
+        pack([out / name], tmp_path / name, keep=True)
+        assert open_submission(tmp_path / name).document.maps.frame == name
+    image, model = (
+        evaluate(tmp_path / name, bench, nulls=False, resamples=20).slices for name in ("image", "model")
+    )
+    assert [part.scores for part in image] == [part.scores for part in model]
+    assert image[0].scores["evidence_ap"].mean != 0
+
+
+def tall_rows():
+    """Two rows of the track, their pictures cut to the left half."""
+    rows = [row for row in first_rows("direct") if row["lvlm"] == "phantom_qwen"][:2]
+    for row in rows:
+        width = row["width"] * 3 // 4
+        picture = Image.open(io.BytesIO(row["image"]["bytes"])).crop((0, 0, width, row["height"]))
+        stored = io.BytesIO()
+        picture.save(stored, "PNG")
+        row |= {"image": {"bytes": stored.getvalue(), "path": None}, "width": width, "anatomy": None}
+        row["boxes"] = [[5.0, 10.0, 60.0, 90.0]]
+    return rows
 
 
 def test_an_incomplete_run_is_packed_only_when_that_is_asked_for(small, tmp_path):
