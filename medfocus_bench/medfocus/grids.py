@@ -37,7 +37,8 @@ class GridImage:
     def cost_scale(self, target: GridImage) -> float:
         """The 90th percentile of the squared distances between the pixels with mass of the two.
 
-        What the paper's code divides the cost by. Raises InputError where one of them has no such pixel.
+        What the paper's code divides the cost by. Raises InputError where one of them has no such pixel, and
+        where each has one, at the same place.
         """
         if not (self.inside.any() and target.inside.any()):
             size = len(target.values)
@@ -47,7 +48,10 @@ class GridImage:
         counts = _distance_counts(self.inside, target.inside)
         distances, numbers = counts
         order = np.argsort(distances)
-        return _weighted_quantile(distances[order], numbers[order], _QUANTILE)
+        scale = _weighted_quantile(distances[order], numbers[order], _QUANTILE)
+        if not scale > 0:
+            raise InputError("the picture is one bright point on black: there is no anatomy to carry over")
+        return scale
 
 
 def grid_image(image: npt.NDArray[np.uint8], size: int) -> GridImage:

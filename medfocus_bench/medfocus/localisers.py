@@ -84,6 +84,7 @@ def localise_by_transport(
 
     Of the mass that arrives from a concept's pixels the region is the smallest set of grid cells that holds
     `mass` of it. Where the paper's code marks one pixel of each such cell, the whole cell is taken here.
+    Raises InputError for an image that holds nothing to localise, and where eps and lam leave no mass at all.
     """
     settings = settings or TransportSettings()
     try:
@@ -91,6 +92,12 @@ def localise_by_transport(
     except ValueError as error:
         raise InputError(str(error)) from None
     moved, target, concepts = carried(image, pool, number, settings)
+    if not moved.mass[0] > 0:
+        problem = settings.problem
+        raise InputError(
+            f"transport with eps {problem.eps:g} and lam {problem.lam:g} carries no mass from the closest "
+            "reference to the picture; take a larger eps or lam"
+        )
     arrived = moved.push(np.stack(list(concepts.values())))
     frame = Frame(image.shape[1], image.shape[0])
     return {

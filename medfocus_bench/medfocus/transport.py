@@ -16,6 +16,10 @@ problems (mass 6.36 against 0.62 in one example):
 Either is solved by the scalings u = (a / K v)^f and v = (b / K^T u)^f with f = lam / (lam + eps), and
 P = diag(u) K diag(v). With the squared Euclidean distance on a grid exp(-C / eps) is the outer product of one
 kernel along y and one along x: a step is two small matrix products, and no plan is ever held.
+
+Where images lie far apart for their eps, the kernel between them is less than a float64 can hold, while the
+scalings are more: their product, the plan, is an ordinary number. It is then computed with logarithms, from
+end to end. A plan whose own entries are below the smallest float64 has the mass 0, and none is ever NaN.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import FloatArray
 
 Formulation = Literal["entropy", "kl"]
@@ -38,8 +43,14 @@ _GUARD: Final = 1e-18
 
 _LEAST: Final = 1e-300
 
-_LOG_BELOW: Final = 0.01
-"""Below this eps scalings overflow: the solver works with their logarithms."""
+_LEAST_EPS: Final = 1e-6
+"""Below it the logarithms of the scalings, about cost / eps, have too few digits left behind the point."""
+
+_FAR_ABOVE_GUARD: Final = 1e6
+"""How many times the guard every denominator has to be: the guard then changes no scaling by a millionth."""
+
+_LARGEST_FACTOR: Final = 200.0
+"""Up to this log_u + log_v a product that underflows, below 1e-308, is below 1e-221 in the plan: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,8 @@ class Problem:
     def __post_init__(self) -> None:
         if not (self.eps > 0 and self.lam > 0 and self.max_iterations >= 1):
             raise ValueError("transport needs eps > 0, lam > 0 and at least one iteration")
+        if not (self.eps >= _LEAST_EPS and np.isfinite(self.eps) and np.isfinite(self.lam)):
+            raise ValueError(f"transport needs eps >= {_LEAST_EPS:g}, and a finite eps and lam")
 
     @property
     def exponent(self) -> float:
@@ -85,19 +98,15 @@ class Transport:
         `shares` (m, height, width): how much of each source pixel belongs to each of m parts, as masks of
         concepts say. Returns (m, height, width).
         """
-        down, across = self._kernels(pair)
-        sent, arrived, factor = self._scalings(pair)
-        return np.asarray((down @ (sent * np.asarray(shares, dtype=np.float64)) @ across) * arrived * factor)
+        parts = np.asarray(shares, dtype=np.float64)
+        return self._moved(pair, self.log_u[pair], self.log_v[pair], parts)
 
     @property
     def rows(self) -> FloatArray:
         """The mass that leaves each source pixel: (n, height, width)."""
-        moved = []
-        for pair in range(len(self.scale)):
-            down, across = self._kernels(pair)
-            sent, arrived, factor = self._scalings(pair)
-            moved.append((down @ arrived @ across) * sent * factor)
-        return np.stack(moved)
+        everything = np.ones((1, *self.source.shape[1:]))
+        pairs = range(len(self.scale))
+        return np.stack([self._moved(n, self.log_v[n], self.log_u[n], everything)[0] for n in pairs])
 
     @property
     def columns(self) -> FloatArray:
@@ -107,19 +116,17 @@ class Transport:
 
     @property
     def mass(self) -> FloatArray:
-        """The sum of each plan: (n,)."""
+        """The sum of each plan: (n,). 0 where the plan is less than a float64 can hold, never NaN."""
         return np.asarray(self.rows.sum((1, 2)))
 
     @property
     def cost(self) -> FloatArray:
         """sum(C P), with C in squared pixels of the grid, not divided by the scale: (n,)."""
+        everything = np.ones((1, *self.source.shape[1:]))
         costs = []
         for pair in range(len(self.scale)):
-            down, across = self._kernels(pair)
-            sent, arrived, factor = self._scalings(pair)
-            moved = (down * squared_distances(len(down))) @ sent @ across
-            moved += down @ sent @ (across * squared_distances(len(across)))
-            costs.append(float((moved * arrived).sum() * factor))
+            u, v = self.log_u[pair], self.log_v[pair]
+            costs.append(sum(self._moved(pair, u, v, everything, weighted=axis).sum() for axis in (0, 1)))
         return np.array(costs)
 
     @property
@@ -137,18 +144,37 @@ class Transport:
 
     def plan(self, pair: int = 0) -> FloatArray:
         """The whole plan (height * width, height * width), large: to look at."""
-        down, across = self._kernels(pair)
-        sent, arrived, factor = self._scalings(pair)
-        return np.asarray(sent.reshape(-1, 1) * np.kron(down, across) * (arrived.reshape(1, -1) * factor))
+        ys, xs = (squared_distances(side) for side in self.source.shape[1:])
+        cost = (ys[:, None, :, None] + xs[None, :, None, :]).reshape(2 * (self.source[0].size,))
+        scaled = self.log_u[pair].reshape(-1, 1) - cost / (self.scale[pair] * self.problem.eps)
+        return np.asarray(np.exp(scaled + self.log_v[pair].reshape(1, -1)))
 
-    def _kernels(self, pair: int) -> tuple[FloatArray, FloatArray]:
-        return kernels(self.source.shape[1:], self.scale[pair] * self.problem.eps)
+    def _moved(
+        self,
+        pair: int,
+        sender: FloatArray,
+        receiver: FloatArray,
+        parts: FloatArray,
+        weighted: int | None = None,
+    ) -> FloatArray:
+        """exp(receiver) * K (exp(sender) * part) for each of `parts` (m, height, width).
 
-    def _scalings(self, pair: int) -> tuple[FloatArray, FloatArray, float]:
-        """The exponentials with their largest taken out, so that neither overflows, and what that was."""
-        largest = self.log_u[pair].max(), self.log_v[pair].max()
-        sent, arrived = np.exp(self.log_u[pair] - largest[0]), np.exp(self.log_v[pair] - largest[1])
-        return sent, arrived, float(np.exp(largest[0] + largest[1]))
+        `weighted`: the axis along which every movement counts as often as its squared distance.
+        """
+        distances = [squared_distances(side) for side in self.source.shape[1:]]
+        width = self.scale[pair] * self.problem.eps
+        largest = sender.max(), receiver.max()
+        if sum(largest) <= _LARGEST_FACTOR:
+            # With their largest taken out neither exponential overflows.
+            sent, arrived = np.exp(sender - largest[0]), np.exp(receiver - largest[1])
+            factors = [np.exp(-far / width) for far in distances]
+            if weighted is not None:
+                factors[weighted] = factors[weighted] * distances[weighted]
+            return np.asarray((factors[0] @ (sent * parts) @ factors[1]) * arrived * np.exp(sum(largest)))
+        logarithms = [-far / width for far in distances]
+        if weighted is not None:
+            logarithms[weighted] = logarithms[weighted] + _log(distances[weighted])
+        return np.stack([np.exp(receiver + _through(sender + _log(part), *logarithms)) for part in parts])
 
 
 def transport(
@@ -162,15 +188,17 @@ def transport(
     """Transports images (n, height, width) or (height, width), non-negative, onto others of the same shape.
 
     A single source or target is paired with each of the others. C is the squared distance in pixels divided
-    by `scale`, one number or one a pair. Solvers: `separable`; `log`, the same in logarithms; `dense`, which
-    builds the kernel; `pot`, Python Optimal Transport. `auto` is separable, in logarithms under eps = 0.01.
-    Raises ValueError for other shapes, negative or non-finite values, and an image without mass.
+    by `scale`, one number or one a pair. Solvers: `separable`, with the guard of the paper's code; `log`, the
+    same in logarithms, without one; `dense`, which builds the kernel; `pot`, Python Optimal Transport. `auto`
+    is separable, and in logarithms for a pair for which the guard or an underflow would have decided.
+    Raises ValueError for other shapes, negative or non-finite values, an image without mass and a scale that
+    is not positive; InputError for `pot` where that library is missing.
     """
     problem = problem or Problem()
     a, b = np.broadcast_arrays(_checked(source, "source"), _checked(target, "target"))
     scales = np.broadcast_to(np.asarray(scale, dtype=np.float64), len(a))
-    if solver == "auto":
-        solver = "log" if problem.eps < _LOG_BELOW else "separable"
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise ValueError("the scale of the cost has to be positive and finite")
     solve = _SOLVERS[solver]
     solved = [
         solve(*images, problem, float(one))
@@ -192,7 +220,7 @@ def sinkhorn(
     kernel = np.maximum(np.exp(-np.asarray(cost, dtype=np.float64) / problem.eps), _LEAST)
     if problem.formulation == "kl":
         kernel = first[:, None] * kernel * second[None, :]
-    u, v, count = _scale(first, second, problem, lambda x: kernel @ x, lambda x: kernel.T @ x)
+    u, v, count, _ = _scale(first, second, problem, lambda x: kernel @ x, lambda x: kernel.T @ x)
     return np.asarray(u[:, None] * kernel * v[None, :]), count
 
 
@@ -214,43 +242,57 @@ def _scale(
     problem: Problem,
     forward: Callable[[FloatArray], FloatArray],
     backward: Callable[[FloatArray], FloatArray],
-) -> tuple[FloatArray, FloatArray, int]:
-    """The scalings by fixed-point iteration; `forward` is K v, `backward` K^T u."""
+) -> tuple[FloatArray, FloatArray, int, float]:
+    """The scalings by fixed-point iteration; `forward` is K v, `backward` K^T u.
+
+    With the number of iterations, and the smallest denominator of the last one where there is mass.
+    """
     u, v = (a > 0).astype(np.float64), (b > 0).astype(np.float64)
-    for count in range(1, problem.max_iterations + 1):
-        before = u
-        u = (a / (forward(v) + _GUARD)) ** problem.exponent
-        v = (b / (backward(u) + _GUARD)) ** problem.exponent
-        if np.abs(u - before).sum() < problem.tolerance:
-            return u, v, count
-    return u, v, problem.max_iterations
+    count, change = 0, np.inf
+    while count < problem.max_iterations and not change < problem.tolerance:
+        count, before = count + 1, u
+        received = forward(v)
+        u = (a / (received + _GUARD)) ** problem.exponent
+        sent = backward(u)
+        v = (b / (sent + _GUARD)) ** problem.exponent
+        change = float(np.abs(u - before).sum())
+    return u, v, count, float(np.minimum(received[a > 0].min(), sent[b > 0].min()))
 
 
 _Solved = tuple[FloatArray, FloatArray, int]
 
 
+def _automatic(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
+    with np.errstate(over="ignore", invalid="ignore"):
+        solved, least = _separable_and_least(a, b, problem, scale)
+    is_sound = least >= _FAR_ABOVE_GUARD * _GUARD and max(solved[0].max(), solved[1].max()) < np.inf
+    return solved if is_sound else _logarithmic(a, b, problem, scale)
+
+
 def _separable(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
+    return _separable_and_least(a, b, problem, scale)[0]
+
+
+def _separable_and_least(
+    a: FloatArray, b: FloatArray, problem: Problem, scale: float
+) -> tuple[_Solved, float]:
     down, across = kernels(a.shape, scale * problem.eps)
     own_a, own_b = (a, b) if problem.formulation == "kl" else (1.0, 1.0)
-    u, v, count = _scale(
+    u, v, count, least = _scale(
         a,
         b,
         problem,
         lambda x: own_a * (down @ (own_b * x) @ across),
         lambda x: own_b * (down @ (own_a * x) @ across),
     )
-    return _log(own_a * u), _log(own_b * v), count
+    return (_log(own_a * u), _log(own_b * v), count), least
 
 
 def _logarithmic(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
-    """As `_separable`, with log-sum-exp along one axis after the other."""
+    """As `_separable`, with logarithms and without the guard."""
     down, across = (-squared_distances(side) / (scale * problem.eps) for side in a.shape)
     log_a, log_b = _log(a), _log(b)
     own_a, own_b = (log_a, log_b) if problem.formulation == "kl" else (0.0, 0.0)
-
-    def through(x: FloatArray) -> FloatArray:
-        along = _log_sum(x[:, None, :] + across[None, :, :])
-        return _log_sum(along.T[None, :, :] + down[:, None, :])
 
     def scaled(image: FloatArray, log_image: FloatArray, moved: FloatArray) -> FloatArray:
         # With `kl` the image's own factor cancels: K = a b^T exp(-C / eps).
@@ -260,8 +302,8 @@ def _logarithmic(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -
     log_u, log_v = np.where(a > 0, 0.0, -np.inf), np.where(b > 0, 0.0, -np.inf)
     for count in range(1, problem.max_iterations + 1):
         before = log_u[a > 0]
-        log_u = scaled(a, log_a, through(own_b + log_v))
-        log_v = scaled(b, log_b, through(own_a + log_u))
+        log_u = scaled(a, log_a, _through(own_b + log_v, down, across))
+        log_v = scaled(b, log_b, _through(own_a + log_u, down, across))
         if np.abs(log_u[a > 0] - before).max() < problem.tolerance:
             return own_a + log_u, own_b + log_v, count
     return own_a + log_u, own_b + log_v, problem.max_iterations
@@ -270,7 +312,7 @@ def _logarithmic(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -
 def _dense(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
     kernel = np.kron(*kernels(a.shape, scale * problem.eps))
     own_a, own_b = (a.ravel(), b.ravel()) if problem.formulation == "kl" else (1.0, 1.0)
-    u, v, count = _scale(
+    u, v, count, _ = _scale(
         a.ravel(),
         b.ravel(),
         problem,
@@ -281,7 +323,13 @@ def _dense(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Sol
 
 
 def _pot(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
-    from ot.unbalanced import sinkhorn_unbalanced
+    try:
+        from ot.unbalanced import sinkhorn_unbalanced
+    except ImportError:
+        raise InputError(
+            "transport with the solver pot needs Python Optimal Transport; install it with: "
+            "pip install 'medfocus-bench[medfocus]'"
+        ) from None
 
     here, there = np.flatnonzero(a), np.flatnonzero(b)
     ys, xs = (squared_distances(side) for side in a.shape)
@@ -307,6 +355,7 @@ def _pot(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solve
 
 
 _SOLVERS: Final[dict[str, Callable[[FloatArray, FloatArray, Problem, float], _Solved]]] = {
+    "auto": _automatic,
     "separable": _separable,
     "log": _logarithmic,
     "dense": _dense,
@@ -321,14 +370,23 @@ def _checked(image: npt.ArrayLike, name: str) -> FloatArray:
         raise ValueError(f"the {name} has the shape (n, height, width), not {array.shape}")
     if not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(f"the {name} has negative or non-finite values")
-    total = array.sum((1, 2), keepdims=True)
+    with np.errstate(over="ignore"):
+        total = array.sum((1, 2), keepdims=True)
     if not (total > 0).all():
         raise ValueError(f"the {name} has no mass")
+    if not np.isfinite(total).all():
+        raise ValueError(f"the {name} has values that are too large to be added up")
     return np.asarray(array / total)
 
 
 def _log(values: FloatArray) -> FloatArray:
     return np.log(values, out=np.full(values.shape, -np.inf), where=values > 0)
+
+
+def _through(x: FloatArray, down: FloatArray, across: FloatArray) -> FloatArray:
+    """log(K exp(x)) for the logarithms of a kernel along y and along x: one axis after the other."""
+    along = _log_sum(x[:, None, :] + across[None, :, :])
+    return _log_sum(along.T[None, :, :] + down[:, None, :])
 
 
 def _log_sum(values: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.medfocus import ReferencePool, localise
 from medfocus_bench.medfocus.localisers import smallest_set, tight_box
 from medfocus_bench.medfocus.reference import phantom_pool
+from medfocus_bench.medfocus.transport import Problem
 from medfocus_bench.phantom.render import Patient, render
 
 THIN = np.random.default_rng(0).integers(0, 255, (4, 1200), dtype=np.uint8)
@@ -55,6 +56,24 @@ def test_lungs_are_roughly_where_they_are(regions):
     """The paper's transport blurs (trap 27): lungs are found, small structures hardly."""
     for lung in ("left lung", "right lung"):
         assert overlap(regions[lung].box, tight_box(PATIENT.concepts[lung])) > 0.4
+
+
+def test_a_transport_that_carries_no_mass_is_an_error_and_no_empty_region():
+    """Two bright spots far apart: what the plan holds is below the smallest number."""
+    reference, image = np.zeros((2, 224, 224), dtype=np.uint8)
+    reference[8:40, 8:40] = image[180:212, 180:212] = 200
+    pool = ReferencePool([reference], [{"left lung": reference > 0}])
+    with pytest.raises(InputError, match=r"eps 0\.0001 and lam 0\.0001 carries no mass.*larger eps or lam"):
+        localise(image, pool, problem=Problem(eps=0.0001, lam=0.0001))
+    assert localise(image, pool, problem=Problem(eps=0.001))["left lung"]
+
+
+def test_one_bright_point_on_black_is_an_error():
+    point = np.zeros((224, 224), dtype=np.uint8)
+    point[100:104, 100:104] = 200
+    pool = ReferencePool([point], [{"left lung": point > 0}])
+    with pytest.raises(InputError, match=r"bright point|leaves nothing"):
+        localise(point, pool)
 
 
 @pytest.mark.parametrize("shape", [(224, 224), (448, 448), (300, 224), (150, 224)])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
+from medfocus_bench.errors import InputError
 from medfocus_bench.medfocus.grids import grid_image, grid_mask
 from medfocus_bench.medfocus.localisers import smallest_set
 from medfocus_bench.medfocus.transport import Problem, sinkhorn, squared_distances, transport
@@ -60,6 +64,8 @@ def test_radiographs_are_transported_as_the_papers_code_transports_them(golden):
         scale = source.cost_scale(target)
         assert scale == record["cost_scale"]
         moved = transport(source.support, target.support, scale=scale)
+        as_published = transport(source.support, target.support, scale=scale, solver="separable")
+        assert np.array_equal(moved.log_u, as_published.log_u), "nothing is solved otherwise by `auto`"
         assert moved.mass[0] == pytest.approx(record["mass"], rel=1e-9)
         assert moved.cost[0] == pytest.approx(record["cost_ds"], rel=1e-9)
         assert np.allclose(moved.rows[0][source.inside], plans[f"{prefix}_row"], atol=1e-9)
@@ -161,6 +167,112 @@ def test_a_thousandth_of_eps_is_stable(pair, formulation):
     assert np.isfinite(arrived).all()
 
 
+# -- images that lie far apart for their eps ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def corners():
+    """Two images that have mass in opposite corners only."""
+    source, target = np.zeros((2, *SIDES))
+    source[:3, :3] = target[-3:, -3:] = 1.0
+    source[1, 1], target[-1, -1] = 3.0, 2.0
+    return source, target
+
+
+def plainly_solved(source, target, problem):
+    """The plan by logarithms of scalings over the pixels with mass, without any of the package's code."""
+    a, b = (image.ravel() / image.sum() for image in (source, target))
+    here, there = np.flatnonzero(a), np.flatnonzero(b)
+    kernel = -cost_matrix()[np.ix_(here, there)] / problem.eps
+    if problem.formulation == "kl":
+        kernel = kernel + np.log(a[here])[:, None] + np.log(b[there])
+    power, v = problem.lam / (problem.lam + problem.eps), np.zeros(len(there))
+    for _ in range(problem.max_iterations):
+        u = power * (np.log(a[here]) - logsumexp(kernel + v, axis=1))
+        v = power * (np.log(b[there]) - logsumexp(kernel.T + u, axis=1))
+    plan = np.zeros((a.size, b.size))
+    plan[np.ix_(here, there)] = np.exp(u[:, None] + kernel + v)
+    return plan
+
+
+@pytest.mark.parametrize("formulation", ["entropy", "kl"])
+@pytest.mark.parametrize("eps", [0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001, 1e-6])
+@pytest.mark.parametrize("solver", ["auto", "log"])
+def test_images_without_a_common_pixel_have_a_plan_at_any_eps(corners, formulation, eps, solver):
+    """The kernel between them is below the smallest float64 from eps = 0.005 on, the plan is not."""
+    problem = Problem(eps=eps, formulation=formulation, max_iterations=40, tolerance=0.0)
+    moved = transport(*corners, problem, scale=SCALE, solver=solver)
+    plan = plainly_solved(*corners, problem)
+    assert plan.sum() > 0
+    assert moved.mass[0] == pytest.approx(plan.sum(), rel=1e-6)
+    assert moved.cost[0] == pytest.approx((plan * cost_matrix()).sum() * SCALE, rel=1e-6)
+    assert np.allclose(moved.plan(), plan, rtol=1e-6, atol=1e-9 * plan.max())
+    assert np.allclose(moved.rows[0].ravel(), plan.sum(1), rtol=1e-6, atol=0)
+    parts = np.random.default_rng(4).random((3, *SIDES)) > 0.5
+    assert np.allclose(moved.push(parts).reshape(3, -1), parts.reshape(3, -1) @ plan, rtol=1e-6, atol=0)
+    assert np.isfinite(moved.value).all()
+
+
+@pytest.mark.parametrize("formulation", ["entropy", "kl"])
+@pytest.mark.parametrize("eps", [0.05, 0.01, 0.005])
+@pytest.mark.parametrize("solver", ["auto", "log"])
+def test_small_eps_agrees_with_pots_stabilised_solver(formulation, eps, solver):
+    """On images that overlap. Where its own guard of 1e-16 decides, as between far corners, it gives up."""
+    pair = np.random.default_rng(5).uniform(0.2, 1.0, (2, *SIDES))
+    unbalanced = pytest.importorskip("ot").unbalanced
+    problem = Problem(eps=eps, formulation=formulation, max_iterations=6000, tolerance=1e-11)
+    moved = transport(*pair, problem, scale=SCALE, solver=solver)
+    a, b = (image.ravel() / image.sum() for image in pair)
+    with warnings.catch_warnings():
+        # It says that it ignores a reference measure that nobody gave.
+        warnings.filterwarnings("ignore", "If reg_type = entropy")
+        plan = unbalanced.sinkhorn_unbalanced(
+            *(a, b, cost_matrix(), eps, problem.lam),
+            method="sinkhorn_stabilized",
+            reg_type=formulation,
+            numItermax=6000,
+            stopThr=1e-11,
+        )
+    assert np.abs(moved.plan() - plan).max() < 1e-6 * plan.max()
+    assert moved.mass[0] == pytest.approx(plan.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("formulation", ["entropy", "kl"])
+def test_auto_leaves_the_separable_solver_where_its_guard_would_decide(corners, formulation):
+    """At eps = 0.01 the published guard of 1e-18 is far above the kernel: the mass is lost."""
+    problem = Problem(eps=0.01, formulation=formulation)
+    auto, separable, log = (
+        transport(*corners, problem, scale=SCALE, solver=solver) for solver in ("auto", "separable", "log")
+    )
+    assert auto.mass[0] == log.mass[0]
+    assert separable.mass[0] < 1e-30 * log.mass[0]
+
+
+@pytest.mark.parametrize("eps", [0.5, 0.05, 0.02])
+def test_auto_is_separable_where_images_overlap(pair, eps):
+    problem = Problem(eps=eps)
+    auto, separable = (
+        transport(*pair, problem, scale=SCALE, solver=solver) for solver in ("auto", "separable")
+    )
+    assert np.array_equal(auto.log_u, separable.log_u)
+    assert np.array_equal(auto.log_v, separable.log_v)
+
+
+def test_a_plan_below_the_smallest_number_has_no_mass_and_is_not_nan(corners):
+    for formulation in ("entropy", "kl"):
+        problem = Problem(eps=0.0001, lam=0.0001, formulation=formulation)
+        moved = transport(*corners, problem, scale=SCALE)
+        assert moved.mass[0] == moved.cost[0] == 0
+        assert not moved.push(np.ones((1, *SIDES))).any()
+        assert np.isfinite(moved.value).all()
+
+
+def test_without_pot_its_solver_names_the_extra(pair, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot.unbalanced", None)
+    with pytest.raises(InputError, match=r"pip install 'medfocus-bench\[medfocus\]'"):
+        transport(*pair, scale=SCALE, solver="pot")
+
+
 def test_a_batch_is_its_pairs_one_by_one(pair):
     rng = np.random.default_rng(3)
     sources, target = rng.random((4, *SIDES)), pair[1]
@@ -178,6 +290,7 @@ def test_a_batch_is_its_pairs_one_by_one(pair):
         (-np.ones(SIDES), "negative"),
         (np.full(SIDES, np.nan), "non-finite"),
         (np.ones(9), "shape"),
+        (np.full(SIDES, 1e307), "too large"),
     ],
 )
 def test_what_is_no_measure_is_an_error(pair, source, said):
@@ -188,3 +301,15 @@ def test_what_is_no_measure_is_an_error(pair, source, said):
 def test_a_problem_without_regularisation_is_an_error():
     with pytest.raises(ValueError, match="eps > 0"):
         Problem(eps=0.0)
+
+
+@pytest.mark.parametrize("settings", [{"eps": 1e-7}, {"eps": np.inf}, {"lam": np.inf}])
+def test_a_problem_beyond_what_numbers_hold_is_an_error(settings):
+    with pytest.raises(ValueError, match="eps >= 1e-06"):
+        Problem(**settings)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])
+def test_a_scale_that_is_not_positive_is_an_error(pair, scale):
+    with pytest.raises(ValueError, match="scale"):
+        transport(*pair, scale=scale)
