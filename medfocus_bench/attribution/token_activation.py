@@ -14,6 +14,7 @@ import torch
 from medfocus_bench.attribution.attention import chosen_block
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
 from medfocus_bench.errors import InputError
+from medfocus_bench.text import same
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -209,7 +210,7 @@ def _place(ids: Sequence[int], part: Sequence[int]) -> int | None:
 def _content(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
     """Which of the tokens at `spans` of a question's text belong to a word that is not generic."""
     sentence = text.partition("?")[0]
-    words = [match.span() for match in _WORD.finditer(sentence) if match[0].lower() not in _GENERIC]
+    words = [match.span() for match in _WORD.finditer(sentence) if same(match[0]) not in _GENERIC]
     return [
         number
         for number, (start, stop) in enumerate(spans)

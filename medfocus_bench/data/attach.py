@@ -27,6 +27,7 @@ from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, 
 from medfocus_bench.data.sources.reading import Region, locate
 from medfocus_bench.data.sources.registry import SOURCES, open_source
 from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.text import same
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -100,7 +101,8 @@ class Joiner:
         if source not in SOURCES:
             return dict(row)
         annotation, region = self.find(source, row["index"])
-        if row.get("finding") not in (None, annotation.finding):
+        asked = row.get("finding")
+        if asked is not None and same(asked) != same(annotation.finding):
             raise NotJoinedError(
                 f"{annotation.place}: is about {annotation.finding!r}, the row about {row['finding']!r}; "
                 "they are of different versions of the table"

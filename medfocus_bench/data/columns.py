@@ -12,8 +12,10 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 import pyarrow as pa
 
+from medfocus_bench.data.concepts import concept_named
 from medfocus_bench.data.images import header_size
 from medfocus_bench.geometry import FloatArray, as_boxes, clip_boxes
+from medfocus_bench.text import tidy
 
 _BOXES = pa.list_(pa.list_(pa.float64()))
 
@@ -183,7 +185,7 @@ def sample_of(row: Mapping[str, Any], split: str) -> Sample:
         patient_id=_text(row, "patient_id"),
         width=width,
         height=height,
-        finding=_text(row, "finding"),
+        finding=_finding(row),
         lvlm=_text(row, "lvlm"),
         mode=mode,
         evidence=sys.intern(evidence),
@@ -205,6 +207,14 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not is_line(value):
         raise ValueError(f"{name} is empty or no short text on one line")
     return sys.intern(value)
+
+
+def _finding(row: Mapping[str, Any]) -> str:
+    """One name for findings that differ only in characters that nobody sees."""
+    name = tidy(_text(row, "finding"))
+    if not name:
+        raise ValueError("finding is empty or no short text on one line")
+    return sys.intern(name)
 
 
 def _side(row: Mapping[str, Any], name: str) -> int:
@@ -239,4 +249,4 @@ def _anatomy(value: Any) -> Mapping[str, FloatArray]:
     entries = value or ()
     if any(not entry or not is_line(entry["concept"]) or not entry["box"] for entry in entries):
         raise ValueError("anatomy has an entry without a concept or without a box")
-    return {entry["concept"]: as_boxes([entry["box"]]) for entry in entries}
+    return {concept_named(entry["concept"]): as_boxes([entry["box"]]) for entry in entries}

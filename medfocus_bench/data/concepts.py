@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from medfocus_bench.text import same, tidy
+
 CONCEPTS: Final = (
     "cardiac silhouette",
     "left lung",
@@ -28,5 +30,13 @@ COMPOSITES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Unions of concepts that the paper asks for beside them."""
 
+_NAMES: Final = frozenset((*CONCEPTS, *COMPOSITES))
+
 LUNG_ZONES: Final = ("upper", "middle", "lower")
 """Thirds of a lung, from the top."""
+
+
+def concept_named(text: str) -> str:
+    """The name in the vocabulary that `text` spells, whatever its case and spaces; another name tidied."""
+    name = same(text)
+    return name if name in _NAMES else tidy(text)

@@ -18,6 +18,7 @@ from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES
 from medfocus_bench.data.sources.tables import read_json_list
 from medfocus_bench.errors import InputError
+from medfocus_bench.text import same
 
 NAME: Final = "medground"
 VERSION: Final = "2605.20158"
@@ -104,7 +105,7 @@ def _record(value: Any, place: str) -> PublishedRecord:
     count = SOURCES[source].expected["test"]
     if type(index) is not int or not 0 <= index < count:
         raise ValueError(f"index {str(index)[:100]} is not a rank within the {count:,} questions of {source}")
-    if value["answer"] != "Yes":
+    if same(str(value["answer"])) != "yes":
         raise ValueError(
             f"answer {str(value['answer'])[:100]!r} is not 'Yes'; every question is of a finding"
         )

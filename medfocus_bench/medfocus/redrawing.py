@@ -14,6 +14,7 @@ from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray
 from medfocus_bench.medfocus.fills import Editor, UInt8Image
+from medfocus_bench.text import tidy
 
 _ASKED = re.compile(r"Is there evidence of (?P<finding>[^?\n]{1,200}) in the image\?")
 _SETTING = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
@@ -28,7 +29,7 @@ def redrawer(editor: str, question: str, seed: int) -> Editor:
     edit is that of the causal filter's foreground. Raises InputError for an unknown editor or setting.
     """
     drawing = _loaded(editor)
-    asked = _ASKED.match(question)
+    asked = _ASKED.match(tidy(question))
     finding = asked["finding"] if asked else _ANYTHING
 
     def redraw(image: UInt8Image, region: BoolArray) -> UInt8Image:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from medfocus_bench.data.concepts import concept_named
 from medfocus_bench.data.files import check_fetched, read_regular
 from medfocus_bench.data.images import MAX_FILE_BYTES, decode_levels, decode_uint8
 from medfocus_bench.errors import InputError
@@ -139,7 +140,9 @@ def build_pool(folder: str | Path) -> ReferencePool:
     images, masks = [], []
     for path in paths:
         image = decode_uint8(read_regular(path, MAX_FILE_BYTES), place=str(path))
-        found = {concept: _mask(place, image) for concept, place in _masks_of(root / "masks", path.stem)}
+        found = {
+            concept_named(name): _mask(place, image) for name, place in _masks_of(root / "masks", path.stem)
+        }
         if not found:
             raise InputError(f"{path}: has no masks; put them into {root / 'masks' / path.stem}/CONCEPT.png")
         images.append(image)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from medfocus_bench.data.concepts import CONCEPTS
+from medfocus_bench.data.concepts import CONCEPTS, concept_named
 from medfocus_bench.data.images import PictureError, picture_at, read_picture
 from medfocus_bench.data.sources.imagenome import BOX_LIST, anatomy_box, outlined_anatomy, picture_ref
 from medfocus_bench.data.sources.protocol import Skip
@@ -26,6 +26,7 @@ from medfocus_bench.data.sources.tables import find_table, is_missing, number_of
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, clip_boxes, rasterise
 from medfocus_bench.medfocus.reference import ReferencePool
+from medfocus_bench.text import same
 
 POOL_SIZE: Final = 16
 """References in the paper."""
@@ -148,6 +149,7 @@ def _read(root: Path) -> list[_Picture]:
         patient, study, image_file, relation, label, category, anatomy, box = line.cells
         if is_missing(image_file) or is_missing(patient) or is_missing(study):
             continue
+        anatomy = concept_named(anatomy)
         image_id = image_file.removesuffix(".dcm")
         place = f"{path}: line {line.number}"
         picture = pictures.get(image_id)
@@ -174,7 +176,7 @@ def _picture(patient: str, study: str, image_id: str, place: str) -> _Picture:
 
 
 def _judge(picture: _Picture, relation: str, label: str, category: str) -> None:
-    if category not in _FINDINGS and (category, label) != (_NORMALITY, _ABNORMAL):
+    if same(category) not in _FINDINGS and (same(category), same(label)) != (_NORMALITY, _ABNORMAL):
         return
     name = ascii(label)[:80]
     try:

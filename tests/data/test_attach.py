@@ -55,6 +55,17 @@ def attached(root: Path, out: Path, questions: Sequence[tuple[str, int]] = QUEST
     return write_attached(rows, root, out, name="bench", version="1")
 
 
+def test_a_row_is_about_the_finding_of_its_table_however_it_is_written(root: Path, tmp_path: Path) -> None:
+    asked = open_source("vindr_cxr").annotations(root).questions[0].finding
+    (row, *_) = pointers([("vindr_cxr", 0)])
+    for number, finding in enumerate((f"\ufeff{asked.upper()}\u00a0", asked)):
+        out = tmp_path / str(number)
+        found = write_attached(
+            [("row", "direct", {**row, "finding": finding})], root, out, name="bench", version="1"
+        )
+        assert [sample.finding for sample in found.benchmark.samples] == [asked]
+
+
 def test_every_row_gets_the_question_of_its_rank(root: Path, tmp_path: Path) -> None:
     found = attached(root, tmp_path / "out")
     assert not found.losses

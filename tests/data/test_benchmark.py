@@ -324,6 +324,7 @@ def test_columns_of_others_are_let_be(tmp_path: Path) -> None:
         ("index", None, "index None is not a rank"),
         ("finding", "", "finding is empty or no short text"),
         ("finding", None, "finding is empty or no short text"),
+        ("finding", "\u200b\u00a0", "finding is empty or no short text"),
         ("finding", "a\nb", "finding is empty or no short text on one line"),
         ("source", "a\x1b[31m", "source is empty or no short text on one line"),
         ("lvlm", "a" * 301, "lvlm is empty or no short text"),
@@ -356,6 +357,16 @@ def test_a_wrong_value_is_refused_with_its_row(column: str, value: Any, said: st
     message = refusal(tmp_path)
     assert message.startswith(f"{path}: row 1 (")
     assert said in message
+
+
+def test_findings_and_concepts_that_differ_in_unseen_characters_are_one(tmp_path: Path) -> None:
+    """Slices, the prior of a finding and the lungs of `both-lungs` are looked up by these names."""
+    anatomy = [{"concept": "Left\u00a0lung", "box": [1.0, 1.0, 9.0, 9.0]}]
+    written = ("Pleural effusion", "Pleural\u00a0effusion", "\ufeffPleural  effu\u200bsion ")
+    rows = [make_row(n, finding=finding, anatomy=anatomy) for n, finding in enumerate(written)]
+    samples = load_benchmark(save(tmp_path / "direct.parquet", rows).parent).samples
+    assert {sample.finding for sample in samples} == {"Pleural effusion"}
+    assert all(set(sample.anatomy) == {"left lung"} for sample in samples)
 
 
 def test_boxes_that_stick_out_by_rounding_are_cut_to_the_image(make_benchmark: MakeBenchmark) -> None:

@@ -16,7 +16,9 @@ import pytest
 
 from medfocus_bench.data.images import PictureError
 from medfocus_bench.data.sources import SOURCES, Skip, iter_questions, open_source, read_question
+from medfocus_bench.data.sources.imagenome import outlined_anatomy
 from medfocus_bench.data.sources.protocol import DEV_START
+from medfocus_bench.data.sources.tables import cell_of
 from medfocus_bench.errors import InputError
 from tests.data import source_trees as trees
 
@@ -414,6 +416,58 @@ def test_stray_bytes_in_a_finding_cost_its_question(tmp_path: Path) -> None:
     table.write_bytes(table.read_bytes().replace(b"Other lesion", b"Other l\xe9sion"))
     found = open_source("vindr_cxr").annotations(tmp_path)
     assert (found.found, len(found.skips)) == (13, 4)
+
+
+@pytest.mark.parametrize(
+    ("plain", "written"),
+    [
+        (b",pacemaker,", ",pacemaker\u00a0,"),
+        (b",pacemaker,", ",\ufeffpace\u200bmaker,"),
+        (b",hilar enlargement,", ",hilar\u00a0enlargement,"),
+        (b",No finding,", ",No\u00a0finding,"),
+        (b",No finding,", ",\uff2eo finding\u2009,"),
+        (b"class_name", "class_name\u200b"),
+        (b"x_min", "\u00a0x_min"),
+    ],
+)
+def test_characters_that_nobody_sees_shift_no_index(tmp_path: Path, plain: bytes, written: str) -> None:
+    """Written so in one line alone, they would make another finding of it, or a finding of none."""
+    table = trees.write_vindr(tmp_path, pictures=False)
+    before = keyed(tmp_path, "vindr_cxr")
+    assert plain in table.read_bytes()
+    table.write_bytes(table.read_bytes().replace(plain, written.encode(), 1))
+    assert keyed(tmp_path, "vindr_cxr") == before
+
+
+def test_full_width_digits_are_numbers_and_a_full_width_comma_parts_no_columns(tmp_path: Path) -> None:
+    table = trees.write_vindr(tmp_path, pictures=False)
+    wide = {ord(digit): 0xFF10 + int(digit) for digit in "0123456789"}
+    before = open_source("vindr_cxr").annotations(tmp_path)
+    lines = table.read_text(encoding="utf-8").splitlines()
+    cells = lines[1].split(",")
+    cells[-4:] = [cell.translate(wide) for cell in cells[-4:]]
+    table.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]), encoding="utf-8")
+    after = open_source("vindr_cxr").annotations(tmp_path)
+    assert [q.boxes.tolist() for q in after.questions] == [q.boxes.tolist() for q in before.questions]
+    assert cell_of("a\uff0cb") == "a,b"
+
+
+def test_a_cell_of_ascii_is_its_own_key_as_in_pandas() -> None:
+    for cell in ("Mass ", " Mass", "Pleural  effusion", "mass"):
+        assert cell_of(cell) == cell
+
+
+def test_anatomy_is_found_under_its_name_however_it_is_written(tmp_path: Path) -> None:
+    trees.write_imagenome(tmp_path, pictures=False)
+    table = tmp_path / trees.IMAGENOME_BOXES
+    before = outlined_anatomy(tmp_path)
+    assert any("left lung" in found for found in before.values())
+    table.write_text(
+        table.read_text(encoding="utf-8").replace("left lung", "Left\u00a0Lung"), encoding="utf-8"
+    )
+    assert {image: sorted(found) for image, found in outlined_anatomy(tmp_path).items()} == {
+        image: sorted(found) for image, found in before.items()
+    }
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:

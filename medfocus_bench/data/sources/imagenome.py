@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
-from medfocus_bench.data.concepts import CONCEPTS
+from medfocus_bench.data.concepts import CONCEPTS, concept_named
 from medfocus_bench.data.sources.grouped import Grouping, file_name
 from medfocus_bench.data.sources.protocol import Annotations, Skip, Split
 from medfocus_bench.data.sources.tables import (
@@ -23,6 +23,7 @@ from medfocus_bench.data.sources.tables import (
 )
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.text import same
 
 _CATEGORIES: Final = ("anatomicalfinding", "disease")
 _KEYS: Final = ("patient_id", "study_id", "image_id", "label_name", "categoryID")
@@ -54,7 +55,7 @@ class ImaGenome:
     def annotations(self, root: Path, split: Split = "test") -> Annotations:
         path = find_table(root, self.tables)
         lines = read_table(path, [*_KEYS, "relation", "coord_original"], delimiter="\t")
-        asked = [line.cells[4] in _CATEGORIES for line in lines]
+        asked = [same(line.cells[4]) in _CATEGORIES for line in lines]
         wanted = [keep and _asserted(path, line) for line, keep in zip(lines, asked, strict=True)]
         found = _GROUPING.annotations(path, lines, wanted)
         unknown = tuple(
@@ -81,6 +82,7 @@ def outlined_anatomy(root: Path) -> Mapping[str, Mapping[str, FloatArray]]:
         return found
     for line in read_table(path, ("image_id", "bbox_name", "coord_original")):
         image_file, name, text = line.cells
+        name = concept_named(name)
         outlined = found.setdefault(image_file.removesuffix(".dcm"), {})
         if name in CONCEPTS and name not in outlined and (box := anatomy_box(text)) is not None:
             outlined[name] = box

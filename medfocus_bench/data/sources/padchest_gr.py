@@ -19,7 +19,7 @@ from medfocus_bench.data.sources.protocol import (
     Split,
     patient_cluster,
 )
-from medfocus_bench.data.sources.tables import boxes_of, find_table, read_json_list, read_table
+from medfocus_bench.data.sources.tables import boxes_of, cell_of, find_table, read_json_list, read_table
 from medfocus_bench.errors import InputError
 
 _TEST_STUDIES: Final = 2000
@@ -99,7 +99,7 @@ def _question(index: int, candidate: _Candidate, patients: Mapping[str, str]) ->
     labels, image = finding.get("labels"), study.get("ImageID")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise ValueError("labels is no list of texts")
-    asked = " or ".join(labels)
+    asked = " or ".join(map(cell_of, labels))
     if not is_line(asked):
         raise ValueError("the finding is no short text on one line")
     if not isinstance(image, str):

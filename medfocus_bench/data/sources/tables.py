@@ -23,6 +23,7 @@ import numpy as np
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.text import tidy
 
 MAX_TABLE_BYTES: Final = 256 * 2**20
 MAX_ROWS: Final = 2_000_000
@@ -76,12 +77,15 @@ def read_table(
     `header` names the columns where the table's own first line does not. Bytes that are no UTF-8 do not
     matter in other columns. Raises InputError that names the file and the line for a row with too few or too
     many cells, for a quote that is never closed, and for a table without the columns.
+
+    Cells are in compatibility form (`cell_of`), each on its own: a comma of full width parts no columns.
     """
     text = read_bytes(path).decode("utf-8-sig", "surrogateescape")
+    is_plain = text.isascii()
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         found = next(reader, [])
-        names = list(header or found)
+        names = [cell_of(name) for name in header or found]
         positions = _positions(path, names, columns)
         lines = []
         start = reader.line_num + 1
@@ -92,7 +96,8 @@ def read_table(
                     "questions cannot be counted; fetch the table again"
                 )
             if row:
-                lines.append(Line(start, tuple([row[position] for position in positions])))
+                cells = [row[position] for position in positions]
+                lines.append(Line(start, tuple(cells if is_plain else map(cell_of, cells))))
             if len(lines) > MAX_ROWS:
                 raise InputError(f"{path}: has more than {MAX_ROWS:,} rows; this is no annotation table")
             start = reader.line_num + 1
@@ -105,9 +110,18 @@ def first_lines(path: Path, count: int) -> list[list[str]]:
     """The cells of the first lines of a table, for one whose header has to be looked at."""
     text = read_bytes(path).decode("utf-8-sig", "surrogateescape")
     try:
-        return list(islice(csv.reader(io.StringIO(text, newline=""), strict=True), count))
+        rows = islice(csv.reader(io.StringIO(text, newline=""), strict=True), count)
+        return [[cell_of(cell) for cell in row] for row in rows]
     except csv.Error as error:
         raise InputError(f"{path}: {error}; fetch the table again") from None
+
+
+def cell_of(written: str) -> str:
+    """A cell in compatibility form and tidy, so that invisible differences make no other key of it.
+
+    ASCII stays as it is: an index is a rank among the cells as they were published.
+    """
+    return written if written.isascii() else tidy(written)
 
 
 def _positions(path: Path, names: Sequence[str], columns: Sequence[str]) -> list[int]:

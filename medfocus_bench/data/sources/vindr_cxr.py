@@ -10,9 +10,10 @@ from typing import Final
 from medfocus_bench.data.sources.grouped import Grouping, file_name
 from medfocus_bench.data.sources.protocol import Annotations, Split
 from medfocus_bench.data.sources.tables import find_table, number_of, read_table
+from medfocus_bench.text import same
 
 _COLUMNS: Final = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
-_NO_FINDING: Final = "No finding"
+_NO_FINDING: Final = "no finding"
 
 
 class VinDrCXR:
@@ -31,7 +32,7 @@ class VinDrCXR:
     def annotations(self, root: Path, split: Split = "test") -> Annotations:
         path = find_table(root, self.tables)
         lines = read_table(path, _COLUMNS)
-        return _GROUPING.annotations(path, lines, [line.cells[1] != _NO_FINDING for line in lines])
+        return _GROUPING.annotations(path, lines, [same(line.cells[1]) != _NO_FINDING for line in lines])
 
 
 _GROUPING: Final = Grouping(
