@@ -236,7 +236,7 @@ def _doctor_table(examined: Sequence[Examination]) -> Any:
             figures = (f"{count.expected:,}", f"{count.found:,}", f"{count.usable:,}")
             whole = count.expected == count.found == count.usable
             rows.append(Row((one.source.name, count.split, *figures, "yes" if whole else "NO")))
-        if one.problem is not None:
+        if one.problem is not None and not one.counts:
             expected = sum(one.source.expected.values())
             rows.append(Row((one.source.name, "", f"{expected:,}", "0", "0", "NO")))
     notes = (

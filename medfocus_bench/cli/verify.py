@@ -113,6 +113,7 @@ def _verify_source(
     from medfocus_bench.counterfactual.dataset import records_file, source_questions
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.sources import open_source
+    from medfocus_bench.data.sources.copies import check_copy
     from medfocus_bench.errors import InputError
     from medfocus_bench.lvlm.registry import load_lvlm
 
@@ -130,6 +131,7 @@ def _verify_source(
     check_root(root)
     check_device(options["device"])
     found = source.annotations(root, split)
+    check_copy(found, root)
     for skip in found.skips[:_SHOWN]:
         click.echo(one_line(f"Skipped: {skip}"), err=True)
     quiet_models()

@@ -23,6 +23,7 @@ from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import picture_at, read_picture
 from medfocus_bench.data.manifest import MANIFEST_NAME, Attachment, read_manifest
 from medfocus_bench.data.rows import complete_row, split_of
+from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
 from medfocus_bench.data.sources.reading import Region, locate
 from medfocus_bench.data.sources.registry import SOURCES, open_source
@@ -65,15 +66,21 @@ class Joiner:
         self.root = root
         self._annotations: dict[tuple[str, Split], Annotations] = {}
         self._unusable: dict[tuple[str, Split], str] = {}
-        self._regions: dict[tuple[str, int], Region] = {}
+        self._regions: dict[tuple[str, int], Region | InputError] = {}
 
     def annotations(self, source: str, split: Split) -> Annotations:
-        """Raises NotJoinedError if the table is not there, or damaged: then nothing of it can be joined."""
+        """The questions of a split; the first call looks at the header of every picture.
+
+        Raises NotJoinedError where nothing of it can be joined: the table is not there, or damaged, or the
+        pictures are another copy than the annotated one.
+        """
         if (source, split) in self._unusable:
             raise NotJoinedError(self._unusable[source, split])
         if (source, split) not in self._annotations:
             try:
-                self._annotations[source, split] = open_source(source).annotations(self.root, split)
+                found = open_source(source).annotations(self.root, split)
+                check_copy(found, self.root, self._located)
+                self._annotations[source, split] = found
             except InputError as error:
                 self._unusable[source, split] = error.problems[0]
                 raise NotJoinedError(error.problems) from None
@@ -88,12 +95,23 @@ class Joiner:
         if index not in found.by_index:
             raise NotJoinedError(f"{source} has {found.found:,} questions, none of them {index}")
         annotation = found.by_index[index]
-        if (source, index) not in self._regions:
+        try:
+            return annotation, self._located(annotation, self.root)
+        except InputError as error:
+            raise NotJoinedError(error.problems) from None
+
+    def _located(self, annotation: Annotation, root: Path) -> Region:
+        """As `locate`, once a question."""
+        key = annotation.source, annotation.index
+        if key not in self._regions:
             try:
-                self._regions[source, index] = locate(annotation, self.root)
+                self._regions[key] = locate(annotation, root)
             except InputError as error:
-                raise NotJoinedError(error.problems) from None
-        return annotation, self._regions[source, index]
+                self._regions[key] = error
+        found = self._regions[key]
+        if isinstance(found, InputError):
+            raise found
+        return found
 
     def row(self, row: Row) -> dict[str, Any]:
         """A row with all that its question says; one of a source that needs no joining as it is."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from medfocus_bench.data.images import PictureError
 from medfocus_bench.data.questions import Question
+from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
 from medfocus_bench.data.sources.reading import locate, read_question
 from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES, open_source
@@ -31,8 +32,9 @@ class Count:
 class Examination:
     """What was found of a source.
 
-    `problem` is why its table cannot be used, if so; `notes` name optional files that are not there, `skips`
-    are all rows and pictures that cannot be used, `samples` some decoded questions over the whole range.
+    `problem` is why nothing of it can be used, if so: its table, or pictures of another copy. `notes` name
+    optional files that are not there, `skips` are all rows and pictures that cannot be used, `samples` some
+    decoded questions over the whole range.
     """
 
     source: Source
@@ -86,6 +88,13 @@ def examine(
         parts = [source.annotations(root, split) for split in source.expected]
     except InputError as error:
         return Examination(source, None, error.problems[0], (), (), (), ())
+    try:
+        for part in parts:
+            check_copy(part, root)
+    except OtherCopyError as error:
+        none = tuple(Count(part.split, source.expected[part.split], part.found, 0) for part in parts)
+        lost = tuple(skip for part in parts for skip in part.skips)
+        return Examination(source, table, error.problems[0], (), none, lost, ())
     counts, skips = [], []
     for part in parts:
         check = read_question if decode_all else locate
@@ -93,8 +102,8 @@ def examine(
         skips += [*part.skips, *unusable]
         usable = len(part.questions) - len(unusable)
         counts.append(Count(part.split, source.expected[part.split], part.found, usable))
-    lost = {skip.index for skip in skips}
-    usable_questions = [q for part in parts for q in part.questions if q.index not in lost]
+    unused = {skip.index for skip in skips}
+    usable_questions = [q for part in parts for q in part.questions if q.index not in unused]
     shown, failed = _samples(usable_questions, root, samples)
     notes = tuple(
         f"{root / place}: is not there; without it {lacking}"

@@ -19,6 +19,7 @@ from PIL import Image
 
 from medfocus_bench.data.concepts import CONCEPTS, concept_named
 from medfocus_bench.data.images import PictureError, picture_at, read_picture
+from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.imagenome import BOX_LIST, anatomy_box, outlined_anatomy, picture_ref
 from medfocus_bench.data.sources.protocol import Skip
 from medfocus_bench.data.sources.registry import open_source
@@ -94,12 +95,14 @@ def pool_from_source(
     abnormal, or leaves that open. At most one picture of a patient is taken. A concept's mask is its box, or
     what `refine` makes of it. The choice depends on the tables, the seed and on which pictures can be read.
 
-    Raises InputError for a source without outlined anatomy, for a table that is not there or damaged, and
+    Raises InputError for a source without outlined anatomy, for a table that is not there or damaged, for
+    pictures of another copy than the annotated one, and
     where fewer than `size` pictures can be used.
     """
     if name != _SOURCE:
         raise InputError(f"no outlined anatomy in the source {name!r}, only in {_SOURCE}")
     found = _read(root)
+    check_copy(open_source(name).annotations(root), root)
     skips = [Skip(p.place, f"{p.image_id}: {p.reason}") for p in found if not p.normal]
     normal = [p for p in found if p.normal]
     complete = [p for p in normal if not _lacking(p)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medfocus_bench.data.doctor import examine, sources_to_examine
 from medfocus_bench.data.questions import Question
@@ -80,6 +81,19 @@ def test_a_missing_picture_and_a_damaged_one_are_skips(
     assert [skip.index for skip in decoded.skips] == [0, 6]
     assert not decoded.complete
     assert decoded.counts[0].usable == 6
+
+
+def test_a_resized_copy_is_said_once_and_nothing_of_it_counts_as_usable(tmp_path: Path) -> None:
+    trees.write_imagenome(tmp_path)
+    for path in tmp_path.rglob("*.jpg"):
+        with Image.open(path) as image:
+            image.resize((65, 56)).save(path)
+    found = examine(open_source("imagenome"), tmp_path)
+    assert not found.complete
+    assert found.problem is not None
+    assert "they are a resized or a cropped copy" in found.problem
+    assert [(c.found, c.usable) for c in found.counts] == [(12, 0)]
+    assert (found.skips, found.samples) == ((), ())
 
 
 def test_the_extension_is_examined_where_there_is_something_of_it(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from medfocus_bench.data.images import PictureError
 from medfocus_bench.data.sources import SOURCES, Skip, iter_questions, open_source, read_question
+from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.imagenome import outlined_anatomy
 from medfocus_bench.data.sources.protocol import DEV_START
 from medfocus_bench.data.sources.tables import cell_of
@@ -528,3 +530,45 @@ def test_the_indices_do_not_depend_on_the_pictures_at_all(tmp_path: Path, root: 
 def test_the_padchest_file_is_json_as_it_is_published(root: Path) -> None:
     studies = json.loads((root / trees.PADCHEST_TABLE).read_text(encoding="utf-8"))
     assert {"StudyID", "ImageID", "PreviousStudyID", "PreviousImageID", "findings"} == set(studies[0])
+
+
+def resized(root: Path, share: float) -> None:
+    """Every JPEG below the root as in a copy that somebody made smaller."""
+    for path in root.rglob("*.jpg"):
+        with Image.open(path) as image:
+            small = image.resize((round(image.width * share), round(image.height * share)))
+        small.save(path)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.1])
+def test_a_resized_copy_of_a_collection_is_refused_as_a_whole(tmp_path: Path, share: float) -> None:
+    """Most of its boxes lie outside; those that fit by chance would be in the wrong place."""
+    trees.write_imagenome(tmp_path)
+    annotations = open_source("imagenome").annotations(tmp_path)
+    check_copy(annotations, tmp_path)
+    resized(tmp_path, share)
+    fitting: list[Skip] = []
+    left = list(iter_questions(annotations.questions, tmp_path, fitting.append))
+    assert len(left) < len(annotations.questions)
+    with pytest.raises(OtherCopyError, match="of the 8 pictures of imagenome; they are a resized"):
+        check_copy(annotations, tmp_path)
+
+
+def test_two_replaced_pictures_cost_their_questions_alone(tmp_path: Path) -> None:
+    trees.write_imagenome(tmp_path)
+    paths = sorted(tmp_path.rglob("*.jpg"))
+    for path in paths[:2]:
+        with Image.open(path) as image:
+            image.resize((40, 40)).save(path)
+    paths[2].unlink()
+    check_copy(open_source("imagenome").annotations(tmp_path), tmp_path)
+
+
+def test_boxes_that_are_shares_fit_any_copy(tmp_path: Path) -> None:
+    trees.write_padchest(tmp_path)
+    for path in (tmp_path / "PadChest_GR").glob("*.png"):
+        with Image.open(path) as image:
+            image.resize((30, 26)).save(path)
+    annotations = open_source("padchest_gr").annotations(tmp_path)
+    check_copy(annotations, tmp_path)
+    assert len(list(iter_questions(annotations.questions, tmp_path, print))) == 8

@@ -20,6 +20,10 @@ MIN_INSIDE: Final = 0.5
 together."""
 
 
+class MisfitError(PictureError):
+    """A picture that does not hold the boxes that were drawn on it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
     """The size of a question's picture, and its boxes in native pixels, cut to the picture: (n, 4).
@@ -36,7 +40,8 @@ class Region:
 def locate(annotation: Annotation, root: Path) -> Region:
     """Size and native boxes of a question; of the picture only the header is read.
 
-    Raises PictureError that names the file: it is not there, is no picture, or the boxes do not fit it.
+    Raises PictureError that names the file: it is not there or no picture; MisfitError where the boxes do not
+    fit it. Whether the collection as a whole is another copy, `copies.check_copy` says.
     """
     width, height = picture_size(picture_at(root, annotation.image_ref))
     return _region(annotation, width, height)
@@ -79,7 +84,7 @@ def _region(annotation: Annotation, width: int, height: int) -> Region:
     scale = np.array([width, height] * 2) if annotation.relative else np.ones(4)
     boxes = _cut(annotation.boxes * scale, width, height)
     if boxes is None:
-        raise PictureError(
+        raise MisfitError(
             f"{annotation.image_ref}: a box of {annotation.place} lies outside the picture of {width} x "
             f"{height} pixels; is it another copy of the picture?"
         )

@@ -14,6 +14,7 @@ from medfocus_bench.counterfactual.editors import Editor
 from medfocus_bench.data.attach import Attached, write_attached
 from medfocus_bench.data.questions import MODES, Mode, Question
 from medfocus_bench.data.rows import pointer_row, split_of
+from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotations, Source
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
@@ -50,8 +51,14 @@ class Rebuild:
 
     @cached_property
     def annotations(self) -> dict[str, Annotations]:
-        """The questions of each source. Raises InputError for a table that is not there."""
-        return {source.name: source.annotations(self.root) for source in self.sources}
+        """The questions of each source. Raises InputError for a table that is not there.
+
+        Likewise for pictures of another copy than the annotated one.
+        """
+        found = {source.name: source.annotations(self.root) for source in self.sources}
+        for questions in found.values():
+            check_copy(questions, self.root)
+        return found
 
     @property
     def filter_folder(self) -> Path:
