@@ -15,8 +15,8 @@ from pydantic import Field
 
 from medfocus_bench.data.benchmark import load_benchmark, write_benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.files import whole_folder
-from medfocus_bench.data.images import decode_uint8, header_size
+from medfocus_bench.data.files import read_regular, whole_folder
+from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.geometry import Frame
@@ -118,7 +118,7 @@ class ExplanationsDocument(Strict):
 def read_picture(path: Path) -> Picture:
     """A PNG or JPEG, of 8 or 16 bits and any size. Raises InputError for anything else."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_FILE_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if header_size(data) is None:

@@ -10,12 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from medfocus_bench.data.benchmark import Benchmark, load_benchmark, write_benchmark
 from medfocus_bench.data.columns import REQUIRED, SCHEMA
@@ -452,3 +453,19 @@ def test_any_damage_to_a_file_is_found_or_harmless(data: st.DataObject, tmp_path
     path.write_bytes(data.draw(mutated_bytes(sound.read_bytes())))
     with suppress(BenchmarkError):
         list(load_benchmark(tmp_path).images())
+
+
+def test_the_size_of_a_row_is_that_of_its_picture_as_it_is_shown(
+    make_benchmark: MakeBenchmark, tmp_path: Path
+) -> None:
+    """A photograph that is stored lying down, 200 x 224, and shown standing, 224 x 200."""
+    levels = np.arange(224 * 200).reshape(224, 200).astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG", exif=exif)
+    row = make_row(0, image={"bytes": file.getvalue(), "path": None}, width=224, height=200)
+    ((_, shown),) = make_benchmark([row]).pictures()
+    np.testing.assert_array_equal(shown, np.rot90(levels, -1))
+    save(tmp_path / "stored" / "direct.parquet", [row | {"width": 200, "height": 224}])
+    assert "image is 224 x 200 pixels, but width x height is 200 x 224" in refusal(tmp_path / "stored")

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors.numpy import load_file
 
 from medfocus_bench.attribution.registry import load_method
@@ -106,6 +106,22 @@ def test_depth_and_encoding_do_not_matter(tmp_path, qwen, pixels):
     assert read_picture(saved(tmp_path / "p.jpg", pixels, quality=95)).image.shape == (224, 224)
 
 
+def test_a_rotated_photograph_is_explained_upright(tmp_path, qwen, pixels):
+    """Whether the camera turned the pixels, or the EXIF data ask the viewer to, is the same picture."""
+    upright = pixels[:160]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # a quarter turn to the right
+    turned = saved(tmp_path / "turned.png", np.ascontiguousarray(np.rot90(upright)), exif=exif)
+    plain = saved(tmp_path / "plain.png", upright)
+    names = ("occlusion", "image-edges")
+    one, other = (
+        explained(path, qwen, *names, sets=["cells=2"], response="Yes.") for path in (turned, plain)
+    )
+    np.testing.assert_array_equal(one.picture.image, upright)
+    for first, second in zip(one.explanations, other.explanations, strict=True):
+        np.testing.assert_array_equal(first.attribution.saliency, second.attribution.saliency)
+
+
 def test_a_large_overlay_is_limited_and_its_picture_is_not_square(tmp_path, qwen, pixels):
     wide = np.kron(pixels[:112], np.ones((6, 6), np.uint8))
     found = explained(saved(tmp_path / "p.png", wide), qwen, "whole-image", "centre-box")
@@ -188,7 +204,7 @@ def test_what_is_no_picture_question_or_response_is_refused(tmp_path, qwen, pixe
             read_picture(tmp_path / name)
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_picture(tmp_path / "nowhere.png")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="is not a regular file"):
         read_picture(tmp_path)
     path = saved(tmp_path / "p.png", pixels)
     path.write_bytes(path.read_bytes()[:2000])
