@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -177,6 +178,25 @@ def test_the_shipped_models_have_names(monkeypatch):
     assert load_detector("phantom_owlv2").model.config.model_type == "owlv2"
     with pytest.raises(InputError, match="owlv2: holds a model of type 'owlv2'"):
         load_segmenter("phantom_owlv2")
+
+
+@pytest.mark.parametrize("names", [{}, {"processor_class": "CLIPProcessor"}])
+def test_folders_as_on_the_hub_work_as_those_saved_today_and_pictures_go_through_pil(
+    names, sam_folder, owlv2_folder, segmenter, detector, tmp_path
+):
+    """One file for the image processor, which names classes; none for the processor."""
+    for folder, name in ((sam_folder, "sam"), (owlv2_folder, "owlv2")):
+        hub = tmp_path / name
+        shutil.copytree(folder, hub)
+        settings = json.loads((hub / "processor_config.json").read_text())
+        (hub / "processor_config.json").unlink()
+        pictures = settings["image_processor"] | {"processor_class": settings["processor_class"]} | names
+        (hub / "preprocessor_config.json").write_text(json.dumps(pictures))
+    other, finder = load_segmenter(str(tmp_path / "sam")), load_detector(str(tmp_path / "owlv2"))
+    assert (other.segment(IMAGE, BOXES) == segmenter.segment(IMAGE, BOXES)).all()
+    assert (finder.detect(IMAGE, PHRASES).boxes == detector.detect(IMAGE, PHRASES).boxes).all()
+    for loaded in (other, finder, segmenter, detector):
+        assert loaded.processor.image_processor.backend == "pil"
 
 
 @pytest.mark.parametrize("load", [load_segmenter, load_detector])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoProcessor
 
 from medfocus_bench.data.questions import prompt
+from medfocus_bench.lvlm.adapter import frame_picture
 from medfocus_bench.lvlm.families import Family
 from medfocus_bench.lvlm.families.gemma3 import Gemma3
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
-from tests.lvlm.conftest import EVERY_FAMILY
+from tests.lvlm.conftest import EVERY_FAMILY, picture
 from tests.lvlm.hub_layout import LAYOUTS, lay_out
 
 QUESTION = prompt("nodule", "direct")
@@ -43,6 +46,20 @@ def test_pictures_are_resized_by_pil_whatever_else_is_installed(open_lvlm, name)
     pictures = open_lvlm(name).processor.image_processor
     assert pictures.backend == "pil"
     assert type(pictures).__name__.endswith("Pil")
+
+
+@pytest.mark.parametrize("name", ["phantom_gemma", "tiny_paligemma", "tiny_idefics3"])
+def test_a_question_gets_the_tokens_that_the_librarys_own_choice_gives(checkpoint, open_lvlm, tmp_path, name):
+    """Qwen2.5-VL's is held against the library's where torchvision lets that load."""
+    lvlm = open_lvlm(name)
+    given = {"text": [lvlm.prompt(QUESTION)], "images": [[frame_picture(picture(1), 224)]]}
+    given |= {"return_tensors": "pt", **lvlm.family.image_options}
+    library = AutoProcessor.from_pretrained(lay_out(checkpoint(name), tmp_path / "hub", "published"))
+    theirs, ours = library(**given), lvlm.processor(**given)
+    assert set(theirs) == set(ours)
+    for key in set(theirs) - {"pixel_values"}:
+        assert torch.equal(theirs[key], ours[key]), key
+    assert (theirs["pixel_values"] - ours["pixel_values"]).abs().mean() < 0.01
 
 
 def test_a_family_that_names_no_processor_gets_the_one_of_the_files_and_pil(checkpoint):
