@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from medfocus_bench.data.files import check_fetched
@@ -41,7 +42,8 @@ def open_checkpoint(
     """The checkpoint in a local folder or of a Hub id; the options are those of `HuggingFaceLVLM`.
 
     Device, dtype and family are checked before any weights are read. Raises InputError for one that is not
-    there, for whatever the library stumbles over, and for a model whose pictures have no effect.
+    there, for whatever the library stumbles over, for weights that are not there, and for a model whose
+    pictures have no effect.
     """
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
@@ -55,10 +57,20 @@ def open_checkpoint(
         model_type = AutoConfig.from_pretrained(source, **origin).model_type
     family = load_family(model_type)
     with _loading(source):
-        model = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=DTYPES[dtype], attn_implementation=attention, **origin
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            source,
+            dtype=DTYPES[dtype],
+            attn_implementation=attention,
+            output_loading_info=True,
+            **origin,
         )
         processor = family.processor(source, origin)
+    # The library draws them at random, with a warning, and the model answers all the same.
+    if info["missing_keys"]:
+        raise InputError(
+            f"{source}: lacks weights of the LVLM, such as {min(info['missing_keys'])}, as transformers "
+            f"{transformers.__version__} names them; fetch it again, or install the newest transformers"
+        )
     if pixels is not None:
         limits = zip(("shortest_edge", "longest_edge"), pixels, strict=True)
         processor.image_processor.size = dict(limits)

@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import entry_points
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from medfocus_bench.data.questions import prompt
@@ -94,6 +95,12 @@ def _cut_weights(folder):
     weights.write_bytes(weights.read_bytes()[:1000])
 
 
+def _fewer_weights(folder):
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: values for name, values in weights.items() if "layers.1.self_attn.o_proj" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def _wider_text(folder):
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["intermediate_size"] *= 2
@@ -110,6 +117,7 @@ def _wider_text(folder):
         (_without("model.safetensors"), "model.safetensors"),
         (_cut_weights, "cannot be loaded"),
         (_wider_text, "cannot be loaded"),
+        (_fewer_weights, r"lacks weights of the LVLM, such as .*layers\.1\.self_attn\.o_proj\.weight"),
         (_without("processor_config.json"), "processor"),
     ],
 )
