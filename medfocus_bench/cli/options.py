@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from medfocus_bench.cli.annotations import disarmed
 from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FILE, INPUT_FOLDER
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
@@ -140,8 +141,8 @@ def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:
 
 
 def one_line(text: str) -> str:
-    """`text` on one line, with nothing in it that a terminal would obey; for what quotes an input."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    """`text` on one line, with nothing that a terminal or a job's runner obeys; for what quotes an input."""
+    return disarmed("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split())))
 
 
 def output_width() -> int:
@@ -161,14 +162,16 @@ def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
     from medfocus_bench.evaluation.tables import render_rich
 
     console = Console(width=output_width())
-    for line in summary:
-        console.print(Text(line))
-    for table in tables:
-        console.print()
-        console.print(Text(table.title, style="bold"))
-        console.print(render_rich(table))
-        for note in table.notes:
-            console.print(Text(note, style="italic"))
+    with console.capture() as captured:
+        for line in summary:
+            console.print(Text(line))
+        for table in tables:
+            console.print()
+            console.print(Text(table.title, style="bold"))
+            console.print(render_rich(table))
+            for note in table.notes:
+                console.print(Text(note, style="italic"))
+    click.echo(disarmed(captured.get()), nl=False)
 
 
 def quiet_models() -> None:

@@ -274,7 +274,9 @@ def _conclude(outcomes: Sequence[Outcome], check: bool) -> None:
         count = f"{len(faults)} of {len(outcomes)} results"
         click.echo(f"medfocus-bench: {count} are not as they should be", err=True)
         sys.exit(2 if any(outcome.status == "unsound" for outcome in faults) else 1)
-    click.echo(f"{len(outcomes)} results: {'all as recomputed' if check else 'up to date'}")
+    pending = sum(outcome.status == "pending" for outcome in outcomes)
+    rest = f", {pending} pending" if pending else ""
+    click.echo(f"{len(outcomes) - pending} results: {'all as recomputed' if check else 'up to date'}{rest}")
     for outcome in outcomes:
         if outcome.status != "written" or outcome.name.startswith(NULL_RESULT):
             continue

@@ -35,7 +35,7 @@ from medfocus_bench.leaderboard.workers import worker_pool
 from medfocus_bench.submission.reader import open_submission
 
 Status = Literal[
-    "same", "current", "written", "kept", "differs", "missing", "stray", "unsound", "unavailable"
+    "same", "current", "written", "kept", "pending", "differs", "missing", "stray", "unsound", "unavailable"
 ]
 
 FAULTS: Final[frozenset[Status]] = frozenset({"differs", "missing", "stray", "unsound"})
@@ -54,10 +54,11 @@ class Outcome:
     """What became of one result.
 
     "same": recomputed and equal; "current": up to date, not recomputed; "written"; "kept": of another
-    version of the benchmark, which cannot be recomputed with this one; "unavailable": a null control for
-    which the benchmark lacks something. The faults: "differs", "missing" (no result), "stray" (no
-    submission), "unsound". `notes` are sentences that start with the file. `before` and `after` are the
-    headline over all that is covered, where it is known.
+    version of the benchmark, which cannot be recomputed with this one; "pending": of a submission that was
+    merged, and yet to come; "unavailable": of a null control for which the benchmark lacks something. The
+    faults: "differs", "missing" (of a null control), "stray" (of no submission), "unsound". `notes` are
+    sentences that start with the file. `before` and `after` are the headline over all that is covered, where
+    it is known.
     """
 
     name: str
@@ -182,8 +183,9 @@ def _held_against(committed: Result | None, result: Result, path: Path, rules: R
         write_whole(path, result_text(result))
         return Outcome(name, "written", (), before, after)
     if committed is None:
-        fault = f"{path}: is missing; `medfocus-bench leaderboard rebuild` writes it"
-        return Outcome(name, "missing", (fault,), before, after)
+        status: Status = "missing" if result.is_null else "pending"
+        note = f"{path}: is {status}; `medfocus-bench leaderboard rebuild` writes it"
+        return Outcome(name, status, (note,), before, after)
     return Outcome(name, "differs", tuple(f"{path}: {text}" for text in apart), before, after)
 
 

@@ -19,6 +19,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation import published
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.leaderboard.board import Board, make_board
+from medfocus_bench.leaderboard.checks import titles_beside
 from medfocus_bench.leaderboard.gallery import Picture, Progress, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
@@ -74,7 +75,7 @@ def build_site(
                 shown, submissions, benchmark, work, workers=workers, progress=progress
             )
         shutil.copytree(_HERE / "assets", work / "assets")
-        pages = _pages(board, galleries, events)
+        pages = _pages(board, galleries, events, _pending(board, submissions))
         for name, text in pages.items():
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +107,18 @@ def _drawable(board: Board, benchmark: Benchmark) -> Sequence[Result]:
     return board.results if benchmark.fingerprint == board.benchmark.fingerprint else ()
 
 
+def _pending(board: Board, submissions: Path | None) -> list[str]:
+    """The submissions that were merged and whose results are yet to come."""
+    if submissions is None:
+        return []
+    return sorted(titles_beside(submissions).keys() - {result.name for result in board.results})
+
+
 def _pages(
-    board: Board, galleries: Mapping[str, Sequence[Picture]], events: Sequence[LogEntry]
+    board: Board,
+    galleries: Mapping[str, Sequence[Picture]],
+    events: Sequence[LogEntry],
+    pending: Sequence[str],
 ) -> dict[str, str]:
     environment = _environment()
     lvlms = sorted({part[1] for part in board.parts})
@@ -126,7 +137,11 @@ def _pages(
     names = {result.name for result in board.results}
     pages = {
         "index.html": render(
-            "index.html", view=board.default, payload=json_block(board_payload(board)), here="index"
+            "index.html",
+            view=board.default,
+            pending=pending,
+            payload=json_block(board_payload(board)),
+            here="index",
         ),
         "how-to-read.html": render("read.html", here="read"),
         "how-to-submit.html": render("submit.html", here="submit"),

