@@ -74,10 +74,10 @@ def check_submission(
     problems += validate(folder, benchmark)
     document = folder / DOCUMENT_NAME
     try:
-        _, value = read_document(document)
+        raw = read_document(document)
     except DocumentError:
         return problems  # `validate` has said it
-    parsed = parse_document(value, str(document))
+    parsed = parse_document(raw, str(document))
     if parsed.document is not None:
         problems += _document_problems(parsed.document, folder, neighbours)
     problems += _entry_problems(parsed, document)

@@ -15,6 +15,7 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NullControl
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.document import DOCUMENT_NAME, read_document
 from medfocus_bench.submission.maps import MapReader
+from medfocus_bench.submission.raw import RawDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,11 @@ class _Attributions:
     boxes: dict[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, document: Any) -> _Attributions:
-        maps = document.get("maps")
+    def of(cls, folder: Path, document: RawDocument) -> _Attributions:
+        maps = document.head.get("maps")
         return cls(
             MapReader(folder / maps["file"]) if maps else None,
-            {entry["sample_id"]: entry["boxes"] for entry in document["attributions"] if entry.get("boxes")},
+            {entry["sample_id"]: entry["boxes"] for entry in document.attributions() if entry.get("boxes")},
         )
 
     def is_other(self, attribution: Attribution) -> bool | None:
@@ -50,12 +51,13 @@ def copied_from(folder: Path, submissions: Path, benchmark: Benchmark) -> list[s
     name. Maps are compared as numbers, whatever their type and order, and only until two differ; boxes alone
     are held against those of folders without maps: so this costs less than opening all of them.
     """
-    document = read_document(folder / DOCUMENT_NAME)[1]
+    document = read_document(folder / DOCUMENT_NAME)
     ours = _Attributions.of(folder, document)
     keys = ours.maps.keys if ours.maps is not None else frozenset()
     if not keys and not ours.boxes:
         return []  # no explanation at all, which is nobody's
-    part = benchmark.select(document["benchmark"]["configs"], document["benchmark"]["splits"])
+    declared = document.head["benchmark"]
+    part = benchmark.select(declared["configs"], declared["splits"])
     originals = [
         *(f"{submissions.name}/{o.name}" for o in _neighbours(folder, submissions) if _all_in(ours, o)),
         *(f"the null control {c.name}" for c in NULL_CONTROLS.values() if _is_null(ours, c, part)),
@@ -90,7 +92,7 @@ def _all_in(ours: _Attributions, other: Path) -> bool:
             return False
         if not ours.boxes:
             return True
-        boxes = _Attributions.of(other, read_document(other / DOCUMENT_NAME)[1]).boxes
+        boxes = _Attributions.of(other, read_document(other / DOCUMENT_NAME)).boxes
     except (SubmissionError, KeyError, TypeError, AttributeError):
         return False
     return all(boxes.get(sample_id) == value for sample_id, value in ours.boxes.items())

@@ -212,10 +212,10 @@ def _accounts(submitters: Iterable[Submitter]) -> set[str]:
 def _submitters(path: Path) -> list[Submitter] | None:
     """Who answers for the submission in a document; None for one that is unsound, as its check says."""
     try:
-        _, value = read_document(path)
+        raw = read_document(path)
     except DocumentError:
         return None
-    document = parse_document(value, str(path)).document
+    document = parse_document(raw, str(path)).document
     return None if document is None else list(document.submitters)
 
 

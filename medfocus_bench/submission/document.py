@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from medfocus_bench.data.columns import LINE_PATTERN
 from medfocus_bench.data.files import open_part
 from medfocus_bench.errors import InputError, SubmissionError
+from medfocus_bench.submission.raw import RawDocument, raw_document
 from medfocus_bench.submission.schema import (
     URL_PATTERN,
     AttributionEntry,
@@ -24,10 +25,10 @@ from medfocus_bench.submission.schema import (
 
 DOCUMENT_NAME = "submission.json"
 MAX_DOCUMENT_BYTES = 64 * 2**20
-MAX_KEYS = 1000
-"""Keys of one object: as many as the schema allows anywhere, held before anything is made of them."""
 MAX_PROBLEMS = 10_000
 """After so many the rest of the attributions is not looked at."""
+
+_LISTED = "attributions"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,15 +37,15 @@ class DocumentError(SubmissionError):
     """A document that cannot be read, or an attribution that breaks the format; starts with the file."""
 
 
-def read_document(path: Path) -> tuple[bytes, Any]:
-    """The bytes of a submission document and the JSON value in them.
+def read_document(path: Path) -> RawDocument:
+    """A submission document as it stands in the file.
 
-    Raises DocumentError for anything but a regular file of at most `MAX_DOCUMENT_BYTES` with one JSON
-    value in UTF-8: no duplicate keys, no NaN or Infinity, no absurd nesting or number of keys.
+    Raises DocumentError for anything but a regular file of at most `MAX_DOCUMENT_BYTES` with one JSON value
+    in UTF-8: no duplicate keys, no NaN or Infinity, no absurd nesting or number of keys or values.
     """
     data = read_regular_file(path)
     try:
-        return data, json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        return raw_document(data)
     except UnicodeDecodeError as error:
         raise DocumentError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -56,78 +57,106 @@ def read_document(path: Path) -> tuple[bytes, Any]:
         raise DocumentError(f"{path}: {error}") from None
 
 
+class Entries(Mapping[int, AttributionEntry]):
+    """The sound attributions of a document by their place in its list, each decoded when it is asked for.
+
+    `ids` are their sample_ids.
+    """
+
+    def __init__(self, raw: RawDocument, ids: Mapping[int, str]) -> None:
+        self._raw, self.ids = raw, ids
+
+    def __getitem__(self, index: int) -> AttributionEntry:
+        if index not in self.ids:
+            raise KeyError(index)
+        return AttributionEntry.model_validate(self._raw.attribution(index))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
     """The sound parts of a document, so that they can be checked further, and the problems of the others.
 
-    `document` is without its attributions, and None if any of the rest is wrong. `attributions` holds the
-    sound ones by their place in the list; it is `complete` if that is all of them. A problem is a sentence
-    with its JSON pointer and sample_id.
+    `document` is without its attributions, and None if any of the rest is wrong. `attributions` are the sound
+    ones, `mapped` the places of those with a map; it is `complete` if that is all of them. A problem is a
+    sentence with its JSON pointer and sample_id.
     """
 
     document: SubmissionDocument | None
     benchmark: BenchmarkRef | None
     maps: MapFile | None
-    attributions: dict[int, AttributionEntry]
+    attributions: Entries
+    mapped: frozenset[int]
     complete: bool
     problems: list[str]
 
+    def at(self, name: str, index: int, *rest: int | str) -> str:
+        """The place of a sound attribution, or of a part of it, in the file `name`."""
+        return place((_LISTED, index, *rest), name, self.attributions.ids[index])
 
-def parse_document(value: Any, name: str) -> ParsedDocument:
+
+def parse_document(raw: RawDocument, name: str) -> ParsedDocument:
     """The typed document and all problems; one attribution at a time, since each can have many."""
-    parts = value if isinstance(value, dict) else {}
-    listed = parts.get("attributions")
-    entries: list[Any] | None = listed if isinstance(listed, list) else None
-    head = value if entries is None else {**parts, "attributions": []}
-    document, problems = _parse(SubmissionDocument, head, (), value, name)
-    attributions: dict[int, AttributionEntry] = {}
-    for index, entry in enumerate(entries or ()):
-        parsed, found = _parse(AttributionEntry, entry, ("attributions", index), value, name)
+    document, problems = parse_head(raw.head, name)
+    ids: dict[int, str] = {}
+    mapped: set[int] = set()
+    for index, entry in enumerate(raw.attributions()):
+        parsed, found = _parse(AttributionEntry, entry, (_LISTED, index), name)
         if parsed is not None:
-            attributions[index] = parsed
+            ids[index] = parsed.sample_id
+            mapped.update([index] if parsed.map else [])
         problems += found
         if len(problems) > MAX_PROBLEMS:
             problems.append(f"{name}: more than {MAX_PROBLEMS:,} problems; the rest is not listed")
             break
-    benchmark, _ = _parse(BenchmarkRef, parts.get("benchmark"), (), value, name)
-    maps, _ = _parse(MapFile, parts.get("maps"), (), value, name)
-    complete = entries is not None and len(attributions) == len(entries)
-    return ParsedDocument(document, benchmark, maps, attributions, complete, problems)
+    parts = raw.head if isinstance(raw.head, dict) else {}
+    benchmark, _ = _parse(BenchmarkRef, parts.get("benchmark"), (), name)
+    maps, _ = _parse(MapFile, parts.get("maps"), (), name)
+    complete = raw.has_list and len(ids) == len(raw)
+    entries = Entries(raw, ids)
+    return ParsedDocument(document, benchmark, maps, entries, frozenset(mapped), complete, problems)
+
+
+def parse_head(head: Any, name: str) -> tuple[SubmissionDocument | None, list[str]]:
+    """The document without its attributions, typed, or what is wrong with it."""
+    return _parse(SubmissionDocument, head, (), name)
 
 
 def parse_attribution(entry: Any, name: str) -> AttributionEntry:
     """One attribution of a document in the making. Raises DocumentError for one that breaks the format."""
-    parsed, problems = _parse(AttributionEntry, entry, (), entry, name)
+    parsed, problems = _parse(AttributionEntry, entry, (), name)
     if parsed is None:
         raise DocumentError(problems)
     return parsed
 
 
-def place(value: Any, location: Iterable[int | str], name: str) -> str:
-    """`file: /json/pointer (sample_id)` of a location inside the raw document."""
-    steps = tuple(location)
-    pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+def place(location: Iterable[int | str], name: str, sample_id: object = None) -> str:
+    """`file: /json/pointer (sample_id)` of a location in a document; the sample_id where it can be shown."""
+    pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in location)
     where = f"{name}: {pointer[:200] or '/'}"
-    if len(steps) >= 2 and steps[0] == "attributions" and isinstance(steps[1], int):
-        entry = value["attributions"][steps[1]]
-        sample_id = entry.get("sample_id") if isinstance(entry, dict) else None
-        if isinstance(sample_id, str) and len(sample_id) <= 200 and sample_id.isprintable():
-            where += f" ({sample_id})"
+    if isinstance(sample_id, str) and len(sample_id) <= 200 and sample_id.isprintable():
+        where += f" ({sample_id})"
     return where
 
 
 def _parse(
-    model: type[Model], part: Any, at: tuple[int | str, ...], value: Any, name: str
+    model: type[Model], part: Any, at: tuple[int | str, ...], name: str
 ) -> tuple[Model | None, list[str]]:
-    """`part` of the document `value`, which stands there `at` a location: typed, or what is wrong with it."""
+    """`part` of a document, which stands there `at` a location: typed, or what is wrong with it."""
     try:
         return model.model_validate(part), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
+    sample_id = part.get("sample_id") if at[:1] == (_LISTED,) and isinstance(part, dict) else None
     messages: dict[str, list[str]] = {}
     for detail in details:
-        steps = _real_steps(value, (*at, *detail["loc"]), missing=detail["type"] == "missing")
-        messages.setdefault(place(value, steps, name), []).append(_plain(detail["msg"]))
+        steps = (*at, *_real_steps(part, detail["loc"], missing=detail["type"] == "missing"))
+        messages.setdefault(place(steps, name, sample_id), []).append(_plain(detail["msg"]))
     return None, [f"{where}: {', or '.join(dict.fromkeys(said))}" for where, said in messages.items()]
 
 
@@ -172,18 +201,3 @@ def read_regular_file(path: Path) -> bytes:
                 "(maps belong into the safetensors file)"
             )
         return file.read(MAX_DOCUMENT_BYTES)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > MAX_KEYS:
-        raise ValueError(f"an object has {len(pairs):,} keys; at most {MAX_KEYS:,} are read")
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:100]!r} stands twice in one object")
-    return value
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number of JSON; leave the value out instead")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from medfocus_bench.submission.counts import Counts, count
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     DocumentError,
+    Entries,
     ParsedDocument,
     parse_document,
-    place,
     read_document,
     read_regular_file,
 )
@@ -42,7 +42,7 @@ class Submission:
     sha256: str
     document: SubmissionDocument
     _maps: MapReader | None
-    _entries: dict[str, AttributionEntry] = field(repr=False)
+    _entries: Mapping[str, AttributionEntry] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -144,11 +144,11 @@ def _inspect(
     if not os.path.lexists(path):
         return None, [f"{path}: does not exist; give a submission folder or the {DOCUMENT_NAME} in it"]
     try:
-        data, value = read_document(file)
+        raw = read_document(file)
     except DocumentError as problem:
         return None, [str(problem)]
-    parsed = parse_document(value, str(file))
-    check = _Check(value, str(file), parsed)
+    parsed = parse_document(raw, str(file))
+    check = _Check(raw.head, str(file), parsed)
     problems = [*parsed.problems, *check.duplicates()]
     maps, map_problems = check.maps(file.parent)
     problems += map_problems
@@ -156,32 +156,50 @@ def _inspect(
         problems += check.fits(benchmark, any_version)
     if parsed.document is None:
         return None, problems
-    entries = {entry.sample_id: entry for entry in parsed.attributions.values()}
-    return Submission(file, hashlib.sha256(data).hexdigest(), parsed.document, maps, entries), problems
+    sha256 = hashlib.sha256(raw.data).hexdigest()
+    return Submission(file, sha256, parsed.document, maps, _BySample(parsed.attributions)), problems
+
+
+class _BySample(Mapping[str, AttributionEntry]):
+    """The attributions of a document by sample_id, each decoded when it is asked for."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+        self._places = {sample_id: index for index, sample_id in entries.ids.items()}
+
+    def __getitem__(self, sample_id: str) -> AttributionEntry:
+        return self._entries[self._places[sample_id]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
     """The checks that the schema cannot express, on what is sound of a document."""
 
-    value: Any
+    head: Any
     name: str
     parsed: ParsedDocument
 
     def _at(self, index: int, *rest: int | str) -> str:
-        return place(self.value, ("attributions", index, *rest), self.name)
+        return self.parsed.at(self.name, index, *rest)
 
     def duplicates(self) -> Iterator[str]:
-        seen = Counter(entry.sample_id for entry in self.parsed.attributions.values())
-        for index, entry in self.parsed.attributions.items():
-            if seen[entry.sample_id] > 1:
-                yield f"{self._at(index)}: the sample stands {seen[entry.sample_id]} times; keep one entry"
+        seen = Counter(self.parsed.attributions.ids.values())
+        for index, sample_id in self.parsed.attributions.ids.items():
+            if seen[sample_id] > 1:
+                yield f"{self._at(index)}: the sample stands {seen[sample_id]} times; keep one entry"
 
     def maps(self, folder: Path) -> tuple[MapReader | None, list[str]]:
-        wanted = {e.sample_id: i for i, e in self.parsed.attributions.items() if e.map}
+        ids = self.parsed.attributions.ids
+        wanted = {ids[index]: index for index in sorted(self.parsed.mapped)}
         declared = self.parsed.maps
         if declared is None:
-            lacks = wanted and self.value.get("maps") is None
+            lacks = wanted and self.head.get("maps") is None
             return None, [f'{self.name}: /maps: is required, since samples have "map": true'] * bool(lacks)
         path = folder / declared.file
         try:
@@ -215,7 +233,7 @@ class _Check:
             )
             return
         if made_for.fingerprint != benchmark.fingerprint and not any_version:
-            entries = [entry.sample_id for entry in self.parsed.attributions.values()]
+            entries = list(self.parsed.attributions.ids.values())
             yield f"{self.name}: /benchmark/fingerprint: {version_problem(made_for, benchmark, entries)}"
         unknown = [
             (kind, name)
@@ -238,7 +256,7 @@ class _Check:
         if not selected:
             yield f"{self.name}: /benchmark: the benchmark holds no samples in {covers}"
             return
-        lacking = {e.sample_id for e in self.parsed.attributions.values() if e.sample_id not in selected}
+        lacking = set(self.parsed.attributions.ids.values()) - selected.keys()
         groups = part.groups(lacking) if lacking else {}
         rows = {key for key, group in groups.items() if group != "grounded"}
         if rows:

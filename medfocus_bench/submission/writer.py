@@ -23,7 +23,7 @@ from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     MAX_DOCUMENT_BYTES,
     parse_attribution,
-    parse_document,
+    parse_head,
     place,
 )
 from medfocus_bench.submission.fit import misfits
@@ -141,10 +141,10 @@ class SubmissionWriter:
 
     def _document(self, maps: dict[str, Any] | None) -> SubmissionDocument:
         """The document without its attributions. Raises SubmissionError with all that is wrong."""
-        parsed = parse_document({**self._head, "maps": maps}, str(self.folder / DOCUMENT_NAME))
-        if parsed.document is None:
-            raise SubmissionError(parsed.problems)
-        return parsed.document
+        document, problems = parse_head({**self._head, "maps": maps}, str(self.folder / DOCUMENT_NAME))
+        if document is None:
+            raise SubmissionError(problems)
+        return document
 
     def _finish(self) -> None:
         held_maps = len(self._maps) > 0
@@ -177,7 +177,7 @@ def checked_entry(
     value = _entry(attribution)
     entry = parse_attribution(value, name)
     problems = misfits(entry, samples, covers)
-    found = [f"{place(value, at, name)}: {problem}" for at, problem in problems]
+    found = [f"{place(at, name)}: {problem}" for at, problem in problems]
     if found:
         raise SubmissionError(found)
     return entry
