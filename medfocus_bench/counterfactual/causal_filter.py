@@ -19,6 +19,7 @@ from medfocus_bench.counterfactual.editors import (
     editor_label,
     picture_names,
 )
+from medfocus_bench.data.files import read_regular
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
@@ -28,6 +29,9 @@ Key = tuple[str, int, str]
 """What a question is known by within a run: source, index, evidence."""
 
 GROUPS: Final[tuple[Group, ...]] = ("incorrect", "ungrounded", "grounded")
+
+MAX_RECORDS_BYTES: Final = 2**30
+"""Of a file of records or failures."""
 
 MAX_NEW_TOKENS: Final[Mapping[Mode, int]] = {"direct": 64, "reasoning": 512}
 """Tokens that a model may write: a line of reasoning that is cut off never arrives at its verdict."""
@@ -252,7 +256,7 @@ def read_verifications(path: Path) -> list[Verification]:
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
             records.append(Verification(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise InputError(f"{path}: line {number} is no record of the causal filter") from None
     return records
 
@@ -275,7 +279,7 @@ def read_failures(out: Path) -> list[Failure]:
         try:
             failure = Failure(**json.loads(line))
             last[failure.key] = failure
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise InputError(f"{path}: line {number} is no failure of the causal filter") from None
     mended = {record.key for record in read_verifications(out)} if out.exists() else set()
     return [failure for key, failure in last.items() if key not in mended]
@@ -283,7 +287,7 @@ def read_failures(out: Path) -> list[Failure]:
 
 def _whole_lines(path: Path) -> list[bytes]:
     """The lines of a file without a half-written last one. The file stays as it is: a run may be writing."""
-    *lines, _ = path.read_bytes().split(b"\n")
+    *lines, _ = read_regular(path, MAX_RECORDS_BYTES).split(b"\n")
     return lines
 
 

@@ -10,7 +10,8 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
+from os import fstat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,8 +97,17 @@ def _dataset(path: Path, *, pixels: bool) -> Dataset:
     if syntax not in (*_PLAIN, _RLE, *_JPEG, *_JPEG_2000):
         named = getattr(syntax, "name", "no transfer syntax")
         raise PictureError(f"{path}: its pixels are stored as {named}, which is not read; convert it first")
-    file = _inflated(path) if syntax == _DEFLATED else path
-    return dcmread(file, stop_before_pixels=not pixels)
+    with _inflated(path) if syntax == _DEFLATED else _Clamped(FileIO(path)) as file:
+        return dcmread(file, stop_before_pixels=not pixels)
+
+
+class _Clamped(BufferedReader):
+    """A file that is asked for no more than it holds: memory for what a tag claims is set aside first."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            return super().read()
+        return super().read(min(size, max(0, fstat(self.fileno()).st_size - self.tell())))
 
 
 def _inflated(path: Path) -> BytesIO:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from medfocus_bench.errors import InputError
 
@@ -70,10 +70,25 @@ def open_part(path: Path) -> BinaryIO:
 def read_regular(path: Path, at_most: int) -> bytes:
     """The content of a file of at most so many bytes. Raises InputError for more, else as `open_regular`."""
     with open_regular(path) as file:
-        data = file.read(at_most + 1)
+        data = read_at_most(file, at_most + 1)
     if len(data) > at_most:
         raise InputError(f"{path}: is larger than {at_most:,} bytes, the most that is read of such a file")
     return data
+
+
+class Readable(Protocol):
+    """A file, packed or not."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_at_most(file: Readable, count: int) -> bytes:
+    """The first bytes of a file, in steps: `read` would set the memory for all of them aside at once."""
+    parts: list[bytes] = []
+    while count > 0 and (part := file.read(min(count, 2**20))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from medfocus_bench.data.files import read_at_most
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.text import tidy
@@ -59,7 +60,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(MAX_TABLE_BYTES + 1)
+            data = read_at_most(file, MAX_TABLE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if len(data) > MAX_TABLE_BYTES:
