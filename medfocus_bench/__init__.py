@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark as Benchmark
-    from medfocus_bench.data.benchmark import load_benchmark as load_benchmark
     from medfocus_bench.data.benchmark import write_benchmark as write_benchmark
     from medfocus_bench.data.columns import Sample as Sample
     from medfocus_bench.data.hub.samples import load_samples as load_samples
+    from medfocus_bench.data.resolve import load_benchmark as load_benchmark
     from medfocus_bench.data.resolve import open_benchmark as open_benchmark
     from medfocus_bench.errors import InputError as InputError
     from medfocus_bench.errors import MedFocusError as MedFocusError
@@ -49,7 +49,7 @@ _HOMES = {
     "box_overlap": "evaluation.overlap",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
-    "load_benchmark": "data.benchmark",
+    "load_benchmark": "data.resolve",
     "load_samples": "data.hub.samples",
     "map_to_boxes": "evaluation.regions",
     "open_benchmark": "data.resolve",

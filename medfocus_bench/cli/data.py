@@ -43,9 +43,10 @@ def build_command(
     Of a source, --work holds the records of all LVLMs and modes; the config is local, with the boxes of your
     copy below --root, or --pointers.
     """
+    from medfocus_bench.data.files import records_beside
     from medfocus_bench.errors import InputError
 
-    records = check_writable(work or out.with_name(out.name + ".work"), folder=True)
+    records = check_writable(work or records_beside(out), folder=True)
     if records.resolve() == out.resolve():
         raise InputError(f"{out}: is given as --work and as --out; name two folders")
     if name != "phantom":
@@ -56,16 +57,16 @@ def build_command(
             raise InputError(f"{option} goes with a source of your own; leave it out for the phantom")
     from medfocus_bench.cli.options import quiet_models
     from medfocus_bench.cli.progress import progress_bar
-    from medfocus_bench.data.benchmark import load_benchmark
+    from medfocus_bench.data.benchmark import read_benchmark
     from medfocus_bench.phantom.build import build_track
     from medfocus_bench.phantom.track import track_folder
 
     quiet_models()
     with progress_bar("Verifying") as progress:
-        built = build_track(records, out, workers=workers, progress=progress)
+        built = build_track(out, records, workers=workers, progress=progress)
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
     if track_folder().is_dir():
-        shipped = load_benchmark(track_folder()).fingerprint
+        shipped = read_benchmark(track_folder()).fingerprint
         same = "the same as" if shipped == built.fingerprint else f"NOT that of ({shipped})"
         click.echo(f"{same} the shipped track")
 

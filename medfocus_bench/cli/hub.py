@@ -31,9 +31,8 @@ _SHOWN = 10
 def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: str | None) -> None:
     """Write the dataset repository, as it is uploaded to the Hub, to the new folder DIR."""
     from medfocus_bench.data.hub.export import export
-    from medfocus_bench.data.resolve import locate
 
-    repository = export(out, locate(source), pointers, version=version)
+    repository = export(out, source, pointers, version=version)
     for config in repository.configs:
         for split in config.splits:
             click.echo(

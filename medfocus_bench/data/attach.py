@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from medfocus_bench.data.benchmark import (
     UNVERSIONED,
     Benchmark,
-    load_benchmark,
+    read_benchmark,
     read_rows,
     write_benchmark,
     write_rows,
@@ -190,15 +190,18 @@ def write_attached(
         except BenchmarkError as error:  # it names the folder that it was given
             problems = [problem.replace(str(work), str(out)) for problem in error.problems]
             raise BenchmarkError(problems) from None
-    return Attached(load_benchmark(out), tuple(losses), tuple(joiner.notices()))
+    return Attached(read_benchmark(out), tuple(losses), tuple(joiner.notices()))
 
 
-def attach_folder(folder: Path, root: Path, out: Path, *, overwrite: bool = False) -> Attached:
+def attach_folder(
+    folder: str | Path, root: str | Path, out: str | Path, *, overwrite: bool = False
+) -> Attached:
     """The pointers in a folder, joined with the copies below `root`, as a local benchmark in `out`.
 
     Name and version are those of the folder's manifest, if it has one. Rows of open sources, which need no
     joining, are left out. Raises InputError as `write_attached`, and for a folder without pointers.
     """
+    folder, root, out = Path(folder), Path(root), Path(out)
     manifest = read_manifest(folder)
     rows = [
         (str(row["sample_id"]), split, {column: row.get(column) for column in SCHEMA.names})

@@ -122,7 +122,7 @@ class Benchmark:
                     yield sample, {column: row.get(column) for column in columns}
 
 
-def load_benchmark(folder: str | Path) -> Benchmark:
+def read_benchmark(folder: str | Path) -> Benchmark:
     """The benchmark in `folder`, every row checked, its fingerprint computed and held against the manifest.
 
     Raises BenchmarkError that names the file and the sample at fault.
@@ -194,7 +194,7 @@ def write_benchmark(
     for split, rows in splits.items():
         write_rows(root / f"{split}.parquet", rows)
     (root / MANIFEST_NAME).unlink(missing_ok=True)
-    written = load_benchmark(root)
+    written = read_benchmark(root)
     write_manifest(root, name, version, written.fingerprint, attachment)
     return replace(written, name=name, version=version, attachment=attachment)
 

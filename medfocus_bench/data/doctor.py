@@ -70,19 +70,23 @@ def _silent(items: Iterable[Annotation], description: str, total: int) -> Iterab
 
 
 def examine(
-    source: Source,
-    root: Path,
+    source: str | Source,
+    root: str | Path,
     *,
     samples: int = 4,
     decode_all: bool = False,
     track: Track = _silent,
 ) -> Examination:
-    """Reads the table of a source and the header of every picture, and decodes some or all of the pictures.
+    """Reads the table of a source (or of the one of that name) and the header of every picture.
 
-    Raises InputError if the root is no folder; whatever else is wrong is part of the result.
+    Some or all of the pictures are decoded. Raises InputError if the root is no folder, and for a name of no
+    source; whatever else is wrong is part of the result.
     """
+    root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: is no folder; give the one that holds your copies of the sources")
+    if isinstance(source, str):
+        source = open_source(source)
     try:
         table = find_table(root, source.tables)
         parts = [source.annotations(root, split) for split in source.expected]

@@ -152,3 +152,8 @@ def replace_folder(work: Path, out: Path) -> None:
             raise
     finally:
         shutil.rmtree(retired)
+
+
+def records_beside(out: Path) -> Path:
+    """Where the records of a build go unless it is told."""
+    return out.with_name(out.name + ".work")

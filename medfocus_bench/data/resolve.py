@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from medfocus_bench.data.benchmark import Benchmark, load_benchmark
+from medfocus_bench.data.benchmark import Benchmark, read_benchmark
+from medfocus_bench.data.hub.layout import DATASET
 from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.manifest import read_manifest
-from medfocus_bench.errors import OfflineWarning
+from medfocus_bench.errors import BenchmarkError, OfflineWarning
 
 EMBEDDED: Final = {"phantom": Path(str(files("medfocus_bench"))) / "phantom" / "track"}
 """Benchmarks that are part of the package, by name."""
 
 
-def open_benchmark(path_or_name: str | Path | Benchmark) -> Benchmark:
+BenchmarkLike = Benchmark | str | Path
+"""Whatever `load_benchmark` takes; every function that needs a benchmark takes it, too."""
+
+
+def load_benchmark(path_or_name: BenchmarkLike) -> Benchmark:
     """The benchmark in a local folder, an embedded one by its name, or one on the Hub.
 
     On the Hub: `medfocus/cxr-causal`, or `hf://OWNER/NAME`, either with `@REVISION`; out of its reach the
@@ -26,18 +32,34 @@ def open_benchmark(path_or_name: str | Path | Benchmark) -> Benchmark:
     """
     if isinstance(path_or_name, Benchmark):
         return path_or_name
-    return load_benchmark(locate(path_or_name))
+    return read_benchmark(locate(path_or_name))
+
+
+open_benchmark: Final = load_benchmark
+"""The same under the name that it had first."""
 
 
 def locate(path_or_name: str | Path) -> Path:
-    """The folder of what a user wrote; fetched first where it is a name on the Hub. As `open_benchmark`."""
+    """The folder of what a user wrote; fetched first where it is a name on the Hub. As `load_benchmark`."""
     text = str(path_or_name)
     if is_folder(text):
         return Path(text)
     if text in EMBEDDED:
         return EMBEDDED[text]
     name = hub_name(text)
-    return Path(path_or_name) if name is None else locate_on_hub(name)
+    if name is None:
+        raise BenchmarkError(unknown_benchmark(text))
+    return locate_on_hub(name)
+
+
+def unknown_benchmark(text: str) -> str:
+    """The sentence about what is neither a folder nor a name; with the name that is most like it."""
+    like = get_close_matches(text.lower(), (*EMBEDDED, DATASET), n=1)
+    meant = f"did you mean {like[0]}? Else give" if like else "give"
+    return (
+        f"{text}: is no folder and no benchmark; {meant} {', '.join(EMBEDDED)}, {DATASET}, "
+        "hf://OWNER/NAME, or a folder with <split>.parquet files"
+    )
 
 
 def locate_on_hub(name: HubName) -> Path:

@@ -19,6 +19,7 @@ from scipy import ndimage
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.geometry import FloatArray, Frame, clip_boxes, rasterise
 from medfocus_bench.submission.attribution import Attribution
@@ -65,14 +66,14 @@ def null_control(name: str) -> NullControl:
 
 
 def write_null(
-    name: str, benchmark: Benchmark, folder: str | Path, *, seed: int = 0, overwrite: bool = False
+    name: str, benchmark: BenchmarkLike, folder: str | Path, *, seed: int = 0, overwrite: bool = False
 ) -> Path:
-    """Writes a null control as a submission to `benchmark` and returns its folder.
+    """Writes a null control as a submission to `benchmark` (or to what it names) and returns its folder.
 
     Raises UnavailableError where the benchmark lacks what the control needs.
     """
     control = null_control(name)
-    target = Path(folder)
+    target, benchmark = Path(folder), load_benchmark(benchmark)
     writer = SubmissionWriter(
         target, control.method(), benchmark, submitters=["medfocus-bench"], overwrite=overwrite
     )

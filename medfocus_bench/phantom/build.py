@@ -22,6 +22,7 @@ from medfocus_bench.counterfactual.causal_filter import (
 )
 from medfocus_bench.data.benchmark import Benchmark, write_benchmark
 from medfocus_bench.data.columns import IMAGES
+from medfocus_bench.data.files import records_beside
 from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, lvlm_key
 from medfocus_bench.phantom.editor import PhantomEditor
@@ -42,18 +43,21 @@ class Run:
     """One pass of the causal filter: a model, a mode, and what the region holds."""
 
     lvlm: str
-    mode: Mode
-    evidence: str
+    mode: Mode = "direct"
+    evidence: str = "lesion"
 
     def file(self, folder: Path) -> Path:
         return folder / f"{lvlm_key(self.lvlm)}-{self.mode}-{self.evidence}.jsonl"
 
 
-def verify_phantom(run: Run, out: Path, indices: Iterable[int] = ALL_QUESTIONS) -> Iterator[Verification]:
-    """The causal filter of one run over phantom questions, resumable."""
+def verify_phantom(
+    run: str | Run, out: str | Path, indices: Iterable[int] = ALL_QUESTIONS
+) -> Iterator[Verification]:
+    """The causal filter of one run (or of that of an LVLM's name) over phantom questions, resumable."""
+    run = Run(run) if isinstance(run, str) else run
     questions = phantom_questions(indices, run.evidence)
     editor = PhantomEditor(patient_of)
-    return verify(questions, load_lvlm(run.lvlm), run.mode, editor, run.file(out))
+    return verify(questions, load_lvlm(run.lvlm), run.mode, editor, run.file(Path(out)))
 
 
 def track_runs() -> list[Run]:
@@ -85,8 +89,8 @@ def _lines(path: Path) -> int:
 
 
 def build_track(
-    work: Path,
-    out: Path,
+    out: str | Path,
+    work: str | Path | None = None,
     *,
     workers: int = 2,
     indices: Sequence[int] = ALL_QUESTIONS,
@@ -94,9 +98,11 @@ def build_track(
 ) -> Benchmark:
     """Verifies every question with every shipped model and writes the dataset.
 
-    The records of the causal filter go to `work`; a stopped build goes on from them. `progress` is told now
-    and then how many of all questions are done.
+    The records of the causal filter go to `work`, by default `out` with `.work` behind it; a stopped build
+    goes on from them. `progress` is told now and then how many of all questions are done.
     """
+    out = Path(out)
+    work = records_beside(out) if work is None else Path(work)
     runs = [*track_runs(), *control_runs()]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         pending = {pool.submit(_finish, run, work, indices) for run in runs}

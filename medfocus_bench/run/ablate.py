@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import read_regular
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
@@ -23,7 +24,7 @@ from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_sa
 from medfocus_bench.evaluation.tables import Row, Table
 from medfocus_bench.run.attribute import Conditions, PartOutcome, Track, attribute, silent
 from medfocus_bench.run.cases import part_of
-from medfocus_bench.run.methods import ChosenMethod
+from medfocus_bench.run.methods import ChosenMethod, one_or_more
 from medfocus_bench.run.records import Record, RecordFiles
 from medfocus_bench.run.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, write_document
 from medfocus_bench.submission.attribution import Attribution
@@ -113,11 +114,11 @@ class Ablation(Strict):
 
 
 def ablate(
-    benchmark: Benchmark,
-    out: Path,
+    benchmark: BenchmarkLike,
+    out: str | Path,
     *,
-    splits: Sequence[str],
-    lvlms: Sequence[str] = (),
+    splits: str | Sequence[str],
+    lvlms: str | Sequence[str] = (),
     limit: int | None = None,
     segmenter: str | None = None,
     references: str | None = None,
@@ -132,6 +133,8 @@ def ablate(
     split the first `limit` samples are taken. Raises InputError as `attribute` does.
     """
     given = conditions or Conditions()
+    benchmark, out = load_benchmark(benchmark), Path(out)
+    splits, lvlms = one_or_more(splits), one_or_more(lvlms)
     shared = _Shared(given.target, given.seed, given.dtype, given.framing, given.device)
     settings = (
         Settings(seed=given.seed) if resamples is None else Settings(seed=given.seed, resamples=resamples)

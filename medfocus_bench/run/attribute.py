@@ -13,12 +13,13 @@ import numpy as np
 from medfocus_bench.attribution.protocol import Explanation, Method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Framing
 from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
 from medfocus_bench.run.cases import cases, part_of
 from medfocus_bench.run.checkpoints import folder_identity, loaded_identity
-from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull
+from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull, chosen_methods, one_or_more
 from medfocus_bench.run.records import (
     Failure,
     RecordFiles,
@@ -88,19 +89,20 @@ class PartOutcome:
 
 
 def attribute(
-    methods: Sequence[Chosen],
-    benchmark: Benchmark,
-    out: Path,
+    methods: str | Sequence[str | Chosen],
+    benchmark: BenchmarkLike,
+    out: str | Path,
     *,
-    splits: Sequence[str],
-    lvlms: Sequence[str] = (),
-    configs: Sequence[str] = (),
+    splits: str | Sequence[str],
+    lvlms: str | Sequence[str] = (),
+    configs: str | Sequence[str] = (),
     limit: int | None = None,
     conditions: Conditions | None = None,
     track: Track = silent,
 ) -> list[PartOutcome]:
     """Explains the samples of a benchmark with every method; records go to `out`/<method>/.
 
+    Methods are names, as `choose_methods` takes them, or methods that it made, with their settings.
     `lvlms` are sources of `load_lvlm`, by default the keys of all LVLMs of the part in `configs` and
     `splits`; each explains the samples that are its own, the first `limit` of every split. What `out` holds
     already is not computed again. A sample that a method cannot explain is put on record as a failure, and
@@ -111,8 +113,10 @@ def attribute(
     has no samples.
     """
     conditions = conditions or Conditions()
-    part = part_of(benchmark, configs, splits)
-    jobs = list(_jobs(part, _sources(part, lvlms), splits, limit))
+    benchmark, out = load_benchmark(benchmark), Path(out)
+    methods, splits = chosen_methods(one_or_more(methods)), one_or_more(splits)
+    part = part_of(benchmark, one_or_more(configs), splits)
+    jobs = list(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
     models = [method for method in methods if isinstance(method, ChosenMethod)]
     checkpoints = {job.lvlm: folder_identity(job.source) for job in jobs} if models else {}
     folders = {method.described.name: out / method.described.name for method in methods}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
 from medfocus_bench.evaluation.regions import explains
@@ -62,11 +62,11 @@ class Packed:
 
 
 def pack(
-    runs: Sequence[Path],
-    out: Path,
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path,
     *,
     method: str | None = None,
-    benchmark: Benchmark | None = None,
+    benchmark: BenchmarkLike | None = None,
     submitters: Sequence[str | Mapping[str, str]] = ("anonymous",),
     version: str | None = None,
     display_name: str | None = None,
@@ -84,7 +84,9 @@ def pack(
 
     Raises InputError that says what is missing, or in what the runs differ.
     """
-    folders = _method_folders(runs, method)
+    out = Path(out)
+    given = [runs] if isinstance(runs, str | Path) else runs
+    folders = _method_folders([Path(run) for run in given], method)
     settings = _common_settings(folders)
     whole = _benchmark(folders[0], settings, benchmark)
     records, failures = _records(folders)
@@ -177,8 +179,8 @@ def _common_settings(folders: Sequence[Path]) -> RunSettings:
     return settings
 
 
-def _benchmark(folder: Path, settings: RunSettings, given: Benchmark | None) -> Benchmark:
-    benchmark = open_benchmark(settings.opened) if given is None else given
+def _benchmark(folder: Path, settings: RunSettings, given: BenchmarkLike | None) -> Benchmark:
+    benchmark = load_benchmark(settings.opened if given is None else given)
     identity = BenchmarkIdentity.of(benchmark)
     if identity != settings.benchmark:
         raise InputError(

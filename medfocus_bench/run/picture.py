@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from medfocus_bench.data.benchmark import load_benchmark, write_benchmark
+from medfocus_bench.data.benchmark import read_benchmark, write_benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import read_regular, whole_folder
 from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
@@ -250,7 +250,7 @@ def _null(control: NullControl, sample: Sample, data: bytes, seed: int) -> Attri
     row |= {"image": {"bytes": data, "path": None}, "boxes": sample.boxes.tolist()}
     with tempfile.TemporaryDirectory() as folder:
         write_benchmark(folder, {"direct": [row]}, name="own", version="1")
-        ((_, attribution),) = control.make(load_benchmark(folder), seed)
+        ((_, attribution),) = control.make(read_benchmark(folder), seed)
     return attribution
 
 

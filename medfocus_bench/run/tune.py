@@ -12,6 +12,7 @@ from medfocus_bench.attribution.protocol import Method, TunableMethod
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
 from medfocus_bench.evaluation.protocol import Settings
@@ -33,9 +34,9 @@ _EVIDENCE_AP = METRICS["standard"].index(EVIDENCE_AP)
 
 def tune(
     source: str,
-    lvlm: HuggingFaceLVLM,
-    benchmark: Benchmark,
-    mode: str,
+    lvlm: str | HuggingFaceLVLM,
+    benchmark: BenchmarkLike,
+    mode: str = "direct",
     *,
     limit: int | None = None,
     conditions: Conditions | None = None,
@@ -43,11 +44,15 @@ def tune(
 ) -> TunedPart:
     """The candidate settings of a method with the best mean evidence AP on the dev samples of one mode.
 
-    A sample that the method cannot explain with a candidate counts as 0. Of equal candidates the first wins.
+    `lvlm` is loaded, or what `load_lvlm` takes. A sample that the method cannot explain with a candidate
+    counts as 0. Of equal candidates the first wins.
     Raises InputError for a method that has no candidates, where dev has no samples of the LVLM and mode, and
     where no candidate can explain any of them.
     """
     conditions = conditions or Conditions()
+    benchmark = load_benchmark(benchmark)
+    if isinstance(lvlm, str):
+        lvlm = conditions.load(lvlm)
     candidates = _candidates(source, lvlm)
     methods = [load_method(source, settings) for settings in candidates]
     samples = dev_samples(benchmark, lvlm.key, mode)[:limit]

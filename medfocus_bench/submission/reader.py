@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.counts import Counts, count
@@ -69,14 +70,15 @@ class Submission:
 
 
 def open_submission(
-    path: str | Path, benchmark: Benchmark | None = None, *, any_version: bool = False
+    path: str | Path, benchmark: BenchmarkLike | None = None, *, any_version: bool = False
 ) -> Submission:
     """The submission at `path`: its folder, or the `submission.json` in it.
 
-    With a `benchmark`, also checks that the submission is of it and fits its samples; `any_version` lets it
-    be of another version. Raises SubmissionError with every problem found.
+    With a `benchmark` (one that is loaded, its folder or its name), also checks that the submission is of it
+    and fits its samples; `any_version` lets it be of another version. Raises SubmissionError with every
+    problem found.
     """
-    submission, problems = _inspect(Path(path), benchmark, any_version)
+    submission, problems = _inspect(Path(path), _opened(benchmark), any_version)
     if problems or submission is None:
         raise SubmissionError(problems)
     return submission
@@ -120,21 +122,28 @@ class Problems(list[str]):
         return self.counts.warnings if self.counts else []
 
 
-def validate(path: str | Path, benchmark: Benchmark | None = None, *, any_version: bool = False) -> Problems:
+def validate(
+    path: str | Path, benchmark: BenchmarkLike | None = None, *, any_version: bool = False
+) -> Problems:
     """Every problem of the submission at `path`, a sentence each; empty for a sound one.
 
     The `warnings` and `counts` of the list say what of a sound submission explains nothing; to count the
     samples that it lacks, give the `benchmark`.
     """
-    submission, problems = _inspect(Path(path), benchmark, any_version)
+    opened = _opened(benchmark)
+    submission, problems = _inspect(Path(path), opened, any_version)
     if problems or submission is None:
         return Problems(problems)
     declared = submission.document.benchmark
-    part = benchmark and benchmark.select(declared.configs, declared.splits)
+    part = opened and opened.select(declared.configs, declared.splits)
     try:
         return Problems(counts=count(submission, None if part is None else len(part.samples)))
     except SubmissionError as problem:
         return Problems(problem.problems)
+
+
+def _opened(benchmark: BenchmarkLike | None) -> Benchmark | None:
+    return None if benchmark is None else load_benchmark(benchmark)
 
 
 def _inspect(

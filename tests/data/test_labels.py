@@ -7,9 +7,9 @@ import json
 import pyarrow as pa
 import pytest
 
-from medfocus_bench.data.benchmark import load_benchmark
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.labels import LABELS, in_numbers, in_words, label_names
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.errors import BenchmarkError
 
 from ..conftest import make_row

@@ -154,10 +154,10 @@ def test_building_again_gives_the_rows_that_are_shipped(rows, tmp_path):
     indices = [3, TEST_QUESTIONS + 5]
     seen = []
     first = build_track(
-        tmp_path / "w1", tmp_path / "t1", indices=indices, progress=lambda *at: seen.append(at)
+        tmp_path / "t1", tmp_path / "w1", indices=indices, progress=lambda *at: seen.append(at)
     )
     assert seen[-1] == (24, 24)
-    again = build_track(tmp_path / "w1", tmp_path / "t2", indices=indices)
+    again = build_track(tmp_path / "t2", tmp_path / "w1", indices=indices)
     assert again.fingerprint == first.fingerprint
     shipped = {row["sample_id"]: row for row in rows}
     built = [row for path in (tmp_path / "t1").glob("*.parquet") for row in pq.read_table(path).to_pylist()]

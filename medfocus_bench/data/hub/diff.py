@@ -73,15 +73,13 @@ def _contents(folder_or_name: str | Path) -> dict[str, dict[str, Any]]:
 
 def _folder(folder_or_name: str | Path) -> Path:
     text = str(folder_or_name)
-    if is_folder(text) or text in EMBEDDED or hub_name(text) is not None:
-        folder = locate(text)
-        if folder in EMBEDDED.values() and hub_name(text) is not None:
-            # The embedded track stands in for the Hub's elsewhere; compared with itself it would say "same".
-            raise BenchmarkError(
-                f"{text[:200]}: the Hub cannot be reached; compare when it can, or give a folder"
-            )
-        return folder
-    raise BenchmarkError(f"{text[:200]}: is no folder and no benchmark; give a folder, or a name of one")
+    folder = locate(text)
+    if folder in EMBEDDED.values() and not is_folder(text) and hub_name(text) is not None:
+        # The embedded track stands in for the Hub's elsewhere; compared with itself it would say "same".
+        raise BenchmarkError(
+            f"{text[:200]}: the Hub cannot be reached; compare when it can, or give a folder"
+        )
+    return folder
 
 
 def _comparable(column: str, value: Any) -> Any:

@@ -33,18 +33,20 @@ from medfocus_bench.data.hub.publication import Publication, Row, read_publicati
 from medfocus_bench.data.hub.repository import ConfigInfo, Repository, Shard, SplitInfo
 from medfocus_bench.data.labels import in_numbers
 from medfocus_bench.data.manifest import MANIFEST_NAME, write_manifest
+from medfocus_bench.data.resolve import locate
 from medfocus_bench.errors import BenchmarkError, InputError
 
 
 def export(
     out: str | Path,
-    folder: str | Path,
+    folder: str | Path = "phantom",
     pointers: Sequence[str | Path] = (),
     *,
     version: str | None = None,
 ) -> Repository:
-    """Writes the dataset repository of `folder` and of folders of pointers to `out`, which must not exist.
+    """Writes the dataset repository of a benchmark and of folders of pointers to `out`, which must not exist.
 
+    `folder` is that of the benchmark, or its name.
     The folder appears, complete, when all is written. Raises BenchmarkError for what may not be published
     (see `publication`).
     """
@@ -53,7 +55,7 @@ def export(
         raise InputError(f"{target}: exists and is no empty folder; give a new one")
     if version is not None and not VERSION_PATTERN.fullmatch(version):
         raise InputError(f"version {version[:100]!r} is not major.minor.patch, such as 1.2.0")
-    publication = read_publication(folder, pointers, version=version)
+    publication = read_publication(locate(folder), pointers, version=version)
     if not VERSION_PATTERN.fullmatch(publication.version):
         raise BenchmarkError(
             f"{folder}: version {publication.version!r} is not major.minor.patch; give another with --version"

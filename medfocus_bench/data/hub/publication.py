@@ -45,7 +45,7 @@ class Publication:
     configs: Mapping[str, Splits]
 
     def fingerprint(self, config: str) -> str:
-        """That of all splits of a config: what `load_benchmark` computes for its folder."""
+        """That of all splits of a config: what `read_benchmark` computes for its folder."""
         return _fingerprint(self.configs[config])
 
     def split_fingerprint(self, config: str, split: str) -> str:

@@ -21,7 +21,7 @@ from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.hub.publication import Row
 from medfocus_bench.data.labels import in_words, label_names
 from medfocus_bench.data.manifest import read_manifest
-from medfocus_bench.data.resolve import EMBEDDED, embedded_copy, is_folder, say_embedded
+from medfocus_bench.data.resolve import EMBEDDED, embedded_copy, is_folder, say_embedded, unknown_benchmark
 from medfocus_bench.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -78,10 +78,7 @@ def load_samples(
         return _from_benchmark(EMBEDDED[text], config or text, split, streaming=streaming)
     found = hub_name(text)
     if found is None:
-        raise BenchmarkError(
-            f"{text[:200]}: is no folder and no benchmark; give {DATASET}, hf://OWNER/NAME, a folder, or "
-            f"{', '.join(EMBEDDED)}"
-        )
+        raise BenchmarkError(unknown_benchmark(text))
     wanted = HubName(found.repo, revision or found.revision, config or found.config)
     return _from_hub(wanted, split, streaming=streaming)
 

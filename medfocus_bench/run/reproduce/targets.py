@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.questions import MODES
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.tables import render_markdown
 from medfocus_bench.run.reproduce import comparing, figures, groups
@@ -153,9 +155,16 @@ def find_target(name: str) -> Target:
 
 
 def reproduce(
-    name: str, request: Request, *, run: bool = True, say: Callable[[str], None] = lambda sentence: None
+    name: str,
+    request: Request | BenchmarkLike,
+    out: str | Path | None = None,
+    *,
+    run: bool = True,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Reproduction:
     """Runs what a target lacks, and writes `<name>.json` and `<name>.md` to the folder of the request.
+
+    A benchmark and `out` stand for a request with nothing else in it.
 
     A second call goes on where the first was stopped, and records that other targets made are used. Without
     `run` only the records that are there are read, and no LVLM is loaded. `say` is told what is done, a
@@ -163,6 +172,10 @@ def reproduce(
     that is given and cannot be loaded, and as `run.attribute.attribute` does.
     """
     target = find_target(name)
+    if not isinstance(request, Request):
+        if out is None:
+            raise InputError(f"{name}: give a folder for what is written")
+        request = Request(load_benchmark(request), Path(out), Path(out) / "runs")
     target.check_methods(request.methods)
     request = target.adapt(request)
     works = target.works(request)

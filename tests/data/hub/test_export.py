@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from medfocus_bench.data.benchmark import load_benchmark
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import CONFIGS, PUBLISHED_SCHEMA
-from medfocus_bench.data.resolve import EMBEDDED, open_benchmark
+from medfocus_bench.data.resolve import EMBEDDED, load_benchmark, open_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError
 
 from .rows import open_row, pointer_row, small_splits, write_pointers, write_rows, write_small

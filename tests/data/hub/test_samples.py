@@ -18,13 +18,12 @@ import pytest
 
 import medfocus_bench
 from medfocus_bench import load_samples, open_benchmark
-from medfocus_bench.data.benchmark import load_benchmark
 from medfocus_bench.data.hub.client import ANSWER_SECONDS, hub_answers
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import DATASET
 from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.hub.samples import fingerprint
-from medfocus_bench.data.resolve import EMBEDDED
+from medfocus_bench.data.resolve import EMBEDDED, load_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError, OfflineWarning
 
 from .conftest import OTHER_TOKEN, TOKEN, point_clients_to, publish
