@@ -12,11 +12,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark as Benchmark
-    from medfocus_bench.data.benchmark import write_benchmark as write_benchmark
     from medfocus_bench.data.columns import Sample as Sample
     from medfocus_bench.data.hub.samples import load_samples as load_samples
     from medfocus_bench.data.resolve import load_benchmark as load_benchmark
     from medfocus_bench.data.resolve import open_benchmark as open_benchmark
+    from medfocus_bench.data.writing import write_benchmark as write_benchmark
     from medfocus_bench.errors import InputError as InputError
     from medfocus_bench.errors import MedFocusError as MedFocusError
     from medfocus_bench.evaluation.compare import compare as compare
@@ -55,7 +55,7 @@ _HOMES = {
     "open_benchmark": "data.resolve",
     "open_submission": "submission.reader",
     "validate": "submission.reader",
-    "write_benchmark": "data.benchmark",
+    "write_benchmark": "data.writing",
     "write_null": "evaluation.nulls",
 }
 

@@ -25,7 +25,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.schema import Method
 from medfocus_bench.submission.writer import SubmissionWriter
@@ -138,7 +139,7 @@ def make_benchmark(tmp_path: Path) -> Callable[..., Benchmark]:
     """Writes rows as a benchmark folder named `bench` and loads it."""
 
     def build(rows: Iterable[Mapping[str, Any]], name: str = "bench", split: str = "direct") -> Benchmark:
-        return write_benchmark(tmp_path / name, {split: rows}, name=name, version="1.0.0")
+        return write_benchmark(tmp_path / name, {split: rows}, name=name, version="1.0.0", overwrite=True)
 
     return build
 

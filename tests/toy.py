@@ -16,8 +16,9 @@ from PIL import Image
 from scipy import ndimage
 
 from medfocus_bench import __version__
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.geometry import FloatArray, Frame
 from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import Method

@@ -52,7 +52,7 @@ def build_command(
     if name != "phantom":
         build_source(name, root, records, out, pointers=pointers, overwrite=overwrite)
         return
-    for option, given in (("--root", root is not None), ("--pointers", pointers), ("--overwrite", overwrite)):
+    for option, given in (("--root", root is not None), ("--pointers", pointers)):
         if given:
             raise InputError(f"{option} goes with a source of your own; leave it out for the phantom")
     from medfocus_bench.cli.options import quiet_models
@@ -63,7 +63,7 @@ def build_command(
 
     quiet_models()
     with progress_bar("Verifying") as progress:
-        built = build_track(out, records, workers=workers, progress=progress)
+        built = build_track(out, records, workers=workers, overwrite=overwrite, progress=progress)
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
     if track_folder().is_dir():
         shipped = read_benchmark(track_folder()).fingerprint

@@ -155,7 +155,7 @@ def reproduce_command(
 
 def _check_given(target: str, pace: float | None, no_run: bool, options: dict[str, Any]) -> None:
     """Everything that can be known to be wrong before the benchmark is read and an LVLM is loaded."""
-    from medfocus_bench.data.attach import check_vacant
+    from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
     from medfocus_bench.run.reproduce.plan import check_pace
     from medfocus_bench.run.reproduce.targets import find_target

@@ -105,8 +105,9 @@ def import_command(
     """Read the published records in FILES: pointers, or with --root a local benchmark."""
     from medfocus_bench.cli.options import print_tables
     from medfocus_bench.data import medground
-    from medfocus_bench.data.attach import check_vacant, write_attached, write_pointers
+    from medfocus_bench.data.attach import write_attached, write_pointers
     from medfocus_bench.data.rows import pointer_row, split_of
+    from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
 
     check_vacant(out, overwrite=overwrite)
@@ -148,7 +149,8 @@ def import_command(
 @losses_option
 def attach_command(folder: Path, root: Path, out: Path, overwrite: bool, losses_file: Path | None) -> None:
     """Join the pointers in FOLDER with your copies: a local benchmark that refers to the pictures."""
-    from medfocus_bench.data.attach import attach_folder, check_vacant
+    from medfocus_bench.data.attach import attach_folder
+    from medfocus_bench.data.writing import check_vacant
 
     check_vacant(out, overwrite=overwrite)
     check_root(root)
@@ -166,8 +168,8 @@ def build_source(
 ) -> None:
     """`data build` for a source: all records of the causal filter as one config."""
     from medfocus_bench.counterfactual.dataset import Pointers, build_dataset
-    from medfocus_bench.data.attach import check_vacant
     from medfocus_bench.data.sources import open_source
+    from medfocus_bench.data.writing import check_vacant
 
     check_vacant(out, overwrite=overwrite)
     if root is not None:

@@ -13,21 +13,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from medfocus_bench.data.benchmark import (
     UNVERSIONED,
     Benchmark,
-    read_benchmark,
     read_rows,
-    write_benchmark,
-    write_rows,
 )
 from medfocus_bench.data.columns import MODES, SCHEMA
 from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import picture_at, read_picture
-from medfocus_bench.data.manifest import MANIFEST_NAME, Attachment, read_manifest
+from medfocus_bench.data.manifest import Attachment, read_manifest
 from medfocus_bench.data.rows import complete_row, split_of
 from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
 from medfocus_bench.data.sources.reading import Region, locate
 from medfocus_bench.data.sources.registry import SOURCES, open_source
-from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.data.writing import check_vacant, write_benchmark, write_rows
+from medfocus_bench.errors import InputError
 from medfocus_bench.text import same
 
 if TYPE_CHECKING:
@@ -184,13 +182,10 @@ def write_attached(
     if not splits:
         raise NothingJoinedError(root, losses)
     attachment = Attachment(root, licensed=True)
-    with whole_folder(out) as work:
-        try:
-            write_benchmark(work, splits, name=name, version=version, attachment=attachment)
-        except BenchmarkError as error:  # it names the folder that it was given
-            problems = [problem.replace(str(work), str(out)) for problem in error.problems]
-            raise BenchmarkError(problems) from None
-    return Attached(read_benchmark(out), tuple(losses), tuple(joiner.notices()))
+    written = write_benchmark(
+        out, splits, name=name, version=version, attachment=attachment, overwrite=overwrite
+    )
+    return Attached(written, tuple(losses), tuple(joiner.notices()))
 
 
 def attach_folder(
@@ -304,22 +299,3 @@ class _Joining:
         if not isinstance(number, int) or not 0 <= number < len(self.modes):
             raise NotJoinedError(f"mode {number} is none of the labels {', '.join(self.modes)}")
         return self.modes[number]
-
-
-def check_vacant(out: Path, *, overwrite: bool = False) -> None:
-    """Raises InputError where `out` holds something that a benchmark may not take the place of."""
-    if not out.exists():
-        return
-    if not out.is_dir() or (any(out.iterdir()) and not overwrite):
-        raise InputError(
-            f"{out}: is there already; give another --out, or --overwrite to replace a benchmark"
-        )
-    strange = [path for path in out.rglob("*") if path.is_file() and not _is_ours(path)]
-    if strange:
-        raise InputError(
-            f"{strange[0]}: is no part of a benchmark, so {out} is not replaced; give another --out"
-        )
-
-
-def _is_ours(path: Path) -> bool:
-    return path.suffix == ".parquet" or path.name in (MANIFEST_NAME, "groups.json", "README.md")

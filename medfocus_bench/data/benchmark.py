@@ -20,8 +20,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of
 from medfocus_bench.data.manifest import (
@@ -30,7 +28,6 @@ from medfocus_bench.data.manifest import (
     Attachment,
     Manifest,
     read_manifest,
-    write_manifest,
 )
 from medfocus_bench.data.parquet import MAX_ROWS, check_parquet, parquet_rows
 from medfocus_bench.data.pictures import PICTURE_COLUMNS, stored_picture
@@ -175,48 +172,6 @@ def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def fingerprint_of(digests: Iterable[bytes]) -> str:
     """The fingerprint of rows, from their digests in any order."""
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-
-
-def write_benchmark(
-    folder: str | Path,
-    splits: Mapping[str, Iterable[Mapping[str, Any]]],
-    *,
-    name: str,
-    version: str,
-    attachment: Attachment = NOT_ATTACHED,
-) -> Benchmark:
-    """Writes rows (columns of `SCHEMA`, missing ones null) as `<split>.parquet` files with a manifest.
-
-    `attachment` goes into the manifest; the fingerprint does not depend on it.
-    """
-    root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    for split, rows in splits.items():
-        write_rows(root / f"{split}.parquet", rows)
-    (root / MANIFEST_NAME).unlink(missing_ok=True)
-    written = read_benchmark(root)
-    write_manifest(root, name, version, written.fingerprint, attachment)
-    return replace(written, name=name, version=version, attachment=attachment)
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows (columns of `SCHEMA`, missing ones null) as one Parquet file."""
-    # A large dictionary page stores a picture once, however many rows of a batch share it.
-    settings = {"compression": "zstd", "dictionary_pagesize_limit": 2**26}
-    with pq.ParquetWriter(path, SCHEMA, **settings) as writer:
-        for batch in _chunks(rows, _BATCH_ROWS):
-            writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
-
-
-def _chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(dict(row))
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _parquet_files(root: Path) -> list[Path]:

@@ -20,10 +20,11 @@ from medfocus_bench.counterfactual.causal_filter import (
     read_verifications,
     verify,
 )
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.files import records_beside
 from medfocus_bench.data.questions import MODES, Mode
+from medfocus_bench.data.writing import check_vacant, write_benchmark
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, lvlm_key
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import (
@@ -93,6 +94,7 @@ def build_track(
     work: str | Path | None = None,
     *,
     workers: int = 2,
+    overwrite: bool = False,
     indices: Sequence[int] = ALL_QUESTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Benchmark:
@@ -100,9 +102,12 @@ def build_track(
 
     The records of the causal filter go to `work`, by default `out` with `.work` behind it; a stopped build
     goes on from them. `progress` is told now and then how many of all questions are done.
+
+    Raises InputError where something is in `out` already, unless it is a benchmark and `overwrite` is given.
     """
     out = Path(out)
     work = records_beside(out) if work is None else Path(work)
+    check_vacant(out, overwrite=overwrite)
     runs = [*track_runs(), *control_runs()]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         pending = {pool.submit(_finish, run, work, indices) for run in runs}
@@ -112,7 +117,9 @@ def build_track(
                 future.result()
             progress(sum(_lines(run.file(work)) for run in runs), len(runs) * len(indices))
     records = [record for run in track_runs() for record in read_verifications(run.file(work))]
-    built = write_benchmark(out, rows(records), name="medfocus/cxr-causal", version=VERSION)
+    built = write_benchmark(
+        out, rows(records), name="medfocus/cxr-causal", version=VERSION, overwrite=overwrite
+    )
     (out / "README.md").write_text(_CARD, encoding="utf-8")
     (out / "groups.json").write_text(group_table(work) + "\n", encoding="utf-8")
     return built

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from medfocus_bench.data.benchmark import read_benchmark, write_benchmark
+from medfocus_bench.data.benchmark import read_benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import read_regular, whole_folder
 from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.geometry import Frame

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from medfocus_bench.attribution.registry import method_names
-from medfocus_bench.data.benchmark import write_benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.run.records import RecordFiles
 
 from ..run.conftest import CONTENT, first_rows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medfocus_bench.data.benchmark import write_benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.medfocus.reference import ReferencePool
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.run import ablate as ablation

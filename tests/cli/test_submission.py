@@ -176,7 +176,7 @@ def test_a_number_too_large_for_a_float_is_refused(folder: Path, bench: Benchmar
 
 
 def test_a_submission_that_covers_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
-    from medfocus_bench.data.benchmark import write_benchmark
+    from medfocus_bench.data.writing import write_benchmark
 
     from ..conftest import make_row
 

@@ -18,13 +18,13 @@ from PIL import Image
 from medfocus_bench import load_benchmark
 from medfocus_bench.data import attach as joining
 from medfocus_bench.data.attach import attach, attach_folder, write_attached, write_pointers
-from medfocus_bench.data.benchmark import write_rows
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.images import PictureError
 from medfocus_bench.data.medground import PublishedRecord
 from medfocus_bench.data.rows import pointer_row, split_of
 from medfocus_bench.data.sources import open_source, read_question
 from medfocus_bench.data.sources.protocol import DEV_START
+from medfocus_bench.data.writing import write_rows
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import null_control
 from medfocus_bench.phantom.track import track_folder

@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import REQUIRED, SCHEMA
 from medfocus_bench.data.resolve import load_benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import BenchmarkError
 from medfocus_bench.evaluation.evaluate import evaluate
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import EMBEDDED, open_benchmark
+from medfocus_bench.data.writing import write_benchmark
 
 from . import methods
 

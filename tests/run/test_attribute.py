@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from medfocus_bench.attribution.registry import load_method
-from medfocus_bench.data.benchmark import write_benchmark
 from medfocus_bench.data.images import decode_uint8
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medfocus_bench.data.benchmark import write_benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
 from medfocus_bench.lvlm.registry import load_lvlm

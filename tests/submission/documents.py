@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.writing import write_benchmark
 
 from ..conftest import make_row
 

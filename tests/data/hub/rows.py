@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from medfocus_bench.data.benchmark import write_benchmark
 from medfocus_bench.data.columns import IMAGES, SCHEMA
 from medfocus_bench.data.hub.layout import DATASET
+from medfocus_bench.data.writing import write_benchmark
 
 SIDE = 32
 

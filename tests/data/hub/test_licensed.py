@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfocus_bench.data.benchmark import fingerprint_of, read_rows, row_digest, write_benchmark
+from medfocus_bench.data.benchmark import fingerprint_of, read_rows, row_digest
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.hub.export import export, write_repository
 from medfocus_bench.data.hub.layout import CONFIGS, DATASET, PUBLISHED_SCHEMA
@@ -23,6 +23,7 @@ from medfocus_bench.data.hub.publication import Publication
 from medfocus_bench.data.hub.push import push
 from medfocus_bench.data.labels import in_numbers
 from medfocus_bench.data.manifest import Attachment
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 
 from .rows import open_row, picture, pointer_row, small_splits, write_pointers, write_rows, write_small

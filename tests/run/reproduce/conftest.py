@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.run.attribute import Conditions
 from medfocus_bench.run.reproduce.request import Request, forget_loaded
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import medfocus_bench
-from medfocus_bench.data.benchmark import write_benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.published import KEPT
