@@ -104,7 +104,8 @@ def attribute(
 
     Methods are names, as `choose_methods` takes them, or methods that it made, with their settings.
     `lvlms` are sources of `load_lvlm`, by default the keys of all LVLMs of the part in `configs` and
-    `splits`; each explains the samples that are its own, the first `limit` of every split. What `out` holds
+    `splits`; each explains the samples that are its own, the first `limit` of every split. Where a sample has
+    no response the LVLM answers now, and question and response stand in the record. What `out` holds
     already is not computed again. A sample that a method cannot explain is put on record as a failure, and
     tried again by the next run; any other error ends the run, with all records made so far in place.
 
@@ -237,10 +238,16 @@ class _Part:
     def __exit__(self, *error: Any) -> None:
         self._writer.__exit__(*error)
 
-    def add(self, attribution: Attribution, found: Explanation | None = None) -> None:
+    def add(
+        self,
+        attribution: Attribution,
+        found: Explanation | None = None,
+        asked: tuple[str, str] | None = None,
+    ) -> None:
         entry = checked_entry(attribution, self._samples, self._covers, self.outcome.method)
         diagnostics, intervals = (found.diagnostics, found.intervals) if found else ({}, {})
-        self._writer.add(entry, attribution.saliency, diagnostics, intervals, attribution.frame)
+        frame = attribution.frame
+        self._writer.add(entry, attribution.saliency, diagnostics, intervals, frame, asked=asked)
         self.outcome.made += 1
         self.outcome.seconds += attribution.cost.seconds or 0.0
 
@@ -321,9 +328,10 @@ def _run_job(
             for own in lacking:
                 own.fail(key, error)
             continue
+        asked = (case.question, reading.response) if case.response is None else None
         for own in lacking:
             try:
-                own.add(*explain(own.methods[case.sample.mode], lvlm, reading, key, conditions))
+                own.add(*explain(own.methods[case.sample.mode], lvlm, reading, key, conditions), asked)
             except EXPECTED as error:
                 own.fail(key, error)
 

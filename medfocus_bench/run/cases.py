@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.pictures import PICTURE_COLUMNS, StoredPicture, stored_picture
+from medfocus_bench.data.questions import Mode, prompt
 from medfocus_bench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -18,33 +19,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One sample with its picture, which is decoded when it is read."""
+    """One sample with its picture, which is decoded when it is read.
+
+    `response` is None where the benchmark has none: then the LVLM answers when the case is read.
+    """
 
     sample: Sample
     picture: StoredPicture
     question: str
-    response: str
+    response: str | None
 
     def read(self, lvlm: HuggingFaceLVLM) -> Reading:
         """Raises InputError for a picture that cannot be decoded, and for a response without tokens."""
-        return lvlm.read(self.picture.decode(), self.question, self.response)
+        image = self.picture.decode()
+        said = lvlm.generate(image, self.question) if self.response is None else self.response
+        return lvlm.read(image, self.question, said)
 
 
 def cases(benchmark: Benchmark) -> Iterator[Case]:
     """The samples of a benchmark, or of a part of it, read as it goes.
 
-    Raises UnavailableError where it lacks the picture, the question or the response of one.
+    A row without a question is asked about its finding, in the words of the published benchmark. Raises
+    UnavailableError where it lacks the picture of one.
     """
     for sample, row in benchmark.rows((*PICTURE_COLUMNS, "question", "response")):
         picture = stored_picture(sample, row, benchmark.attachment.root)
-        needed = {"image": picture, "question": row["question"], "response": row["response"]}
-        lacking = [column for column, value in needed.items() if value is None]
-        if picture is None or lacking:
+        if picture is None:
             raise UnavailableError(
-                f"{benchmark.folder}: {sample.sample_id} has no {lacking[0]} (column {lacking[0]}), which "
-                "methods need; attach it first"
+                f"{benchmark.folder}: {sample.sample_id} has no picture, {_way_out(benchmark, row)}"
             )
-        yield Case(sample, picture, row["question"], row["response"])
+        mode: Mode = "reasoning" if sample.mode == "reasoning" else "direct"
+        question = row["question"] or prompt(sample.finding, mode)
+        yield Case(sample, picture, question, row["response"] or None)
+
+
+def _way_out(benchmark: Benchmark, row: Mapping[str, Any]) -> str:
+    """How a row without a picture that can be reached gets one."""
+    if row["image_ref"] is not None:
+        return (
+            f"only a pointer to {row['image_ref']} in copies of your own; join them with `medfocus-bench "
+            f"data attach {benchmark.folder} --root COPIES --out DIR`"
+        )
+    return (
+        "which methods need; put it into the column image (write_benchmark takes a picture), or into a file "
+        "below the root that benchmark.json names, with its path in the column image_ref"
+    )
 
 
 def part_of(benchmark: Benchmark, configs: Sequence[str], splits: Sequence[str]) -> Benchmark:

@@ -60,13 +60,16 @@ class MapPlace(Strict):
 class Record(Strict):
     """One line: the attribution as a submission states it, its map, and what the method says of itself.
 
-    `intervals`: those of the scores of concepts, which a submission does not hold.
+    `intervals`: those of the scores of concepts, which a submission does not hold. `question` and `response`
+    stand here where the benchmark has no response: they are the ones that were explained.
     """
 
     entry: AttributionEntry
     map: MapPlace | None = None
     diagnostics: dict[str, Finite] = Field(default_factory=dict)
     intervals: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
+    question: str | None = None
+    response: str | None = None
 
 
 class Failure(Strict):
@@ -231,8 +234,13 @@ class RecordWriter:
         diagnostics: Mapping[str, float],
         intervals: Mapping[str, tuple[float, float]] | None = None,
         frame: MapFrame = "model",
+        *,
+        asked: tuple[str, str] | None = None,
     ) -> None:
-        """Appends one attribution; a figure that is not finite is left out of the diagnostics."""
+        """Appends one attribution; a figure that is not finite is left out of the diagnostics.
+
+        `asked`: the question and the response, where the benchmark does not hold what was explained.
+        """
         if self._lines is None or self._maps is None:
             self.files.lines.parent.mkdir(parents=True, exist_ok=True)
             self._lines, self._maps = self.files.lines.open("ab"), self.files.maps.open("ab")
@@ -250,7 +258,15 @@ class RecordWriter:
                 {"offset": offset, "shape": shape, "dtype": dtype, "crc32": checksum, "frame": frame}
             )
         figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
-        record = Record(entry=entry, map=place, diagnostics=figures, intervals=dict(intervals or {}))
+        question, response = asked or (None, None)
+        record = Record(
+            entry=entry,
+            map=place,
+            diagnostics=figures,
+            intervals=dict(intervals or {}),
+            question=question,
+            response=response,
+        )
         with naming(self.files.lines):
             self._lines.write(record.model_dump_json(exclude_none=True).encode() + b"\n")
             self._lines.flush()

@@ -300,12 +300,48 @@ def test_a_picture_that_cannot_be_decoded_is_a_failure_of_its_sample_alone(tmp_p
     assert [f.sample_id for f in read_failures(tmp_path / "run" / "counting")] == [first["sample_id"]]
 
 
-@pytest.mark.parametrize("column", ["image", "question", "response"])
-def test_a_benchmark_without_what_methods_need_is_an_error(tmp_path, column):
-    row = {**first_rows("direct")[0], column: None}
+@pytest.mark.parametrize(
+    ("more", "way_out"),
+    [
+        ({}, "put it into the column image"),
+        (
+            {"image_ref": "files/a.jpg"},
+            "only a pointer to files/a.jpg .*`medfocus-bench data attach {} --root",
+        ),
+    ],
+)
+def test_a_sample_without_a_picture_is_an_error_with_the_way_out(tmp_path, more, way_out):
+    row = {**first_rows("direct")[0], "image": None, **more}
     bench = write_benchmark(tmp_path / "b", {"direct": [row]}, name="b", version="1")
-    with pytest.raises(UnavailableError, match=f"has no {column}"):
+    with pytest.raises(UnavailableError, match=way_out.format(tmp_path / "b")):
         run(bench, tmp_path / "run", COUNTING)
+
+
+def test_without_a_response_the_lvlm_answers_now_and_the_record_holds_what_was_explained(tmp_path):
+    row = first_rows("direct")[0]
+    bare = {**row, "question": None, "response": None}
+    bench = write_benchmark(tmp_path / "b", {"direct": [bare]}, name="b", version="1")
+    (outcome,) = run(bench, tmp_path / "run", COUNTING)
+    assert (outcome.made, outcome.reasons) == (1, [])
+    ((record, _),) = records(tmp_path / "run", "counting").values()
+    assert (record.question, record.response) == (row["question"], row["response"])
+
+
+def test_a_question_of_the_benchmark_is_asked_as_it_stands_there(tmp_path):
+    bare = {
+        **first_rows("direct")[0],
+        "question": "Is there evidence of rib lesion in the image?",
+        "response": None,
+    }
+    bench = write_benchmark(tmp_path / "b", {"direct": [bare]}, name="b", version="1")
+    run(bench, tmp_path / "run", COUNTING)
+    ((record, _),) = records(tmp_path / "run", "counting").values()
+    assert record.question == bare["question"]
+
+
+def test_a_response_of_the_benchmark_is_not_written_again(small, tmp_path):
+    run(small, tmp_path, COUNTING)
+    assert all(record.response is None for record, _ in records(tmp_path, "counting").values())
 
 
 def test_null_controls_run_without_a_model(small, tmp_path, loads):
