@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,14 +12,27 @@ from medfocus_bench.cli.options import (
     any_version_option,
     benchmark_option,
     format_option,
+    one_line,
     output_width,
     print_tables,
     scoring_options,
+    split_commas,
 )
 from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT, OUTPUT_FILE, Command
 from medfocus_bench.cli.progress import track
 from medfocus_bench.data.files import write_whole
 
+if TYPE_CHECKING:
+    from medfocus_bench.evaluation.evaluate import Evaluation
+
+_lvlms_option = click.option(
+    "--lvlm",
+    "lvlms",
+    multiple=True,
+    metavar="KEY[,KEY]",
+    callback=split_commas,
+    help="Only the samples of this LVLM; may be repeated. Default: all that is covered.",
+)
 _out_option = click.option(
     "--out",
     type=OUTPUT_FILE,
@@ -38,6 +51,7 @@ _out_option = click.option(
 @click.option("--no-nulls", is_flag=True, help="Leave the null controls out.")
 @click.option("--verified", is_flag=True, help="Mark the report as recomputed by a maintainer.")
 @any_version_option
+@_lvlms_option
 def evaluate_command(
     submission: Path,
     benchmark: str,
@@ -47,28 +61,33 @@ def evaluate_command(
     no_nulls: bool,
     verified: bool,
     any_version: bool,
+    lvlms: tuple[str, ...],
     **scoring: Any,
 ) -> None:
     """Score SUBMISSION (a folder, or its submission.json) against a benchmark."""
-    from medfocus_bench.evaluation.evaluate import evaluate
+    from medfocus_bench.evaluation.evaluate import evaluate_samples
+    from medfocus_bench.evaluation.protocol import Settings
     from medfocus_bench.evaluation.tables import FULL_WIDTH, render_markdown, report_summary, report_tables
 
     _check_outside(out, [submission])
-    report = evaluate(
+    evaluation = evaluate_samples(
         submission,
         benchmark,
+        Settings(**scoring),
         nulls=not no_nulls,
         verified=verified,
         any_version=any_version,
+        lvlms=lvlms,
         track=track,
-        **scoring,
     )
+    report = evaluation.report
     summary = report_summary(report)
     if form == "table":
         tables = report_tables(report, narrow=output_width() < FULL_WIDTH)
         print_tables(summary, tables[:1] if brief else tables)
     markdown = render_markdown(report_tables(report), summary)
     _hand_out(report.model_dump_json(indent=1) + "\n", markdown, form, out)
+    _say_unexplained(evaluation)
 
 
 @click.command("compare", cls=Command)
@@ -79,6 +98,7 @@ def evaluate_command(
 @_out_option
 @click.option("--metric", "metrics", multiple=True, help="Score to compare; may be repeated.")
 @any_version_option
+@_lvlms_option
 def compare_command(
     submissions: tuple[str, ...],
     benchmark: str,
@@ -86,6 +106,7 @@ def compare_command(
     out: Path | None,
     metrics: tuple[str, ...],
     any_version: bool,
+    lvlms: tuple[str, ...],
     **scoring: Any,
 ) -> None:
     """Paired differences of two or more SUBMISSIONS; null:NAME stands for a null control."""
@@ -94,12 +115,26 @@ def compare_command(
 
     _check_outside(out, [Path(name) for name in submissions])
     comparison = compare(
-        submissions, benchmark, metrics=metrics, any_version=any_version, track=track, **scoring
+        submissions, benchmark, metrics=metrics, any_version=any_version, lvlms=lvlms, track=track, **scoring
     )
     table = comparison_table(comparison)
     if form == "table":
         print_tables([], [table])
     _hand_out(comparison.model_dump_json(indent=1) + "\n", render_markdown([table]), form, out)
+
+
+def _say_unexplained(evaluation: Evaluation) -> None:
+    """Of a run of some LVLMs only: what the zeros of the others are, and how they are left out."""
+    held = {sample.lvlm for sample in evaluation.part.samples} - set(evaluation.unexplained)
+    if evaluation.unexplained and held:
+        of = " ".join(f"--lvlm {lvlm}" for lvlm in sorted(held))
+        click.echo(
+            one_line(
+                f"No sample of {', '.join(evaluation.unexplained)} has an attribution, so that all of them "
+                f"score 0; {of} leaves them out"
+            ),
+            err=True,
+        )
 
 
 def _checked_out(path: Path | None) -> Path | None:

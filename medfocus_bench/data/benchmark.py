@@ -31,7 +31,7 @@ from medfocus_bench.data.manifest import (
 )
 from medfocus_bench.data.parquet import MAX_ROWS, check_parquet, parquet_rows
 from medfocus_bench.data.pictures import PICTURE_COLUMNS, stored_picture
-from medfocus_bench.errors import BenchmarkError
+from medfocus_bench.errors import BenchmarkError, InputError
 
 UNVERSIONED: Final = "unversioned"
 SPLITS: Final = ("direct", "reasoning", "dev")
@@ -75,6 +75,16 @@ class Benchmark:
         """The part of the benchmark in these configs and splits, under the same identity."""
         kept = tuple(s for s in self.samples if s.source in configs and s.split in splits)
         return replace(self, samples=kept)
+
+    def of_lvlms(self, lvlms: Sequence[str]) -> Benchmark:
+        """The part of the benchmark that was put to these LVLMs. Raises InputError for one that it lacks."""
+        held = sorted({sample.lvlm for sample in self.samples})
+        for lvlm in lvlms:
+            if lvlm not in held:
+                raise InputError(
+                    f"no samples of the LVLM {lvlm!r} in {self.covers}, only of {', '.join(held)}"
+                )
+        return replace(self, samples=tuple(s for s in self.samples if s.lvlm in lvlms))
 
     def reference(self) -> dict[str, Any]:
         """What a submission quotes of the benchmark that it explains."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from medfocus_bench.data.benchmark import Benchmark, read_benchmark
 from medfocus_bench.data.hub.layout import DATASET
@@ -17,6 +18,8 @@ from medfocus_bench.errors import BenchmarkError, OfflineWarning
 EMBEDDED: Final = {"phantom": Path(str(files("medfocus_bench"))) / "phantom" / "track"}
 """Benchmarks that are part of the package, by name."""
 
+
+One = TypeVar("One")
 
 BenchmarkLike = Benchmark | str | Path
 """Whatever `load_benchmark` takes; every function that needs a benchmark takes it, too."""
@@ -37,6 +40,11 @@ def load_benchmark(path_or_name: BenchmarkLike) -> Benchmark:
 
 open_benchmark: Final = load_benchmark
 """The same under the name that it had first."""
+
+
+def one_or_more(values: str | Sequence[One]) -> Sequence[One | str]:
+    """A sequence as it is, one name as a sequence of one: "dev" is a split, not three letters."""
+    return (values,) if isinstance(values, str) else values
 
 
 def locate(path_or_name: str | Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import is_line
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import Track, covered_part, score_null, score_submission, silent
 from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
@@ -27,13 +27,14 @@ from medfocus_bench.submission.schema import BenchmarkRef
 
 def compare(
     submissions: Sequence[str | Path],
-    benchmark: str | Path | Benchmark,
+    benchmark: BenchmarkLike,
     *,
     metrics: Sequence[str] | None = None,
     protocol: Protocol = "standard",
     seed: int = 0,
     resamples: int = RESAMPLES,
     any_version: bool = False,
+    lvlms: str | Sequence[str] = (),
     track: Track = silent,
 ) -> Comparison:
     """Every pair of at least two submissions: difference of the macro mean, interval and p-values.
@@ -41,7 +42,8 @@ def compare(
     An entry `null:NAME` is a null control. The submissions need to cover the same configs and splits. The
     interval is a bootstrap by patient with shared draws, the p-value exchanges the two methods patient by
     patient, and Holm's correction runs over all pairs and `metrics` (default: the headline) of the call. A
-    metric is given by its name or its label ("iou", "IoU-c"), in any case.
+    metric is given by its name or its label ("iou", "IoU-c"), in any case. `lvlms` limits the comparison to
+    the samples of these LVLMs.
     """
     settings = Settings(protocol, seed, resamples)
     names = [metric.name for metric in METRICS[protocol]]
@@ -50,7 +52,9 @@ def compare(
         raise InputError("give at least two submissions to compare")
     whole = open_benchmark(benchmark)
     opened = [_open(entry, whole, any_version) for entry in submissions]
-    part = _common_part(opened, whole)
+    part, limited = _common_part(opened, whole), list(dict.fromkeys(one_or_more(lvlms)))
+    if limited:
+        part = part.of_lvlms(limited)
     columns = [names.index(name) for name in chosen]
     scores: list[FloatArray] = []
     for entry in opened:
@@ -65,6 +69,7 @@ def compare(
         protocol=protocol,
         seed=seed,
         resamples=resamples,
+        lvlms=sorted(limited) or None,
         differences=_differences(
             _labels(submissions, opened), chosen, scores, Aggregator(part.samples), settings
         ),

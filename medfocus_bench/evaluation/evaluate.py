@@ -18,7 +18,7 @@ from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import write_whole
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
@@ -42,7 +42,7 @@ def silent(pairs: Pairs, description: str, total: int) -> Pairs:
 
 def evaluate(
     submission: str | Path,
-    benchmark: str | Path | Benchmark,
+    benchmark: BenchmarkLike,
     *,
     protocol: Protocol = "standard",
     seed: int = 0,
@@ -50,6 +50,7 @@ def evaluate(
     nulls: bool = True,
     any_version: bool = False,
     verified: bool = False,
+    lvlms: str | Sequence[str] = (),
     track: Track = silent,
 ) -> Report:
     """Scores a submission folder against the evidence regions of a benchmark.
@@ -57,6 +58,7 @@ def evaluate(
     The samples are those of the configs and splits that the submission declares; each that it lacks scores 0.
     `protocol` is "standard" or "paper". Null controls on the same samples are part of the report; they are
     kept in a cache between calls. `any_version` accepts a submission to another version of the benchmark.
+    `lvlms` limits the report to the samples of these LVLMs, which it states; by default it is of all.
     `verified` is for whoever recomputes the scores from the raw attributions.
 
     Raises SubmissionError or BenchmarkError, which name the file, the place in it and the way out.
@@ -68,27 +70,33 @@ def evaluate(
         nulls=nulls,
         any_version=any_version,
         verified=verified,
+        lvlms=lvlms,
         track=track,
     ).report
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """A report with the scores behind it: those of each sample of `part`, in its order."""
+    """A report with the scores behind it: those of each sample of `part`, in its order.
+
+    `unexplained`: the LVLMs of `part` none of whose samples has an attribution.
+    """
 
     report: Report
     part: Benchmark
     scores: FloatArray
+    unexplained: tuple[str, ...] = ()
 
 
 def evaluate_samples(
     submission: str | Path,
-    benchmark: str | Path | Benchmark,
+    benchmark: BenchmarkLike,
     settings: Settings,
     *,
     nulls: bool = True,
     any_version: bool = False,
     verified: bool = False,
+    lvlms: str | Sequence[str] = (),
     track: Track = silent,
 ) -> Evaluation:
     """As `evaluate`, with the scores of the samples."""
@@ -99,7 +107,9 @@ def evaluate_samples(
         )
     whole = open_benchmark(benchmark)
     opened = open_submission(submission, whole, any_version=any_version)
-    part = covered_part(opened, whole)
+    part, limited = covered_part(opened, whole), list(dict.fromkeys(one_or_more(lvlms)))
+    if limited:
+        part = part.of_lvlms(limited)
     scored = score_submission(opened, part, settings, track)
     aggregator = Aggregator(part.samples)
     document = opened.document
@@ -108,6 +118,7 @@ def evaluate_samples(
             evaluator_version=__version__,
             submission_sha256=opened.sha256,
             status="verified" if verified else "self-reported",
+            lvlms=sorted(limited) or None,
             **asdict(settings),
         ),
         benchmark=BenchmarkRef.model_validate(part.reference()),
@@ -118,7 +129,9 @@ def evaluate_samples(
         slices=aggregator.aggregate(scored.scores, settings),
         nulls=list(_null_scores(part, aggregator, settings, track)) if nulls else [],
     )
-    return Evaluation(report, part, scored.scores)
+    explained = {sample.lvlm for sample in part.samples if sample.sample_id in opened}
+    unexplained = tuple(sorted({sample.lvlm for sample in part.samples} - explained))
+    return Evaluation(report, part, scored.scores, unexplained)
 
 
 def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, Method, Strict, Submitter
 
@@ -72,7 +72,10 @@ class MeanCost(Strict):
 
 
 class Provenance(Strict):
-    """How the report came to be: with these, anyone can compute it again."""
+    """How the report came to be: with these, anyone can compute it again.
+
+    `lvlms`: those that it is limited to; None, and left out, where it is of all that the submission covers.
+    """
 
     evaluator_version: str
     protocol: Literal["standard", "paper"]
@@ -80,6 +83,12 @@ class Provenance(Strict):
     resamples: int
     submission_sha256: Digest
     status: Literal["verified", "self-reported"]
+    lvlms: list[Line] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_limited(self, plain: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        """As it is, without `lvlms` where there are none; the schema is that of the fields."""
+        return {key: value for key, value in plain(self).items() if key != "lvlms" or value is not None}
 
 
 class Report(Strict):
@@ -128,6 +137,7 @@ class Comparison(Strict):
     protocol: Literal["standard", "paper"]
     seed: int
     resamples: int
+    lvlms: list[Line] | None = None
     differences: list[Difference]
 
 

@@ -67,7 +67,8 @@ def report_summary(report: Report) -> list[str]:
     counts, origin, benchmark = report.counts, report.provenance, report.benchmark
     return [
         f"{report.method.title} {report.method.version} on {benchmark.dataset} {benchmark.version} "
-        f"({benchmark.fingerprint[:12]}), {', '.join(benchmark.configs)} / {', '.join(benchmark.splits)}",
+        f"({benchmark.fingerprint[:12]}), {', '.join(benchmark.configs)} / {', '.join(benchmark.splits)}"
+        + (f", of {', '.join(origin.lvlms)} alone" if origin.lvlms else ""),
         f"{counted(counts.samples, 'sample')} of {counted(counts.patients, 'patient')}: "
         f"{counts.attributed} attributed "
         f"(coverage {counts.coverage:.1%}), {counts.missing} missing, "

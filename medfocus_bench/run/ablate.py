@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import read_regular
-from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
@@ -24,7 +24,7 @@ from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_sa
 from medfocus_bench.evaluation.tables import Row, Table
 from medfocus_bench.run.attribute import Conditions, PartOutcome, Track, attribute, silent
 from medfocus_bench.run.cases import part_of
-from medfocus_bench.run.methods import ChosenMethod, one_or_more
+from medfocus_bench.run.methods import ChosenMethod
 from medfocus_bench.run.records import Record, RecordFiles
 from medfocus_bench.run.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, write_document
 from medfocus_bench.submission.attribution import Attribution

@@ -13,13 +13,13 @@ import numpy as np
 from medfocus_bench.attribution.protocol import Explanation, Method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Framing
 from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
 from medfocus_bench.run.cases import cases, part_of
 from medfocus_bench.run.checkpoints import folder_identity, loaded_identity
-from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull, chosen_methods, one_or_more
+from medfocus_bench.run.methods import Chosen, ChosenMethod, ChosenNull, chosen_methods
 from medfocus_bench.run.records import (
     Failure,
     RecordFiles,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,8 +19,6 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX, NullCont
 from medfocus_bench.run.settings import PartSettings
 from medfocus_bench.run.tuning import Tuning, check_tuning, read_tuning
 from medfocus_bench.submission.schema import Method
-
-One = TypeVar("One")
 
 ALL: Final = "all"
 """Stands for every installed method."""
@@ -117,11 +115,6 @@ def chosen_methods(methods: Sequence[str | Chosen]) -> list[Chosen]:
     if twice is not None:
         raise InputError(f"the method {twice} is given twice; give it once")
     return found
-
-
-def one_or_more(values: str | Sequence[One]) -> Sequence[One | str]:
-    """A sequence as it is, one name as a sequence of one: "dev" is a split, not three letters."""
-    return (values,) if isinstance(values, str) else values
 
 
 def with_tuning(

@@ -94,8 +94,7 @@ def pack(
     failed = {failure.sample_id: failure for failure in failures if failure.sample_id not in records}
     missing = [sample for sample in part.samples if sample.sample_id not in records]
     if missing and not partial:
-        counts = Counter(f"{sample.lvlm} {sample.split}" for sample in missing)
-        raise InputError(_incomplete(folders[0], counts, len(part.samples), list(failed.values())))
+        raise InputError(_incomplete(folders[0], missing, part, list(failed.values())))
     described = _described(settings, part, version, display_name, licence)
     packed = Packed(out, described, part.covers, len(part.samples), failed=len(failed))
     figures: dict[str, list[float]] = defaultdict(list)
@@ -215,12 +214,20 @@ def _covered(benchmark: Benchmark, sample_ids: Iterable[str], folder: Path) -> B
     return benchmark.select(sorted(configs), sorted(splits))
 
 
-def _incomplete(folder: Path, counts: Mapping[str, int], samples: int, failed: Sequence[Failure]) -> str:
+def _incomplete(folder: Path, missing: Sequence[Sample], part: Benchmark, failed: Sequence[Failure]) -> str:
+    counts = Counter(f"{sample.lvlm} {sample.split}" for sample in missing)
     lacks = ", ".join(f"{name} {count}" for name, count in counts.items())
     failures = f"; {len(failed)} failed, the first with: {failed[0].reason}" if failed else ""
+    lacking = {sample.sample_id for sample in missing}
+    held = sorted({sample.lvlm for sample in part.samples if sample.sample_id not in lacking})
+    whole = {sample.lvlm for sample in missing}.isdisjoint(held)
+    alone = (
+        f"; that is a run of {', '.join(held)} alone, which `evaluate` scores with "
+        + " ".join(f"--lvlm {lvlm}" for lvlm in held)
+    ) * whole
     return (
-        f"{folder}: {sum(counts.values())} of {samples} samples are missing ({lacks}{failures}); "
-        "run `attribute` again to finish, or pack with --partial"
+        f"{folder}: {len(missing)} of {len(part.samples)} samples are missing ({lacks}{failures}); "
+        f"run `attribute` again to finish, or pack with --partial{alone}"
     )
 
 

@@ -52,6 +52,9 @@ class Submission:
         """All attributions, each read when its turn comes."""
         return (found for key in self._entries if (found := self.attribution(key)) is not None)
 
+    def __contains__(self, sample_id: str) -> bool:
+        return sample_id in self._entries
+
     def attribution(self, sample_id: str) -> Attribution | None:
         """The attribution of one sample; None where the submission has none."""
         entry = self._entries.get(sample_id)
