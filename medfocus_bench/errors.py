@@ -7,6 +7,8 @@ and the way out. The command line prints it without a traceback and exits with s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 
 class MedFocusError(Exception):
@@ -33,11 +35,47 @@ class BenchmarkError(InputError):
     """A benchmark folder or name that cannot be used."""
 
 
-class OfflineWarning(UserWarning):
+EXTRA_OF: Final = {
+    "torch": "attribution",
+    "transformers": "attribution",
+    "tokenizers": "attribution",
+    "pydicom": "dicom",
+    "pylibjpeg": "dicom",
+    "diffusers": "radedit",
+    "skimage": "medfocus",
+    "SimpleITK": "medfocus",
+    "datasets": "hub",
+    "huggingface_hub": "hub",
+    "ray": "cluster",
+}
+"""Which extra of the package brings a library, by the name that is imported."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """A sentence that names the extra which brings a missing library; None where none does."""
+    library = (error.name or "").partition(".")[0]
+    if library not in EXTRA_OF:
+        return None
+    return f"this needs {library}: install the extra with pip install 'medfocus-bench[{EXTRA_OF[library]}]'"
+
+
+def require(library: str) -> None:
+    """Raises InputError that names the extra where a library is not installed; before workers need it."""
+    try:
+        import_module(library)
+    except ModuleNotFoundError as error:
+        raise InputError(missing_extra(error) or str(error)) from None
+
+
+class Notice(UserWarning):
+    """Something that a user should know and that stops nothing; the command line prints it as one line."""
+
+
+class OfflineWarning(Notice):
     """The Hub is out of reach, and a copy that was at hand is used."""
 
 
-class PictureWarning(UserWarning):
+class PictureWarning(Notice):
     """A picture that can be shown, but hardly as it was meant."""
 
 

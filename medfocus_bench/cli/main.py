@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -26,7 +27,7 @@ from medfocus_bench.cli.sources import SOURCE_COMMANDS
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command
 from medfocus_bench.cli.submit import submit_command
 from medfocus_bench.cli.verify import verify_command
-from medfocus_bench.errors import InputError, OfflineWarning, PictureWarning
+from medfocus_bench.errors import InputError, Notice, missing_extra
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +65,7 @@ def _warnings_as_lines() -> Iterator[None]:
     as_before = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
-        if issubclass(category, (OfflineWarning, PictureWarning)):
+        if issubclass(category, Notice):
             click.echo(one_line(f"medfocus-bench: {message}"), err=True)
         else:
             as_before(message, category, *more, **named)
@@ -74,6 +75,23 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = as_before
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Writes out what is printed also where the command exits: a reader that has gone is noticed here."""
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Nobody reads on: what is still to be written goes nowhere, without a word of the interpreter."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(nowhere, stream.fileno())
 
 
 _UNUSABLE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -94,8 +112,17 @@ def _sentence(error: OSError) -> str:
 def main() -> None:
     """Runs the command line: status 2 and one line for bad input, 1 for a failure of the program."""
     try:
-        with _warnings_as_lines():
+        with _warnings_as_lines(), _flushed():
             cli(standalone_mode=True)
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error)
+        if sentence is None:
+            raise
+        click.echo(one_line(f"medfocus-bench: {sentence}"), err=True)
+        sys.exit(2)
     except InputError as error:
         click.echo(one_line(f"medfocus-bench: {error}"), err=True)
         sys.exit(2)

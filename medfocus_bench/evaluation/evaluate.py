@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
-from medfocus_bench.errors import InputError, UnavailableError
+from medfocus_bench.errors import InputError, Notice, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
@@ -209,5 +209,12 @@ def _write_cache(path: Path | None, slices: Sequence[SliceScores]) -> None:
     """Best effort: a home that cannot be written costs time, not the result."""
     if path is None:
         return
-    with suppress(OSError):
+    try:
         write_whole(path, _SLICES.dump_json(list(slices)))
+    except OSError as error:
+        warnings.warn(
+            f"{path.parent}: cannot be written to ({error.strerror}), so that the scores of the null "
+            "controls are not kept and computed again each time; XDG_CACHE_HOME names another place",
+            Notice,
+            stacklevel=1,
+        )

@@ -25,6 +25,7 @@ from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.files import records_beside
 from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.data.writing import check_vacant, write_benchmark
+from medfocus_bench.errors import require
 from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, lvlm_key
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import (
@@ -108,6 +109,8 @@ def build_track(
     out = Path(out)
     work = records_beside(out) if work is None else Path(work)
     check_vacant(out, overwrite=overwrite)
+    for library in ("torch", "transformers"):
+        require(library)
     runs = [*track_runs(), *control_runs()]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         pending = {pool.submit(_finish, run, work, indices) for run in runs}

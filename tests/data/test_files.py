@@ -102,7 +102,7 @@ def test_a_pointer_of_git_lfs_is_called_one_wherever_it_lies(tmp_path: Path) -> 
 
 
 def test_a_parquet_file_that_git_lfs_did_not_fetch_is_named_so(tmp_path: Path) -> None:
-    from medfocus_bench.data.benchmark import load_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
 
     (tmp_path / "direct.parquet").write_bytes(POINTER)
     with pytest.raises(InputError, match=r"direct\.parquet: is still a pointer of Git LFS"):

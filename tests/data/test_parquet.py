@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medfocus_bench.data.benchmark import load_benchmark, read_rows
+from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.parquet import MAX_LIST, MAX_ROWS, MAX_TEXT
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.errors import BenchmarkError
 
 from ..conftest import make_row
@@ -20,7 +21,7 @@ from ..conftest import make_row
 MEASURED = """
 import sys
 from pathlib import Path
-from medfocus_bench.data.benchmark import load_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.errors import BenchmarkError
 try:
     load_benchmark(sys.argv[1])

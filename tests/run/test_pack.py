@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medfocus_bench.data.benchmark import write_benchmark
 from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
 from medfocus_bench.lvlm.registry import load_lvlm

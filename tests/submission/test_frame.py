@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from medfocus_bench import Attribution, SubmissionWriter, open_submission, validate
-from medfocus_bench.data.benchmark import Benchmark, write_benchmark
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.evaluation.evaluate import evaluate
 from medfocus_bench.geometry import Frame
