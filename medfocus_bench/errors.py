@@ -28,7 +28,11 @@ class InputError(MedFocusError):
 
     def __str__(self) -> str:
         first, rest = self.problems[0], len(self.problems) - 1
-        return first if rest == 0 else f"{first} (and {rest} more; `medfocus-bench validate` lists all)"
+        return (
+            first
+            if rest == 0
+            else f"{first} (and {rest} more; `medfocus-bench validate SUBMISSION` lists all)"
+        )
 
 
 class BenchmarkError(InputError):

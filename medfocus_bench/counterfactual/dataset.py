@@ -59,7 +59,8 @@ def all_records(folder: Path, source: Source) -> list[Verification]:
             records.append(record)
     if not records:
         raise InputError(
-            f"{folder}: holds no records {source.name}-*.jsonl; `medfocus-bench verify` writes them"
+            f"{folder}: holds no records {source.name}-*.jsonl; `medfocus-bench verify --source "
+            f"{source.name} --lvlm KEY --root COPIES --editor inpainting --out {folder}` writes them"
         )
     return sorted(records, key=lambda r: (r.index, r.lvlm, r.mode))
 

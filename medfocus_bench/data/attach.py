@@ -53,7 +53,7 @@ class NothingJoinedError(InputError):
         self.losses = tuple(losses)
         super().__init__(
             f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}; "
-            "`medfocus-bench data doctor` shows all that is missing"
+            f"`medfocus-bench data doctor --root {root}` shows all that is missing"
         )
 
 
@@ -140,7 +140,8 @@ class Joiner:
         """What should make a user look again: tables whose number of questions is not the published one."""
         return [
             f"{source}: {found.found:,} questions where {SOURCES[source].expected[split]:,} were published; "
-            "an index may name another question (`medfocus-bench data doctor` looks closer)"
+            "an index may name another question "
+            f"(`medfocus-bench data doctor --root {self.root}` looks closer)"
             for (source, split), found in self._annotations.items()
             if found.found != SOURCES[source].expected[split]
         ]

@@ -160,7 +160,7 @@ def sample_of(row: Mapping[str, Any], split: str) -> Sample:
     if row["width"] is None and row["boxes"] is None:
         raise ValueError(
             "is a pointer to a licensed source, without boxes; join your copy to it with "
-            "`medfocus-bench data attach`"
+            "`medfocus-bench data attach FOLDER --root COPIES --out DIR`"
         )
     width, height = _side(row, "width"), _side(row, "height")
     _check_image(row.get("image"), width, height)

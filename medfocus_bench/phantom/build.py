@@ -149,7 +149,7 @@ configs:
 Synthetic chest radiographs, the answers of four tiny LVLMs that were trained on such pictures, and the
 region that drives each answer: the lesion, or for the two twins a mark that has nothing to do with it. Rows
 of every group are here; those whose `group` is `grounded` are the benchmark. Built by
-`medfocus-bench data build phantom`.
+`medfocus-bench data build phantom --out DIR`.
 """
 
 

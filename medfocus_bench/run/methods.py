@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from medfocus_bench.attribution import protocol, registry
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX, NullControl
-from medfocus_bench.run.settings import PartSettings
+from medfocus_bench.run.settings import PartSettings, place_of
 from medfocus_bench.run.tuning import Tuning, check_tuning, read_tuning
 from medfocus_bench.submission.schema import Method
 
@@ -31,12 +32,14 @@ _NULL_NAME: Final = "null-"
 class ChosenMethod:
     """A method by the name or `module:Class` that loads it, with its settings.
 
-    `settings` hold for all LVLMs and modes, those of `tuning` for one LVLM and mode each.
+    `settings` hold for all LVLMs and modes, those of `tuning` for one LVLM and mode each. `again` is the
+    command that adds to the file of the tuning.
     """
 
     source: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Tuning | None = None
+    again: str = ""
 
     @property
     def described(self) -> Method:
@@ -47,13 +50,13 @@ class ChosenMethod:
         """What is tuned for an LVLM and a mode. Raises InputError where the tuning file lacks them."""
         if self.tuning is None:
             return PartSettings()
-        chosen = self.tuning.part(lvlm, mode)
+        chosen = self.tuning.part(lvlm, mode, self.again)
         return PartSettings(tuned=chosen.chosen, dev_samples=chosen.samples)
 
     def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str) -> None:
         """Raises InputError where what is tuned for an LVLM and a mode was tuned under other conditions."""
         if self.tuning is not None:
-            self.tuning.check_conditions(lvlm, mode, dtype, framing)
+            self.tuning.check_conditions(lvlm, mode, dtype, framing, self.again)
 
     def load(self, lvlm: str, mode: str) -> protocol.Method:
         """The method as it explains the responses of an LVLM in a mode."""
@@ -141,7 +144,10 @@ def with_tuning(
         twice = sorted(tuned & method.settings.keys())
         if twice:
             raise InputError(f"{twice[0]} of {tuning.method} is both set and tuned in {file}; leave one out")
-        by_name[tuning.method] = ChosenMethod(method.source, method.settings, tuning)
+        # Without a benchmark a picture is explained; the file says on what it was tuned.
+        place = tuning.benchmark.dataset if benchmark is None else place_of(benchmark)
+        again = f"medfocus-bench tune {method.source} -b {shlex.quote(place)} --out {shlex.quote(str(file))}"
+        by_name[tuning.method] = ChosenMethod(method.source, method.settings, tuning, again)
     return list(by_name.values())
 
 
@@ -197,7 +203,7 @@ def _assign(chosen: dict[str, Chosen], assignment: str) -> None:
     for key in takers:
         method = chosen[key]
         assert isinstance(method, ChosenMethod)
-        changed = ChosenMethod(method.source, {**method.settings, name: value}, method.tuning)
+        changed = ChosenMethod(method.source, {**method.settings, name: value}, method.tuning, method.again)
         registry.load_method(changed.source, changed.settings)
         chosen[key] = changed
 

@@ -165,7 +165,7 @@ def _held(run: Path) -> dict[str, Path]:
     folders = [run, *sorted(run.iterdir())] if run.is_dir() else []
     held = {folder.name: folder for folder in folders if (folder / SETTINGS_NAME).is_file()}
     if not held:
-        raise InputError(f"{run}: holds no records; give the folder that `medfocus-bench attribute` wrote")
+        raise InputError(f"{run}: holds no records; give the folder that `attribute` wrote")
     return held
 
 
@@ -209,7 +209,7 @@ def _covered(benchmark: Benchmark, sample_ids: Iterable[str], folder: Path) -> B
     tried = set(sample_ids)
     samples = [sample for sample in benchmark.samples if sample.sample_id in tried]
     if not samples:
-        raise InputError(f"{folder}: holds no attributions yet; run `medfocus-bench attribute` first")
+        raise InputError(f"{folder}: holds no attributions yet; run `attribute` first")
     configs, splits = ({getattr(s, name) for s in samples} for name in ("source", "split"))
     return benchmark.select(sorted(configs), sorted(splits))
 

@@ -58,26 +58,26 @@ class Tuning(Strict):
     split: Literal["dev"] = DEV
     parts: dict[str, TunedPart] = Field(default_factory=dict)
 
-    def part(self, lvlm: str, mode: str) -> TunedPart:
-        """Raises InputError where nothing was chosen for that LVLM and mode."""
+    def part(self, lvlm: str, mode: str, again: str) -> TunedPart:
+        """Raises InputError where nothing was chosen for that LVLM and mode; `again` is what chooses it."""
         name = part_name(lvlm, mode)
         if name not in self.parts:
             held = ", ".join(self.parts) or "nothing"
             raise InputError(
                 f"the tuning file of {self.method} has nothing for {name}, only {held}; add it with "
-                f"`medfocus-bench tune {self.method} --lvlm {lvlm} --mode {mode}`"
+                f"`{again} --lvlm {lvlm} --mode {mode}`"
             )
         return self.parts[name]
 
-    def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str) -> None:
+    def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str, again: str) -> None:
         """Raises InputError where the part was tuned with another dtype or framing, or is not there."""
-        part = self.part(lvlm, mode)
+        part = self.part(lvlm, mode, again)
         if (part.dtype, part.framing) != (dtype, framing):
             raise InputError(
                 f"the tuning file of {self.method} was made for {part_name(lvlm, mode)} with --dtype "
                 f"{part.dtype} --framing {part.framing}, and this run has {dtype} and {framing}; give those, "
-                f"or tune again with `medfocus-bench tune {self.method} --lvlm {lvlm} --mode {mode} --dtype "
-                f"{dtype} --framing {framing}`"
+                f"or tune again with `{again} --lvlm {lvlm} --mode {mode} --dtype {dtype} "
+                f"--framing {framing}`"
             )
 
     def extended(self, lvlm: str, mode: str, part: TunedPart) -> Tuning:

@@ -12,7 +12,7 @@ import pytest
 
 import medfocus_bench
 from medfocus_bench import Attribution, SubmissionWriter, evaluate
-from medfocus_bench.errors import InputError, SubmissionError
+from medfocus_bench.errors import InputError, Notice, SubmissionError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.report import Report, report_json_schema
 from medfocus_bench.geometry import Frame
@@ -188,7 +188,8 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(benchmark, tmp_pa
     folder = write_submission(tmp_path / "s", benchmark, coverage)
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert evaluate(folder, benchmark, **QUICK).nulls
+    with pytest.warns(Notice, match="so that the scores of the null controls are not kept"):
+        assert evaluate(folder, benchmark, **QUICK).nulls
 
 
 def test_a_user_without_a_home_has_no_cache(benchmark, tmp_path, monkeypatch):

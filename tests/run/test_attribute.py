@@ -382,8 +382,8 @@ def test_tuned_settings_hold_for_their_lvlm_and_mode(small, tmp_path):
     bfloat16 = {"lvlms": ["phantom_qwen"], "conditions": Conditions(dtype="bfloat16")}
     with pytest.raises(
         InputError,
-        match="for phantom_qwen direct with --dtype float32 --framing square, and this run has bfloat16 and "
-        "square; give those, or tune again with `medfocus-bench tune sided",
+        match=r"for phantom_qwen direct with --dtype float32 --framing square, and this run has bfloat16 and "
+        r"square; give those, or tune again with `medfocus-bench tune tests.run.methods:Sided -b ",
     ):
         attribute(methods, small, tmp_path / "r", **bfloat16, **options)
     with pytest.raises(InputError, match="has nothing for phantom_gemma direct"):

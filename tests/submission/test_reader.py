@@ -77,7 +77,7 @@ def test_an_error_holds_every_problem_and_shows_the_first(folder: Path, bench: B
         open_submission(folder, bench)
     assert raised.value.problems == tuple(validate(folder, bench))
     assert len(raised.value.problems) == 2
-    assert str(raised.value).endswith("(and 1 more; `medfocus-bench validate` lists all)")
+    assert str(raised.value).endswith("(and 1 more; `medfocus-bench validate SUBMISSION` lists all)")
 
 
 @pytest.mark.parametrize(

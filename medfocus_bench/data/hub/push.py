@@ -113,7 +113,9 @@ def checked_copy(root: Path) -> Iterator[tuple[Path, str]]:
     """
     found = _files(root)
     if MANIFEST_NAME not in found:
-        raise BenchmarkError(f"{root}: is no exported repository; make one with `medfocus-bench data export`")
+        raise BenchmarkError(
+            f"{root}: is no exported repository; make one with `medfocus-bench data export DIR`"
+        )
     publication = read_publication(root)
     with TemporaryDirectory(prefix="medfocus-push-") as temporary:
         copy = Path(temporary) / "repository"
