@@ -25,10 +25,11 @@ from medfocus_bench.answers import parse_verdict
 from medfocus_bench.attribution.box_text import parse_boxes, parse_phrases
 from medfocus_bench.counterfactual.causal_filter import Failure as FilterFailure
 from medfocus_bench.counterfactual.causal_filter import read_failures as read_filter_failures
-from medfocus_bench.data.benchmark import load_benchmark, write_benchmark
 from medfocus_bench.data.images import read_picture
 from medfocus_bench.data.manifest import read_manifest
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.sources.tables import read_json_list, read_table
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.log import read_log
 from medfocus_bench.leaderboard.pull_request import read_changes
