@@ -241,6 +241,12 @@ def _show_row(folder: Path, benchmark: Benchmark, committed: Sequence[Result], s
     lines = report_summary(result.report)
     tables = standing_tables(standing(result, committed))
     print_tables([f"{result.name}: sound", *lines], tables)
+    if not committed:
+        click.echo(
+            "No results of others are here, so that the row stands alone; run this in a clone of the "
+            "repository, or give the folder of its results with --results",
+            err=True,
+        )
     _add_to(summary, accepted_summary(result.name, lines, tables))
 
 
