@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medfocus_bench.data.columns import IMAGES
+from medfocus_bench.data.parquet import MAX_TEXT
 from medfocus_bench.data.questions import Mode
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES
@@ -37,8 +38,6 @@ MODELS: Final[Mapping[str, str]] = {
 _SUFFIXES: Final[Mapping[str, Mode]] = {"direct": "direct", "cot": "reasoning"}
 _STEMS: Final = ("prediction", "prediction_edited", "prediction_edited_kept", "prediction_edited_kept_normal")
 """In the order of `IMAGES`."""
-
-_MAX_TEXT: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +109,8 @@ def _record(value: Any, place: str) -> PublishedRecord:
             f"answer {str(value['answer'])[:100]!r} is not 'Yes'; every question is of a finding"
         )
     for name in names:
-        if not isinstance(value[name], str) or not 0 < len(value[name]) <= _MAX_TEXT:
-            raise ValueError(f"{name} is no text of 1 to {_MAX_TEXT:,} characters")
+        if not isinstance(value[name], str) or not 0 < len(value[name]) <= MAX_TEXT:
+            raise ValueError(f"{name} is no text of 1 to {MAX_TEXT:,} characters")
     responses = dict(zip(IMAGES, (value[name] for name in names), strict=True))
     return PublishedRecord(source, index, MODELS[model], _SUFFIXES[suffix], responses, place)
 

@@ -25,8 +25,10 @@ LUNGS = [
 
 
 def picture(width=224, height=224, edge=112, depth=8):
+    """Dark, then bright; a shading from top to bottom gives it as many levels as a radiograph has."""
     pixels = np.zeros((height, width), dtype=np.uint8 if depth == 8 else np.uint16)
     pixels[:, edge:] = 200 if depth == 8 else 3000
+    pixels += np.linspace(0, 50 if depth == 8 else 800, height).astype(pixels.dtype)[:, None]
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return {"bytes": file.getvalue(), "path": None}
@@ -144,7 +146,7 @@ def test_lungs_that_reach_out_of_the_image_are_cut_to_it(make_benchmark, tmp_pat
 
 def test_a_damaged_picture_is_an_error_that_names_the_sample(make_benchmark, tmp_path):
     broken = make_benchmark([make_row(image={"bytes": b"\x89PNG broken", "path": None})])
-    with pytest.raises(InputError, match=r"phantom-00000-tiny-direct.*decoded"):
+    with pytest.raises(InputError, match=r"phantom-00000-tiny-direct: is no PNG or JPEG picture"):
         write_null("image-edges", broken, tmp_path / "n")
 
 

@@ -33,16 +33,12 @@ def test_every_name_of_the_plot_is_there_and_next_to_its_own_mark(visit, width, 
     page.select_option("#cost-axis", axis)
     expect(page.locator("#cost")).to_contain_text("seconds a sample" if axis == "seconds" else "model passes")
     expect(page.locator("#cost text.name")).to_have_count(7)
-    marks, names = (
-        page.eval_on_selector_all(
-            f"#cost a > {part}",
-            """parts => parts.map(part => {
-                const {left, top, right, bottom} = part.getBoundingClientRect();
-                const leads = part.parentNode.querySelector('.lead') !== null;
-                return [left, top, right, bottom, leads];
-            })""",
-        )
-        for part in ("g", "text.name")
+    marks, names = page.evaluate(  # in one call, between which and the next the plot may be drawn anew
+        """["g", "text.name"].map(part => [...document.querySelectorAll(`#cost a > ${part}`)].map(part => {
+            const {left, top, right, bottom} = part.getBoundingClientRect();
+            const leads = part.parentNode.querySelector('.lead') !== null;
+            return [left, top, right, bottom, leads];
+        }))"""
     )
 
     def gap(one, other):

@@ -40,7 +40,7 @@ EXTREMES = {
     "maps as large as they get": lambda: {"saliency": np.array([[3.4e38, -3.4e38]], np.float32)},
     "maps of one pixel": lambda: {"saliency": np.ones((1, 1), np.uint8)},
     "a map without pixels": lambda: {"saliency": np.ones((0, 3), np.uint8)},
-    "boxes as small as they get": lambda: {"boxes": [[0, 0, 1e-9, 1e-9]]},
+    "boxes as small as they get": lambda: {"boxes": [[50, 50, 50 + 1e-9, 50 + 1e-9]]},
     "no boxes": lambda: {"boxes": []},
 }
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from medfocus_bench.data.benchmark import SPLITS, fingerprint_of, read_rows, row_digest
 from medfocus_bench.data.columns import (
@@ -29,9 +29,6 @@ from medfocus_bench.errors import BenchmarkError
 Row = Mapping[str, Any]
 Splits = Mapping[str, Sequence[Row]]
 
-MAX_TEXT: Final = 100_000
-"""Characters of a model's answer."""
-_LONG_TEXTS = ("question", "response", *(name for name in SCHEMA.names if name.startswith("answer_")))
 _SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
 _CHOICES = {"mode": MODES, "evidence": EVIDENCE_KINDS, "group": GROUPS}
 
@@ -132,9 +129,6 @@ def _check(row: Row, split: str, *, is_open: bool) -> None:
                 f"holds {', '.join(held)} of {row['source']}, which is licensed; publish the pointers only"
             )
         _check_pointer(row, split)
-    for column in _LONG_TEXTS:
-        if len(row.get(column) or "") > MAX_TEXT:
-            raise ValueError(f"{column} is longer than {MAX_TEXT:,} characters")
 
 
 def _check_pointer(row: Row, split: str) -> None:
