@@ -46,11 +46,11 @@ EXTRA_OF: Final = {
     "pydicom": "dicom",
     "pylibjpeg": "dicom",
     "diffusers": "radedit",
+    "ot": "medfocus",
     "skimage": "medfocus",
     "SimpleITK": "medfocus",
     "datasets": "hub",
     "huggingface_hub": "hub",
-    "ray": "cluster",
 }
 """Which extra of the package brings a library, by the name that is imported."""
 

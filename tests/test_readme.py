@@ -135,6 +135,7 @@ def write_pointers(place: Path) -> None:
         lambda name, out: found("data.hub.export.export")(out, name),
         lambda name, out: found("data.hub.diff.difference")(name, "phantom"),
         lambda name, out: medfocus_bench.load_samples(name),
+        lambda name, out: medfocus_bench.SubmissionWriter(out, {}, name, submitters="Ada"),
     ],
 )
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.files import replace_folder
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.geometry import MapFrame
 from medfocus_bench.submission.attribution import Attribution
@@ -62,7 +62,7 @@ class SubmissionWriter:
         self,
         folder: str | Path,
         method: Method | Mapping[str, Any],
-        benchmark: Benchmark,
+        benchmark: BenchmarkLike,
         *,
         submitters: Sequence[_Submitter] | _Submitter,
         frame: MapFrame = "model",
@@ -71,6 +71,7 @@ class SubmissionWriter:
         self.folder = Path(folder)
         self._overwrite = overwrite
         self._check_free()
+        benchmark = load_benchmark(benchmark)
         listed = [submitters] if isinstance(submitters, (str, Mapping, Submitter)) else submitters
         self._head = {
             "schema_version": SCHEMA_VERSION,

@@ -55,7 +55,7 @@ BLOCKED = {
     "attribution": ("torch", "transformers", "tokenizers"),
     "dicom": ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"),
     "radedit": ("diffusers",),
-    "medfocus": ("skimage", "SimpleITK"),
+    "medfocus": ("ot", "skimage", "SimpleITK"),
     "hub": ("datasets",),
 }
 BLOCKED["core"] = (*EXTRA_OF, "libjpeg", "openjpeg")
