@@ -77,12 +77,14 @@ def build_command(
 def check_command(name: str, everything: bool) -> None:
     """Ask the shipped models again and hold their answers against the shipped track."""
     from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.progress import progress_bar
     from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
     from medfocus_bench.phantom.track import track_folder
 
     quiet_models()
     indices = ALL_QUESTIONS if everything else ALL_QUESTIONS[::31]
-    problems = check_answers(track_folder(), indices)
+    with progress_bar("Asking again") as progress:
+        problems = check_answers(track_folder(), indices, progress=progress)
     for problem in problems:
         click.echo(problem, err=True)
     if problems:
@@ -110,13 +112,14 @@ def sheet_command(name: str, out: Path) -> None:
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
     from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.cli.progress import track
     from medfocus_bench.evaluation.tables import Row, Table
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
     from medfocus_bench.phantom.planted import planted_effect
 
     quiet_models()
     rows = []
-    for key in PHANTOM_LVLMS:
+    for key in track(PHANTOM_LVLMS, "Blanking", len(PHANTOM_LVLMS)):
         effect = planted_effect(
             load_lvlm(key), range(questions), "reasoning" if mode == "reasoning" else "direct"
         )
@@ -135,6 +138,7 @@ def planted_command(questions: int, mode: str) -> None:
 def accuracy_command(each: int) -> None:
     """Balanced accuracy of the shipped models on patients that nothing was trained on, in both modes."""
     from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.cli.progress import track
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.evaluation.tables import Row, Table
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm
@@ -143,7 +147,9 @@ def accuracy_command(each: int) -> None:
 
     quiet_models()
     runs = [(key, mode) for key in PHANTOM_LVLMS for mode in MODES]
-    found = [balanced_accuracy(load_lvlm(key), mode, each=each) for key, mode in runs]
+    found = [
+        balanced_accuracy(load_lvlm(key), mode, each=each) for key, mode in track(runs, "Asking", len(runs))
+    ]
     rows = [Row((name, *(f"{scores[name]:.3f}" for scores in found))) for name in FINDINGS]
     rows.insert(0, Row(("mean", *(f"{sum(scores.values()) / len(scores):.3f}" for scores in found))))
     header = ("finding", *(f"{key} {mode}" for key, mode in runs))

@@ -104,6 +104,7 @@ def import_command(
 ) -> None:
     """Read the published records in FILES: pointers, or with --root a local benchmark."""
     from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.progress import track
     from medfocus_bench.data import medground
     from medfocus_bench.data.attach import write_attached, write_pointers
     from medfocus_bench.data.rows import pointer_row, split_of
@@ -136,7 +137,13 @@ def import_command(
     placed = [(record.place, split_of(row), row) for record, row in zip(records, rows, strict=True)]
     with _losses_kept(losses_file):
         attached = write_attached(
-            placed, root, out, name=medground.NAME, version=medground.VERSION, overwrite=overwrite
+            placed,
+            root,
+            out,
+            name=medground.NAME,
+            version=medground.VERSION,
+            overwrite=overwrite,
+            track=track,
         )
     report_attached(attached, losses_file)
 
@@ -149,13 +156,14 @@ def import_command(
 @losses_option
 def attach_command(folder: Path, root: Path, out: Path, overwrite: bool, losses_file: Path | None) -> None:
     """Join the pointers in FOLDER with your copies: a local benchmark that refers to the pictures."""
+    from medfocus_bench.cli.progress import track
     from medfocus_bench.data.attach import attach_folder
     from medfocus_bench.data.writing import check_vacant
 
     check_vacant(out, overwrite=overwrite)
     check_root(root)
     with _losses_kept(losses_file):
-        attached = attach_folder(folder, root, out, overwrite=overwrite)
+        attached = attach_folder(folder, root, out, overwrite=overwrite, track=track)
     report_attached(attached, losses_file)
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 Row = Mapping[str, Any]
+Placed = tuple[str, str, Row]
+"""A row with its place in what was read, and its split."""
+Track = Callable[[Iterable[Placed], str, int], Iterable[Placed]]
 AnyDataset = TypeVar("AnyDataset", "Dataset", "IterableDataset")
 
 _KEYS: Final = ("source", "index", "mode")
@@ -157,15 +160,18 @@ class Attached:
 
 
 def write_attached(
-    rows: Iterable[tuple[str, str, Row]],
+    rows: Iterable[Placed],
     root: Path,
     out: Path,
     *,
     name: str,
     version: str,
     overwrite: bool = False,
+    track: Track | None = None,
 ) -> Attached:
-    """Joins rows, each with its place and its split, and writes the benchmark of those that can be joined.
+    """Joins rows and writes the benchmark of those that can be joined.
+
+    `track` passes the rows through and shows how far they are: (rows, a description, how many).
 
     Raises NothingJoinedError if none can, and InputError if a table is not there or `out` holds something
     already.
@@ -174,7 +180,8 @@ def write_attached(
     joiner = Joiner(root)
     splits: dict[str, list[dict[str, Any]]] = {}
     losses: list[Skip] = []
-    for place, split, row in rows:
+    rows = list(rows)
+    for place, split, row in track(rows, "Joining", len(rows)) if track else rows:
         try:
             splits.setdefault(split, []).append(joiner.row(row))
         except NotJoinedError as error:
@@ -190,7 +197,12 @@ def write_attached(
 
 
 def attach_folder(
-    folder: str | Path, root: str | Path, out: str | Path, *, overwrite: bool = False
+    folder: str | Path,
+    root: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    track: Track | None = None,
 ) -> Attached:
     """The pointers in a folder, joined with the copies below `root`, as a local benchmark in `out`.
 
@@ -213,6 +225,7 @@ def attach_folder(
         name=manifest.name if manifest else folder.resolve().name,
         version=manifest.version if manifest else UNVERSIONED,
         overwrite=overwrite,
+        track=track,
     )
 
 

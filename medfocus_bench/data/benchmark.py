@@ -96,13 +96,13 @@ class Benchmark:
             "splits": list(self.splits),
         }
 
-    def groups(self, sample_ids: Collection[str]) -> dict[str, str | None]:
-        """The group of each row of these ids, whether it is grounded, and so a sample, or not."""
+    def ungrounded(self, sample_ids: Collection[str]) -> dict[str, str]:
+        """The group of each row of these ids that is not grounded, and so not a sample."""
         return {
             row["sample_id"]: row["group"]
             for path in _parquet_files(self.folder)
             for _, row in parquet_rows(path, ["sample_id", "group"])
-            if row["sample_id"] in sample_ids
+            if row["sample_id"] in sample_ids and row["group"] not in (None, "grounded")
         }
 
     def images(self) -> Iterator[tuple[Sample, bytes | None]]:

@@ -154,17 +154,24 @@ of every group are here; those whose `group` is `grounded` are the benchmark. Bu
 
 
 def check_answers(
-    folder: Path, indices: Sequence[int] = ALL_QUESTIONS, *, tolerance: float = 1e-3
+    folder: Path,
+    indices: Sequence[int] = ALL_QUESTIONS,
+    *,
+    tolerance: float = 1e-3,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
     """Asks the shipped models again about these questions of a built track.
 
     Every stored answer that is not reproduced to the letter, and every log-odds that is further off than
-    `tolerance`, is a sentence of the result; empty if all is as stored.
+    `tolerance`, is a sentence of the result; empty if all is as stored. `progress` is told (done, all)
+    answers.
     """
     problems: list[str] = []
     with TemporaryDirectory() as work:
         again: dict[tuple[int, str, str], Verification] = {}
-        for run in track_runs():
+        runs = list(track_runs())
+        for number, run in enumerate(runs):
+            progress(number * len(indices), len(runs) * len(indices))
             for record in verify_phantom(run, Path(work), indices):
                 again[record.index, record.lvlm, record.mode] = record
         for row in _stored(folder, set(indices)):

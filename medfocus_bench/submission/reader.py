@@ -269,10 +269,9 @@ class _Check:
             yield f"{self.name}: /benchmark: the benchmark holds no samples in {covers}"
             return
         lacking = set(self.parsed.attributions.ids.values()) - selected.keys()
-        groups = part.groups(lacking) if lacking else {}
-        rows = {key for key, group in groups.items() if group != "grounded"}
+        rows = part.ungrounded(lacking) if lacking else {}
         if rows:
-            counts = Counter(groups[key] or "without a group" for key in rows)
+            counts = Counter(rows.values())
             listed = ", ".join(f"{group} {number}" for group, number in sorted(counts.items()))
             yield (
                 f"{self.name}: /attributions: {len(rows)} are of rows of the dataset that are not grounded "

@@ -112,6 +112,11 @@ class SubmissionWriter:
         sample_id = attribution.sample_id
         if sample_id in self._entries:
             raise SubmissionError(f"{self.folder}: the sample {sample_id} was added already")
+        if sample_id not in self._samples and self._benchmark.ungrounded([sample_id]):
+            raise SubmissionError(
+                f"{self.folder}: {sample_id}: is a row of the dataset that is not grounded: nothing says "
+                "which region drives that answer, so it is not a sample; leave it out"
+            )
         entry = checked_entry(attribution, self._samples, self._benchmark.covers, str(self.folder))
         if attribution.saliency is not None:
             frame: MapFrame = "image" if "image" in (self._default_frame, attribution.frame) else "model"

@@ -188,7 +188,7 @@ def test_a_row_about_another_finding_is_not_joined(root: Path, tmp_path: Path) -
 
 def test_pointers_are_refused_as_a_benchmark_with_the_way_out(tmp_path: Path) -> None:
     write_pointers(pointers(), tmp_path / "out")
-    with pytest.raises(BenchmarkError, match="`medfocus-bench data attach`"):
+    with pytest.raises(BenchmarkError, match="`medfocus-bench data attach FOLDER --root COPIES --out DIR`"):
         load_benchmark(tmp_path / "out")
 
 

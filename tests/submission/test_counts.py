@@ -12,6 +12,7 @@ import pytest
 from medfocus_bench import Attribution, SubmissionWriter, validate
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.errors import SubmissionError
 
 from ..conftest import METHOD, make_row
 
@@ -102,3 +103,14 @@ def test_rows_that_are_not_grounded_are_one_problem_that_says_so(tmp_path: Path,
     )
     assert "(other): no such sample in phantom / direct" in problems[1]
     assert problems.counts is None
+
+
+def test_the_writer_says_of_a_row_that_is_not_grounded_why_it_is_not_a_sample(
+    tmp_path: Path, bench: Benchmark
+) -> None:
+    row = make_row(SAMPLES)["sample_id"]
+    with (
+        SubmissionWriter(tmp_path / "s", METHOD, bench, submitters="Ada") as writer,
+        pytest.raises(SubmissionError, match=f"{row}: is a row of the dataset that is not grounded"),
+    ):
+        writer.add(Attribution(row, boxes=[[1, 2, 30, 40]]))
