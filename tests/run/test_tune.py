@@ -72,14 +72,15 @@ def test_the_table_holds_every_candidate_with_the_score_that_evaluate_gives(tmp_
 
 def test_a_candidate_that_never_runs_does_not_win_over_one_below_zero(tmp_path, qwen, monkeypatch):
     monkeypatch.setattr(Sided, "candidates", lambda self, lvlm: [{"side": "broken"}, {"side": "right"}])
-    part = tune(SIDED, qwen, opposed(tmp_path), "direct")
+    bench = opposed(tmp_path)
+    part = tune(SIDED, qwen, bench, "direct")
     assert part.candidates[0].evidence_ap < 0
     assert part.chosen == {"side": "right"}
     monkeypatch.setattr(Sided, "candidates", lambda self, lvlm: [{"side": "broken"}])
     with pytest.raises(
         InputError, match="no candidate could explain a sample of dev: this candidate never runs"
     ):
-        tune(SIDED, qwen, opposed(tmp_path), "direct")
+        tune(SIDED, qwen, bench, "direct")
 
 
 def test_a_sample_that_cannot_be_read_counts_as_nothing_for_every_candidate(small, qwen, monkeypatch):
@@ -135,7 +136,7 @@ def test_a_tuning_file_grows_and_comes_back(tmp_path, small, qwen):
     write_document(path, second)
     held = read_tuning(path)
     assert held == second
-    assert held.part("phantom_qwen", "reasoning") == part
+    assert held.part("phantom_qwen", "reasoning", "medfocus-bench tune") == part
     assert held.split == "dev"
     assert json.loads(path.read_text())["benchmark"]["fingerprint"] == small.fingerprint
 
