@@ -213,7 +213,10 @@ def test_tuned_settings_are_quoted_by_lvlm_and_mode(small, tmp_path):
     attribute(methods, small, tmp_path / "run", splits=["direct", "reasoning"], lvlms=["phantom_qwen"])
     packed = pack([tmp_path / "run"], tmp_path / "s", partial=True)
     assert packed.method.tuned_on_dev
-    chosen = {mode: tuning.part("phantom_qwen", mode).chosen["side"] for mode in ("direct", "reasoning")}
+    chosen = {
+        mode: tuning.part("phantom_qwen", mode, "medfocus-bench tune").chosen["side"]
+        for mode in ("direct", "reasoning")
+    }
     quoted = {name: value for name, value in packed.method.hyperparameters.items() if "run:" not in name}
     sides = {f"phantom_qwen {mode}: side": side for mode, side in chosen.items()}
     assert quoted == {
