@@ -98,7 +98,7 @@ def test_the_main_table_has_methods_null_controls_and_both_protocols(request_for
 
 def test_its_figures_are_those_of_evaluate(request_for, tmp_path):
     """Under both protocols, the macro mean over the LVLMs; `pack` makes the run a submission."""
-    request = request_for(methods=("grad-cam",))
+    request = request_for(methods=("grad-cam",), runs=tmp_path / "runs")
     line = lines_of(reproduce("table1", request), "phantom")["Grad-CAM"]
     pack([request.runs], tmp_path / "packed", method="grad-cam", benchmark=request.benchmark)
     for protocol, keys in (
