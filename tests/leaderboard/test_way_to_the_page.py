@@ -51,7 +51,7 @@ def test_after_all_commands_of_the_page_git_shows_the_submission_alone(clone, ca
         if line.startswith("medfocus-bench"):
             cli.main(line.split()[1:], standalone_mode=False)
         else:
-            subprocess.run(line, shell=True, cwd=clone, check=True)
+            subprocess.run(["bash", "-c", line], cwd=clone, check=True)
     assert "my-method" in (clone / "build" / "site" / "index.html").read_text()
     assert git(clone, "status", "--porcelain", "--untracked-files=all").splitlines() == [
         "?? submissions/my-method/maps.safetensors",
