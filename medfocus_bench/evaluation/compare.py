@@ -14,12 +14,12 @@ from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import Track, covered_part, score_null, score_submission, silent
+from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
 from medfocus_bench.evaluation.nulls import NULL_PREFIX, null_control
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import Comparison, Difference, Score
-from medfocus_bench.evaluation.scoring import Aggregator
-from medfocus_bench.evaluation.statistics import Cell, holm, intervals, sign_flip_p_value
+from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef
@@ -71,7 +71,7 @@ def compare(
         resamples=resamples,
         lvlms=sorted(limited) or None,
         differences=_differences(
-            _labels(submissions, opened), chosen, scores, Aggregator(part.samples), settings
+            _labels(submissions, opened), chosen, scores, Groups.of(part.samples), settings
         ),
     )
 
@@ -127,17 +127,14 @@ def _differences(
     labels: Sequence[str],
     metrics: Sequence[str],
     scores: Sequence[FloatArray],
-    aggregator: Aggregator,
+    groups: Groups,
     settings: Settings,
 ) -> list[Difference]:
     pairs = list(combinations(range(len(scores)), 2))
-    macro = aggregator.slices[0].cells
     paired = np.concatenate([scores[a] - scores[b] for a, b in pairs], axis=1)
-    cells = [Cell.of(paired, aggregator.cluster_of, members) for members in macro]
-    contributions = np.zeros((aggregator.clusters, paired.shape[1]))
-    for cell in cells:
-        contributions[cell.clusters] += cell.sums / (cell.counts.sum() * len(cells))
-    found = intervals([cells], aggregator.clusters, settings)[0]
+    everything = groups.macro()
+    (found,) = groups.means(paired, [everything], settings)
+    contributions = groups.contributions(paired, everything)
     p_values = [sign_flip_p_value(column, settings) for column in contributions.T]
     keys = [(labels[a], labels[b], metric) for a, b in pairs for metric in metrics]
     return [
@@ -150,6 +147,6 @@ def _differences(
             p_holm=adjusted,
         )
         for (first, second, metric), interval, p_value, adjusted in zip(
-            keys, found, p_values, holm(p_values), strict=True
+            keys, found, p_values, holm(p_values).tolist(), strict=True
         )
     ]

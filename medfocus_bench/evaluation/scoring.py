@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from medfocus_bench.data.columns import Sample
+from medfocus_bench.evaluation.groups import CELL, Group, Groups
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.protocol import Protocol, Settings
 from medfocus_bench.evaluation.report import Counts, MeanCost, Score, SliceKind, SliceScores
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
-from medfocus_bench.evaluation.statistics import Cell, IndexArray, Interval, intervals
-from medfocus_bench.geometry import BoolArray, BoxUnion, FloatArray
+from medfocus_bench.evaluation.statistics import Interval
+from medfocus_bench.geometry import BoxUnion, FloatArray
 from medfocus_bench.submission.attribution import Attribution
 
 
@@ -70,67 +71,55 @@ class _CostSum:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """A part of the samples, as the cells over whose means it is averaged."""
+    """A named part of the samples."""
 
     kind: SliceKind
     value: str
-    cells: tuple[BoolArray, ...]
+    group: Group
 
 
 class Aggregator:
-    """The slices and the patients of a list of samples; the same for every method that is scored on them."""
+    """The slices of a list of samples; the same for every method that is scored on them."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
-        patients = sorted({sample.patient for sample in samples})
-        number = {patient: index for index, patient in enumerate(patients)}
-        self.cluster_of: IndexArray = np.array([number[s.patient] for s in samples], dtype=np.intp)
-        self.clusters = len(patients)
-        self.slices = list(_slices(samples))
+        self.groups = Groups.of(samples)
+        self.slices = list(_slices(samples, self.groups))
 
     def aggregate(self, scores: FloatArray, settings: Settings) -> list[SliceScores]:
         """Means and intervals of scores (n, m) over every slice."""
-        cells: dict[bytes, Cell] = {}
-        for members in (members for part in self.slices for members in part.cells):
-            key = members.tobytes()
-            if key not in cells:
-                cells[key] = Cell.of(scores, self.cluster_of, members)
-        groups = [[cells[members.tobytes()] for members in part.cells] for part in self.slices]
-        results = intervals(groups, self.clusters, settings)
+        results = self.groups.means(scores, [part.group for part in self.slices], settings)
         return [
             self._slice_scores(part, result, settings.protocol)
             for part, result in zip(self.slices, results, strict=True)
         ]
 
     def _slice_scores(self, part: Slice, result: Sequence[Interval], protocol: Protocol) -> SliceScores:
-        members = np.logical_or.reduce(part.cells)
-        names = [metric.name for metric in METRICS[protocol]]
+        samples, patients = self.groups.counts(part.group)
         return SliceScores(
             kind=part.kind,
             value=part.value,
-            samples=int(members.sum()),
-            patients=len(np.unique(self.cluster_of[members])),
+            samples=samples,
+            patients=patients,
             scores={
-                name: Score(mean=interval.mean, low=interval.low, high=interval.high)
-                for name, interval in zip(names, result, strict=True)
+                metric.name: Score(mean=interval.mean, low=interval.low, high=interval.high)
+                for metric, interval in zip(METRICS[protocol], result, strict=True)
             },
         )
 
     def counts(self, scored: SampleScores) -> Counts:
-        samples = len(self.cluster_of)
+        samples = len(scored.scores)
         return Counts(
             samples=samples,
             attributed=scored.attributed,
             missing=samples - scored.attributed,
             no_explanation=scored.attributed - scored.explained,
-            patients=self.clusters,
+            patients=self.groups.patients,
         )
 
 
-def _slices(samples: Sequence[Sample]) -> Iterable[Slice]:
-    everything = np.ones(len(samples), dtype=np.bool_)
-    cell_names = np.array([f"{s.lvlm} / {s.source}" for s in samples])
-    yield Slice("all", "all", _cells(everything, cell_names))
-    yield Slice("pooled", "all", (everything,))
+def _slices(samples: Sequence[Sample], groups: Groups) -> Iterable[Slice]:
+    yield Slice("all", "all", groups.macro())
+    yield Slice("pooled", "all", groups.pooled())
     labels: dict[SliceKind, Sequence[str]] = {
         "source": [s.source for s in samples],
         "lvlm": [s.lvlm for s in samples],
@@ -138,18 +127,12 @@ def _slices(samples: Sequence[Sample]) -> Iterable[Slice]:
         "evidence": [s.evidence for s in samples],
         "size": _size_terciles(samples),
         "finding": [s.finding for s in samples],
-        "cell": cell_names.tolist(),
+        "cell": [" / ".join(getattr(s, field) for field in CELL) for s in samples],
     }
     for kind, values in labels.items():
         array = np.array(values)
         for value in sorted(set(values)):
-            yield Slice(kind, value, _cells(array == value, cell_names))
-
-
-def _cells(
-    members: BoolArray, cell_names: np.ndarray[tuple[int], np.dtype[np.str_]]
-) -> tuple[BoolArray, ...]:
-    return tuple(members & (cell_names == name) for name in np.unique(cell_names[members]))
+            yield Slice(kind, value, groups.macro(array == value))
 
 
 def _size_terciles(samples: Sequence[Sample]) -> list[str]:

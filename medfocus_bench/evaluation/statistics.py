@@ -137,12 +137,11 @@ def sign_flip_p_value(contributions: FloatArray, settings: Settings) -> float:
     return (extreme + 1) / (permutations + 1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p-values in the order given."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted = [0.0] * len(order)
-    running = 0.0
-    for rank, index in enumerate(order.tolist()):
-        running = max(running, min(1.0, (len(order) - rank) * p_values[index]))
-        adjusted[index] = running
+def holm(p_values: npt.ArrayLike) -> FloatArray:
+    """Holm's step-down correction of p-values (n,): adjusted ones, in the order given."""
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.minimum(1.0, np.arange(len(values), 0, -1) * values[order])
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(steps)
     return adjusted

@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import erfc
 
+from medfocus_bench.evaluation.groups import CELL, Groups, numbered
+from medfocus_bench.evaluation.statistics import holm
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.leaderboard.result import Part, Result
 
@@ -29,15 +30,16 @@ def contributions(results: Sequence[Result], parts: Collection[Part]) -> FloatAr
     place = {patient: number for number, patient in enumerate(patients)}
     added = np.zeros((len(patients), len(results)))
     for column, result in enumerate(results):
-        where = np.array([place[patient] for patient in result.headline.patients])
-        chosen = [cell for cell in result.headline.cells if cell.part in parts]
-        sizes: dict[tuple[str, str], int] = {}
-        for cell in chosen:
-            key = (cell.lvlm, cell.source)
-            sizes[key] = sizes.get(key, 0) + len(cell.score)
-        for cell in chosen:
-            scale = 1 / (sizes[cell.lvlm, cell.source] * len(sizes))
-            np.add.at(added[:, column], where[cell.patient], np.array(cell.score) * scale)
+        number = np.array([place[patient] for patient in result.headline.patients])
+        cells = [cell for cell in result.headline.cells if cell.part in parts]
+        kinds, _ = numbered(tuple(getattr(cell, field) for field in CELL) for cell in cells)
+        groups = Groups(
+            number[np.concatenate([cell.patient for cell in cells])],
+            len(patients),
+            np.repeat(kinds, [len(cell.score) for cell in cells]),
+        )
+        scores = np.concatenate([cell.score for cell in cells])
+        added[:, column] = groups.contributions(scores[:, None], groups.macro())[:, 0]
     return added
 
 
@@ -72,17 +74,10 @@ def significantly_better(added: FloatArray, ranked: BoolArray) -> BoolArray:
     of_ranks = ranked[first] & ranked[second]
     for family in (of_ranks, ~of_ranks):
         one, other = first[family], second[family]
-        kept = _rejected(p[one, other])
+        kept = np.flatnonzero(holm(p[one, other]) <= ALPHA)
         ahead = means[one[kept]] > means[other[kept]]
         better[np.where(ahead, one[kept], other[kept]), np.where(ahead, other[kept], one[kept])] = True
     return better
-
-
-def _rejected(p: FloatArray) -> npt.NDArray[np.intp]:
-    """The hypotheses that Holm's procedure rejects, of one family."""
-    order = np.argsort(p, kind="stable")
-    passed = p[order] <= ALPHA / np.arange(len(p), 0, -1)
-    return order[: len(p) if passed.all() else int(np.argmin(passed))]
 
 
 def shared_ranks(better: BoolArray, ranked: BoolArray) -> list[int | None]:

@@ -11,11 +11,11 @@ import numpy as np
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.evaluation.evaluate import Evaluation, Track, evaluate_samples, silent
+from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.evaluation.report import Score
-from medfocus_bench.evaluation.scoring import Aggregator
-from medfocus_bench.evaluation.statistics import Cell, Interval, intervals
+from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.leaderboard.result import (
     DIGITS,
@@ -69,34 +69,27 @@ def part_of(sample: Sample) -> Part:
 
 
 def _views(samples: Sequence[Sample], scores: FloatArray, settings: Settings) -> list[View]:
-    aggregator = Aggregator(samples)
-    combinations = list(_combinations([part_of(sample) for sample in samples]))
-    cell_names = np.array([f"{sample.lvlm} / {sample.source}" for sample in samples])
-    cells: dict[bytes, Cell] = {}
-    groups: list[list[Cell]] = []
-    for _, members in combinations:
-        group: list[Cell] = []
-        for name in np.unique(cell_names[members]):
-            of_cell = members & (cell_names == name)
-            key = of_cell.tobytes()
-            if key not in cells:
-                cells[key] = Cell.of(scores, aggregator.cluster_of, of_cell)
-            group.append(cells[key])
-        groups.append(group)
-    return [
-        View(
-            source=filters[0],
-            lvlm=filters[1],
-            mode=filters[2],
-            evidence=filters[3],
-            samples=int(members.sum()),
-            patients=len(np.unique(aggregator.cluster_of[members])),
-            scores={m.name: _rounded(i) for m, i in zip(METRICS["standard"], found, strict=True)},
-        )
-        for (filters, members), found in zip(
-            combinations, intervals(groups, aggregator.clusters, settings), strict=True
-        )
+    groups = Groups.of(samples)
+    selections = [
+        (filters, groups.macro(members))
+        for filters, members in _combinations([part_of(sample) for sample in samples])
     ]
+    views = []
+    means = groups.means(scores, [group for _, group in selections], settings)
+    for ((source, lvlm, mode, evidence), group), found in zip(selections, means, strict=True):
+        number, patients = groups.counts(group)
+        views.append(
+            View(
+                source=source,
+                lvlm=lvlm,
+                mode=mode,
+                evidence=evidence,
+                samples=number,
+                patients=patients,
+                scores={m.name: _rounded(i) for m, i in zip(METRICS["standard"], found, strict=True)},
+            )
+        )
+    return views
 
 
 def _combinations(parts: Sequence[Part]) -> Iterator[tuple[_Filters, BoolArray]]:

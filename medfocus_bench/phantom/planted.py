@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medfocus_bench.data.questions import Mode, Question, prompt
+from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.protocol import Settings
-from medfocus_bench.evaluation.statistics import Cell, Interval, intervals
+from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.lvlm.protocol import LVLM
 from medfocus_bench.lvlm.registry import TWINS
 from medfocus_bench.phantom.track import phantom_questions
@@ -35,8 +36,8 @@ def planted_effect(lvlm: LVLM, indices: Iterable[int], mode: Mode = "direct", se
         )
         drops.append((before - cause) - float(np.mean([before - other for other in others])))
     patients = np.arange(len(drops))
-    cell = Cell.of(np.array(drops)[:, None], patients, np.ones(len(drops), dtype=np.bool_))
-    return intervals([[cell]], len(drops), Settings(seed=seed))[0][0]
+    groups = Groups(patients, len(drops), np.zeros_like(patients))
+    return groups.means(np.array(drops)[:, None], [groups.pooled()], Settings(seed=seed))[0][0]
 
 
 def blank(image: npt.NDArray[np.uint8], box: npt.NDArray[np.int_], rim: int = 4) -> npt.NDArray[np.uint8]:

@@ -14,10 +14,10 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
-from medfocus_bench.evaluation.statistics import Cell, intervals
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.run.attribute import EXPECTED, Conditions, Track, attribution_of, explain, reason, silent
 from medfocus_bench.run.cases import cases
@@ -167,11 +167,8 @@ def _ranked(
     seed: int,
 ) -> list[Candidate]:
     """The candidates, best first; those that ran on no sample last."""
-    patients = sorted({sample.patient for sample in samples})
-    number = {patient: index for index, patient in enumerate(patients)}
-    cluster_of = np.array([number[sample.patient] for sample in samples], dtype=np.intp)
-    cell = Cell.of(scores, cluster_of, np.ones(len(samples), dtype=np.bool_))
-    (measured,) = intervals([[cell]], len(patients), Settings(seed=seed))
+    groups = Groups.of(samples)
+    (measured,) = groups.means(scores, [groups.pooled()], Settings(seed=seed))
     found = [
         Candidate(settings=settings, evidence_ap=ap.mean, low=ap.low, high=ap.high, failed=int(failures))
         for settings, ap, failures in zip(named, measured, failed, strict=True)

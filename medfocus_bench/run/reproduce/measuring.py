@@ -13,12 +13,12 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import UnavailableError
 from medfocus_bench.evaluation.evaluate import score_null
+from medfocus_bench.evaluation.groups import CELL, Groups
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Protocol, Settings
 from medfocus_bench.evaluation.published import OVERLAP
 from medfocus_bench.evaluation.scoring import score_samples
-from medfocus_bench.evaluation.statistics import Cell, intervals
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.run.attribute import Track, silent
 from medfocus_bench.run.reproduce.document import Column, Entry, Kind, Line, Measured, Section
@@ -51,10 +51,7 @@ class Samples:
 
     def __init__(self, samples: Sequence[Sample], settings: Settings) -> None:
         self.samples, self.settings = tuple(samples), settings
-        patients = {patient: number for number, patient in enumerate(sorted({s.patient for s in samples}))}
-        self.clusters = len(patients)
-        self._cluster_of = np.array([patients[s.patient] for s in samples], dtype=np.intp)
-        self._cell_of = np.array([f"{s.lvlm} / {s.source} / {s.mode}" for s in samples])
+        self._groups = Groups.of(samples, by=(*CELL, "mode"))
 
     def part(self, title: str, wanted: Callable[[Sample], bool], *, whole: bool = True) -> Part:
         """The samples that are wanted, under a title."""
@@ -64,7 +61,7 @@ class Samples:
 
     def counts(self, part: Part) -> tuple[int, int]:
         """Samples and patients of a part."""
-        return int(part.members.sum()), len(np.unique(self._cluster_of[part.members]))
+        return self._groups.counts(self._groups.pooled(part.members))
 
     def within(self, part: Part) -> list[Sample]:
         """The samples of a part."""
@@ -98,18 +95,7 @@ class Samples:
 
     def means(self, values: FloatArray, parts: Sequence[Part]) -> list[list[Measured]]:
         """For each part the means of values (n, m) with intervals, macro over LVLMs, sources and modes."""
-        cells: dict[bytes, Cell] = {}
-        groups: list[list[Cell]] = []
-        for part in parts:
-            group: list[Cell] = []
-            for name in np.unique(self._cell_of[part.members]):
-                members = part.members & (self._cell_of == name)
-                key = members.tobytes()
-                if key not in cells:
-                    cells[key] = Cell.of(values, self._cluster_of, members)
-                group.append(cells[key])
-            groups.append(group)
-        found = intervals(groups, self.clusters, self.settings)
+        found = self._groups.means(values, [self._groups.macro(p.members) for p in parts], self.settings)
         alone = [self.counts(part)[1] < 2 for part in parts]
         return [
             [
