@@ -13,7 +13,7 @@ from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.resolve import EMBEDDED, open_benchmark
 from medfocus_bench.data.sources import SOURCES
 from medfocus_bench.data.sources.registry import PUBLISHED
-from medfocus_bench.evaluation.published import KEPT
+from medfocus_bench.paper.published import KEPT
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "data_cards"

@@ -18,25 +18,37 @@ import medfocus_bench
 PACKAGE = Path(medfocus_bench.__file__).parent
 
 LAYERS = {
+    "_version": set(),
     "errors": set(),
     "geometry": set(),
+    "storage": {"errors"},
+    "tables": {"errors"},
     "text": set(),
     "verdicts": {"text"},
     "answers": {"verdicts"},
-    "data": {"errors", "geometry", "text", "answers"},
-    "submission": {"errors", "geometry", "data"},
-    "evaluation": {"errors", "geometry", "data", "submission"},
-    "lvlm": {"errors", "geometry", "data", "answers", "verdicts"},
-    "attribution": {"errors", "geometry", "text", "data", "answers", "lvlm"},
-    "medfocus": {"errors", "geometry", "text", "data", "answers", "lvlm", "attribution", "counterfactual"},
-    "run": {
-        *("errors", "geometry", "data", "submission", "evaluation", "lvlm", "attribution"),
+    "data": {"errors", "geometry", "storage", "text", "answers"},
+    "submission": {"errors", "geometry", "storage", "data"},
+    "evaluation": {"errors", "geometry", "storage", "tables", "data", "submission"},
+    "lvlm": {"errors", "geometry", "storage", "data", "answers", "verdicts"},
+    "attribution": {"errors", "geometry", "text", "storage", "data", "answers", "lvlm"},
+    "counterfactual": {"errors", "geometry", "storage", "data", "answers", "lvlm"},
+    "medfocus": {
+        *("errors", "geometry", "text", "storage", "data", "answers", "lvlm", "attribution"),
         "counterfactual",
     },
-    "leaderboard": {"errors", "geometry", "data", "submission", "evaluation", "run"},
-    "counterfactual": {"errors", "geometry", "data", "answers", "lvlm"},
+    "runs": {
+        *("errors", "geometry", "storage", "tables", "data", "submission", "evaluation", "lvlm"),
+        *("attribution", "counterfactual"),
+    },
+    "paper": {
+        *("errors", "geometry", "storage", "tables", "data", "submission", "evaluation", "lvlm"),
+        *("attribution", "counterfactual", "runs"),
+    },
+    "leaderboard": {
+        *("errors", "geometry", "storage", "tables", "data", "submission", "evaluation", "runs", "paper"),
+    },
     "phantom": {
-        *("errors", "geometry", "data", "answers", "lvlm", "attribution", "counterfactual"),
+        *("errors", "geometry", "storage", "data", "answers", "lvlm", "attribution", "counterfactual"),
         "evaluation",
     },
 }

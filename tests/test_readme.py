@@ -15,7 +15,7 @@ from PIL import Image
 import medfocus_bench
 
 from .data.source_trees import write_nih
-from .run.conftest import small as small  # noqa: PLC0414  (a fixture of the runs)
+from .runs.conftest import small as small  # noqa: PLC0414  (a fixture of the runs)
 from .toy import write_toy
 
 ROOT = Path(__file__).parents[1]

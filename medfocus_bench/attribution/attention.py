@@ -21,7 +21,7 @@ from medfocus_bench.lvlm.protocol import Response
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AttentionHead:
     head: int = 0
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
         heads = heads_of(lvlm)
@@ -64,7 +64,7 @@ class AttentionHead:
     def explain_candidates(
         self,
         lvlm: HuggingFaceLVLM,
-        reading: Reading,
+        reading: EncodedExample,
         candidates: Sequence[Mapping[str, Any]],
         *,
         target: Target = "response",
@@ -106,7 +106,7 @@ class AttentionRollout:
             raise InputError(f"{self.name}: a residual of {self.residual} is not within 0 and 1")
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         layers = range(lvlm.layers)
         trace = lvlm.trace(reading, attentions=layers, keep=lambda weights: weights.float().mean(0))
@@ -143,12 +143,14 @@ class RelativeAttention:
     prompt: str = "Write a general description of the image."
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
         general = self._general(lvlm, reading)
-        asked = _mean_attention(lvlm, reading, reading.canvas, layer, predictor_rows(reading, target).start)
-        always = _mean_attention(lvlm, general, reading.canvas, layer, general.rows.start)
+        asked = _mean_attention(
+            lvlm, reading, reading.pixel_values, layer, predictor_rows(reading, target).start
+        )
+        always = _mean_attention(lvlm, general, reading.pixel_values, layer, general.rows.start)
         seen = always >= torch.finfo(always.dtype).tiny
         ratio = torch.where(seen, asked / always.where(seen, 1.0), 0.0)
         return Explanation(reading.grid.saliency(ratio.cpu().numpy()))
@@ -157,20 +159,20 @@ class RelativeAttention:
         """Every block."""
         return ({"layer": layer} for layer in range(lvlm.layers))
 
-    def _general(self, lvlm: HuggingFaceLVLM, reading: Reading) -> Reading:
+    def _general(self, lvlm: HuggingFaceLVLM, reading: EncodedExample) -> EncodedExample:
         """The same image after the general prompt, of which the last row alone is read."""
         first = Response(reading.tokens[0], (int(reading.ids[reading.answer.start]),), None)
-        return lvlm.read(reading.image, self.prompt, first)
+        return lvlm.encode(reading.image, self.prompt, first)
 
 
 def _mean_attention(
-    lvlm: HuggingFaceLVLM, reading: Reading, canvas: torch.Tensor, layer: int, row: int
+    lvlm: HuggingFaceLVLM, reading: EncodedExample, pixel_values: torch.Tensor, layer: int, row: int
 ) -> torch.Tensor:
     """Attention of one row to the image tokens, the mean over the heads of a block: (tokens,)."""
     columns = reading.image_positions
     trace = lvlm.trace(
         reading,
-        canvas=canvas,
+        pixel_values=pixel_values,
         attentions=[layer],
         keep=lambda weights: weights[:, row, columns].float().mean(0),
     )
@@ -196,7 +198,7 @@ def heads_of(lvlm: HuggingFaceLVLM) -> int:
     return int(lvlm.decoder.config.num_attention_heads)
 
 
-def predictor_rows(reading: Reading, target: Target) -> slice:
+def predictor_rows(reading: EncodedExample, target: Target) -> slice:
     """The positions that predict the target's tokens, as a slice of the sequence."""
     chosen = reading.offsets(target)
     rows = reading.rows[chosen.start : chosen.stop]

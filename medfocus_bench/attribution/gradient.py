@@ -18,7 +18,7 @@ from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class GradientWeightedAttention:
     propagate: bool = False
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         wanted = 0 if self.propagate and self.layer is None else self.layer
         first = chosen_block(self.name, lvlm, wanted, lvlm.layers)
@@ -89,7 +89,7 @@ class GradCAM:
     layer: int | None = None
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         layer = _live_block(self.name, lvlm, self.layer)
         hidden, gradient = image_states(lvlm, reading, layer, target)
@@ -119,7 +119,7 @@ class GradCAMPlusPlus:
     layer: int | None = None
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         layer = _live_block(self.name, lvlm, self.layer)
         hidden, gradient = image_states(lvlm, reading, layer, target)
@@ -140,7 +140,7 @@ def plus_plus_weights(hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Ten
 
 
 def image_states(
-    lvlm: HuggingFaceLVLM, reading: Reading, layer: int, target: Target
+    lvlm: HuggingFaceLVLM, reading: EncodedExample, layer: int, target: Target
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output of a block at the image tokens, and the target's gradient: (tokens, width), float64."""
     trace = lvlm.trace(reading, hidden=[layer], gradients=True)

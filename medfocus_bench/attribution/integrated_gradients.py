@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch.nn import functional
 
-from medfocus_bench.attribution.evidence import Sign, as_evidence
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.sign import Sign, as_evidence
 from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 Baseline = Literal["black", "mean", "blurred"]
 """The picture that says nothing. `black` is grey level 0 and not normalised 0, which is a mid grey; `mean` is
@@ -26,7 +26,7 @@ the image's mean colour; `blurred` is the picture itself, smoothed until small f
 class IntegratedGradients:
     """Sundararajan et al. 2017: (x - x') * integral over a in [0, 1] of df/dx at x' + a (x - x').
 
-    x is the canvas that the processor made of the image, x' the baseline; padding is the same in both, so
+    x is what the processor made of the image, x' the baseline; padding is the same in both, so
     that it gets nothing. The integral is taken by the midpoint rule in `steps` steps: a = 0 is never
     touched, where a picture without contrast meets a normalisation the gradient of which has no bound.
     Summed over the colours, the attributions of all pixels add up to f(x) - f(x') if the steps suffice:
@@ -36,7 +36,7 @@ class IntegratedGradients:
     `pool` averages the attribution over cells before its sign is dealt with: `pool` x `pool` cells for each
     image token, None for single pixels. Neighbouring pixels often differ in sign alone, so the size of an
     attribution is the default saliency. `blur` is the standard deviation of the blurred baseline's Gaussian
-    as a share of the canvas' longer side.
+    as a share of the pixel_values' longer side.
     """
 
     name: ClassVar[str] = "integrated-gradients"
@@ -63,11 +63,11 @@ class IntegratedGradients:
                 yield {"baseline": baseline, "pool": pool}
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         baseline = baseline_canvas(reading, self.baseline, self.blur)
         attribution = self.attributions(lvlm, reading, baseline, target)
-        value, nothing = lvlm.scores(reading, torch.stack([reading.canvas, baseline]), target).tolist()
+        value, nothing = lvlm.scores(reading, torch.stack([reading.pixel_values, baseline]), target).tolist()
         total = float(attribution.double().sum())
         diagnostics = {"completeness_error": abs(total - (value - nothing))}
         if value != nothing:
@@ -76,35 +76,39 @@ class IntegratedGradients:
         return Explanation(reading.grid.cover.saliency(evidence.cpu().numpy()), diagnostics=diagnostics)
 
     def attributions(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, baseline: torch.Tensor, target: Target = "response"
+        self,
+        lvlm: HuggingFaceLVLM,
+        reading: EncodedExample,
+        baseline: torch.Tensor,
+        target: Target = "response",
     ) -> torch.Tensor:
-        """The signed attribution of each pixel of the canvas: (height, width)."""
-        way = reading.canvas - baseline
+        """The signed attribution of each pixel of the pixel_values: (height, width)."""
+        way = reading.pixel_values - baseline
         summed = torch.zeros_like(way)
         middles = (torch.arange(self.steps, device=way.device) + 0.5) / self.steps
-        # A batch of pictures at a time: all steps of a large canvas take gigabytes.
+        # A batch of pictures at a time: all steps of a large pixel_values take gigabytes.
         for part in torch.split(middles, lvlm.batch):
             _, gradients = lvlm.pixel_gradients(reading, baseline + part[:, None, None, None] * way, target)
             summed += gradients.sum(0)
         return (way * summed / self.steps).sum(0)
 
-    def _pooled(self, attribution: torch.Tensor, reading: Reading) -> torch.Tensor:
+    def _pooled(self, attribution: torch.Tensor, reading: EncodedExample) -> torch.Tensor:
         if self.pool is None:
             return attribution
         cells = (reading.grid.rows * self.pool, reading.grid.columns * self.pool)
         return functional.adaptive_avg_pool2d(attribution[None], cells)[0]
 
 
-def baseline_canvas(reading: Reading, baseline: Baseline, blur: float) -> torch.Tensor:
-    """The canvas of a baseline, (3, height, width), normalised; padding is that of the reading's canvas."""
-    canvas = reading.canvas
-    x1, y1, x2, y2 = reading.grid.cover.content(*canvas.shape[1:])
-    image = canvas[:, y1:y2, x1:x2]
+def baseline_canvas(reading: EncodedExample, baseline: Baseline, blur: float) -> torch.Tensor:
+    """A baseline, (3, height, width), normalised; its padding is that of the reading."""
+    pixel_values = reading.pixel_values
+    x1, y1, x2, y2 = reading.grid.cover.content(*pixel_values.shape[1:])
+    image = pixel_values[:, y1:y2, x1:x2]
     if baseline == "blurred":
-        plain = blurred(image, blur * max(canvas.shape[1:]))
+        plain = blurred(image, blur * max(pixel_values.shape[1:]))
     else:
         plain = (reading.colour(0.0) if baseline == "black" else reading.mean_colour()).expand_as(image)
-    filled = canvas.clone()
+    filled = pixel_values.clone()
     filled[:, y1:y2, x1:x2] = plain
     return filled
 

@@ -30,13 +30,13 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from medfocus_bench.attribution.evidence import Sign, as_evidence
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.sign import Sign, as_evidence
 from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 AttentionRule = Literal["attnlrp", "constant"]
 """`attnlrp`: the rules above. `constant`: attention weights are constants, so that all relevance of
@@ -91,7 +91,7 @@ class LRP:
                 yield {"attention_rule": rule, "start": start}
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         relevance, given = input_relevance(lvlm, reading, target, rule=self.attention_rule, start=self.start)
         image = relevance[reading.image_positions]
@@ -105,7 +105,7 @@ class LRP:
 
 def input_relevance(
     lvlm: HuggingFaceLVLM,
-    reading: Reading,
+    reading: EncodedExample,
     target: Target = "response",
     *,
     rule: AttentionRule = "attnlrp",

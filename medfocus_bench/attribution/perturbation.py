@@ -13,7 +13,7 @@ from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 
 _MAX_CELLS: Final = 64
@@ -42,11 +42,11 @@ class Occlusion:
         _check_grid(self.name, self.cells, self.fill)
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
-        none_then_each = torch.eye(self.cells**2 + 1, device=reading.canvas.device)[:, 1:]
+        none_then_each = torch.eye(self.cells**2 + 1, device=reading.pixel_values.device)[:, 1:]
         hidden = cell_masks(none_then_each, self.cells, reading)
-        edited = torch.where(hidden, reading.colour(self.fill), reading.canvas)
+        edited = torch.where(hidden, reading.colour(self.fill), reading.pixel_values)
         values = lvlm.scores(reading, edited, target)
         drops = (values[0] - values[1:]).clamp(min=0).reshape(self.cells, self.cells)
         return Explanation(reading.grid.cover.saliency(drops.cpu().numpy()))
@@ -83,11 +83,11 @@ class RISE:
             )
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
-        kept = self._kept(np.random.default_rng(seed)).to(reading.canvas.device)
+        kept = self._kept(np.random.default_rng(seed)).to(reading.pixel_values.device)
         shown = cell_masks(torch.cat([torch.ones_like(kept[:1]), kept]), self.cells, reading)
-        edited = torch.where(shown, reading.canvas, reading.colour(self.fill))
+        edited = torch.where(shown, reading.pixel_values, reading.colour(self.fill))
         values = lvlm.scores(reading, edited, target)
         weights = torch.exp((values[1:] - values[0]).clamp(max=50.0)).double()
         counts = kept.double().sum(0)
@@ -112,13 +112,13 @@ def _check_grid(name: str, cells: int, fill: float) -> None:
         raise InputError(f"{name}: fill {fill:g} is no grey level between 0 (black) and 1 (white)")
 
 
-def cell_masks(chosen: torch.Tensor, cells: int, reading: Reading) -> torch.Tensor:
-    """Masks of the canvas from masks of its cells: (n, cells x cells) to (n, 1, height, width), bool.
+def cell_masks(chosen: torch.Tensor, cells: int, reading: EncodedExample) -> torch.Tensor:
+    """Masks of the pixel_values from masks of its cells: (n, cells x cells) to (n, 1, height, width), bool.
 
-    Cells have whole pixels; where the canvas does not divide evenly some are a pixel larger.
+    Cells have whole pixels; where the pixel_values does not divide evenly some are a pixel larger.
     """
     rows, columns = (
         ((torch.arange(side, device=chosen.device) + 0.5) * cells / side).long()
-        for side in reading.canvas.shape[1:]
+        for side in reading.pixel_values.shape[1:]
     )
     return (chosen > 0).reshape(-1, 1, cells, cells)[:, :, rows][..., columns]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from medfocus_bench.attribution.box_text import parse_boxes, parse_phrases
+from medfocus_bench.attribution.box_parsing import parse_boxes, parse_phrases
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
 from medfocus_bench.attribution.vision_models import (
     MEDSAM,
@@ -21,8 +21,8 @@ from medfocus_bench.lvlm.families import BoxConvention
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.grid import Cover
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
+    from medfocus_bench.lvlm.grid import InputView
 
 _BOX_FORMATS: Final[dict[BoxConvention, str]] = {
     "pixels": "[[x1, y1, x2, y2], ...], in pixels of the image, which is {width} wide and {height} high",
@@ -50,10 +50,10 @@ class Prompting:
     max_new_tokens: int = 256
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         convention = lvlm.family.boxes
-        height, width = reading.canvas.shape[1:]
+        height, width = reading.pixel_values.shape[1:]
         reply = _asked(
             lvlm,
             reading,
@@ -94,7 +94,7 @@ class PromptingMedSAM:
     max_new_tokens: int = 128
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         # Both at once: weights that are missing show before the model has written anything.
         detector = load_detector(self.detector, self.detector_revision, str(lvlm.device))
@@ -119,12 +119,12 @@ class PromptingMedSAM:
         )
 
 
-def _asked(lvlm: HuggingFaceLVLM, reading: Reading, request: str, max_new_tokens: int) -> str:
+def _asked(lvlm: HuggingFaceLVLM, reading: EncodedExample, request: str, max_new_tokens: int) -> str:
     said = [reading.question, reading.response, request]
     return lvlm.converse(reading.image, said, max_new_tokens=max_new_tokens).text
 
 
-def _subject(reading: Reading, target: Target) -> str:
+def _subject(reading: EncodedExample, target: Target) -> str:
     """The words for what is explained."""
     if isinstance(target, str):
         return "your answer"
@@ -132,7 +132,7 @@ def _subject(reading: Reading, target: Target) -> str:
     return f'this part of your answer: "{"".join(reading.tokens[chosen.start : chosen.stop]).strip()}"'
 
 
-def _native(fractions: FloatArray, cover: Cover) -> FloatArray:
+def _native(fractions: FloatArray, cover: InputView) -> FloatArray:
     """Boxes given as fractions of the picture that the model saw, in native pixels; padding left out."""
     frame = cover.frame
     if cover.framing == "square":

@@ -13,7 +13,7 @@ from medfocus_bench.geometry import FloatArray, MapFrame, as_boxes
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 Need = Literal["forward", "gradients", "attentions", "text"]
 MethodFamily = Literal["attention", "gradient", "prompting", "perturbation", "concept", "null", "other"]
@@ -24,7 +24,7 @@ class Explanation:
     """What a method says of one response: a map or boxes, and what it can say besides.
 
     `saliency` (rows, columns): at any resolution, over the model frame (see `TokenGrid.saliency` and
-    `Cover.saliency`) or, where `frame` is "image", over the image as it was before it was padded; `boxes`
+    `InputView.saliency`) or, where `frame` is "image", over the image as it was before it was padded; `boxes`
     (n, 4): native pixels. Exactly one of the two; a map without anything in it or no boxes at all mean that
     the method found no explanation. `intervals`: the 95 % intervals (low, high) of the scores of concepts,
     where the method knows them. `diagnostics`: figures by which the method judges itself, such as the
@@ -63,7 +63,7 @@ class Method(Protocol):
     paper: ClassVar[str | None]
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         """What in the image made the model give this response."""
         ...
@@ -83,7 +83,7 @@ class QuicklyTunableMethod(TunableMethod, Protocol):
     def explain_candidates(
         self,
         lvlm: HuggingFaceLVLM,
-        reading: Reading,
+        reading: EncodedExample,
         candidates: Sequence[Mapping[str, Any]],
         *,
         target: Target = "response",

@@ -18,7 +18,7 @@ from medfocus_bench.text import same
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 Words = Literal["response", "question", "both"]
 """Whose tokens are looked for in the image: the target's, those of the question's content words, or both."""
@@ -98,7 +98,7 @@ class TokenActivationMap:
                         yield {"words": words, "lens": lens, "layer": layer} | steps
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         asked, content = question_tokens(lvlm, reading)
         answered = [reading.answer[offset] for offset in reading.offsets(target)]
@@ -117,7 +117,7 @@ class TokenActivationMap:
         return Explanation(reading.grid.saliency(np.mean(maps, axis=0)))
 
     def _activations(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, text: Sequence[int]
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, text: Sequence[int]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """How much the image (image tokens, text) and the text (text, text) say each token of the text."""
         layer = (
@@ -178,7 +178,7 @@ def rank_gaussian(values: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.
     return np.asarray((ranked * weights).sum(-1) / weights.sum(-1))
 
 
-def question_tokens(lvlm: HuggingFaceLVLM, reading: Reading) -> tuple[list[int], list[int]]:
+def question_tokens(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> tuple[list[int], list[int]]:
     """Positions of the question's own tokens, and of those among them that make it this question.
 
     The latter belong to words of its first sentence, up to a question mark, that are not generic; where there

@@ -26,11 +26,11 @@ from transformers import (
     SamProcessor,
 )
 
-from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, as_boxes, clip_boxes
 from medfocus_bench.lvlm.processors import load_processor
+from medfocus_bench.storage import check_fetched
 
 UInt8Image = npt.NDArray[np.uint8]
 

@@ -25,10 +25,10 @@ from medfocus_bench.cli.places import INPUT, INPUT_FILE, OUTPUT_FILE, OUTPUT_FOL
 from medfocus_bench.cli.progress import track
 
 if TYPE_CHECKING:
-    from medfocus_bench.run.attribute import Conditions, PartOutcome
-    from medfocus_bench.run.methods import Chosen
-    from medfocus_bench.run.pack import Thinning
-    from medfocus_bench.run.tuning import TunedPart
+    from medfocus_bench.runs.attribute import PartOutcome, RunConfig
+    from medfocus_bench.runs.methods import Chosen
+    from medfocus_bench.runs.pack import Thinning
+    from medfocus_bench.runs.tuning import TunedPart
 
 
 @click.command("attribute", cls=Command)
@@ -87,7 +87,7 @@ def attribute_command(
     a panel of all methods are written to --out.
     """
     from medfocus_bench.cli.options import quiet_models
-    from medfocus_bench.run.methods import choose_methods
+    from medfocus_bench.runs.methods import choose_methods
 
     _check_options(image is not None, options)
     conditions = conditions_of(target, options)
@@ -126,10 +126,10 @@ def tune_command(
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
     from medfocus_bench.cli.options import print_tables, quiet_models
     from medfocus_bench.data.resolve import open_benchmark
-    from medfocus_bench.run.methods import described
-    from medfocus_bench.run.settings import write_document
-    from medfocus_bench.run.tune import dev_samples, tunable, tune
-    from medfocus_bench.run.tuning import open_tuning
+    from medfocus_bench.runs.methods import described
+    from medfocus_bench.runs.settings import write_document
+    from medfocus_bench.runs.tune import dev_samples, tunable, tune
+    from medfocus_bench.runs.tuning import open_tuning
 
     about = described(tunable(method), method)
     check_lvlms(lvlms)
@@ -173,7 +173,7 @@ def tune_command(
 def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) -> None:
     """Make a submission of the records of RUNS, folders that `attribute` wrote."""
     from medfocus_bench.data.resolve import open_benchmark
-    from medfocus_bench.run.pack import pack
+    from medfocus_bench.runs.pack import pack
 
     check_new(options["out"], overwrite=options["overwrite"])
     opened = open_benchmark(benchmark) if benchmark else None
@@ -227,28 +227,28 @@ def _check_options(picture: bool, options: dict[str, Any]) -> None:
         raise InputError("give --benchmark and --split, or --image for a picture of your own")
 
 
-def conditions_of(target: str, options: dict[str, Any]) -> Conditions:
+def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
     from medfocus_bench.errors import InputError
-    from medfocus_bench.run.attribute import Conditions
+    from medfocus_bench.runs.attribute import RunConfig
 
     common = {name: options[name] for name in ("seed", "device", "dtype", "framing")}
     if target in ("response", "verdict"):
-        return Conditions(target=target, **common)  # type: ignore[arg-type]
+        return RunConfig(target=target, **common)  # type: ignore[arg-type]
     span = re.fullmatch(r"(\d{1,6}):(\d{1,6})", target)
     if span is None or int(span[1]) >= int(span[2]):
         raise InputError(
             f"--target {target}: give response, verdict, or tokens of the response as START:STOP"
         )
-    return Conditions(target=(int(span[1]), int(span[2])), **common)
+    return RunConfig(target=(int(span[1]), int(span[2])), **common)
 
 
 def _attribute_benchmark(
-    methods: Sequence[Chosen], tuned: Iterable[Path], conditions: Conditions, options: dict[str, Any]
+    methods: Sequence[Chosen], tuned: Iterable[Path], conditions: RunConfig, options: dict[str, Any]
 ) -> None:
     from medfocus_bench.cli.options import print_tables
     from medfocus_bench.data.resolve import open_benchmark
-    from medfocus_bench.run.attribute import attribute
-    from medfocus_bench.run.methods import with_tuning
+    from medfocus_bench.runs.attribute import attribute
+    from medfocus_bench.runs.methods import with_tuning
 
     benchmark = open_benchmark(options["benchmark"])
     outcomes = attribute(
@@ -276,11 +276,11 @@ def _attribute_picture(
     image: Path,
     methods: Sequence[Chosen],
     tuned: Iterable[Path],
-    conditions: Conditions,
+    conditions: RunConfig,
     options: dict[str, Any],
 ) -> None:
-    from medfocus_bench.run.methods import with_tuning
-    from medfocus_bench.run.picture import check_free, explain_picture, read_picture, write_picture
+    from medfocus_bench.runs.methods import with_tuning
+    from medfocus_bench.runs.picture import check_free, explain_picture, read_picture, write_picture
 
     out: Path = options["out"]
     check_free(out, overwrite=options["overwrite"])
@@ -305,7 +305,7 @@ def _attribute_picture(
 
 
 def _outcome_table(outcomes: Iterable[PartOutcome], out: Path) -> Any:
-    from medfocus_bench.evaluation.tables import Row, Table
+    from medfocus_bench.tables import Row, Table
 
     rows = []
     for one in outcomes:
@@ -317,7 +317,7 @@ def _outcome_table(outcomes: Iterable[PartOutcome], out: Path) -> Any:
 
 
 def _candidates_table(title: str, part: TunedPart) -> Any:
-    from medfocus_bench.evaluation.tables import Row, Table
+    from medfocus_bench.tables import Row, Table
 
     rows = []
     for number, one in enumerate(part.candidates):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from medfocus_bench.run.methods import Chosen
+    from medfocus_bench.runs.methods import Chosen
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _VISION_MODELS: Final = {
@@ -96,15 +96,15 @@ def check_editor(editor: str | None) -> None:
     """Raises InputError for an editor, as `NAME` or `NAME,FIELD=VALUE`, that is not installed or so set."""
     if editor is None:
         return
-    from medfocus_bench.medfocus.redrawing import redrawer
+    from medfocus_bench.medfocus.generative_fill import generative_fill
 
-    redrawer(editor, "", 0)
+    generative_fill(editor, "", 0)
 
 
 def check_tuned(files: Iterable[Path]) -> None:
     """Raises InputError for what is no file of `tune`."""
     for file in files:
-        from medfocus_bench.run.tuning import read_tuning
+        from medfocus_bench.runs.tuning import read_tuning
 
         if not file.is_file():
             raise InputError(f"{file}: cannot be read: it is no file; give one that `tune` wrote")
@@ -113,7 +113,7 @@ def check_tuned(files: Iterable[Path]) -> None:
 
 def check_methods(methods: Sequence[Chosen], options: Mapping[str, Any]) -> None:
     """What a run of these methods needs beside its benchmark: the LVLMs, the device, models and files."""
-    from medfocus_bench.run.methods import ChosenMethod
+    from medfocus_bench.runs.methods import ChosenMethod
 
     models = [method for method in methods if isinstance(method, ChosenMethod)]
     if not models:

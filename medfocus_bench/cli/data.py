@@ -43,8 +43,8 @@ def build_command(
     Of a source, --work holds the records of all LVLMs and modes; the config is local, with the boxes of your
     copy below --root, or --pointers.
     """
-    from medfocus_bench.data.files import records_beside
     from medfocus_bench.errors import InputError
+    from medfocus_bench.storage import records_beside
 
     records = check_writable(work or records_beside(out), folder=True)
     if records.resolve() == out.resolve():
@@ -113,9 +113,9 @@ def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
     from medfocus_bench.cli.options import print_tables, quiet_models
     from medfocus_bench.cli.progress import track
-    from medfocus_bench.evaluation.tables import Row, Table
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
     from medfocus_bench.phantom.planted import planted_effect
+    from medfocus_bench.tables import Row, Table
 
     quiet_models()
     rows = []
@@ -140,10 +140,10 @@ def accuracy_command(each: int) -> None:
     from medfocus_bench.cli.options import print_tables, quiet_models
     from medfocus_bench.cli.progress import track
     from medfocus_bench.data.questions import MODES
-    from medfocus_bench.evaluation.tables import Row, Table
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm
     from medfocus_bench.phantom.accuracy import balanced_accuracy
     from medfocus_bench.phantom.findings import FINDINGS
+    from medfocus_bench.tables import Row, Table
 
     quiet_models()
     runs = [(key, mode) for key in PHANTOM_LVLMS for mode in MODES]

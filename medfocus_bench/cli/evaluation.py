@@ -20,7 +20,7 @@ from medfocus_bench.cli.options import (
 )
 from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT, OUTPUT_FILE, Command
 from medfocus_bench.cli.progress import track
-from medfocus_bench.data.files import write_whole
+from medfocus_bench.storage import write_atomic
 
 if TYPE_CHECKING:
     from medfocus_bench.evaluation.evaluate import Evaluation
@@ -67,7 +67,7 @@ def evaluate_command(
     """Score SUBMISSION (a folder, or its submission.json) against a benchmark."""
     from medfocus_bench.evaluation.evaluate import evaluate_samples
     from medfocus_bench.evaluation.protocol import Settings
-    from medfocus_bench.evaluation.tables import FULL_WIDTH, render_markdown, report_summary, report_tables
+    from medfocus_bench.tables import FULL_WIDTH, render_markdown, report_summary, report_tables
 
     _check_outside(out, [submission])
     evaluation = evaluate_samples(
@@ -111,7 +111,7 @@ def compare_command(
 ) -> None:
     """Paired differences of two or more SUBMISSIONS; null:NAME stands for a null control."""
     from medfocus_bench.evaluation.compare import compare
-    from medfocus_bench.evaluation.tables import comparison_table, render_markdown
+    from medfocus_bench.tables import comparison_table, render_markdown
 
     _check_outside(out, [Path(name) for name in submissions])
     comparison = compare(
@@ -156,4 +156,4 @@ def _hand_out(as_json: str, as_markdown: str, form: str, out: Path | None) -> No
     if form != "table":
         click.echo(as_json if form == "json" else as_markdown, nl=False)
     if out is not None:
-        write_whole(out, as_markdown if out.suffix == ".md" else as_json)
+        write_atomic(out, as_markdown if out.suffix == ".md" else as_json)

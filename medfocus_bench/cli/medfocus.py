@@ -71,8 +71,8 @@ def ablate_command(
     """
     from medfocus_bench.cli.options import quiet_models
     from medfocus_bench.data.resolve import open_benchmark
-    from medfocus_bench.evaluation.tables import render_markdown
-    from medfocus_bench.run.ablate import ablate, ablation_tables
+    from medfocus_bench.paper.ablate import ablate, ablation_tables
+    from medfocus_bench.tables import render_markdown
 
     check_lvlms(lvlms)
     check_device(options["device"])

@@ -149,7 +149,7 @@ def output_width() -> int:
     """Columns of the terminal; as many as every table needs where output goes to a file or a pipe."""
     from rich.console import Console
 
-    from medfocus_bench.evaluation.tables import FULL_WIDTH
+    from medfocus_bench.tables import FULL_WIDTH
 
     return Console().width if sys.stdout.isatty() else FULL_WIDTH
 
@@ -159,7 +159,7 @@ def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from medfocus_bench.evaluation.tables import render_rich
+    from medfocus_bench.tables import render_rich
 
     console = Console(width=output_width())
     with console.capture() as captured:

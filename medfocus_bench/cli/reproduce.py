@@ -36,8 +36,8 @@ from medfocus_bench.cli.places import FOLDER_OR_NAME, OUTPUT_FOLDER, Command
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
-    from medfocus_bench.run.reproduce.rebuild import Rebuild
-    from medfocus_bench.run.reproduce.request import Request
+    from medfocus_bench.paper.rebuild import Rebuild
+    from medfocus_bench.paper.request import Request
 
 
 @click.command("reproduce", cls=Command)
@@ -141,8 +141,8 @@ def reproduce_command(
     if dry_run:
         _plan(target, seconds_per_forward, form, options)
         return
-    from medfocus_bench.run.reproduce.document import reproduction_tables, summary
-    from medfocus_bench.run.reproduce.targets import reproduce
+    from medfocus_bench.paper.document import reproduction_tables, summary
+    from medfocus_bench.paper.targets import reproduce
 
     say = partial(click.echo, err=True)
     document = reproduce(target, _request(options), run=not no_run, say=say)
@@ -157,8 +157,8 @@ def _check_given(target: str, pace: float | None, no_run: bool, options: dict[st
     """Everything that can be known to be wrong before the benchmark is read and an LVLM is loaded."""
     from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
-    from medfocus_bench.run.reproduce.plan import check_pace
-    from medfocus_bench.run.reproduce.targets import find_target
+    from medfocus_bench.paper.plan import check_pace
+    from medfocus_bench.paper.targets import find_target
 
     find_target(target).check_methods(options["methods"])
     check_pace(pace)
@@ -214,11 +214,11 @@ def _check_pointers(folder: Path, attached: Path) -> None:
 
 
 def _plan(target: str, pace: float | None, form: str, options: dict[str, Any]) -> None:
-    from medfocus_bench.run.reproduce.plan import plan_tables
-    from medfocus_bench.run.reproduce.targets import find_target, plan_of
+    from medfocus_bench.paper.plan import plan_tables
+    from medfocus_bench.paper.targets import find_target, plan_of
 
     if options["benchmark"] is None:
-        from medfocus_bench.run.reproduce.rebuild import plan_rebuild
+        from medfocus_bench.paper.rebuild import plan_rebuild
 
         plan = plan_rebuild(target, find_target(target).title, _rebuild(options), pace)
     else:
@@ -228,7 +228,7 @@ def _plan(target: str, pace: float | None, form: str, options: dict[str, Any]) -
 
 def _request(options: dict[str, Any]) -> Request:
     from medfocus_bench.cli.progress import track
-    from medfocus_bench.run.reproduce.request import Request
+    from medfocus_bench.paper.request import Request
 
     out: Path = options["out"]
     return Request(
@@ -255,7 +255,7 @@ def _benchmark(options: dict[str, Any]) -> Benchmark:
 
     name, root, out = options["benchmark"], options["root"], options["out"]
     if name is None:
-        from medfocus_bench.run.reproduce.rebuild import rebuild
+        from medfocus_bench.paper.rebuild import rebuild
 
         rebuilt = rebuild(_rebuild(options))
         for failure in rebuilt.failures:
@@ -276,7 +276,7 @@ def _rebuild(options: dict[str, Any]) -> Rebuild:
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.data.sources.registry import PUBLISHED, open_source
     from medfocus_bench.lvlm.registry import PAPER_LVLMS
-    from medfocus_bench.run.reproduce.rebuild import Rebuild
+    from medfocus_bench.paper.rebuild import Rebuild
 
     return Rebuild(
         sources=[open_source(name) for name in options["sources"] or PUBLISHED],
@@ -293,7 +293,7 @@ def _rebuild(options: dict[str, Any]) -> Rebuild:
 
 def _show(tables: Any, lines: list[str], as_json: str, form: str) -> None:
     from medfocus_bench.cli.options import print_tables
-    from medfocus_bench.evaluation.tables import render_markdown
+    from medfocus_bench.tables import render_markdown
 
     if form == "table":
         print_tables(lines, tables)
@@ -304,8 +304,8 @@ def _show(tables: Any, lines: list[str], as_json: str, form: str) -> None:
 def _list_targets(context: click.Context) -> None:
     """Shows the targets, and ends the command: nothing else is asked for."""
     from medfocus_bench.cli.options import print_tables
-    from medfocus_bench.evaluation.tables import Row, Table
-    from medfocus_bench.run.reproduce.targets import TARGETS
+    from medfocus_bench.paper.targets import TARGETS
+    from medfocus_bench.tables import Row, Table
 
     rows = tuple(Row((one.name, one.title, one.published)) for one in TARGETS.values())
     print_tables([], [Table("Targets", ("", "what it shows", "published values"), rows)])

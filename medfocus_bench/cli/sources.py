@@ -238,7 +238,7 @@ def _write_skips(path: Path, skips: Iterable[Skip]) -> None:
 
 
 def _doctor_table(examined: Sequence[Examination]) -> Any:
-    from medfocus_bench.evaluation.tables import Row, Table
+    from medfocus_bench.tables import Row, Table
 
     rows = []
     for one in examined:
@@ -258,7 +258,7 @@ def _doctor_table(examined: Sequence[Examination]) -> Any:
 
 def _counts_table(records: Sequence[PublishedRecord]) -> Any:
     from medfocus_bench.data.medground import MODELS, counts
-    from medfocus_bench.evaluation.tables import Row, Table
+    from medfocus_bench.tables import Row, Table
 
     found = counts(records)
     models = list(MODELS.values())

@@ -54,9 +54,9 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
     """
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.checks import check_place, check_submission, titles_beside
-    from medfocus_bench.leaderboard.copies import copied_from
-    from medfocus_bench.leaderboard.pull_request import check_account
+    from medfocus_bench.leaderboard.review.checks import check_place, check_submission, titles_beside
+    from medfocus_bench.leaderboard.review.duplicates import copied_from
+    from medfocus_bench.leaderboard.review.pull_request import check_account
 
     opened = open_benchmark(benchmark)
     if results != RESULTS and not results.is_dir():
@@ -90,7 +90,7 @@ def guard_command(
     """
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.pull_request import compared_trees, guard, read_changes
+    from medfocus_bench.leaderboard.review.pull_request import compared_trees, guard, read_changes
 
     opened = open_benchmark(benchmark)
     for option, tree in (("--base", base), ("--head", head)):
@@ -218,7 +218,7 @@ def _committed(results: Path) -> list[Result]:
 
 
 def _refuse(problems: Sequence[str], what: str, summary: Path | None) -> NoReturn:
-    from medfocus_bench.leaderboard.summary import refused_summary
+    from medfocus_bench.leaderboard.review.summary import refused_summary
 
     print_problems(problems, what)
     _add_to(summary, refused_summary(problems))
@@ -227,11 +227,11 @@ def _refuse(problems: Sequence[str], what: str, summary: Path | None) -> NoRetur
 
 def _show_row(folder: Path, benchmark: Benchmark, committed: Sequence[Result], summary: Path | None) -> None:
     from medfocus_bench.errors import InputError
-    from medfocus_bench.evaluation.tables import report_summary
-    from medfocus_bench.leaderboard.preview import preview
+    from medfocus_bench.leaderboard.review.preview import preview
+    from medfocus_bench.leaderboard.review.rank_preview import standing, standing_tables
+    from medfocus_bench.leaderboard.review.summary import accepted_summary
     from medfocus_bench.leaderboard.scoring import score_result
-    from medfocus_bench.leaderboard.standing import standing, standing_tables
-    from medfocus_bench.leaderboard.summary import accepted_summary
+    from medfocus_bench.tables import report_summary
 
     result = score_result(folder, benchmark, verified=True, track=track)
     try:

@@ -155,7 +155,7 @@ def _verify_source(
 
 def _groups_table(title: str, records: Sequence[Verification], file: Path) -> Any:
     from medfocus_bench.counterfactual.causal_filter import group_shares
-    from medfocus_bench.evaluation.tables import Row, Table
+    from medfocus_bench.tables import Row, Table
 
     shares = group_shares(records).items() if records else ()
     rows = [

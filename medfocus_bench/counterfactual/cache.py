@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from medfocus_bench.data.files import write_whole
+from medfocus_bench.storage import write_atomic
 
 UInt8Image = npt.NDArray[np.uint8]
 
@@ -73,7 +73,7 @@ class PictureCache:
         note.add_text(_CHECKSUM, _checksum(picture))
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "PNG", pnginfo=note)
-        write_whole(self._path(key), file.getvalue())
+        write_atomic(self._path(key), file.getvalue())
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.png"

@@ -19,11 +19,11 @@ from medfocus_bench.counterfactual.editors import (
     editor_label,
     picture_names,
 )
-from medfocus_bench.data.files import read_regular
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError
+from medfocus_bench.storage import read_regular
 
 Key = tuple[str, int, str]
 """What a question is known by within a run: source, index, evidence."""

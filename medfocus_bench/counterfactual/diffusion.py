@@ -29,8 +29,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import BertModel, BertTokenizer
 
 from medfocus_bench.counterfactual.editors import EditorError
-from medfocus_bench.data.files import check_fetched
 from medfocus_bench.geometry import BoolArray
+from medfocus_bench.storage import check_fetched
 
 UInt8Image = npt.NDArray[np.uint8]
 

@@ -16,7 +16,6 @@ from medfocus_bench.data.benchmark import (
     read_rows,
 )
 from medfocus_bench.data.columns import MODES, SCHEMA
-from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.images import picture_at, read_picture
 from medfocus_bench.data.manifest import Attachment, read_manifest
 from medfocus_bench.data.rows import complete_row, split_of
@@ -26,6 +25,7 @@ from medfocus_bench.data.sources.reading import Region, locate
 from medfocus_bench.data.sources.registry import SOURCES, open_source
 from medfocus_bench.data.writing import check_vacant, write_benchmark, write_rows
 from medfocus_bench.errors import InputError
+from medfocus_bench.storage import atomic_folder
 from medfocus_bench.text import same
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def write_pointers(rows: Iterable[Row], out: Path, *, overwrite: bool = False) -
     files: dict[str, list[Row]] = {}
     for row in rows:
         files.setdefault(f"{row['source']}/{split_of(row)}.parquet", []).append(row)
-    with whole_folder(out) as work:
+    with atomic_folder(out) as work:
         for name, members in files.items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             write_rows(work / name, members)

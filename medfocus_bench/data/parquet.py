@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medfocus_bench.data.columns import schema_problem
-from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.images import MAX_FILE_BYTES
 from medfocus_bench.data.labels import in_words, label_names, schema_in_words
 from medfocus_bench.errors import BenchmarkError
+from medfocus_bench.storage import check_fetched
 
 MAX_ROWS: Final = 1_000_000
 MAX_TEXT: Final = 20_000

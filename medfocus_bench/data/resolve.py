@@ -84,11 +84,11 @@ def locate_on_hub(name: HubName) -> Path:
         why = (
             "the Hub is out of reach" if isinstance(error, OutOfReachError) else "huggingface_hub is missing"
         )
-        say_embedded(name, embedded[1], why)
+        warn_offline(name, embedded[1], why)
         return embedded[0]
 
 
-def say_embedded(name: HubName, version: str, why: str) -> None:
+def warn_offline(name: HubName, version: str, why: str) -> None:
     """Says that the embedded benchmark stands in; once in a process, unless warnings are set otherwise."""
     warnings.warn(f"{name}: {why}; the embedded version {version} is used", OfflineWarning, stacklevel=1)
 

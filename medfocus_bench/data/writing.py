@@ -14,9 +14,9 @@ from PIL import Image
 
 from medfocus_bench.data.benchmark import Benchmark, read_benchmark
 from medfocus_bench.data.columns import SCHEMA
-from medfocus_bench.data.files import whole_folder
 from medfocus_bench.data.manifest import MANIFEST_NAME, NOT_ATTACHED, Attachment, write_manifest
 from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.storage import atomic_folder
 
 _BATCH_ROWS: Final = 128
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -43,7 +43,7 @@ def write_benchmark(
     """
     root = Path(folder)
     check_vacant(root, overwrite=overwrite)
-    with whole_folder(root) as work:
+    with atomic_folder(root) as work:
         try:
             for split, rows in splits.items():
                 write_rows(work / f"{split}.parquet", rows)

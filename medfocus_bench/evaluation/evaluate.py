@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.files import write_whole
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
 from medfocus_bench.errors import InputError, Notice, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
@@ -25,6 +24,7 @@ from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
 from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef
@@ -210,7 +210,7 @@ def _write_cache(path: Path | None, slices: Sequence[SliceScores]) -> None:
     if path is None:
         return
     try:
-        write_whole(path, _SLICES.dump_json(list(slices)))
+        write_atomic(path, _SLICES.dump_json(list(slices)))
     except OSError as error:
         warnings.warn(
             f"{path.parent}: cannot be written to ({error.strerror}), so that the scores of the null "

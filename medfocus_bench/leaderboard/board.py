@@ -11,7 +11,7 @@ import numpy as np
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.report import Score
-from medfocus_bench.leaderboard.pairs import contributions, shared_ranks, significantly_better
+from medfocus_bench.leaderboard.pairwise_tests import contributions, shared_ranks, significantly_better
 from medfocus_bench.leaderboard.result import Part, Result, View, covered, headline_name
 from medfocus_bench.submission.schema import BenchmarkRef
 

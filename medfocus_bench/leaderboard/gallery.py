@@ -20,7 +20,7 @@ from medfocus_bench.geometry import FloatArray
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
 from medfocus_bench.leaderboard.workers import worker_pool
-from medfocus_bench.run.panel import BACKGROUND, fit, overlay, plain
+from medfocus_bench.runs.panel import BACKGROUND, fit, overlay, plain
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import Submission, reopen_submission
 

@@ -12,10 +12,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from medfocus_bench.data.files import write_whole
 from medfocus_bench.errors import InputError
-from medfocus_bench.leaderboard.differences import TOLERANCE
 from medfocus_bench.leaderboard.result import Name, headline_name, read_results
+from medfocus_bench.leaderboard.result_diff import TOLERANCE
+from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.schema import Finite, Line, Strict
 
 LOG_NAME: Final = "log.jsonl"
@@ -197,7 +197,7 @@ def add_event(path: Path, event: LogEntry, board: Mapping[str, float]) -> LogEnt
     old = path.read_bytes() if path.exists() else b""
     if old and not old.endswith(b"\n"):
         old += b"\n"
-    write_whole(path, old + event.model_dump_json(exclude_none=True).encode() + b"\n")
+    write_atomic(path, old + event.model_dump_json(exclude_none=True).encode() + b"\n")
     return event
 
 

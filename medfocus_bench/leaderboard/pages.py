@@ -10,7 +10,7 @@ from typing import Final
 from medfocus_bench.evaluation.report import Score, SliceKind, SliceScores
 from medfocus_bench.leaderboard.board import Board, BoardView, Row
 from medfocus_bench.leaderboard.gallery import KINDS, Picture
-from medfocus_bench.leaderboard.payload import PRIOR
+from medfocus_bench.leaderboard.page_data import PRIOR
 from medfocus_bench.leaderboard.result import Result, headline_name
 
 _TITLES: Final[dict[SliceKind, str]] = {

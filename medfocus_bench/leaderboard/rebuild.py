@@ -16,12 +16,9 @@ from typing import Final, Literal
 
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.files import write_whole
 from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
 from medfocus_bench.evaluation.protocol import RESAMPLES
-from medfocus_bench.leaderboard.checks import UNRANKED_SPLITS, check_submission
-from medfocus_bench.leaderboard.differences import differences
 from medfocus_bench.leaderboard.result import (
     MAX_RESULTS,
     NULL_RESULT,
@@ -30,8 +27,11 @@ from medfocus_bench.leaderboard.result import (
     read_result,
     result_text,
 )
+from medfocus_bench.leaderboard.result_diff import differences
+from medfocus_bench.leaderboard.review.checks import UNRANKED_SPLITS, check_submission
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.workers import worker_pool
+from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.reader import open_submission
 
 Status = Literal[
@@ -180,7 +180,7 @@ def _held_against(committed: Result | None, result: Result, path: Path, rules: R
     if committed is not None and not apart:
         return Outcome(name, "same", (), before, after)
     if not rules.check:
-        write_whole(path, result_text(result))
+        write_atomic(path, result_text(result))
         return Outcome(name, "written", (), before, after)
     if committed is None:
         status: Status = "missing" if result.is_null else "pending"

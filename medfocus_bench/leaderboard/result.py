@@ -55,7 +55,7 @@ class View(Strict):
         )
 
 
-class HeadlineCell(Strict):
+class PerSampleScores(Strict):
     """The headline of each sample of one (source, LVLM, mode, evidence), in the order of the sample ids."""
 
     source: Line
@@ -80,7 +80,7 @@ class Headline(Strict):
     """The headline sample by sample: what tests of differences between rows are made from."""
 
     patients: Annotated[list[Line], Field(min_length=1, max_length=10**6)]
-    cells: Annotated[list[HeadlineCell], Field(min_length=1, max_length=10_000)]
+    cells: Annotated[list[PerSampleScores], Field(min_length=1, max_length=10_000)]
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

@@ -20,8 +20,8 @@ from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.leaderboard.result import (
     DIGITS,
     Headline,
-    HeadlineCell,
     Part,
+    PerSampleScores,
     Result,
     View,
     headline_name,
@@ -130,7 +130,7 @@ def _headline(samples: Sequence[Sample], scores: FloatArray) -> Headline:
     return Headline(
         patients=patients,
         cells=[
-            HeadlineCell(
+            PerSampleScores(
                 source=part[0], lvlm=part[1], mode=part[2], evidence=part[3], patient=patient, score=values
             )
             for part, (patient, values) in sorted(cells.items())

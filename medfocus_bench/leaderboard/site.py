@@ -14,17 +14,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from medfocus_bench import __version__
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.files import whole_folder
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation import published
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.leaderboard.board import Board, make_board
-from medfocus_bench.leaderboard.checks import titles_beside
 from medfocus_bench.leaderboard.gallery import Picture, Progress, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
+from medfocus_bench.leaderboard.page_data import board_payload, json_block
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
-from medfocus_bench.leaderboard.payload import board_payload, json_block
 from medfocus_bench.leaderboard.result import Result, read_results
+from medfocus_bench.leaderboard.review.checks import titles_beside
+from medfocus_bench.paper import published
+from medfocus_bench.storage import atomic_folder
 from medfocus_bench.submission.schema import URL_PATTERN
 
 REPOSITORY: Final = "https://github.com/medfocus/medfocus-bench"
@@ -67,7 +67,7 @@ def build_site(
     events = read_log(log) if log is not None else []
     _check_vacant(out)
     galleries: Mapping[str, Sequence[Picture]] = {}
-    with whole_folder(out) as work:
+    with atomic_folder(out) as work:
         (work / MARKER).write_text(f"medfocus-bench {__version__}\n", encoding="utf-8")
         if submissions is not None and benchmark is not None:
             shown = _drawable(board, benchmark)

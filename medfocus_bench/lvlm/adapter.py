@@ -15,15 +15,15 @@ from PIL import Image
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
+from medfocus_bench.lvlm.chat_format import ChatFormatter, turn
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
+from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
-from medfocus_bench.lvlm.grid import Cover, Framing, TokenGrid
+from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
 from medfocus_bench.lvlm.head import OutputHead
-from medfocus_bench.lvlm.meter import Meter
+from medfocus_bench.lvlm.pass_counter import PassCounter
 from medfocus_bench.lvlm.protocol import Response
-from medfocus_bench.lvlm.reading import Reading, Target
 from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention, recorded_logits
-from medfocus_bench.lvlm.wording import Wording, turn
 
 UInt8Image = npt.NDArray[np.uint8]
 
@@ -46,7 +46,7 @@ class HuggingFaceLVLM:
         source: str | Path,
         *,
         size: int = 224,
-        framing: Framing = "square",
+        framing: Preprocessing = "square",
         device: str = "cpu",
         dtype: str = "float32",
         attention: str = "sdpa",
@@ -59,13 +59,13 @@ class HuggingFaceLVLM:
         )
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
         self.model, self.processor, self.family = checkpoint.model, checkpoint.processor, checkpoint.family
-        self.wording = Wording(key, self.processor, self.family)
+        self.wording = ChatFormatter(key, self.processor, self.family)
         self.decoder: Any = self.family.decoder(self.model)
         text = self.model.config.get_text_config()
         softcap = getattr(text, "final_logit_softcapping", None)
         self.positions: int | None = getattr(text, "max_position_embeddings", None)
         self.head = OutputHead(self.model.get_output_embeddings(), softcap)
-        self._meters: list[Meter] = []
+        self._meters: list[PassCounter] = []
 
     @property
     def layers(self) -> int:
@@ -78,9 +78,9 @@ class HuggingFaceLVLM:
         return device
 
     @contextmanager
-    def measured(self) -> Iterator[Meter]:
+    def measured(self) -> Iterator[PassCounter]:
         """Counts the passes that are made inside the block."""
-        meter = Meter()
+        meter = PassCounter()
         self._meters.append(meter)
         try:
             yield meter
@@ -136,7 +136,7 @@ class HuggingFaceLVLM:
 
     # -- teacher forcing -----------------------------------------------------------------------------------
 
-    def read(self, image: UInt8Image, question: str, response: str | Response) -> Reading:
+    def encode(self, image: UInt8Image, question: str, response: str | Response) -> EncodedExample:
         """The image, the question and the response to it, tokenised and preprocessed once.
 
         A `Response` keeps the ids that the model wrote; a text is tokenised on its own, as it follows the
@@ -158,7 +158,7 @@ class HuggingFaceLVLM:
         processor = self.processor.image_processor
         tokenizer = self.processor.tokenizer
         height, width = image.shape[:2]
-        return Reading(
+        return EncodedExample(
             image=image,
             question=question,
             response=written.text,
@@ -169,10 +169,10 @@ class HuggingFaceLVLM:
             ),
             answer=range(len(prompt), len(ids)),
             tokens=tuple(tokenizer.decode([token]) for token in written.ids),
-            canvas=self.family.canvas(self.model, inputs).float().to(self.device),
+            pixel_values=self.family.pixel_values(self.model, inputs).float().to(self.device),
             mean=torch.tensor(processor.image_mean, device=self.device)[:, None, None],
             std=torch.tensor(processor.image_std, device=self.device)[:, None, None],
-            grid=TokenGrid(rows, columns, Cover(Frame(width, height, self.size), self.framing)),
+            grid=TokenGrid(rows, columns, InputView(Frame(width, height, self.size), self.framing)),
             verdict=self.wording.verdict_at(written.ids, written.text),
         )
 
@@ -180,37 +180,39 @@ class HuggingFaceLVLM:
         """The grid of image tokens that the model makes of a picture."""
         inputs = self._processed([self.prompt("")], [self._picture(image)])
         height, width = image.shape[:2]
-        cover = Cover(Frame(width, height, self.size), self.framing)
+        cover = InputView(Frame(width, height, self.size), self.framing)
         return TokenGrid(*self.family.grid(self.model, inputs), cover)
 
     def log_probs(
         self, images: Sequence[UInt8Image], question: str, response: str | Response
     ) -> npt.NDArray[np.float32]:
         """Teacher-forced log-probability of each of the response's tokens, float32: (images, tokens)."""
-        readings = [self.read(image, question, response) for image in images]
+        readings = [self.encode(image, question, response) for image in images]
         scores = np.empty((len(readings), len(readings[0].answer)), dtype=np.float32)
-        shapes = {reading.canvas.shape for reading in readings}
+        shapes = {reading.pixel_values.shape for reading in readings}
         for shape in shapes:
-            same = [n for n, reading in enumerate(readings) if reading.canvas.shape == shape]
-            canvases = torch.stack([readings[n].canvas for n in same])
+            same = [n for n, reading in enumerate(readings) if reading.pixel_values.shape == shape]
+            canvases = torch.stack([readings[n].pixel_values for n in same])
             scores[same] = self.token_scores(readings[same[0]], canvases).cpu().numpy()
         return scores
 
     @torch.inference_mode()
-    def token_scores(self, reading: Reading, canvases: torch.Tensor) -> torch.Tensor:
+    def token_scores(self, reading: EncodedExample, canvases: torch.Tensor) -> torch.Tensor:
         """As `log_probs`, for edited canvases (n, 3, height, width) of one reading: (n, tokens)."""
         ids = reading.ids[reading.answer.start :]
         parts = [self.head.log_probs(rows, ids) for rows in self._row_batches(reading, canvases)]
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def scores(self, reading: Reading, canvases: torch.Tensor, target: Target = "response") -> torch.Tensor:
+    def scores(
+        self, reading: EncodedExample, canvases: torch.Tensor, target: Target = "response"
+    ) -> torch.Tensor:
         """The target for edited canvases (n, 3, height, width), float32: (n,)."""
         batches = self._row_batches(reading, canvases)
         return torch.cat([self._target_of(reading, rows, target) for rows in batches])
 
     def pixel_gradients(
-        self, reading: Reading, canvases: torch.Tensor, target: Target = "response"
+        self, reading: EncodedExample, canvases: torch.Tensor, target: Target = "response"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The target for edited canvases (n, 3, height, width), (n,), and its gradients at their pixels.
 
@@ -229,11 +231,13 @@ class HuggingFaceLVLM:
             values.append(value.detach())
         return torch.cat(values), torch.cat(gradients)
 
-    def objective(self, reading: Reading, trace: Trace, target: Target = "response") -> torch.Tensor:
+    def objective(self, reading: EncodedExample, trace: Trace, target: Target = "response") -> torch.Tensor:
         """The target of one traced pass: a scalar to differentiate."""
         return self._target_of(reading, trace.rows[None], target)[0]
 
-    def logit_objective(self, reading: Reading, trace: Trace, target: Target = "response") -> torch.Tensor:
+    def logit_objective(
+        self, reading: EncodedExample, trace: Trace, target: Target = "response"
+    ) -> torch.Tensor:
         """As `objective` without the vocabulary's normaliser: a sum of logits, or of their difference."""
         if target == "verdict":
             return self.objective(reading, trace, target)
@@ -243,9 +247,9 @@ class HuggingFaceLVLM:
 
     def trace(
         self,
-        reading: Reading,
+        reading: EncodedExample,
         *,
-        canvas: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
         hidden: Iterable[int] = (),
         attentions: Iterable[int] = (),
         keep: Keep | None = None,
@@ -255,11 +259,11 @@ class HuggingFaceLVLM:
 
         `keep` reduces the weights (heads, length, length) of a block as they are made, so that no more of
         them is held than a method reads. With `gradients` everything recorded is part of one graph that
-        starts at the embeddings, or at `canvas` where that requires gradients.
+        starts at the embeddings, or at `pixel_values` where that requires gradients.
         """
         attentions = tuple(attentions)
         recorder = Recorder(self.decoder)
-        given = reading.canvas if canvas is None else canvas
+        given = reading.pixel_values if pixel_values is None else pixel_values
         grad = torch.enable_grad() if gradients else torch.inference_mode()
         with (
             grad,
@@ -298,7 +302,7 @@ class HuggingFaceLVLM:
 
     # -- parts ---------------------------------------------------------------------------------------------
 
-    def _row_batches(self, reading: Reading, canvases: torch.Tensor) -> Iterator[torch.Tensor]:
+    def _row_batches(self, reading: EncodedExample, canvases: torch.Tensor) -> Iterator[torch.Tensor]:
         """The hidden states that predict the response, for a batch of canvases at a time."""
         # Even parts: a batch of one at the end would cost as much as several pictures in another.
         for part in canvases.tensor_split(ceil(len(canvases) / self.batch)):
@@ -306,7 +310,7 @@ class HuggingFaceLVLM:
             self._check_finite(rows, "the hidden states that predict the response")
             yield rows
 
-    def _last_hidden(self, reading: Reading, canvases: torch.Tensor) -> torch.Tensor:
+    def _last_hidden(self, reading: EncodedExample, canvases: torch.Tensor) -> torch.Tensor:
         count = len(canvases)
         self._count(forward=count)
         ids = reading.ids.expand(count, -1)
@@ -320,7 +324,7 @@ class HuggingFaceLVLM:
         last: torch.Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         return last
 
-    def _target_of(self, reading: Reading, rows: torch.Tensor, target: Target) -> torch.Tensor:
+    def _target_of(self, reading: EncodedExample, rows: torch.Tensor, target: Target) -> torch.Tensor:
         chosen = reading.offsets(target)
         rows = rows[:, chosen.start : chosen.stop]
         if target == "verdict":

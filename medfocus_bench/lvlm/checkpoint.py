@@ -12,11 +12,11 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from medfocus_bench.data.files import check_fetched
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Family, load_family
 from medfocus_bench.lvlm.processors import remember_picture
+from medfocus_bench.storage import check_fetched
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from medfocus_bench.geometry import FloatArray, Frame, clip_boxes
 
-Framing = Literal["square", "native"]
+Preprocessing = Literal["square", "native"]
 """What a processor is given: the padded square of the model frame, or the image as it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cover:
+class InputView:
     """What a rectangular array of values over a model's input shows.
 
     With `square` framing the input is the model frame itself, padding included; with `native` framing it is
@@ -23,7 +23,7 @@ class Cover:
     """
 
     frame: Frame
-    framing: Framing = "square"
+    framing: Preprocessing = "square"
 
     def saliency(self, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Values (rows, columns) that divide the input evenly, as a map of the model frame.
@@ -60,7 +60,7 @@ class TokenGrid:
 
     rows: int
     columns: int
-    cover: Cover
+    cover: InputView
 
     def __len__(self) -> int:
         return self.rows * self.columns

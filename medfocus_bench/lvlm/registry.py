@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.grid import Framing
+from medfocus_bench.lvlm.grid import Preprocessing
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -60,7 +60,7 @@ def phantom_weights(key: str) -> Path:
 def load_lvlm(
     source: str | Path,
     *,
-    framing: Framing = "square",
+    framing: Preprocessing = "square",
     device: str = "cpu",
     dtype: str = "float32",
     attention: str = "sdpa",

@@ -28,7 +28,7 @@ _HELD_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomist:
+class ConceptLocaliser:
     """How concepts are localised: the pool of references (its first `pool_size`), and the localiser's way.
 
     `references` is the file of a pool, or "phantom". `segmenter` is the checkpoint of a MedSAM that refines

@@ -14,7 +14,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, bilinear_weights
 
 if TYPE_CHECKING:
-    from medfocus_bench.lvlm.reading import Reading
+    from medfocus_bench.lvlm.example import EncodedExample
 
 Filling = Literal["zero", "mean", "blur", "inpaint"]
 """Black pixels; the image's mean grey; the image blurred; a smooth continuation of what is around."""
@@ -25,7 +25,7 @@ Editor = Callable[[UInt8Image, BoolArray], UInt8Image]
 """Redraws a region (height, width) of a native image: (image, region) -> image of the same shape."""
 
 Painter = Callable[[BoolArray], torch.Tensor]
-"""The canvas with a mask (height, width) of its pixels filled: (3, height, width)."""
+"""The pixel_values with a mask (height, width) of its pixels filled: (3, height, width)."""
 
 _BLUR: Final = 1 / 16
 """Standard deviation of the blur, as a share of the image's longer side: ribs and nodules are gone."""
@@ -34,12 +34,12 @@ _INPAINTED: Final = 40
 """Longer side of the grid on which a region is inpainted: what is continued over an organ is smooth."""
 
 
-def filler(reading: Reading, fill: Filling) -> Painter:
-    """How a reading's canvas is filled; what is filled in is made of the image without its padding."""
+def filler(reading: EncodedExample, fill: Filling) -> Painter:
+    """How a reading's pixel_values is filled; what is filled in is made of the image without its padding."""
     if fill == "zero":
-        return _with(reading, reading.colour(0.0).expand_as(reading.canvas))
+        return _with(reading, reading.colour(0.0).expand_as(reading.pixel_values))
     if fill == "mean":
-        return _with(reading, _mean_grey(reading).expand_as(reading.canvas))
+        return _with(reading, _mean_grey(reading).expand_as(reading.pixel_values))
     if fill == "blur":
         return _with(reading, _blurred(reading))
     if fill == "inpaint":
@@ -47,42 +47,42 @@ def filler(reading: Reading, fill: Filling) -> Painter:
     raise InputError(f"no fill {fill!r}; there are zero, mean, blur and inpaint")
 
 
-def _with(reading: Reading, other: torch.Tensor) -> Painter:
+def _with(reading: EncodedExample, other: torch.Tensor) -> Painter:
     def paint(mask: BoolArray) -> torch.Tensor:
-        hidden = torch.from_numpy(mask).to(reading.canvas.device)
-        return torch.where(hidden, other, reading.canvas)
+        hidden = torch.from_numpy(mask).to(reading.pixel_values.device)
+        return torch.where(hidden, other, reading.pixel_values)
 
     return paint
 
 
-def _mean_grey(reading: Reading) -> torch.Tensor:
+def _mean_grey(reading: EncodedExample) -> torch.Tensor:
     """The mean colour of the image in whole grey levels, rounded down as the paper's code does it."""
     level = (reading.mean_colour() * reading.std + reading.mean) * 255
     whole = torch.floor(level + 1e-3) / 255
     return (whole - reading.mean) / reading.std
 
 
-def _blurred(reading: Reading) -> torch.Tensor:
-    """The canvas with its image, without padding, blurred."""
-    x1, y1, x2, y2 = reading.grid.cover.content(*reading.canvas.shape[1:])
-    canvas = reading.canvas.clone()
-    image = canvas[:, y1:y2, x1:x2].cpu().numpy()
+def _blurred(reading: EncodedExample) -> torch.Tensor:
+    """The pixel_values with its image, without padding, blurred."""
+    x1, y1, x2, y2 = reading.grid.cover.content(*reading.pixel_values.shape[1:])
+    pixel_values = reading.pixel_values.clone()
+    image = pixel_values[:, y1:y2, x1:x2].cpu().numpy()
     sigma = _BLUR * max(image.shape[1:])
     soft = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest", truncate=3.0)
-    canvas[:, y1:y2, x1:x2] = torch.from_numpy(soft).to(canvas.device)
-    return canvas
+    pixel_values[:, y1:y2, x1:x2] = torch.from_numpy(soft).to(pixel_values.device)
+    return pixel_values
 
 
-def _inpainted(reading: Reading, mask: BoolArray) -> torch.Tensor:
-    """The canvas with a mask filled by the biharmonic function that continues its surroundings.
+def _inpainted(reading: EncodedExample, mask: BoolArray) -> torch.Tensor:
+    """The pixel_values with a mask filled by the biharmonic function that continues its surroundings.
 
-    Solved on a coarse grid of the image without its padding, and resampled to the canvas.
+    Solved on a coarse grid of the image without its padding, and resampled to the pixel_values.
     """
-    x1, y1, x2, y2 = reading.grid.cover.content(*reading.canvas.shape[1:])
-    image = reading.canvas[:, y1:y2, x1:x2].double().cpu().numpy()
+    x1, y1, x2, y2 = reading.grid.cover.content(*reading.pixel_values.shape[1:])
+    image = reading.pixel_values[:, y1:y2, x1:x2].double().cpu().numpy()
     hidden = mask[y1:y2, x1:x2]
     if not hidden.any():
-        return reading.canvas
+        return reading.pixel_values
     height, width = hidden.shape
     scale = min(1.0, _INPAINTED / max(height, width))
     rows, columns = max(4, round(height * scale)), max(4, round(width * scale))
@@ -94,7 +94,7 @@ def _inpainted(reading: Reading, mask: BoolArray) -> torch.Tensor:
     else:
         smooth = _biharmonic(down @ image @ across.T, touched)
     fine = bilinear_weights(rows, height) @ smooth @ bilinear_weights(columns, width).T
-    filled = reading.canvas.clone()
+    filled = reading.pixel_values.clone()
     filled[:, y1:y2, x1:x2] = torch.from_numpy(np.where(hidden, fine, image)).to(filled)
     return filled
 

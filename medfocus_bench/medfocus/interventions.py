@@ -18,7 +18,7 @@ from medfocus_bench.medfocus.localisers import Region
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 Shape = Literal["box", "mask"]
 """What of a concept is filled: its tight box, as the paper has it, or its own pixels."""
@@ -27,7 +27,7 @@ TAU: Final = 0.75
 """The paper's threshold: where every intervention keeps this share of the probability, it is a failure."""
 
 CELLS: Final = 56
-"""Cells along a side of the canvas by which it is noted what an intervention filled."""
+"""Cells along a side of the pixel_values by which it is noted what an intervention filled."""
 
 _RESAMPLES: Final = 1000
 
@@ -112,7 +112,7 @@ class Measured:
     """The effects of interventions on sites; `tokens` are those of the response that `effects` speaks of.
 
     `null`, with `places` rows for each site: the same shapes at random places. `hidden`, `hidden_in_null`
-    (interventions, 56, 56): the share of each cell of the canvas that was filled.
+    (interventions, 56, 56): the share of each cell of the pixel_values that was filled.
     """
 
     sites: tuple[Site, ...]
@@ -169,7 +169,7 @@ def decide(effects: Sequence[float] | FloatArray, tau: float = TAU) -> Decision:
 
 def measure(
     lvlm: HuggingFaceLVLM,
-    reading: Reading,
+    reading: EncodedExample,
     sites: Sequence[Site],
     *,
     shape: Shape = "box",
@@ -187,7 +187,7 @@ def measure(
     if callable(fill) and places:
         raise InputError("an editor redraws native pixels, and has no random places; give places 0")
     parts = [site_parts(site, shape, reading) for site in sites]
-    content = reading.grid.cover.content(*reading.canvas.shape[1:])
+    content = reading.grid.cover.content(*reading.pixel_values.shape[1:])
     rng = np.random.default_rng(seed)
     masks = [np.logical_or.reduce(own) for own in parts]
     moved = [
@@ -197,7 +197,7 @@ def measure(
     ]
 
     def pictures() -> Iterator[torch.Tensor]:
-        yield reading.canvas
+        yield reading.pixel_values
         if callable(fill):
             yield from (_redrawn(lvlm, reading, site.mask(shape), fill) for site in sites)
             return
@@ -218,7 +218,7 @@ def measure(
 
 
 def covered(masks: Sequence[BoolArray]) -> FloatArray:
-    """The share of each of 56 x 56 cells that masks hold: (masks, 56, 56), or fewer on a smaller canvas."""
+    """The share of each of 56 x 56 cells that masks hold: (masks, 56, 56), or fewer on a smaller image."""
     return np.stack([_shares(mask) for mask in masks])
 
 
@@ -232,9 +232,9 @@ def _shares(mask: BoolArray) -> FloatArray:
 
 
 def target_scores(
-    lvlm: HuggingFaceLVLM, reading: Reading, canvases: Iterator[torch.Tensor], target: Target
+    lvlm: HuggingFaceLVLM, reading: EncodedExample, canvases: Iterator[torch.Tensor], target: Target
 ) -> npt.NDArray[np.float32]:
-    """The log-probability of each token of a target on every canvas: (canvases, tokens)."""
+    """The log-probability of each token of a target on every pixel_values: (canvases, tokens)."""
     chosen = reading.offsets(target)
     found: list[npt.NDArray[np.float32]] = []
     for stack in _stacks(canvases, lvlm.batch * _AT_A_TIME):
@@ -246,17 +246,17 @@ def target_scores(
     return np.concatenate(found)
 
 
-def site_parts(site: Site, shape: Shape, reading: Reading) -> list[BoolArray]:
-    """The pixels of the canvas (height, width) that each part of a site fills."""
-    size = reading.canvas.shape[1], reading.canvas.shape[2]
+def site_parts(site: Site, shape: Shape, reading: EncodedExample) -> list[BoolArray]:
+    """The pixels of the pixel_values (height, width) that each part of a site fills."""
+    size = reading.pixel_values.shape[1], reading.pixel_values.shape[2]
     if shape == "mask":
         return [canvas_mask(mask, reading) for mask in site.masks]
     return [_box_pixels(box, *size) for box in reading.grid.cover.place(site.boxes, *size)]
 
 
-def canvas_mask(mask: BoolArray, reading: Reading) -> BoolArray:
-    """A native mask at the pixels of the canvas."""
-    cover, (rows, columns) = reading.grid.cover, reading.canvas.shape[1:]
+def canvas_mask(mask: BoolArray, reading: EncodedExample) -> BoolArray:
+    """A native mask at the pixels of the pixel_values."""
+    cover, (rows, columns) = reading.grid.cover, reading.pixel_values.shape[1:]
     if cover.framing == "native":
         down, across = bilinear_weights(mask.shape[0], rows), bilinear_weights(mask.shape[1], columns)
         return np.asarray(down @ mask.astype(np.float64) @ across.T > 0.5)
@@ -313,22 +313,25 @@ def _at_least_one(start: int, stop: int, centre: float, count: int) -> tuple[int
 
 
 def _redrawn(
-    lvlm: HuggingFaceLVLM, reading: Reading, region: BoolArray, editor: Callable[..., npt.NDArray[np.uint8]]
+    lvlm: HuggingFaceLVLM,
+    reading: EncodedExample,
+    region: BoolArray,
+    editor: Callable[..., npt.NDArray[np.uint8]],
 ) -> torch.Tensor:
-    """The canvas of the image with a region redrawn; outside of it every pixel is the original's."""
+    """The pixel_values of the image with a region redrawn; outside of it every pixel is the original's."""
     image = reading.image
     redrawn = editor(image, region)
     if redrawn.shape != image.shape or redrawn.dtype != np.uint8:
         raise ValueError(f"the editor returned {redrawn.dtype} {redrawn.shape}, not uint8 {image.shape}")
     inside = region if image.ndim == 2 else region[..., None]
     edited = np.where(inside, redrawn, image)
-    return lvlm.read(edited, reading.question, reading.response).canvas
+    return lvlm.encode(edited, reading.question, reading.response).pixel_values
 
 
 def _stacks(canvases: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
     held: list[torch.Tensor] = []
-    for canvas in canvases:
-        held.append(canvas)
+    for pixel_values in canvases:
+        held.append(pixel_values)
         if len(held) == count:
             yield torch.stack(held)
             held = []

@@ -12,16 +12,16 @@ from pydantic import Field
 from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.geometry import FloatArray
-from medfocus_bench.medfocus.anatomy import PHANTOM, Anatomist
+from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
 from medfocus_bench.medfocus.fills import Filling
+from medfocus_bench.medfocus.generative_fill import generative_fill
 from medfocus_bench.medfocus.interventions import TAU, Measured, Shape, decide, measure, sites_of
 from medfocus_bench.medfocus.localisers import Localiser
-from medfocus_bench.medfocus.redrawing import redrawer
 from medfocus_bench.medfocus.transport import Problem
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 OnFailure = Literal["whole-image", "nothing"]
 
@@ -64,7 +64,7 @@ class MedFocus:
     places: Annotated[int, Field(ge=0, le=1000)] = 0
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         regions = self._anatomist(str(lvlm.device)).regions(reading.image)
         sites = sites_of(regions, COMPOSITES)
@@ -73,7 +73,7 @@ class MedFocus:
             reading,
             sites,
             shape=self.region,
-            fill=self.fill if self.editor is None else redrawer(self.editor, reading.question, seed),
+            fill=self.fill if self.editor is None else generative_fill(self.editor, reading.question, seed),
             target=target,
             places=self.places,
             seed=seed,
@@ -87,11 +87,11 @@ class MedFocus:
             diagnostics={"failure": float(decision.failure)} | significance(measured, decision.winner, seed),
         )
 
-    def _anatomist(self, device: str) -> Anatomist:
+    def _anatomist(self, device: str) -> ConceptLocaliser:
         settings = {}
         if self.localiser == "transport":
             settings = {"problem": Problem(eps=self.eps, lam=self.lam)}
-        return Anatomist(
+        return ConceptLocaliser(
             references=self.references,
             pool_size=self.pool_size,
             localiser=self.localiser,
@@ -101,7 +101,7 @@ class MedFocus:
             device=device if self.segmenter else "cpu",
         )
 
-    def _reported(self, measured: Measured, winner: int | None, reading: Reading) -> FloatArray:
+    def _reported(self, measured: Measured, winner: int | None, reading: EncodedExample) -> FloatArray:
         if winner is not None:
             return measured.sites[winner].boxes
         frame = reading.frame

@@ -13,7 +13,7 @@ from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray
-from medfocus_bench.medfocus.anatomy import PHANTOM, Anatomist
+from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
 from medfocus_bench.medfocus.fills import Filling, filler
 from medfocus_bench.medfocus.interventions import (
     Measured,
@@ -27,11 +27,11 @@ from medfocus_bench.medfocus.interventions import (
 )
 from medfocus_bench.medfocus.localisers import Localiser
 from medfocus_bench.medfocus.method import ranked, token_scores
-from medfocus_bench.medfocus.vocabulary import finer
+from medfocus_bench.medfocus.vocabulary import with_lung_zones
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.reading import Reading, Target
+    from medfocus_bench.lvlm.example import EncodedExample, Target
 
 Blend = Literal["effects", "correlation"]
 
@@ -87,14 +87,14 @@ class MedFocusPlus:
         ]
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: Reading, *, target: Target = "response", seed: int = 0
+        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Explanation:
         return self._explained(reading, self._tried(lvlm, reading, target, seed), seed)
 
     def explain_candidates(
         self,
         lvlm: HuggingFaceLVLM,
-        reading: Reading,
+        reading: EncodedExample,
         candidates: Sequence[Mapping[str, Any]],
         *,
         target: Target = "response",
@@ -111,16 +111,16 @@ class MedFocusPlus:
             found.append(method._explained(reading, tried[key], seed))
         return found
 
-    def _tried(self, lvlm: HuggingFaceLVLM, reading: Reading, target: Target, seed: int) -> _Tried:
+    def _tried(self, lvlm: HuggingFaceLVLM, reading: EncodedExample, target: Target, seed: int) -> _Tried:
         """All interventions: on the concepts, at random places, and the probes."""
-        anatomist = Anatomist(
+        anatomist = ConceptLocaliser(
             references=self.references,
             localiser=self.localiser,
             segmenter=self.segmenter,
             segmenter_revision=self.segmenter_revision,
             device=str(lvlm.device) if self.segmenter else "cpu",
         )
-        sites = sites_of(finer(anatomist.regions(reading.image)), COMPOSITES)
+        sites = sites_of(with_lung_zones(anatomist.regions(reading.image)), COMPOSITES)
         measured = measure(
             lvlm,
             reading,
@@ -147,7 +147,7 @@ class MedFocusPlus:
                 hidden = np.concatenate([hidden, covered(boxes)])
         return _Tried(measured, *_finite(hidden, effects))
 
-    def _explained(self, reading: Reading, tried: _Tried, seed: int) -> Explanation:
+    def _explained(self, reading: EncodedExample, tried: _Tried, seed: int) -> Explanation:
         measured = tried.measured
         effects = measured.effects.per_token
         null = matched_null(measured)
@@ -218,10 +218,10 @@ def effect_map(hidden: FloatArray, effects: FloatArray) -> FloatArray:
 
 
 def probe_boxes(
-    saliency: FloatArray, count: int, reading: Reading, rng: np.random.Generator
+    saliency: FloatArray, count: int, reading: EncodedExample, rng: np.random.Generator
 ) -> list[BoolArray]:
-    """Boxes on the canvas, of random sides, around cells that are drawn by their saliency."""
-    rows, columns = reading.canvas.shape[1:]
+    """Boxes on the pixel_values, of random sides, around cells that are drawn by their saliency."""
+    rows, columns = reading.pixel_values.shape[1:]
     x1, y1, x2, y2 = reading.grid.cover.content(rows, columns)
     weights = saliency.ravel()
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(weights.size, 1 / weights.size)

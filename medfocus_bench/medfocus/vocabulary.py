@@ -14,7 +14,7 @@ from medfocus_bench.medfocus.localisers import Region, tight_box
 _SIDES: Final = ("right", "left")
 
 
-def finer(regions: Mapping[str, Region]) -> dict[str, Region]:
+def with_lung_zones(regions: Mapping[str, Region]) -> dict[str, Region]:
     """The regions, with thirds of each lung and the surroundings of both, where both lungs were found.
 
     The surroundings are the pixels that no region holds: the shoulders (above the lungs), the chest walls

@@ -22,7 +22,6 @@ from medfocus_bench.counterfactual.causal_filter import (
 )
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import IMAGES
-from medfocus_bench.data.files import records_beside
 from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.data.writing import check_vacant, write_benchmark
 from medfocus_bench.errors import require
@@ -36,6 +35,7 @@ from medfocus_bench.phantom.track import (
     phantom_questions,
     rows,
 )
+from medfocus_bench.storage import records_beside
 
 ALL_QUESTIONS: Final = range(TEST_QUESTIONS + DEV_QUESTIONS)
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from medfocus_bench.data.columns import LINE_PATTERN
-from medfocus_bench.data.files import open_part
 from medfocus_bench.errors import InputError, SubmissionError
+from medfocus_bench.storage import open_part
 from medfocus_bench.submission.raw import RawDocument, raw_document
 from medfocus_bench.submission.schema import (
     URL_PATTERN,

@@ -17,6 +17,7 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission.attribution import Attribution, Cost
+from medfocus_bench.submission.compatibility import incompatibilities, version_problem
 from medfocus_bench.submission.counts import Counts, count
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
@@ -27,7 +28,6 @@ from medfocus_bench.submission.document import (
     read_document,
     read_regular_file,
 )
-from medfocus_bench.submission.fit import misfits, version_problem
 from medfocus_bench.submission.maps import MapFileError, MapReader
 from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, SubmissionDocument
 
@@ -281,5 +281,5 @@ class _Check:
         for index, entry in self.parsed.attributions.items():
             if entry.sample_id in rows:
                 continue
-            for at, problem in misfits(entry, selected, covers):
+            for at, problem in incompatibilities(entry, selected, covers):
                 yield f"{self._at(index, *at)}: {problem}"

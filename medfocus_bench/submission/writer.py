@@ -14,11 +14,12 @@ from typing import Any, Self
 from pydantic import BaseModel
 
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.files import replace_folder
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.geometry import MapFrame
+from medfocus_bench.storage import replace_folder
 from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.compatibility import incompatibilities
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
     MAX_DOCUMENT_BYTES,
@@ -26,7 +27,6 @@ from medfocus_bench.submission.document import (
     parse_head,
     place,
 )
-from medfocus_bench.submission.fit import misfits
 from medfocus_bench.submission.maps import MapWriter
 from medfocus_bench.submission.schema import (
     SCHEMA_VERSION,
@@ -117,7 +117,7 @@ class SubmissionWriter:
                 f"{self.folder}: {sample_id}: is a row of the dataset that is not grounded: nothing says "
                 "which region drives that answer, so it is not a sample; leave it out"
             )
-        entry = checked_entry(attribution, self._samples, self._benchmark.covers, str(self.folder))
+        entry = to_entry(attribution, self._samples, self._benchmark.covers, str(self.folder))
         if attribution.saliency is not None:
             frame: MapFrame = "image" if "image" in (self._default_frame, attribution.frame) else "model"
             if len(self._maps) and frame != self._frame:
@@ -172,7 +172,7 @@ class SubmissionWriter:
         replace_folder(self._work, self.folder)
 
 
-def checked_entry(
+def to_entry(
     attribution: Attribution, samples: Mapping[str, Sample], covers: str, source: str
 ) -> AttributionEntry:
     """The attribution as it stands in a submission that `covers` the samples.
@@ -182,7 +182,7 @@ def checked_entry(
     name = f"{source}: {attribution.sample_id}"
     value = _entry(attribution)
     entry = parse_attribution(value, name)
-    problems = misfits(entry, samples, covers)
+    problems = incompatibilities(entry, samples, covers)
     found = [f"{place(at, name)}: {problem}" for at, problem in problems]
     if found:
         raise SubmissionError(found)

@@ -19,7 +19,7 @@ from medfocus_bench.evaluation.ranking import ranking_scores
 from medfocus_bench.evaluation.regions import explains
 from medfocus_bench.evaluation.scores import Evidence
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
-from medfocus_bench.lvlm.reading import Reading
+from medfocus_bench.lvlm.example import EncodedExample
 from medfocus_bench.lvlm.registry import phantom_weights
 from medfocus_bench.phantom.render import Patient, render
 from tests.attribution.conftest import phantom
@@ -54,7 +54,7 @@ def plain_model(key: str) -> Any:
     ).eval()
 
 
-def plain_pass(lvlm: HuggingFaceLVLM, reading: Reading) -> PlainPass:
+def plain_pass(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> PlainPass:
     """The prompt and the response in one pass; to the input types the response is text."""
     inputs = dict(
         lvlm.processor(
@@ -81,13 +81,13 @@ def at_image(lvlm: HuggingFaceLVLM, passed: PlainPass, values: torch.Tensor) -> 
 
 
 @lru_cache
-def planted(lvlm: HuggingFaceLVLM, count: int) -> list[tuple[Reading, Evidence]]:
+def planted(lvlm: HuggingFaceLVLM, count: int) -> list[tuple[EncodedExample, Evidence]]:
     """Dev samples of an LVLM, direct mode, spread over all of them, with where their evidence lies."""
     ours = [s for s in phantom().samples if (s.split, s.mode, s.lvlm) == ("dev", "direct", lvlm.key)]
     chosen = {ours[n * len(ours) // count].sample_id for n in range(count)}
     return [
         (
-            lvlm.read(np.asarray(Image.open(BytesIO(data))), prompt(sample.finding, "direct"), "Yes."),
+            lvlm.encode(np.asarray(Image.open(BytesIO(data))), prompt(sample.finding, "direct"), "Yes."),
             Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes),
         )
         for sample, data in phantom().select(["phantom"], ["dev"]).images()
@@ -95,7 +95,9 @@ def planted(lvlm: HuggingFaceLVLM, count: int) -> list[tuple[Reading, Evidence]]
     ]
 
 
-def evidence_ap(lvlm: HuggingFaceLVLM, method: Method, samples: Sequence[tuple[Reading, Evidence]]) -> float:
+def evidence_ap(
+    lvlm: HuggingFaceLVLM, method: Method, samples: Sequence[tuple[EncodedExample, Evidence]]
+) -> float:
     """The mean evidence AP; a map that explains nothing counts as zero."""
     total = 0.0
     for reading, evidence in samples:

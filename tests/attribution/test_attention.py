@@ -32,7 +32,7 @@ METHODS = [AttentionHead(), AttentionRollout(), RelativeAttention()]
 
 @pytest.fixture
 def reading(lvlm):
-    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 @pytest.fixture
@@ -88,14 +88,14 @@ def test_a_head_is_read_at_the_rows_before_the_response(lvlm, reading, passed):
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_a_map_of_one_token_does_not_depend_on_what_that_token_is(lvlm, method):
     """Trap 1: attention says where the model looks before it writes; the token itself comes after."""
-    yes, no = (method.explain(lvlm, lvlm.read(PATIENT.image, QUESTION, text)) for text in ("Yes", "No"))
+    yes, no = (method.explain(lvlm, lvlm.encode(PATIENT.image, QUESTION, text)) for text in ("Yes", "No"))
     assert yes.saliency.any()
     assert np.allclose(yes.saliency, no.saliency, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_a_span_is_explained_by_its_own_rows_alone(lvlm, method):
-    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     whole, first, last, verdict = (
         method.explain(lvlm, reading, target=target).saliency
         for target in ("response", (0, 1), (1, 2), "verdict")
@@ -118,7 +118,7 @@ def test_rollout_is_the_product_from_the_last_block_to_the_first(lvlm, reading, 
 def test_image_tokens_of_gemma_attend_to_later_ones_and_rollout_counts_it():
     """Trap 5: a method that assumes a lower triangle loses half of the image block."""
     lvlm = shipped("phantom_gemma")
-    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     passed = plain_pass(lvlm, reading)
     block = reading.image_positions
     assert all(weights[0][:, block[0], block[-1]].min() > 0 for weights in passed.attentions)
@@ -130,7 +130,7 @@ def test_image_tokens_of_gemma_attend_to_later_ones_and_rollout_counts_it():
 @pytest.mark.parametrize("method", [AttentionHead(), RelativeAttention()], ids=lambda method: method.name)
 def test_a_block_whose_window_has_passed_the_image_explains_nothing(short_sighted, method):
     """Traps 5 and 21: zeros, not the ratio of two of them."""
-    reading = short_sighted.read(PATIENT.image, QUESTION, "Yes.")
+    reading = short_sighted.encode(PATIENT.image, QUESTION, "Yes.")
     sliding, full = (
         type(method)(layer=layer).explain(short_sighted, reading).saliency
         for layer in (1, short_sighted.layers - 1)
@@ -142,7 +142,7 @@ def test_a_block_whose_window_has_passed_the_image_explains_nothing(short_sighte
 
 def test_rollout_sees_the_image_through_the_one_block_that_does(short_sighted):
     """Trap 5."""
-    reading = short_sighted.read(PATIENT.image, QUESTION, "Yes.")
+    reading = short_sighted.encode(PATIENT.image, QUESTION, "Yes.")
     saliency = AttentionRollout().explain(short_sighted, reading).saliency
     assert np.isfinite(saliency).all()
     assert saliency.any()
@@ -158,14 +158,14 @@ def test_a_decoder_with_fused_attention_is_eager_meanwhile_and_fused_again(lvlm,
 
 def test_a_pass_that_fails_leaves_the_decoder_fused(qwen):
     """Trap 6."""
-    reading = qwen.read(PATIENT.image, QUESTION, "Yes.")
+    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
     with pytest.raises(ZeroDivisionError):
         qwen.trace(reading, attentions=[0], keep=lambda weights: weights / (1 // 0))
     assert qwen.decoder.config._attn_implementation == "sdpa"
 
 
 def test_relative_attention_is_a_ratio_of_head_means_at_the_ends_of_two_prompts(lvlm, reading, passed):
-    general = plain_pass(lvlm, lvlm.read(PATIENT.image, RelativeAttention().prompt, "Yes."))
+    general = plain_pass(lvlm, lvlm.encode(PATIENT.image, RelativeAttention().prompt, "Yes."))
     asked, always = (
         at_image(lvlm, each, each.attentions[2][0].mean(0)[each.prompt_length - 1])
         for each in (passed, general)
@@ -213,7 +213,7 @@ def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid(method):
     """Trap 8."""
     lvlm = load_lvlm("phantom_qwen", framing="native")
     image = np.tile(PATIENT.image, (1, 2))
-    reading = lvlm.read(image, QUESTION, "Yes.")
+    reading = lvlm.encode(image, QUESTION, "Yes.")
     assert (reading.grid.rows, reading.grid.columns) == (5, 11)
     saliency = method.explain(lvlm, reading).saliency
     top, bottom = reading.frame.content[1], reading.frame.content[3]
@@ -226,7 +226,7 @@ def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid(method):
 def test_half_precision_gives_nearly_the_map_of_full_precision(qwen, method):
     half = load_lvlm("phantom_qwen", dtype="bfloat16")
     first, second = (
-        method.explain(lvlm, lvlm.read(PATIENT.image, QUESTION, "Yes.")).saliency for lvlm in (qwen, half)
+        method.explain(lvlm, lvlm.encode(PATIENT.image, QUESTION, "Yes.")).saliency for lvlm in (qwen, half)
     )
     assert second.dtype == np.float32
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.9
@@ -251,7 +251,7 @@ def test_rollout_finds_the_planted_evidence_where_image_tokens_see_each_other():
 @pytest.mark.parametrize("target", ["response", "verdict"])
 def test_all_heads_come_from_one_pass_as_they_come_one_by_one(lvlm, target):
     """A model of 36 blocks with 16 heads would take 576 passes a sample to tune."""
-    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     candidates = list(AttentionHead().candidates(lvlm))
     with lvlm.measured() as meter:
         together = AttentionHead().explain_candidates(lvlm, reading, candidates, target=target)

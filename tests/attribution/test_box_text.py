@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medfocus_bench.attribution.box_text import MAX_BOXES, MAX_PHRASES, parse_boxes, parse_phrases
+from medfocus_bench.attribution.box_parsing import MAX_BOXES, MAX_PHRASES, parse_boxes, parse_phrases
 
 ONE = [[10, 20, 30, 40]]
 TWO = [[10, 20, 30, 40], [50, 60, 70, 80]]

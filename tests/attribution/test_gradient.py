@@ -31,13 +31,13 @@ METHODS = [*CAMS, GradientWeightedAttention]
 
 @pytest.fixture
 def reading(lvlm):
-    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 @pytest.fixture
 def unlikely(lvlm):
     """A response with a steep gradient: that of one the model is sure of is a difference of near equals."""
-    return lvlm.read(PATIENT.image, QUESTION, "No.")
+    return lvlm.encode(PATIENT.image, QUESTION, "No.")
 
 
 def cut_at(lvlm, reading, layer):
@@ -119,7 +119,7 @@ def test_propagated_relevance_is_updated_from_the_first_block_on(lvlm, unlikely,
 @pytest.mark.parametrize("kind", METHODS)
 def test_a_response_of_one_token_has_a_map(lvlm, kind):
     """Trap 1: at that token's own row the gradient is exactly zero."""
-    reading = lvlm.read(PATIENT.image, QUESTION, "Yes")
+    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes")
     trace = lvlm.trace(reading, attentions=[3], gradients=True)
     (gradient,) = lvlm.gradients(lvlm.objective(reading, trace), [trace.attentions[3]])
     assert not gradient[0, :, reading.answer.start].any()
@@ -157,7 +157,7 @@ def test_of_two_blocks_the_first_is_the_default_and_of_one_there_is_none(kind):
     """Trap 3: half of two blocks is the dead one."""
     lvlm = load_lvlm("phantom_qwen")
     lvlm.decoder.layers = lvlm.decoder.layers[:2]
-    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     default = kind().explain(lvlm, reading).saliency
     assert np.array_equal(default, kind(layer=0).explain(lvlm, reading).saliency)
     lvlm.decoder.layers = lvlm.decoder.layers[:1]
@@ -222,7 +222,7 @@ def test_no_gradient_upwards_is_an_empty_map_and_never_nan(lvlm, reading, kind, 
 def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid(kind):
     """Trap 8."""
     lvlm = load_lvlm("phantom_qwen", framing="native")
-    reading = lvlm.read(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    reading = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
     assert (reading.grid.rows, reading.grid.columns) == (5, 11)
     maps = [kind(**options).explain(lvlm, reading).saliency for options in kind().candidates(lvlm)]
     top, bottom = reading.frame.content[1], reading.frame.content[3]
@@ -234,7 +234,7 @@ def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid(kind):
 def test_half_precision_gives_nearly_the_map_of_full_precision(qwen, kind):
     half = load_lvlm("phantom_qwen", dtype="bfloat16")
     first, second = (
-        kind().explain(lvlm, lvlm.read(PATIENT.image, QUESTION, "Yes.")).saliency for lvlm in (qwen, half)
+        kind().explain(lvlm, lvlm.encode(PATIENT.image, QUESTION, "Yes.")).saliency for lvlm in (qwen, half)
     )
     assert second.dtype == np.float32
     assert np.isfinite(second).all()

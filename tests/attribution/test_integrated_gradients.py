@@ -21,28 +21,28 @@ BASELINES = ["black", "mean", "blurred"]
 
 @pytest.fixture
 def reading(lvlm):
-    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 @pytest.fixture
 def wide(lvlm):
     """A picture with padding above and below."""
-    return lvlm.read(PATIENT.image[60:160], QUESTION, "Yes.")
+    return lvlm.encode(PATIENT.image[60:160], QUESTION, "Yes.")
 
 
-def grey(reading, canvas):
-    """A canvas back in grey levels of 0 to 1."""
-    return canvas * reading.std + reading.mean
+def grey(reading, pixel_values):
+    """A pixel_values back in grey levels of 0 to 1."""
+    return pixel_values * reading.std + reading.mean
 
 
 # -- the gradients of the adapter --------------------------------------------------------------------------
 
 
 def test_pixel_gradients_are_those_of_one_traced_pass(lvlm, reading):
-    canvas = reading.canvas.clone().requires_grad_()
-    value = lvlm.objective(reading, lvlm.trace(reading, canvas=canvas, gradients=True))
-    (expected,) = lvlm.gradients(value, [canvas])
-    values, gradients = lvlm.pixel_gradients(reading, reading.canvas[None])
+    pixel_values = reading.pixel_values.clone().requires_grad_()
+    value = lvlm.objective(reading, lvlm.trace(reading, pixel_values=pixel_values, gradients=True))
+    (expected,) = lvlm.gradients(value, [pixel_values])
+    values, gradients = lvlm.pixel_gradients(reading, reading.pixel_values[None])
     assert values[0].item() == pytest.approx(value.item(), abs=1e-5)
     assert torch.allclose(gradients[0], expected, atol=1e-5 * float(expected.abs().max()))
     assert not values.requires_grad
@@ -51,7 +51,7 @@ def test_pixel_gradients_are_those_of_one_traced_pass(lvlm, reading):
 
 @pytest.mark.parametrize("target", ["response", "verdict", (0, 1)])
 def test_pixel_gradients_of_a_batch_are_those_of_its_parts_in_any_order(lvlm, reading, target):
-    shades = torch.linspace(0.2, 1, 5)[:, None, None, None] * reading.canvas
+    shades = torch.linspace(0.2, 1, 5)[:, None, None, None] * reading.pixel_values
     order = torch.tensor([3, 0, 4, 1, 2])
     values, gradients = lvlm.pixel_gradients(reading, shades, target)
     permuted = lvlm.pixel_gradients(reading, shades[order], target)
@@ -74,10 +74,12 @@ def test_black_is_black_and_not_what_normalised_zero_is(lvlm, reading):
 
 
 def test_mean_is_the_images_colour_without_its_padding(lvlm, wide):
-    _, y1, _, y2 = wide.grid.cover.content(*wide.canvas.shape[1:])
+    _, y1, _, y2 = wide.grid.cover.content(*wide.pixel_values.shape[1:])
     mean = grey(wide, baseline_canvas(wide, "mean", 0.05))[:, y1:y2]
-    assert torch.allclose(mean, grey(wide, wide.canvas)[:, y1:y2].mean((1, 2), keepdim=True).expand_as(mean))
-    assert mean.mean() > 1.5 * grey(wide, wide.canvas).mean()
+    assert torch.allclose(
+        mean, grey(wide, wide.pixel_values)[:, y1:y2].mean((1, 2), keepdim=True).expand_as(mean)
+    )
+    assert mean.mean() > 1.5 * grey(wide, wide.pixel_values).mean()
 
 
 def test_blurring_keeps_a_flat_picture_and_the_mass_of_a_point():
@@ -107,14 +109,14 @@ def test_padding_gets_nothing(lvlm, wide, baseline):
 
 def test_the_steps_lie_in_the_middle_and_never_at_the_baseline(qwen, monkeypatch):
     """Trap 10: at the baseline itself a normalisation may have a gradient without bound."""
-    reading = qwen.read(PATIENT.image, QUESTION, "Yes.")
+    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
     black = baseline_canvas(reading, "black", 0.05)
-    place = (reading.canvas - black).flatten().argmax()
+    place = (reading.pixel_values - black).flatten().argmax()
     seen = []
     plain = qwen.pixel_gradients
 
     def recorded(reading, canvases, target):
-        way = (canvases - black).flatten(1)[:, place] / (reading.canvas - black).flatten()[place]
+        way = (canvases - black).flatten(1)[:, place] / (reading.pixel_values - black).flatten()[place]
         seen.extend(way.tolist())
         return plain(reading, canvases, target)
 
@@ -125,7 +127,7 @@ def test_the_steps_lie_in_the_middle_and_never_at_the_baseline(qwen, monkeypatch
 
 def test_all_attributions_add_up_to_the_difference_if_the_steps_suffice(qwen):
     patient = render(Patient.sample((77, 2), findings=["mass"]))
-    reading = qwen.read(patient.image, prompt("mass", "direct"), "Yes.")
+    reading = qwen.encode(patient.image, prompt("mass", "direct"), "Yes.")
     coarse, fine = (IntegratedGradients(steps=steps).explain(qwen, reading).diagnostics for steps in (3, 96))
     assert fine["completeness"] == pytest.approx(1, abs=0.1)
     assert abs(coarse["completeness"] - 1) > 0.1
@@ -135,7 +137,7 @@ def test_all_attributions_add_up_to_the_difference_if_the_steps_suffice(qwen):
 def test_the_signed_map_adds_up_to_what_completeness_reports(lvlm, reading):
     found = IntegratedGradients(steps=6, sign="signed").explain(lvlm, reading)
     black = baseline_canvas(reading, "black", 0.05)
-    value, nothing = lvlm.scores(reading, torch.stack([reading.canvas, black])).tolist()
+    value, nothing = lvlm.scores(reading, torch.stack([reading.pixel_values, black])).tolist()
     total = found.saliency.astype(np.float64).sum()
     assert found.diagnostics["completeness"] == pytest.approx(total / (value - nothing), rel=1e-3)
     assert found.diagnostics["completeness_error"] == pytest.approx(abs(total - value + nothing), rel=1e-3)
@@ -152,7 +154,7 @@ def test_captum_arrives_at_the_same(lvlm, reading):
         return lvlm._target_of(reading, rows, "response")
 
     theirs = captum.IntegratedGradients(forward).attribute(
-        reading.canvas[None], black[None], n_steps=6, method="riemann_middle", internal_batch_size=6
+        reading.pixel_values[None], black[None], n_steps=6, method="riemann_middle", internal_batch_size=6
     )
     ours = IntegratedGradients(steps=6).attributions(lvlm, reading, black)
     expected = theirs[0].sum(0).float()
@@ -172,7 +174,7 @@ def test_the_defaults_cost_36_steps_and_two_passes_for_completeness(lvlm, readin
 def test_a_pooled_value_is_the_mean_of_its_cell(qwen, pool):
     """On a grid that is not square."""
     lvlm = load_lvlm("phantom_qwen", framing="native")
-    reading = lvlm.read(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    reading = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
     options = {"steps": 2, "sign": "signed"}
     pixels = IntegratedGradients(**options).attributions(
         lvlm, reading, baseline_canvas(reading, "black", 0.05)
@@ -198,7 +200,7 @@ def test_the_sign_is_dealt_with_after_pooling(lvlm, reading):
 @pytest.mark.parametrize("level", [0, 200])
 def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, baseline, level):
     """Trap 21; a picture that is its own baseline has no completeness, and an empty map."""
-    reading = lvlm.read(np.full((60, 60), level, np.uint8), QUESTION, "No.")
+    reading = lvlm.encode(np.full((60, 60), level, np.uint8), QUESTION, "No.")
     found = IntegratedGradients(steps=3, baseline=baseline).explain(lvlm, reading)
     assert np.isfinite(found.saliency).all()
     assert np.isfinite(list(found.diagnostics.values())).all()
@@ -221,7 +223,7 @@ def test_a_wrong_setting_is_an_error(setting):
 
 def test_half_precision_gives_a_finite_map():
     half = load_lvlm("phantom_qwen", dtype="bfloat16")
-    found = IntegratedGradients(steps=2).explain(half, half.read(PATIENT.image, QUESTION, "Yes."))
+    found = IntegratedGradients(steps=2).explain(half, half.encode(PATIENT.image, QUESTION, "Yes."))
     assert found.saliency.dtype == np.float32
     assert np.isfinite(found.saliency).all()
     assert found.saliency.any()

@@ -31,7 +31,7 @@ RULES = ["attnlrp", "constant"]
 
 @pytest.fixture
 def reading(lvlm):
-    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_the_forward_pass_is_unchanged(lvlm, reading, rule):
 def test_without_biases_constant_attention_conserves_relevance(gemma, start):
     """Trap 4: a rollout, or input times gradient, under the name of LRP conserves nothing."""
     for text in ("Yes.", "No."):
-        reading = gemma.read(PATIENT.image, QUESTION, text)
+        reading = gemma.encode(PATIENT.image, QUESTION, text)
         found = LRP(attention_rule="constant", start=start).explain(gemma, reading)
         assert found.diagnostics["conservation"] == pytest.approx(1, abs=1e-3)
         unruled, value = plain_relevance(gemma, reading)
@@ -243,7 +243,7 @@ def test_only_the_biases_of_qwen_keep_relevance(qwen):
     bare.decoder = bare.family.decoder(bare.model)
     for block in bare.decoder.layers:
         block.self_attn.v_proj.bias.zero_()
-    reading = qwen.read(PATIENT.image, QUESTION, "Yes.")
+    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
     kept, exact = (
         LRP(attention_rule="constant").explain(each, reading).diagnostics["conservation"]
         for each in (qwen, bare)
@@ -267,7 +267,7 @@ def test_relevance_is_no_rollout(lvlm, reading):
 
 def test_a_response_of_one_token_has_a_map(lvlm):
     """Trap 1: read at the token's own row, it would be empty."""
-    reading = lvlm.read(PATIENT.image, QUESTION, "Yes")
+    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes")
     for rule in RULES:
         assert LRP(attention_rule=rule).explain(lvlm, reading).saliency.any()
 
@@ -311,7 +311,7 @@ def test_a_module_without_a_rule_is_an_error_and_not_lrp_in_name_only():
 def test_other_families_conserve_relevance_too(save, tmp_path):
     """Llama and Gemma decoders: neither has biases."""
     lvlm = load_lvlm(save(tmp_path))
-    reading = lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     found = LRP(attention_rule="constant").explain(lvlm, reading)
     assert found.diagnostics["conservation"] == pytest.approx(1, abs=1e-3)
 
@@ -357,7 +357,7 @@ def test_a_token_without_competition_has_next_to_no_relevance_from_its_log_proba
 @pytest.mark.parametrize("grey", [0, 255])
 def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, grey):
     """Trap 21."""
-    reading = lvlm.read(np.full((50, 80), grey, np.uint8), QUESTION, "No.")
+    reading = lvlm.encode(np.full((50, 80), grey, np.uint8), QUESTION, "No.")
     for option in LRP().candidates(lvlm):
         found = LRP(**option).explain(lvlm, reading)
         assert np.isfinite(found.saliency).all()
@@ -367,7 +367,7 @@ def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, grey):
 def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid():
     """Trap 8."""
     lvlm = load_lvlm("phantom_qwen", framing="native")
-    reading = lvlm.read(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    reading = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
     assert (reading.grid.rows, reading.grid.columns) == (5, 11)
     saliency = LRP().explain(lvlm, reading).saliency
     top, bottom = reading.frame.content[1], reading.frame.content[3]
@@ -378,7 +378,9 @@ def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid():
 
 def test_half_precision_gives_nearly_the_map_of_full_precision(qwen):
     half = load_lvlm("phantom_qwen", dtype="bfloat16")
-    first, second = (LRP().explain(lvlm, lvlm.read(PATIENT.image, QUESTION, "Yes.")) for lvlm in (qwen, half))
+    first, second = (
+        LRP().explain(lvlm, lvlm.encode(PATIENT.image, QUESTION, "Yes.")) for lvlm in (qwen, half)
+    )
     assert np.corrcoef(first.saliency.ravel(), second.saliency.ravel())[0, 1] > 0.9
     assert second.diagnostics["conservation"] == pytest.approx(first.diagnostics["conservation"], abs=0.1)
 

@@ -17,7 +17,7 @@ PATIENT = render(Patient.sample((77, 1), findings=["pacemaker"]))
 
 @pytest.fixture
 def reading(lvlm):
-    return lvlm.read(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
+    return lvlm.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
 
 
 class Constant:
@@ -49,7 +49,7 @@ def test_a_map_costs_sixty_five_passes(lvlm, reading, method):
 
 def test_rise_is_the_same_with_the_same_seed_and_another_with_another(qwen):
     """Trap 26."""
-    reading = qwen.read(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
+    reading = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
     first, again, other = (RISE(masks=8).explain(qwen, reading, seed=s).saliency for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -65,29 +65,31 @@ def test_a_model_that_does_not_look_gets_no_explanation(lvlm, reading):
 
 @pytest.mark.parametrize("masks", [1, 3])
 def test_cells_that_no_mask_keeps_are_finite(qwen, masks):
-    reading = qwen.read(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
+    reading = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
     assert np.isfinite(RISE(masks=masks).explain(qwen, reading).saliency).all()
 
 
 def test_cells_tile_a_canvas_that_does_not_divide_evenly(qwen):
-    reading = qwen.read(np.zeros((224, 448), np.uint8), "Is it dark?", "Yes.")
+    reading = qwen.encode(np.zeros((224, 448), np.uint8), "Is it dark?", "Yes.")
     masks = cell_masks(torch.eye(9), 3, reading)
-    assert masks.shape == (9, 1, *reading.canvas.shape[1:])
+    assert masks.shape == (9, 1, *reading.pixel_values.shape[1:])
     assert (masks.sum(0) == 1).all()
 
 
 def test_blackened_is_black_and_not_mid_grey(qwen):
-    """Trap 10: zero of the normalised canvas is mid-grey."""
-    reading = qwen.read(np.zeros((224, 224), np.uint8), "Is it dark?", "Yes.")
-    assert torch.allclose(reading.canvas, reading.colour(0.0).expand_as(reading.canvas), atol=1e-6)
+    """Trap 10: zero of the normalised pixel_values is mid-grey."""
+    reading = qwen.encode(np.zeros((224, 224), np.uint8), "Is it dark?", "Yes.")
+    assert torch.allclose(
+        reading.pixel_values, reading.colour(0.0).expand_as(reading.pixel_values), atol=1e-6
+    )
     assert reading.colour(0.0).abs().min() > 1
 
 
 def log_prob(lvlm, reading, shown):
     """Of the response, for the picture with what is not `shown` blackened before anything is processed."""
     picture = np.where(np.kron(shown.reshape(4, 4), np.ones((56, 56))) > 0, PATIENT.image, 0)
-    edited = lvlm.read(picture.astype(np.uint8), reading.question, reading.response)
-    return float(lvlm.scores(edited, edited.canvas[None])[0])
+    edited = lvlm.encode(picture.astype(np.uint8), reading.question, reading.response)
+    return float(lvlm.scores(edited, edited.pixel_values[None])[0])
 
 
 def test_occlusion_is_the_loop_over_blackened_pictures(lvlm, reading):
@@ -135,10 +137,10 @@ def test_a_cell_that_no_mask_keeps_has_the_mean_of_the_others(lvlm, reading):
 def test_captum_arrives_at_the_same(lvlm, reading):
     from captum import attr as captum  # warns on import
 
-    black = lvlm.read(np.zeros_like(PATIENT.image), reading.question, reading.response).canvas
-    side = reading.canvas.shape[1] // 4
+    black = lvlm.encode(np.zeros_like(PATIENT.image), reading.question, reading.response).pixel_values
+    side = reading.pixel_values.shape[1] // 4
     theirs = captum.Occlusion(lambda canvases: lvlm.scores(reading, canvases)).attribute(
-        reading.canvas[None], (3, side, side), strides=(3, side, side), baselines=black[None]
+        reading.pixel_values[None], (3, side, side), strides=(3, side, side), baselines=black[None]
     )
     drops = theirs[0, 0, side // 2 :: side, side // 2 :: side].clamp(min=0)
     found = Occlusion(cells=4).explain(lvlm, reading).saliency
@@ -178,7 +180,7 @@ def test_a_native_map_lies_where_the_picture_lies_in_the_model_frame():
     from medfocus_bench.lvlm.registry import load_lvlm
 
     lvlm = load_lvlm("phantom_gemma", framing="native")
-    reading = lvlm.read(PATIENT.image[:112], prompt("pacemaker", "direct"), "Yes.")
+    reading = lvlm.encode(PATIENT.image[:112], prompt("pacemaker", "direct"), "Yes.")
     saliency = Occlusion().explain(lvlm, reading).saliency
     assert saliency.shape == (224, 224)
     assert not saliency[:56].any()

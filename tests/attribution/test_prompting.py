@@ -21,7 +21,7 @@ from medfocus_bench.evaluation.scoring import score_samples
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
-from medfocus_bench.run.cases import cases
+from medfocus_bench.runs.cases import cases
 from medfocus_bench.submission.attribution import Attribution
 
 from .conftest import phantom, shipped
@@ -47,7 +47,7 @@ class Says:
 
 @pytest.fixture
 def wide(qwen):
-    return qwen.read(WIDE, QUESTION, "Yes.")
+    return qwen.encode(WIDE, QUESTION, "Yes.")
 
 
 @lru_cache
@@ -83,8 +83,8 @@ def test_boxes_of_the_padded_square_become_native(wide, convention, text):
 
 def test_boxes_of_a_picture_given_as_it_is_become_native():
     lvlm = native_qwen()
-    reading = lvlm.read(WIDE, QUESTION, "Yes.")
-    height, width = reading.canvas.shape[1:]
+    reading = lvlm.encode(WIDE, QUESTION, "Yes.")
+    height, width = reading.pixel_values.shape[1:]
     assert (height, width) != WIDE.shape
     assert height != width
     text = f"[[{width / 4}, {height / 4}, {width / 2}, {height / 2}]]"
@@ -125,15 +125,15 @@ def test_the_request_follows_the_response_and_states_the_convention(wide, conven
 
 
 def test_the_size_in_the_request_is_that_of_the_resized_picture():
-    reading = native_qwen().read(WIDE, QUESTION, "Yes.")
-    height, width = reading.canvas.shape[1:]
+    reading = native_qwen().encode(WIDE, QUESTION, "Yes.")
+    height, width = reading.pixel_values.shape[1:]
     lvlm = Says("pixels", "")
     Prompting().explain(lvlm, reading)
     assert f"{width} wide and {height} high" in lvlm.said[2]
 
 
 def test_a_part_of_the_response_is_quoted(qwen):
-    reading = qwen.read(WIDE, QUESTION, "There is a step in the bone. Final answer: Yes.")
+    reading = qwen.encode(WIDE, QUESTION, "There is a step in the bone. Final answer: Yes.")
     lvlm = Says("pixels", "")
     Prompting().explain(lvlm, reading, target=(0, 3))
     assert f'this part of your answer: "{"".join(reading.tokens[:3])}"' in lvlm.said[2]
@@ -143,7 +143,7 @@ def test_a_part_of_the_response_is_quoted(qwen):
 
 def test_the_phantom_models_write_no_boxes_and_that_is_no_error(lvlm):
     patient = render(Patient.sample((77, 1), findings=["rib lesion"]))
-    reading = lvlm.read(patient.image, QUESTION, lvlm.generate(patient.image, QUESTION))
+    reading = lvlm.encode(patient.image, QUESTION, lvlm.generate(patient.image, QUESTION))
     with lvlm.measured() as meter:
         explanation = Prompting(max_new_tokens=12).explain(lvlm, reading)
     assert len(explanation.boxes) == 0
@@ -171,7 +171,7 @@ def test_a_region_that_is_named_is_found_in_a_phantom_by_the_shipped_models(qwen
     phantom = render(Patient.sample((43_000_000, 20), findings=["nodule"]), 512)
     top, left = (512 - height) // 2, (512 - width) // 2
     cut = np.s_[top : top + height, left : left + width]
-    reading = qwen.read(np.ascontiguousarray(phantom.image[cut]), QUESTION, "Yes.")
+    reading = qwen.encode(np.ascontiguousarray(phantom.image[cut]), QUESTION, "Yes.")
     method = PromptingMedSAM(detector="phantom_owlv2", segmenter="phantom_sam")
     explanation = method.explain(Says("pixels", '["the heart", "left lung", "NoNo", "a banana"]'), reading)
     assert list(explanation.concepts) == ["the heart", "left lung"]
@@ -218,7 +218,7 @@ def test_a_reply_that_names_no_region_is_no_explanation(wide, vision):
 
 
 def test_the_phantom_models_go_through_the_chain(lvlm, vision):
-    reading = lvlm.read(WIDE, QUESTION, "Yes.")
+    reading = lvlm.encode(WIDE, QUESTION, "Yes.")
     with lvlm.measured() as meter:
         explanation = PromptingMedSAM(**vision, max_new_tokens=8).explain(lvlm, reading)
     assert explanation.boxes.shape[1:] == (4,)

@@ -33,11 +33,11 @@ PLAIN = {"interference": False, "denoise": 1}
 
 @pytest.fixture
 def reading(lvlm):
-    return lvlm.read(PATIENT.image, QUESTION, "Yes.")
+    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 def asked(lvlm, question, **options):
-    return TokenActivationMap(**options).explain(lvlm, lvlm.read(PATIENT.image, question, "Yes.")).saliency
+    return TokenActivationMap(**options).explain(lvlm, lvlm.encode(PATIENT.image, question, "Yes.")).saliency
 
 
 # -- the steps, one by one ---------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_the_last_block_is_the_default_and_earlier_ones_differ(lvlm, reading):
 def test_the_question_and_the_response_so_far_are_the_earlier_words(lvlm):
     """The whole method written out for the last word of a response, which the question holds too."""
     question = "Is there a nodule. Yes or no."
-    reading = lvlm.read(PATIENT.image, question, "Yes.")
+    reading = lvlm.encode(PATIENT.image, question, "Yes.")
     passed = plain_pass(lvlm, reading)
     word = passed.prompt_length + 1
     token = passed.ids[word]
@@ -161,7 +161,7 @@ def test_a_map_costs_one_pass(lvlm, reading):
 @pytest.mark.parametrize("finding", FINDINGS)
 def test_the_words_of_the_finding_are_what_makes_a_question_this_one(lvlm, finding, mode):
     question = prompt(finding, mode)
-    reading = lvlm.read(PATIENT.image, question, "Yes.")
+    reading = lvlm.encode(PATIENT.image, question, "Yes.")
     positions, content = question_tokens(lvlm, reading)
     decode = lvlm.processor.tokenizer.decode
     assert decode(reading.ids[positions]).strip() == question
@@ -170,22 +170,22 @@ def test_the_words_of_the_finding_are_what_makes_a_question_this_one(lvlm, findi
 
 @pytest.mark.parametrize("question", ["Is there any finding?", "Yes or no?"])
 def test_a_question_without_a_word_of_its_own_counts_whole(lvlm, question):
-    positions, content = question_tokens(lvlm, lvlm.read(PATIENT.image, question, "Yes."))
+    positions, content = question_tokens(lvlm, lvlm.encode(PATIENT.image, question, "Yes."))
     assert positions == content
     assert (
-        lvlm.processor.tokenizer.decode(lvlm.read(PATIENT.image, question, "No.").ids[content]).strip()
+        lvlm.processor.tokenizer.decode(lvlm.encode(PATIENT.image, question, "No.").ids[content]).strip()
         == question
     )
 
 
 def test_of_a_question_without_a_question_mark_all_sentences_count(lvlm):
-    reading = lvlm.read(PATIENT.image, "Find the nodule.", "Yes.")
+    reading = lvlm.encode(PATIENT.image, "Find the nodule.", "Yes.")
     _, content = question_tokens(lvlm, reading)
     assert lvlm.processor.tokenizer.decode(reading.ids[content]).strip() == "nodule"
 
 
 def test_an_empty_question_falls_back_on_all_text_after_the_image(lvlm):
-    reading = lvlm.read(PATIENT.image, "", "Yes.")
+    reading = lvlm.encode(PATIENT.image, "", "Yes.")
     positions, content = question_tokens(lvlm, reading)
     assert positions == content == list(range(int(reading.image_positions[-1]) + 1, reading.answer.start))
 
@@ -235,7 +235,7 @@ def test_candidates_are_words_and_blocks_with_the_input_lens_where_it_is_another
 @pytest.mark.parametrize("grey", [0, 255])
 def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, grey):
     """Trap 21."""
-    reading = lvlm.read(np.full((50, 80), grey, np.uint8), QUESTION, "No.")
+    reading = lvlm.encode(np.full((50, 80), grey, np.uint8), QUESTION, "No.")
     for option in TokenActivationMap().candidates(lvlm):
         saliency = TokenActivationMap(**option).explain(lvlm, reading).saliency
         assert np.isfinite(saliency).all()
@@ -261,7 +261,7 @@ def test_image_tokens_that_are_all_alike_explain_nothing(lvlm, reading, monkeypa
 def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid():
     """Trap 8."""
     lvlm = load_lvlm("phantom_qwen", framing="native")
-    reading = lvlm.read(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    reading = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
     saliency = (
         TokenActivationMap(words="question", lens="input", centred=True).explain(lvlm, reading).saliency
     )

@@ -11,10 +11,10 @@ from safetensors.numpy import load_file
 
 from medfocus_bench.attribution.registry import method_names
 from medfocus_bench.data.writing import write_benchmark
-from medfocus_bench.run.records import RecordFiles
+from medfocus_bench.runs.records import RecordFiles
 
-from ..run.conftest import CONTENT, first_rows
-from ..run.methods import HERE, Counting
+from ..runs.conftest import CONTENT, first_rows
+from ..runs.methods import HERE, Counting
 from .running import run
 
 COUNTING, SIDED = f"{HERE}:Counting", f"{HERE}:Sided"

@@ -10,12 +10,12 @@ from PIL import Image
 
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.medfocus.reference import ReferencePool
+from medfocus_bench.paper import ablate as ablation
+from medfocus_bench.paper.ablate import Variant, read_ablation, variants
 from medfocus_bench.phantom.render import Patient, render
-from medfocus_bench.run import ablate as ablation
-from medfocus_bench.run.ablate import Variant, read_ablation, variants
-from medfocus_bench.run.concept_panel import ConceptDrawing, concept_panel
+from medfocus_bench.runs.concept_panel import ConceptDrawing, concept_panel
 
-from ..run.conftest import first_rows
+from ..runs.conftest import first_rows
 from .running import run
 
 STUDIES = ["published", "region", "fill", "localisation", "pool size", "lambda", "eps", "null control"]
@@ -93,9 +93,9 @@ def test_models_are_never_pooled_silently(bench, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ablation, "variants", lambda *args: few()[:1])
     loads = []
     monkeypatch.setattr(
-        ablation.Conditions,
+        ablation.RunConfig,
         "load",
-        lambda self, source, load=ablation.Conditions.load: loads.append(source) or load(self, source),
+        lambda self, source, load=ablation.RunConfig.load: loads.append(source) or load(self, source),
     )
     status, _, _ = run(capsys, "ablate", "-b", bench, "--out", tmp_path / "out")
     assert status == 0

@@ -8,7 +8,7 @@ import pytest
 
 from medfocus_bench import InputError, compare, evaluate
 
-from ..run.conftest import small as small  # noqa: PLC0414  (a fixture of the runs)
+from ..runs.conftest import small as small  # noqa: PLC0414  (a fixture of the runs)
 from .running import run
 
 QUICK = ("--resamples", "200", "--no-nulls")
@@ -17,8 +17,8 @@ QUICK = ("--resamples", "200", "--no-nulls")
 @pytest.fixture(scope="module")
 def packed(small, tmp_path_factory):
     """A run of one of the two LVLMs of a benchmark, as a submission."""
-    from medfocus_bench.run.attribute import attribute
-    from medfocus_bench.run.pack import pack
+    from medfocus_bench.runs.attribute import attribute
+    from medfocus_bench.runs.pack import pack
 
     folder = tmp_path_factory.mktemp("one")
     attribute("centre-box", small, folder / "run", splits="direct", lvlms="phantom_gemma")

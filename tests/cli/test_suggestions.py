@@ -14,12 +14,12 @@ import pytest
 import medfocus_bench
 from medfocus_bench.cli.main import cli
 from medfocus_bench.errors import InputError
-from medfocus_bench.run.methods import choose_methods, with_tuning
-from medfocus_bench.run.settings import write_document
-from medfocus_bench.run.tune import tune
-from medfocus_bench.run.tuning import open_tuning
+from medfocus_bench.runs.methods import choose_methods, with_tuning
+from medfocus_bench.runs.settings import write_document
+from medfocus_bench.runs.tune import tune
+from medfocus_bench.runs.tuning import open_tuning
 
-from ..run.conftest import small as small  # noqa: PLC0414  (a fixture of the runs)
+from ..runs.conftest import small as small  # noqa: PLC0414  (a fixture of the runs)
 
 PACKAGE = Path(medfocus_bench.__file__).parent
 VALUES = {"mode": "direct", "dtype": "float32", "framing": "square", "source.name": "nih"}

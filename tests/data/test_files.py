@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import medfocus_bench
-from medfocus_bench.data.files import check_fetched, file_sha256, replace_folder, whole_folder, write_whole
 from medfocus_bench.errors import InputError
+from medfocus_bench.storage import atomic_folder, check_fetched, file_sha256, replace_folder, write_atomic
 
 WEIGHTS = Path(medfocus_bench.__file__).parent / "phantom" / "weights" / "qwen-lesion"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
@@ -22,37 +22,37 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a" / "b.txt", "Größe\n")
+    write_atomic(tmp_path / "a" / "b.txt", "Größe\n")
     assert (tmp_path / "a" / "b.txt").read_bytes() == "Größe\n".encode()
-    write_whole(tmp_path / "a" / "b.txt", b"\x00\r\n")
+    write_atomic(tmp_path / "a" / "b.txt", b"\x00\r\n")
     assert (tmp_path / "a" / "b.txt").read_bytes() == b"\x00\r\n"
     assert names(tmp_path / "a") == ["b.txt"]
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path: Path) -> None:
-    write_whole(tmp_path / "b.txt", "old")
+    write_atomic(tmp_path / "b.txt", "old")
     with pytest.raises(UnicodeEncodeError):
-        write_whole(tmp_path / "b.txt", "\ud800")
+        write_atomic(tmp_path / "b.txt", "\ud800")
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
-        write_whole(tmp_path / "folder", "a folder is no file")
+        write_atomic(tmp_path / "folder", "a folder is no file")
     assert (tmp_path / "b.txt").read_text() == "old"
     assert names(tmp_path) == ["b.txt", "folder"]
 
 
 def test_a_written_file_can_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
     """A temporary file's mode would lock a group out of a shared cache."""
-    write_whole(tmp_path / "a", "x")
+    write_atomic(tmp_path / "a", "x")
     (tmp_path / "plain").write_text("x")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
 def test_a_folder_takes_its_place_when_it_is_finished(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
-    with whole_folder(out) as work:
+    with atomic_folder(out) as work:
         (work / "one").write_text("1")
         assert not out.exists()
-    with whole_folder(out) as work:
+    with atomic_folder(out) as work:
         (work / "two").write_text("2")
         assert names(out) == ["one"]
     assert names(out) == ["two"]
@@ -61,11 +61,11 @@ def test_a_folder_takes_its_place_when_it_is_finished(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_making_fails_leaves_the_old_one_and_no_part(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "out") as work:
+    with atomic_folder(tmp_path / "out") as work:
         (work / "one").write_text("1")
 
     def stopped() -> None:
-        with whole_folder(tmp_path / "out") as work:
+        with atomic_folder(tmp_path / "out") as work:
             (work / "two").write_text("2")
             raise KeyboardInterrupt
 

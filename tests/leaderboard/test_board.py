@@ -17,7 +17,12 @@ from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.log import read_log
-from medfocus_bench.leaderboard.pairs import contributions, p_values, shared_ranks, significantly_better
+from medfocus_bench.leaderboard.pairwise_tests import (
+    contributions,
+    p_values,
+    shared_ranks,
+    significantly_better,
+)
 from medfocus_bench.leaderboard.result import read_result, read_results, result_text
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.submission.writer import SubmissionWriter

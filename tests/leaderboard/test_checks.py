@@ -12,17 +12,17 @@ import pytest
 from markdown_it import MarkdownIt
 
 from medfocus_bench.data.resolve import open_benchmark
-from medfocus_bench.leaderboard.checks import (
+from medfocus_bench.leaderboard.result import read_results
+from medfocus_bench.leaderboard.review.checks import (
     MAX_DOCUMENT_BYTES,
     MAX_MAPS_BYTES,
     check_submission,
     comparable,
 )
-from medfocus_bench.leaderboard.result import read_results
+from medfocus_bench.leaderboard.review.rank_preview import standing, standing_tables
+from medfocus_bench.leaderboard.review.summary import accepted_summary, neutral, refused_summary
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.site import http_link
-from medfocus_bench.leaderboard.standing import standing, standing_tables
-from medfocus_bench.leaderboard.summary import accepted_summary, neutral, refused_summary
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.writer import SubmissionWriter
 

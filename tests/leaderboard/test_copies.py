@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
-from medfocus_bench.leaderboard.copies import copied_from
+from medfocus_bench.leaderboard.review.duplicates import copied_from
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import open_submission
 from medfocus_bench.submission.writer import SubmissionWriter

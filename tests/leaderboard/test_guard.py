@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medfocus_bench.data.files import file_sha256
 from medfocus_bench.errors import InputError
-from medfocus_bench.leaderboard.pull_request import Change, compared_trees, read_changes
+from medfocus_bench.leaderboard.review.pull_request import Change, compared_trees, read_changes
+from medfocus_bench.storage import file_sha256
 
 from ..cli.running import run
 from ..conftest import opened_files

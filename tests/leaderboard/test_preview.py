@@ -9,7 +9,7 @@ import pytest
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.gallery import EACH, KINDS
-from medfocus_bench.leaderboard.preview import preview
+from medfocus_bench.leaderboard.review.preview import preview
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import MAX_SCORE

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from medfocus_bench.cli.main import cli
-from medfocus_bench.leaderboard.checks import MAX_DOCUMENT_BYTES, MAX_MAPS_BYTES
+from medfocus_bench.leaderboard.review.checks import MAX_DOCUMENT_BYTES, MAX_MAPS_BYTES
 
 from .flow import edit, git, shared_repository
 

@@ -124,8 +124,8 @@ def test_log_odds_of_what_a_bfloat16_model_writes_are_those_of_its_scores(key, i
     direct = [(image, question) for image in images[:3] for question in QUESTIONS[::2]]
     responses = lvlm.respond(*zip(*direct, strict=True))
     for (image, question), response in zip(direct, responses, strict=True):
-        reading = lvlm.read(image, question, response)
-        scored = lvlm.scores(reading, reading.canvas[None], "verdict").item()
+        reading = lvlm.encode(image, question, response)
+        scored = lvlm.scores(reading, reading.pixel_values[None], "verdict").item()
         assert response.log_odds == pytest.approx(scored, abs=1e-2)
 
 
@@ -177,10 +177,10 @@ def test_a_picture_is_preprocessed_once_however_often_it_is_read(images):
         processor._preprocess = lambda *a, plain=normalise, calls=calls, **k: (
             calls.append(1) or plain(*a, **k)
         )
-        first = lvlm.read(images[0], QUESTIONS[0], "Yes.")
-        again = lvlm.read(images[0].copy(), "Describe it.", "No.")
-        assert torch.equal(first.canvas, again.canvas)
+        first = lvlm.encode(images[0], QUESTIONS[0], "Yes.")
+        again = lvlm.encode(images[0].copy(), "Describe it.", "No.")
+        assert torch.equal(first.pixel_values, again.pixel_values)
         assert len(calls) == 1
-        turned = lvlm.read(np.ascontiguousarray(images[0][::-1]), QUESTIONS[0], "Yes.")
+        turned = lvlm.encode(np.ascontiguousarray(images[0][::-1]), QUESTIONS[0], "Yes.")
         assert len(calls) == 2
-        assert not torch.equal(first.canvas, turned.canvas)
+        assert not torch.equal(first.pixel_values, turned.pixel_values)

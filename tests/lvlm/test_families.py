@@ -50,19 +50,19 @@ def opened(open_lvlm, name, framing="native"):
 def test_the_canvas_is_the_normalised_picture(open_lvlm, name, shape):
     lvlm = opened(open_lvlm, name)
     image = picture(3, *shape)
-    reading = lvlm.read(image, QUESTION, "Yes.")
+    reading = lvlm.encode(image, QUESTION, "Yes.")
     rgb = torch.from_numpy(image).float().expand(3, -1, -1) / 255
-    assert torch.allclose(reading.canvas, (rgb - reading.mean) / reading.std, atol=1e-5)
+    assert torch.allclose(reading.pixel_values, (rgb - reading.mean) / reading.std, atol=1e-5)
 
 
 def test_qwens_patches_in_raster_order_would_scramble_the_picture(open_lvlm):
     lvlm = opened(open_lvlm, "phantom_qwen")
     image = picture(3, 224, 448)
-    reading = lvlm.read(image, QUESTION, "Yes.")
+    reading = lvlm.encode(image, QUESTION, "Yes.")
     values = lvlm._processed([lvlm.prompt(QUESTION)], [Image.fromarray(image).convert("RGB")])["pixel_values"]
     patches = values.reshape(16, 32, 3, 2, 14, 14)[:, :, :, 0]
     raster = patches.permute(2, 0, 3, 1, 4).reshape(3, 224, 448)
-    placed = reading.canvas.reshape(3, 16, 14, 32, 14) == raster.reshape(3, 16, 14, 32, 14)
+    placed = reading.pixel_values.reshape(3, 16, 14, 32, 14) == raster.reshape(3, 16, 14, 32, 14)
     assert placed.all(dim=(0, 2, 4)).float().mean() < 0.2
 
 
@@ -71,8 +71,8 @@ def test_image_inputs_of_the_canvas_are_the_processors_own(open_lvlm, name, shap
     lvlm = opened(open_lvlm, name)
     image = Image.fromarray(picture(3, *shape)).convert("RGB")
     theirs = lvlm._processed([lvlm.prompt(QUESTION)], [image])
-    canvas = lvlm.family.canvas(lvlm.model, theirs)
-    ours = lvlm.family.image_inputs(lvlm.model, canvas[None])
+    pixel_values = lvlm.family.pixel_values(lvlm.model, theirs)
+    ours = lvlm.family.image_inputs(lvlm.model, pixel_values[None])
     for key, values in ours.items():
         assert torch.equal(values.reshape(theirs[key].shape), theirs[key]), key
 
@@ -110,7 +110,7 @@ def test_a_map_peaks_where_the_picture_was_changed(open_lvlm, name, shape, frami
     marked = dark.copy()
     top, bottom, left, right = round(0.5 * height), round(0.8 * height), round(0.25 * width), width // 2
     marked[top:bottom, left:right] = 255
-    readings = [lvlm.read(image, QUESTION, "Yes.") for image in (dark, marked)]
+    readings = [lvlm.encode(image, QUESTION, "Yes.") for image in (dark, marked)]
     tokens = [lvlm.trace(reading).embeddings.squeeze(0)[reading.image_positions] for reading in readings]
     grid = readings[0].grid
     saliency = grid.cover.frame.whole_of(grid.saliency((tokens[0] - tokens[1]).norm(dim=-1).numpy()))
@@ -136,7 +136,7 @@ def test_crops_are_off_even_where_the_processors_settings_have_them_on(checkpoin
     image = picture(4, 300, 900)
     inputs = {"text": [lvlm.prompt(QUESTION)], "images": [[Image.fromarray(image).convert("RGB")]]}
     cut = lvlm.processor(**inputs, return_tensors="pt")["input_ids"][0].tolist()
-    reading, usual = (each.read(image, QUESTION, "Yes.") for each in (lvlm, plain))
+    reading, usual = (each.encode(image, QUESTION, "Yes.") for each in (lvlm, plain))
     assert cut.count(lvlm.family.image_token(lvlm.model)) > len(reading.grid)
     assert torch.equal(reading.ids, usual.ids)
 
@@ -189,7 +189,7 @@ def test_scores_of_one_picture_do_not_depend_on_the_one_before(checkpoint):
         fresh.log_probs([image], QUESTION, "Yes."), used.log_probs([image], QUESTION, "Yes.")
     )
     # What would go wrong: embeddings in place of ids, with the positions that the last picture left behind.
-    trace = used.trace(used.read(image, QUESTION, "Yes."))
+    trace = used.trace(used.encode(image, QUESTION, "Yes."))
     stale = used.model.model(inputs_embeds=trace.embeddings).last_hidden_state[0]
     assert not torch.allclose(stale, trace.last, atol=1e-2)
 
@@ -199,10 +199,10 @@ def test_scores_of_one_picture_do_not_depend_on_the_one_before(checkpoint):
 
 def test_a_batch_of_one_of_eight_and_a_permuted_one_score_alike(any_lvlm):
     images = [render(Patient.sample((8, number))).image for number in range(8)]
-    reading = any_lvlm.read(images[0], QUESTION, "Yes.\n")
-    canvases = torch.stack([any_lvlm.read(image, QUESTION, "Yes.").canvas for image in images])
+    reading = any_lvlm.encode(images[0], QUESTION, "Yes.\n")
+    canvases = torch.stack([any_lvlm.encode(image, QUESTION, "Yes.").pixel_values for image in images])
     together = any_lvlm.token_scores(reading, canvases)
-    alone = torch.cat([any_lvlm.token_scores(reading, canvas[None]) for canvas in canvases])
+    alone = torch.cat([any_lvlm.token_scores(reading, pixel_values[None]) for pixel_values in canvases])
     order = torch.tensor([3, 0, 7, 5, 1, 6, 2, 4])
     permuted = any_lvlm.token_scores(reading, canvases[order])
     assert torch.allclose(together, alone, atol=1e-5, rtol=0)
@@ -247,7 +247,7 @@ def test_a_family_that_lacks_a_part_cannot_be_made():
     class Half(Family):
         model_type = "half"
 
-    with pytest.raises(TypeError, match="canvas"):
+    with pytest.raises(TypeError, match="pixel_values"):
         Half()
 
 
@@ -265,9 +265,9 @@ def test_paligemma_holds_no_conversation(open_lvlm):
 def test_a_mid_grey_picture_is_a_picture_to_idefics3(open_lvlm):
     """Its model leaves out pictures of nothing but normalised zeros, as if they were padding."""
     lvlm = open_lvlm("tiny_idefics3")
-    reading = lvlm.read(picture(1), QUESTION, "Yes.")
-    grey, nearly = torch.zeros_like(reading.canvas), torch.full_like(reading.canvas, 1e-4)
-    scores = lvlm.scores(reading, torch.stack([grey, nearly, reading.canvas]))
+    reading = lvlm.encode(picture(1), QUESTION, "Yes.")
+    grey, nearly = torch.zeros_like(reading.pixel_values), torch.full_like(reading.pixel_values, 1e-4)
+    scores = lvlm.scores(reading, torch.stack([grey, nearly, reading.pixel_values]))
     assert scores[0] == pytest.approx(scores[1].item(), abs=1e-3)
 
 
@@ -276,4 +276,4 @@ def test_a_processor_without_a_chat_template_is_an_error(checkpoint, tmp_path):
     shutil.copytree(checkpoint("phantom_gemma"), folder)
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="no chat template"):
-        HuggingFaceLVLM("bare", folder).read(picture(1), QUESTION, "Yes.")
+        HuggingFaceLVLM("bare", folder).encode(picture(1), QUESTION, "Yes.")

@@ -8,7 +8,7 @@ import pytest
 from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_canvas
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.geometry import Frame
-from medfocus_bench.lvlm.grid import Cover
+from medfocus_bench.lvlm.grid import InputView
 from tests.lvlm.conftest import picture
 
 QUESTION = prompt("nodule", "direct")
@@ -16,16 +16,16 @@ WIDE = Frame(200, 100)
 
 
 def test_a_native_picture_fills_its_input_and_a_framed_one_has_padding():
-    assert Cover(WIDE, "native").content(80, 160) == (0, 0, 160, 80)
-    assert Cover(WIDE, "square").content(224, 224) == (0, 56, 224, 168)
+    assert InputView(WIDE, "native").content(80, 160) == (0, 0, 160, 80)
+    assert InputView(WIDE, "square").content(224, 224) == (0, 56, 224, 168)
 
 
 @pytest.mark.parametrize("name", ["phantom_qwen", "phantom_gemma"])
 def test_gradients_of_a_native_picture_reach_its_first_and_last_rows(open_lvlm, name):
     """A picture twice as wide as high has padding there in a square, and none as it is."""
     lvlm = open_lvlm(name, framing="native")
-    reading = lvlm.read(picture(1, 100, 200) + 60, QUESTION, "Yes.")
-    _, (gradient,) = lvlm.pixel_gradients(reading, reading.canvas[None])
+    reading = lvlm.encode(picture(1, 100, 200) + 60, QUESTION, "Yes.")
+    _, (gradient,) = lvlm.pixel_gradients(reading, reading.pixel_values[None])
     baseline = baseline_canvas(reading, "black", 0.05)
     integrated = IntegratedGradients(steps=2).attributions(lvlm, reading, baseline)
     for row in (0, -1):
@@ -35,5 +35,5 @@ def test_gradients_of_a_native_picture_reach_its_first_and_last_rows(open_lvlm, 
 
 def test_the_black_baseline_of_a_native_picture_is_black_everywhere(open_lvlm):
     lvlm = open_lvlm("phantom_gemma", framing="native")
-    reading = lvlm.read(np.full((100, 200), 128, np.uint8), QUESTION, "Yes.")
+    reading = lvlm.encode(np.full((100, 200), 128, np.uint8), QUESTION, "Yes.")
     assert (baseline_canvas(reading, "black", 0.05) == reading.colour(0.0)).all()

@@ -54,10 +54,10 @@ def test_the_head_in_slices_is_the_head(softcap, bias):
 def test_with_bfloat16_weights_scores_differ_where_bfloat16_logits_tie(open_lvlm):
     """Trap 11."""
     lvlm = open_lvlm("phantom_qwen", dtype="bfloat16")
-    reading = lvlm.read(picture(1), QUESTION, "Yes.")
-    canvases = reading.canvas + 0.02 * torch.randn(12, 1, 16, 16).repeat_interleave(14, 2).repeat_interleave(
-        14, 3
-    )
+    reading = lvlm.encode(picture(1), QUESTION, "Yes.")
+    canvases = reading.pixel_values + 0.02 * torch.randn(12, 1, 16, 16).repeat_interleave(
+        14, 2
+    ).repeat_interleave(14, 3)
     scores = lvlm.token_scores(reading, canvases)[:, 0]
     with torch.inference_mode():
         rows = next(lvlm._row_batches(reading, canvases))[:, 0]
@@ -126,9 +126,9 @@ def test_the_graph_of_log_probs_holds_no_slice_of_the_vocabulary():
 def test_a_reading_that_was_made_in_inference_mode_can_be_differentiated(open_lvlm):
     lvlm = open_lvlm("phantom_qwen")
     with torch.inference_mode():
-        held = lvlm.read(picture(1), QUESTION, "Yes.")
-    usual = lvlm.read(picture(1), QUESTION, "Yes.")
-    found, expected = (lvlm.pixel_gradients(each, usual.canvas[None])[1] for each in (held, usual))
+        held = lvlm.encode(picture(1), QUESTION, "Yes.")
+    usual = lvlm.encode(picture(1), QUESTION, "Yes.")
+    found, expected = (lvlm.pixel_gradients(each, usual.pixel_values[None])[1] for each in (held, usual))
     assert torch.equal(found, expected)
 
 
@@ -143,9 +143,9 @@ torch.set_num_threads(1)
 question, response = "Is there evidence of nodule in the image? " * 3, "Final answer: Yes. " * 12
 lvlm = load_lvlm(sys.argv[1])
 images = [np.random.default_rng(n).integers(0, 255, (224, 224), dtype=np.uint8) for n in range(16)]
-reading = lvlm.read(images[0], question, response)
-four = torch.stack([reading.canvas] * 4)
-lvlm.pixel_gradients(lvlm.read(images[0], "Is it?", "Yes."), four[:1])
+reading = lvlm.encode(images[0], question, response)
+four = torch.stack([reading.pixel_values] * 4)
+lvlm.pixel_gradients(lvlm.encode(images[0], "Is it?", "Yes."), four[:1])
 
 def memory(key):
     return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
@@ -157,8 +157,8 @@ def peak(function):
 
 @torch.inference_mode()
 def body():
-    readings = [lvlm.read(image, question, response) for image in images]
-    return lvlm._last_hidden(readings[0], torch.stack([reading.canvas for reading in readings]))
+    readings = [lvlm.encode(image, question, response) for image in images]
+    return lvlm._last_hidden(readings[0], torch.stack([reading.pixel_values for reading in readings]))
 
 def body_gradient():
     leaf = four.clone().requires_grad_()

@@ -20,7 +20,7 @@ REASONED = "There is no sign of fluid. Final answer: Yes."
 def test_the_answer_span_is_what_the_model_wrote_token_by_token(any_lvlm):
     """Trap 2: tokenising the text again may split it otherwise."""
     written = any_lvlm.generate(picture(1), QUESTION, max_new_tokens=12)
-    reading = any_lvlm.read(picture(1), QUESTION, written)
+    reading = any_lvlm.encode(picture(1), QUESTION, written)
     assert tuple(reading.ids[reading.answer.start :].tolist()) == written.ids
     assert reading.answer.stop == len(reading.ids)
     assert len(reading.tokens) == len(written.ids)
@@ -30,14 +30,14 @@ def test_ids_that_no_text_tokenises_to_are_kept(open_lvlm):
     lvlm = open_lvlm("phantom_qwen")
     letters = tuple(lvlm.processor.tokenizer.convert_tokens_to_ids(list("Yes")))
     assert letters != tuple(lvlm.processor.tokenizer("Yes")["input_ids"])
-    reading = lvlm.read(picture(1), QUESTION, Response("Yes", letters, None))
+    reading = lvlm.encode(picture(1), QUESTION, Response("Yes", letters, None))
     assert tuple(reading.ids[reading.answer.start :].tolist()) == letters
 
 
 @pytest.mark.parametrize("response", ["Yes.", "Yes.\n", " Yes", "\nYes", REASONED])
 def test_a_text_is_tokenised_alone_and_comes_back_unchanged(any_lvlm, response):
     """Trap 2: a template would strip the newline of `Yes.\\n`, or add one and an end of turn."""
-    reading = any_lvlm.read(picture(1), QUESTION, response)
+    reading = any_lvlm.encode(picture(1), QUESTION, response)
     own = reading.ids[reading.answer.start :]
     assert any_lvlm.processor.tokenizer.decode(own, clean_up_tokenization_spaces=False) == response
     assert not set(own.tolist()) & set(any_lvlm.processor.tokenizer.all_special_ids)
@@ -55,7 +55,7 @@ def test_a_text_is_tokenised_alone_and_comes_back_unchanged(any_lvlm, response):
 )
 def test_a_text_that_its_tokens_do_not_spell_is_an_error(open_lvlm, name, response, said):
     with pytest.raises(InputError, match=said):
-        open_lvlm(name).read(picture(1), QUESTION, response)
+        open_lvlm(name).encode(picture(1), QUESTION, response)
 
 
 @pytest.mark.parametrize("response", ["", Response("", (), None)])
@@ -63,13 +63,13 @@ def test_an_empty_response_is_an_error_and_no_reason_to_ask_again(open_lvlm, res
     """Trap 25."""
     lvlm = open_lvlm("phantom_qwen")
     with lvlm.measured() as meter, pytest.raises(InputError, match="nothing to explain"):
-        lvlm.read(picture(1), QUESTION, response)
+        lvlm.encode(picture(1), QUESTION, response)
     assert meter.forward_passes == 0
 
 
 def test_the_prompt_ends_where_the_response_begins(any_lvlm, checkpoint):
     """Trap 12, too: one start token, where the family has one."""
-    reading = any_lvlm.read(picture(1), QUESTION, "Yes.")
+    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.")
     plain = Plain(checkpoint(any_lvlm.key))
     whole = plain.inputs(frame_picture(picture(1), 224), QUESTION, "Yes.")
     assert torch.equal(reading.ids, whole["input_ids"][0])
@@ -79,12 +79,12 @@ def test_the_prompt_ends_where_the_response_begins(any_lvlm, checkpoint):
 
 def test_the_rows_that_predict_the_response_stand_one_before_it(any_lvlm):
     """Trap 1."""
-    reading = any_lvlm.read(picture(1), QUESTION, "Yes.\n")
+    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.\n")
     assert [row + 1 for row in reading.rows] == list(reading.answer)
 
 
 def test_image_positions_are_those_of_the_grid(any_lvlm):
-    reading = any_lvlm.read(picture(1), QUESTION, "Yes.")
+    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.")
     assert len(reading.image_positions) == reading.grid.rows * reading.grid.columns
     assert (reading.image_positions.diff() == 1).all()
     assert reading.image_positions[-1] < reading.answer.start
@@ -92,13 +92,13 @@ def test_image_positions_are_those_of_the_grid(any_lvlm):
 
 @pytest.mark.parametrize("response", ["Yes.", "Yes.\n", REASONED])
 def test_the_verdict_is_at_the_token_that_spells_it(any_lvlm, response):
-    reading = any_lvlm.read(picture(1), QUESTION, response)
+    reading = any_lvlm.encode(picture(1), QUESTION, response)
     assert reading.tokens[reading.verdict].strip() == "Yes"
     assert reading.offsets("verdict") == range(reading.verdict, reading.verdict + 1)
 
 
 def test_of_two_tokens_that_spell_the_verdict_the_last_one_states_it(any_lvlm):
-    reading = any_lvlm.read(picture(1), QUESTION, "Yes. Final answer: Yes.")
+    reading = any_lvlm.encode(picture(1), QUESTION, "Yes. Final answer: Yes.")
     spelt = [n for n, token in enumerate(reading.tokens) if token.strip() == "Yes"]
     assert len(spelt) == 2
     assert reading.verdict == spelt[1]
@@ -106,7 +106,7 @@ def test_of_two_tokens_that_spell_the_verdict_the_last_one_states_it(any_lvlm):
 
 def test_a_word_that_states_nothing_is_not_where_the_verdict_stands(any_lvlm):
     """A "no" of a finding after the verdict: log-odds taken there would be those of another word."""
-    reading = any_lvlm.read(picture(1), QUESTION, "No. There is no sign of a step in the bone.")
+    reading = any_lvlm.encode(picture(1), QUESTION, "No. There is no sign of a step in the bone.")
     spelt = [n for n, token in enumerate(reading.tokens) if token.strip().lower() == "no"]
     assert len(spelt) == 2
     assert reading.verdict == spelt[0]
@@ -173,16 +173,16 @@ def test_what_has_more_tokens_than_the_model_has_positions_is_an_error_before_an
     long = "Is it? " * limit
     with any_lvlm.measured() as meter:
         with pytest.raises(InputError, match=f"has positions for {limit}: shorten"):
-            any_lvlm.read(picture(1), long, "Yes.")
+            any_lvlm.encode(picture(1), long, "Yes.")
         with pytest.raises(InputError, match=f"has positions for {limit}: shorten"):
-            any_lvlm.read(picture(1), QUESTION, long)
+            any_lvlm.encode(picture(1), QUESTION, long)
         with pytest.raises(InputError, match=f"has positions for {limit}: shorten"):
             any_lvlm.generate(picture(1), long, max_new_tokens=1)
     assert meter.forward_passes == 0
 
 
 def test_a_response_without_a_verdict_has_none_to_explain(any_lvlm):
-    reading = any_lvlm.read(picture(1), QUESTION, "There is.")
+    reading = any_lvlm.encode(picture(1), QUESTION, "There is.")
     with pytest.raises(ValueError, match="states no yes or no"):
         reading.offsets("verdict")
 
@@ -190,6 +190,6 @@ def test_a_response_without_a_verdict_has_none_to_explain(any_lvlm):
 def test_colours_are_normalised_and_the_mean_leaves_the_padding_out(open_lvlm):
     lvlm = open_lvlm("phantom_gemma")
     wide = np.full((112, 224), 128, np.uint8)
-    reading = lvlm.read(wide, QUESTION, "Yes.")
+    reading = lvlm.encode(wide, QUESTION, "Yes.")
     assert torch.allclose(reading.mean_colour(), reading.colour(128 / 255), atol=1e-5)
-    assert (reading.canvas[:, 0] - reading.colour(0.0)[:, :, 0]).abs().max() < 1e-5
+    assert (reading.pixel_values[:, 0] - reading.colour(0.0)[:, :, 0]).abs().max() < 1e-5

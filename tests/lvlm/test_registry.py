@@ -45,7 +45,7 @@ def test_every_family_is_found_by_the_type_of_its_models():
 def test_a_folder_is_loaded_under_its_own_name(checkpoint, name):
     lvlm = load_lvlm(checkpoint(name))
     assert lvlm.key == checkpoint(name).name
-    assert len(lvlm.read(picture(1), QUESTION, "Yes.").answer) > 1
+    assert len(lvlm.encode(picture(1), QUESTION, "Yes.").answer) > 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ QUESTION = prompt("nodule", "direct")
 
 @pytest.fixture
 def reading(any_lvlm):
-    return any_lvlm.read(picture(1), QUESTION, "Yes.\n")
+    return any_lvlm.encode(picture(1), QUESTION, "Yes.\n")
 
 
 def test_recording_changes_nothing(any_lvlm, reading):
@@ -32,11 +32,13 @@ def test_recording_changes_nothing(any_lvlm, reading):
 def test_the_targets_of_a_trace_are_the_scores(any_lvlm, reading):
     for target in ("response", "verdict", (0, 1), (1, 2)):
         traced = any_lvlm.objective(reading, any_lvlm.trace(reading), target)
-        (scored,) = any_lvlm.scores(reading, reading.canvas[None], target)
+        (scored,) = any_lvlm.scores(reading, reading.pixel_values[None], target)
         assert traced.item() == pytest.approx(scored.item(), abs=1e-4)
-    parts = [any_lvlm.scores(reading, reading.canvas[None], (n, n + 1)) for n in range(len(reading.answer))]
+    parts = [
+        any_lvlm.scores(reading, reading.pixel_values[None], (n, n + 1)) for n in range(len(reading.answer))
+    ]
     assert torch.cat(parts).sum().item() == pytest.approx(
-        any_lvlm.scores(reading, reading.canvas[None]).item(), abs=1e-4
+        any_lvlm.scores(reading, reading.pixel_values[None]).item(), abs=1e-4
     )
 
 
@@ -58,7 +60,7 @@ def test_weights_are_distributions_over_what_a_row_may_see(any_lvlm, reading):
 def test_the_question_sees_itself_whole_in_paligemma_and_the_response_does_not(open_lvlm):
     """Type 0 for the response would let it see its own end: the answer would leak into its prediction."""
     lvlm = open_lvlm("tiny_paligemma")
-    reading = lvlm.read(picture(1), QUESTION, "Yes.\n")
+    reading = lvlm.encode(picture(1), QUESTION, "Yes.\n")
     weights = lvlm.trace(reading, attentions=[0]).attentions[0].squeeze(0)
     start = reading.answer.start
     assert weights[:, 0, start - 1].min() > 0
@@ -74,10 +76,10 @@ def test_keep_reduces_the_weights_as_they_are_made(any_lvlm, reading):
 
 def test_embeddings_hold_the_picture_at_the_image_positions_and_nowhere_else(any_lvlm):
     one, other = (
-        any_lvlm.trace(any_lvlm.read(picture(seed), QUESTION, "Yes.")).embeddings.squeeze(0)
+        any_lvlm.trace(any_lvlm.encode(picture(seed), QUESTION, "Yes.")).embeddings.squeeze(0)
         for seed in (1, 2)
     )
-    reading = any_lvlm.read(picture(1), QUESTION, "Yes.")
+    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.")
     changed = (one != other).any(-1)
     assert changed.nonzero()[:, 0].tolist() == reading.image_positions.tolist()
 
@@ -97,20 +99,21 @@ def test_the_image_is_dead_after_the_last_block_and_alive_one_before(any_lvlm, r
 
 
 def test_the_pixels_of_a_canvas_can_be_differentiated_by(any_lvlm, reading):
-    """Against a finite difference: the way from the canvas to the model's own inputs is part of the graph."""
-    canvas = reading.canvas.clone().requires_grad_()
-    trace = any_lvlm.trace(reading, canvas=canvas, gradients=True)
-    (gradient,) = any_lvlm.gradients(any_lvlm.objective(reading, trace), [canvas])
+    """Against a finite difference: the way from `pixel_values` to the model's own inputs is in the graph."""
+    pixel_values = reading.pixel_values.clone().requires_grad_()
+    trace = any_lvlm.trace(reading, pixel_values=pixel_values, gradients=True)
+    (gradient,) = any_lvlm.gradients(any_lvlm.objective(reading, trace), [pixel_values])
     direction = gradient / gradient.norm()
     ahead, behind = any_lvlm.scores(
-        reading, torch.stack([reading.canvas + 0.05 * direction, reading.canvas - 0.05 * direction])
+        reading,
+        torch.stack([reading.pixel_values + 0.05 * direction, reading.pixel_values - 0.05 * direction]),
     ).tolist()
     assert gradient.norm().item() == pytest.approx((ahead - behind) / 0.1, rel=0.1)
 
 
 def test_a_target_that_reaches_nothing_is_an_error(open_lvlm):
     lvlm = open_lvlm("phantom_qwen")
-    reading = lvlm.read(picture(1), QUESTION, "Yes.")
+    reading = lvlm.encode(picture(1), QUESTION, "Yes.")
     trace = lvlm.trace(reading, gradients=True)
     with pytest.raises(InputError, match="earlier layer"):
         lvlm.gradients(lvlm.objective(reading, trace), [torch.zeros(3, requires_grad=True)])
@@ -118,7 +121,7 @@ def test_a_target_that_reaches_nothing_is_an_error(open_lvlm):
 
 def test_passes_are_counted_picture_by_picture(any_lvlm, reading):
     with any_lvlm.measured() as meter:
-        any_lvlm.scores(reading, reading.canvas.expand(5, -1, -1, -1))
+        any_lvlm.scores(reading, reading.pixel_values.expand(5, -1, -1, -1))
         any_lvlm.trace(reading)
         with any_lvlm.measured() as inner:
             any_lvlm.log_probs([picture(1), picture(2)], QUESTION, "Yes.")

@@ -16,8 +16,8 @@ from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
-from medfocus_bench.lvlm.grid import Cover, TokenGrid
-from medfocus_bench.lvlm.reading import Reading
+from medfocus_bench.lvlm.example import EncodedExample
+from medfocus_bench.lvlm.grid import InputView, TokenGrid
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus.interventions import (
     Effects,
@@ -55,8 +55,8 @@ class FakeLVLM:
     start: int
     batch: int
 
-    def token_scores(self, reading: Reading, canvases: torch.Tensor) -> torch.Tensor:
-        rows = [self._row(np.round(canvas[0].double().numpy() * 255)) for canvas in canvases]
+    def token_scores(self, reading: EncodedExample, canvases: torch.Tensor) -> torch.Tensor:
+        rows = [self._row(np.round(pixel_values[0].double().numpy() * 255)) for pixel_values in canvases]
         return torch.from_numpy(np.stack(rows))
 
     def _row(self, picture: np.ndarray) -> np.ndarray:
@@ -80,13 +80,15 @@ class FakeLVLM:
         return np.array(scores, dtype=np.float32)
 
 
-def fake(case: dict[str, Any], model: dict[str, np.ndarray], image: np.ndarray) -> tuple[FakeLVLM, Reading]:
+def fake(
+    case: dict[str, Any], model: dict[str, np.ndarray], image: np.ndarray
+) -> tuple[FakeLVLM, EncodedExample]:
     """The model and the reading of a case; the span that the vectors score holds their two end tokens (D)."""
     start = len(token_ids(case["question"])) + 2
     ids = [0, *token_ids(case["question"]), 0, *token_ids(case["answer"])]
     ids += [30, 31] if case["end_tokens"] else []
     height, width = image.shape
-    reading = Reading(
+    reading = EncodedExample(
         image=image,
         question=case["question"],
         response=case["answer"],
@@ -95,10 +97,10 @@ def fake(case: dict[str, Any], model: dict[str, np.ndarray], image: np.ndarray) 
         image_positions=torch.zeros(1, dtype=torch.long),
         answer=range(start, len(ids)),
         tokens=tuple(map(str, ids[start:])),
-        canvas=torch.from_numpy(image.astype(np.float32) / 255).expand(3, -1, -1),
+        pixel_values=torch.from_numpy(image.astype(np.float32) / 255).expand(3, -1, -1),
         mean=torch.zeros(3, 1, 1),
         std=torch.ones(3, 1, 1),
-        grid=TokenGrid(1, 1, Cover(Frame(width, height), "native")),
+        grid=TokenGrid(1, 1, InputView(Frame(width, height), "native")),
         verdict=None,
     )
     return FakeLVLM(model["W"], model["base"], ids, start, case["batch_size"]), reading
@@ -259,7 +261,7 @@ def qwen():
 
 @pytest.fixture(scope="module")
 def reading(qwen):
-    return qwen.read(PATIENT.image, QUESTION, RESPONSE)
+    return qwen.encode(PATIENT.image, QUESTION, RESPONSE)
 
 
 SITES = sites_of({name: Region(mask) for name, mask in PATIENT.concepts.items()}, COMPOSITES)
@@ -279,9 +281,9 @@ def by_hand(lvlm, sites: tuple[Site, ...], grey: int) -> np.ndarray:
 
 @pytest.mark.parametrize("key", ["phantom_qwen", "phantom_gemma"])
 def test_zero_is_black_pixels_of_the_picture_and_every_site_costs_a_pass(key):
-    """Trap 10: a canvas filled with normalised zeros would be grey."""
+    """Trap 10: a pixel_values filled with normalised zeros would be grey."""
     lvlm = load_lvlm(key)
-    read = lvlm.read(PATIENT.image, QUESTION, RESPONSE)
+    read = lvlm.encode(PATIENT.image, QUESTION, RESPONSE)
     with lvlm.measured() as meter:
         measured = measure(lvlm, read, SITES)
     assert meter.forward_passes == len(SITES) + 1 == 16
@@ -306,7 +308,7 @@ def test_boxes_fall_on_the_right_pixels_of_a_wide_image_in_both_framings():
     left, top, right, bottom = square.frame.to_model(site.boxes)[0]
     assert np.abs(np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]) - [left, top, right, bottom]).max() <= 0.5
     native = load_lvlm("phantom_qwen", framing="native").read(image, QUESTION, RESPONSE)
-    rows, columns = native.canvas.shape[1:]
+    rows, columns = native.pixel_values.shape[1:]
     (box,) = site_parts(site, "box", native)
     assert box.shape == (rows, columns)
     assert box.mean() == pytest.approx(90 * 130 / image.size, rel=0.02)
@@ -319,7 +321,7 @@ def test_boxes_fall_on_the_right_pixels_of_a_wide_image_in_both_framings():
 
 def test_a_box_thinner_than_a_pixel_of_the_canvas_still_fills_one(reading):
     frame = Frame(2000, 2000)
-    thin = replace(reading, grid=TokenGrid(8, 8, Cover(frame)))
+    thin = replace(reading, grid=TokenGrid(8, 8, InputView(frame)))
     (pixels,) = site_parts(Site("thin", np.array([[1000.0, 100, 1002, 500]]), ()), "box", thin)
     assert pixels.any(axis=0).sum() == 1
     empty = Site("empty", np.array([[50.0, 50, 50, 90]]), ())
@@ -336,7 +338,7 @@ def test_a_fill_changes_its_region_alone(reading, fill, shape):
     for site in (SITES[0], SITES[11]):
         hidden = np.logical_or.reduce(site_parts(site, shape, reading))
         painted = filler(reading, fill)(hidden)
-        changed = (painted != reading.canvas).any(dim=0).numpy()
+        changed = (painted != reading.pixel_values).any(dim=0).numpy()
         assert not changed[~hidden].any()
         assert changed[hidden].mean() > 0.9
         assert torch.isfinite(painted).all()
@@ -346,14 +348,14 @@ def test_inpainting_continues_what_is_around_and_shows_nothing_of_what_was_there
     pytest.importorskip("skimage")
     from medfocus_bench.medfocus.fills import filler
 
-    other = reading.canvas.clone()
+    other = reading.pixel_values.clone()
     hidden = np.zeros((224, 224), dtype=bool)
     hidden[60:110, 60:110] = True
     other[:, 60:110, 60:110] = reading.colour(1.0)
-    same = filler(replace(reading, canvas=other), "inpaint")(hidden)
+    same = filler(replace(reading, pixel_values=other), "inpaint")(hidden)
     assert torch.allclose(filler(reading, "inpaint")(hidden), same)
-    flat = replace(reading, canvas=reading.colour(0.4).expand(3, 224, 224))
-    assert torch.allclose(filler(flat, "inpaint")(hidden), flat.canvas, atol=1e-5)
+    flat = replace(reading, pixel_values=reading.colour(0.4).expand(3, 224, 224))
+    assert torch.allclose(filler(flat, "inpaint")(hidden), flat.pixel_values, atol=1e-5)
 
 
 def test_an_unknown_fill_is_refused(qwen, reading):

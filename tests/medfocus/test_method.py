@@ -14,7 +14,8 @@ from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus import anatomy
-from medfocus_bench.medfocus.anatomy import Anatomist
+from medfocus_bench.medfocus.anatomy import ConceptLocaliser
+from medfocus_bench.medfocus.generative_fill import generative_fill
 from medfocus_bench.medfocus.interventions import Effects, Measured, measure, sites_of
 from medfocus_bench.medfocus.localisers import Region, localise
 from medfocus_bench.medfocus.method import MedFocus, ranked
@@ -25,9 +26,8 @@ from medfocus_bench.medfocus.plus import (
     matched_null,
     probe_boxes,
 )
-from medfocus_bench.medfocus.redrawing import redrawer
 from medfocus_bench.medfocus.reference import phantom_pool
-from medfocus_bench.medfocus.vocabulary import finer
+from medfocus_bench.medfocus.vocabulary import with_lung_zones
 from medfocus_bench.phantom.render import Patient, render
 
 from ..attribution.vision_checkpoints import write_sam
@@ -44,7 +44,7 @@ def qwen():
 
 @pytest.fixture(scope="module")
 def reading(qwen):
-    return qwen.read(PATIENT.image, QUESTION, RESPONSE)
+    return qwen.encode(PATIENT.image, QUESTION, RESPONSE)
 
 
 class Constant:
@@ -78,9 +78,9 @@ def test_the_winners_box_is_reported_with_all_effects_and_its_tokens(qwen, readi
 def test_a_winning_composite_reports_the_boxes_of_its_members(qwen, monkeypatch):
     """Trap 23: the box around both lungs holds the mediastinum, which was not filled."""
     patient = render(Patient.sample((77, 7), findings=["cardiomegaly"]))
-    reading, masks = qwen.read(patient.image, prompt("cardiomegaly", "direct"), "Yes."), patient.concepts
+    reading, masks = qwen.encode(patient.image, prompt("cardiomegaly", "direct"), "Yes."), patient.concepts
     regions = {f"{side} lung": Region(masks[f"{side} lung"]) for side in ("left", "right")}
-    monkeypatch.setattr(Anatomist, "regions", lambda self, image: regions)
+    monkeypatch.setattr(ConceptLocaliser, "regions", lambda self, image: regions)
     found = MedFocus(tau=2.0).explain(qwen, reading)
     assert next(iter(found.concepts)) == "both lungs"
     assert found.boxes.tolist() == [region.box.tolist() for region in regions.values()]
@@ -99,7 +99,7 @@ def test_an_editor_redraws_a_region_in_the_place_of_the_fill(qwen, reading):
     assert set(filled.concepts) == set(redrawn.concepts)
     assert filled.concepts != redrawn.concepts
     sites = sites_of(localise(PATIENT.image, phantom_pool()), COMPOSITES)
-    draw = redrawer("inpainting", reading.question, 0)
+    draw = generative_fill("inpainting", reading.question, 0)
     expected = measure(qwen, reading, sites, fill=draw).effects.total
     assert sorted(redrawn.concepts.values()) == pytest.approx(sorted(expected))
 
@@ -112,9 +112,9 @@ def test_an_editor_is_told_which_finding_to_draw_away(monkeypatch):
             asked.append((question.finding, edit, seed))
             return question.image
 
-    monkeypatch.setattr("medfocus_bench.medfocus.redrawing._loaded", lambda editor: Recorder())
+    monkeypatch.setattr("medfocus_bench.medfocus.generative_fill._loaded", lambda editor: Recorder())
     for question in ("Is there evidence of rib lesion in the image? Answer now.", "What is this?"):
-        redrawer("x", question, 7)(np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
+        generative_fill("x", question, 7)(np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
     assert asked == [("rib lesion", "foreground", 7), ("abnormality", "foreground", 7)]
 
 
@@ -181,7 +181,7 @@ def test_all_boxes_are_refined_from_one_encoding_of_the_image(qwen, reading, tmp
     refined = MedFocus(segmenter=folder).explain(qwen, reading)
     assert calls == [1]
     assert refined.concepts != MedFocus().explain(qwen, reading).concepts
-    regions = Anatomist(segmenter=folder).regions(PATIENT.image)
+    regions = ConceptLocaliser(segmenter=folder).regions(PATIENT.image)
     boxes = [region.box for region in localise(PATIENT.image, phantom_pool()).values()]
     masks = load_segmenter(folder).segment(PATIENT.image, boxes)
     for (name, region), mask in zip(regions.items(), masks, strict=True):
@@ -195,13 +195,13 @@ def test_models_that_share_an_image_share_its_anatomy(monkeypatch):
     calls = []
     monkeypatch.setattr(anatomy, "localise", lambda *args, **more: calls.append(1) or localise(*args, **more))
     image = render(Patient.sample((77, 9))).image
-    first = Anatomist().regions(image)
-    again = Anatomist().regions(image.copy())
+    first = ConceptLocaliser().regions(image)
+    again = ConceptLocaliser().regions(image.copy())
     assert len(calls) == 1
     for name, region in first.items():
         assert np.array_equal(region.mask, again[name].mask)
-    Anatomist(pool_size=2).regions(image)
-    Anatomist().regions(image[:, ::-1])
+    ConceptLocaliser(pool_size=2).regions(image)
+    ConceptLocaliser().regions(image[:, ::-1])
     assert len(calls) == 3
 
 
@@ -215,13 +215,16 @@ def test_what_is_kept_is_bounded():
 
 def test_a_colour_image_has_the_anatomy_of_its_grey():
     image = render(Patient.sample((77, 10))).image
-    grey, colour = Anatomist().regions(image), Anatomist().regions(np.stack([image] * 3, axis=-1))
+    grey, colour = (
+        ConceptLocaliser().regions(image),
+        ConceptLocaliser().regions(np.stack([image] * 3, axis=-1)),
+    )
     assert all(np.array_equal(grey[name].mask, colour[name].mask) for name in grey)
 
 
 def test_zones_are_thirds_of_their_lung_and_nothing_in_the_image_is_out_of_reach():
     regions = {name: Region(mask) for name, mask in PATIENT.concepts.items()}
-    more = finer(regions)
+    more = with_lung_zones(regions)
     for side in ("left", "right"):
         zones = [more[f"{side} {zone} lung zone"].mask for zone in ("upper", "middle", "lower")]
         assert np.array_equal(np.sum(zones, axis=0), regions[f"{side} lung"].mask.astype(int))
@@ -230,13 +233,13 @@ def test_zones_are_thirds_of_their_lung_and_nothing_in_the_image_is_out_of_reach
     assert np.logical_or.reduce([region.mask for region in more.values()]).all()
     wall = more["right chest wall"].mask
     assert not wall[:, 112:].any(), "the patient's right lies on the left of the picture"
-    mirrored = finer({name: Region(region.mask[:, ::-1]) for name, region in regions.items()})
+    mirrored = with_lung_zones({name: Region(region.mask[:, ::-1]) for name, region in regions.items()})
     assert np.array_equal(mirrored["right chest wall"].mask, wall[:, ::-1])
 
 
 def test_without_lungs_there_are_no_zones():
     heart = {"heart": Region(PATIENT.concepts["cardiac silhouette"])}
-    assert list(finer(heart)) == ["heart"]
+    assert list(with_lung_zones(heart)) == ["heart"]
 
 
 # -- MedFocus+ ---------------------------------------------------------------------------------------------
@@ -245,7 +248,7 @@ def test_without_lungs_there_are_no_zones():
 @pytest.mark.parametrize("key", ["phantom_qwen", "phantom_gemma"])
 def test_the_map_peaks_on_what_drives_the_answer(key):
     lvlm = load_lvlm(key)
-    read = lvlm.read(PATIENT.image, QUESTION, RESPONSE)
+    read = lvlm.encode(PATIENT.image, QUESTION, RESPONSE)
     with lvlm.measured() as meter:
         found = MedFocusPlus(**QUICK | {"places": 2, "probes": 30}).explain(lvlm, read)
     count = len(found.concepts)
@@ -287,7 +290,7 @@ def test_a_model_without_numbers_is_an_error_or_a_failure(reading):
 def test_a_wide_image_in_native_framing_is_mapped_to_its_place():
     lvlm = load_lvlm("phantom_qwen", framing="native")
     image = render(Patient.sample((77, 4), findings=["mass"]), 300).image[:200]
-    read = lvlm.read(image, prompt("mass", "direct"), RESPONSE)
+    read = lvlm.encode(image, prompt("mass", "direct"), RESPONSE)
     found = MedFocusPlus(**QUICK).explain(lvlm, read)
     assert found.saliency.shape == (224, 224)
     top = read.frame.content[1]

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from medfocus_bench.answers import parse_verdict
-from medfocus_bench.attribution.box_text import parse_boxes, parse_phrases
+from medfocus_bench.attribution.box_parsing import parse_boxes, parse_phrases
 from medfocus_bench.counterfactual.causal_filter import Failure as FilterFailure
 from medfocus_bench.counterfactual.causal_filter import read_failures as read_filter_failures
 from medfocus_bench.data.images import read_picture
@@ -32,12 +32,12 @@ from medfocus_bench.data.sources.tables import read_json_list, read_table
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.log import read_log
-from medfocus_bench.leaderboard.pull_request import read_changes
 from medfocus_bench.leaderboard.result import read_result
+from medfocus_bench.leaderboard.review.pull_request import read_changes
 from medfocus_bench.medfocus.reference import ReferencePool
-from medfocus_bench.run.records import Failure, RecordFiles, RecordWriter, add_failure, read_failures
-from medfocus_bench.run.settings import read_settings
-from medfocus_bench.run.tuning import read_tuning
+from medfocus_bench.runs.records import Failure, RecordFiles, RecordWriter, add_failure, read_failures
+from medfocus_bench.runs.settings import read_settings
+from medfocus_bench.runs.tuning import read_tuning
 from medfocus_bench.submission.reader import validate
 from medfocus_bench.submission.schema import AttributionEntry
 

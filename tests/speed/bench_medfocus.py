@@ -13,7 +13,7 @@ from PIL import Image
 from medfocus_bench.attribution.vision_models import load_segmenter
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
-from medfocus_bench.medfocus.anatomy import Anatomist
+from medfocus_bench.medfocus.anatomy import ConceptLocaliser
 from medfocus_bench.medfocus.interventions import Site, measure, sites_of
 from medfocus_bench.medfocus.method import MedFocus
 from medfocus_bench.phantom.render import Patient, render
@@ -26,7 +26,7 @@ from tests.speed.timing import report, side_by_side
 def run() -> None:
     torch.set_num_threads(1)
     image = render(Patient.sample(3)).image
-    sites = sites_of(Anatomist().regions(image), COMPOSITES)
+    sites = sites_of(ConceptLocaliser().regions(image), COMPOSITES)
     with tempfile.TemporaryDirectory() as folder:
         _compare("tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, sites, bound=2.0)
         _cost(image, len(sites), write_sam(Path(folder) / "sam"))
@@ -38,7 +38,7 @@ def _compare(what: str, checkpoint: Path, image: np.ndarray, sites: tuple[Site, 
     loop = Unbatched(checkpoint)
 
     def batched() -> np.ndarray:
-        return measure(lvlm, lvlm.read(image, QUESTION, RESPONSE), sites).effects.total
+        return measure(lvlm, lvlm.encode(image, QUESTION, RESPONSE), sites).effects.total
 
     difference = np.abs(batched() - loop.deltas(image, sites)).max()
     report(f"deltas of {what}", f"differ by {difference:.1e}", "<= 1e-5", difference <= 1e-5)
@@ -61,7 +61,7 @@ def _cost(image: np.ndarray, sites: int, sam: Path) -> None:
 
     model.vision_encoder.forward = counted
     with lvlm.measured() as meter:
-        MedFocus(segmenter=str(sam)).explain(lvlm, lvlm.read(image, QUESTION, RESPONSE))
+        MedFocus(segmenter=str(sam)).explain(lvlm, lvlm.encode(image, QUESTION, RESPONSE))
     passes = meter.forward_passes
     report("forward passes of MedFocus", str(passes), f"{sites} + 1", passes == sites + 1)
     report("encodings of the image for refinement", str(encodings), "1", encodings == 1)

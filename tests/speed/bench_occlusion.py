@@ -33,7 +33,7 @@ def run() -> None:
 
 def _compare(what: str, checkpoint: Path, image: np.ndarray, bound: float) -> None:
     lvlm = load_lvlm(checkpoint)
-    reading = lvlm.read(image, QUESTION, RESPONSE)
+    reading = lvlm.encode(image, QUESTION, RESPONSE)
     loop = OneByOne(checkpoint)
 
     def batched() -> np.ndarray:

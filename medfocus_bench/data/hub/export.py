@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medfocus_bench.data.files import file_sha256, whole_folder
 from medfocus_bench.data.hub.card import changelog, render_card
 from medfocus_bench.data.hub.croissant import render_croissant
 from medfocus_bench.data.hub.layout import (
@@ -35,6 +34,7 @@ from medfocus_bench.data.labels import in_numbers
 from medfocus_bench.data.manifest import MANIFEST_NAME, write_manifest
 from medfocus_bench.data.resolve import locate
 from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.storage import atomic_folder, file_sha256
 
 
 def export(
@@ -62,7 +62,7 @@ def export(
         )
     if DEFAULT_CONFIG not in publication.configs:
         raise BenchmarkError(f"{folder}: holds no rows of {DEFAULT_CONFIG}, the default config")
-    with whole_folder(target) as work:
+    with atomic_folder(target) as work:
         return write_repository(work, publication)
 
 

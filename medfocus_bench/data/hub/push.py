@@ -17,13 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from medfocus_bench.data.files import file_sha256
 from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_client, hub_errors, quiet_hub
 from medfocus_bench.data.hub.export import write_repository
 from medfocus_bench.data.hub.names import REPO_PATTERN, SCHEME
 from medfocus_bench.data.hub.publication import read_publication
 from medfocus_bench.data.manifest import MANIFEST_NAME
 from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.storage import file_sha256
 
 _RETRY: Final = "run it again: what was sent is not sent twice, and nothing is half-published"
 _OF_THE_HUB: Final = ".gitattributes"

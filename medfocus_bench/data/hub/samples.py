@@ -21,7 +21,7 @@ from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.hub.publication import Row
 from medfocus_bench.data.labels import in_words, label_names
 from medfocus_bench.data.manifest import read_manifest
-from medfocus_bench.data.resolve import EMBEDDED, embedded_copy, is_folder, say_embedded, unknown_benchmark
+from medfocus_bench.data.resolve import EMBEDDED, embedded_copy, is_folder, unknown_benchmark, warn_offline
 from medfocus_bench.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _from_hub(name: HubName, split: str, *, streaming: bool) -> Dataset | Iterab
         embedded = embedded_copy(name)
         if embedded is None:
             raise
-        say_embedded(name, embedded[1], "the Hub is out of reach")
+        warn_offline(name, embedded[1], "the Hub is out of reach")
         return _from_benchmark(embedded[0], name.config, split, streaming=streaming)
     return _from_repository(root, name.config, split, streaming=streaming)
 

@@ -1,4 +1,4 @@
-"""Reading annotation tables: bounded, strict, and ordered as the benchmark orders them.
+"""EncodedExample annotation tables: bounded, strict, and ordered as the benchmark orders them.
 
 Nothing in a cell is ever run. A number is digits, a box is four numbers in brackets; whatever else stands
 there is a reason to skip the question, or to refuse the table where it leaves ranks open.
@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from medfocus_bench.data.files import read_at_most
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.storage import read_at_most
 from medfocus_bench.text import tidy
 
 MAX_TABLE_BYTES: Final = 256 * 2**20

@@ -66,7 +66,7 @@ class Family(Protocol):
     def positions(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
         """The `position_ids` of one row of a teacher-forced pass of which `inputs` are all else.
 
-        None leaves them to the model, which finds them anew for every canvas.
+        None leaves them to the model, which finds them anew for every pixel_values.
         """
         return None
 
@@ -76,13 +76,13 @@ class Family(Protocol):
         ...
 
     @abstractmethod
-    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
+    def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
         """The pixels of one picture in raster order, (3, height, width), from the processor's output."""
         ...
 
     @abstractmethod
     def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The model's image inputs for canvases (n, 3, height, width); differentiable, inverts `canvas`."""
+        """The model's image inputs for (n, 3, height, width); differentiable, inverts `pixel_values`."""
         ...
 
 

@@ -31,9 +31,9 @@ class Gemma3(Family):
         side = isqrt(model.config.mm_tokens_per_image)
         return side, side
 
-    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
-        canvas: torch.Tensor = inputs["pixel_values"][0]
-        return canvas
+    def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
+        pixel_values: torch.Tensor = inputs["pixel_values"][0]
+        return pixel_values
 
     def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"pixel_values": canvases}

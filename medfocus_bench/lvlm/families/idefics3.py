@@ -32,9 +32,9 @@ class Idefics3(Family):
         height, width = inputs["pixel_values"].shape[-2:]
         return height // block, width // block
 
-    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
-        canvas: torch.Tensor = inputs["pixel_values"][0, 0]
-        return canvas
+    def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
+        pixel_values: torch.Tensor = inputs["pixel_values"][0, 0]
+        return pixel_values
 
     def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
         # A picture of nothing but zeros, which is mid-grey, would pass for padding and be left out.

@@ -40,9 +40,9 @@ class PaliGemma(Family):
         side = vision.image_size // vision.patch_size
         return side, side
 
-    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
-        canvas: torch.Tensor = inputs["pixel_values"][0]
-        return canvas
+    def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
+        pixel_values: torch.Tensor = inputs["pixel_values"][0]
+        return pixel_values
 
     def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"pixel_values": canvases}

@@ -41,14 +41,14 @@ class Qwen2_5_VL(Family):  # noqa: N801
         _, rows, columns = inputs["image_grid_thw"][0].tolist()
         return rows // merge, columns // merge
 
-    def canvas(self, model: Any, inputs: Any) -> torch.Tensor:
+    def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
         config = model.config.vision_config
         patch, merge, times = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
         rows, columns = self.grid(model, inputs)
         blocks = inputs["pixel_values"].reshape(rows, columns, merge, merge, 3, times, patch, patch)
         raster = blocks[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6)
-        canvas: torch.Tensor = raster.reshape(3, rows * merge * patch, columns * merge * patch)
-        return canvas
+        pixel_values: torch.Tensor = raster.reshape(3, rows * merge * patch, columns * merge * patch)
+        return pixel_values
 
     def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
         config = model.config.vision_config

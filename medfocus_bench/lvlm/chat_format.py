@@ -1,0 +1,129 @@
+"""Between text and tokens: prompts, responses as they were written, and where one states its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+
+from medfocus_bench.answers import log_odds
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.families import Family
+from medfocus_bench.lvlm.protocol import Response
+from medfocus_bench.verdicts import stated_verdict
+
+_FORMS: Final = ("{}", " {}", "\n{}")
+"""What a verdict may follow; a tokenizer may have a token for each."""
+
+
+def turn(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
+    """A message of a chat; the picture stands before the text."""
+    content: list[dict[str, str]] = [{"type": "image"}] if picture else []
+    return {"role": role, "content": [*content, {"type": "text", "text": text}]}
+
+
+class ChatFormatter:
+    """The tokenizer and chat template of an LVLM; batches are padded on the left.
+
+    `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not;
+    `special` those that stand for pictures, turns, starts and ends. Raises InputError where no token spells
+    a verdict.
+    """
+
+    def __init__(self, key: str, processor: Any, family: Family) -> None:
+        self.key, self.processor, self.family = key, processor, family
+        self.tokenizer: Any = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        # A checkpoint names a few of its special tokens by their role and only marks the others as special.
+        marked = (token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special)
+        self.special = frozenset([*self.tokenizer.all_special_ids, *marked])
+        self.yes, self.no = self._spelling("yes"), self._spelling("no")
+
+    def prompt(self, messages: list[Any]) -> str:
+        """The text of a chat, up to where the response begins.
+
+        Raises InputError for words that the model would read as pictures or turns of the chat.
+        """
+        for message in messages:
+            kind = "question" if message["role"] == "user" else "response"
+            for part in message["content"]:
+                self._ids(kind, part.get("text", ""))
+        prompt = self.family.prompt(self.processor, messages)
+        bos = self.tokenizer.bos_token
+        # The processor adds the start token again: a doubled one changes answers.
+        return prompt.removeprefix(bos) if bos and self._adds_bos() else prompt
+
+    def tokenised(self, text: str) -> Response:
+        """A text as a response. Raises InputError for one that does not come back unchanged."""
+        ids = self._ids("response", text)
+        if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+            raise InputError(f"the response {text[:80]!r} cannot be written with the tokens of {self.key}")
+        return Response(text, tuple(ids), None)
+
+    @property
+    def verdicts(self) -> list[int]:
+        """The tokens that spell a verdict, those of yes first."""
+        return [*self.yes, *self.no]
+
+    def response(self, ids: list[int], logits: Sequence[torch.Tensor]) -> Response:
+        """What was written: the ids up to the first special one, with the log-odds where the verdict is.
+
+        `logits`: for each of the ids those of the tokens of `verdicts`, in their order.
+        """
+        own = ids[: self.length(ids)]
+        text: str = self.tokenizer.decode(own, clean_up_tokenization_spaces=False)
+        stated = self.verdict_at(own, text)
+        if stated is None:
+            return Response(text, tuple(own), None)
+        places = range(len(self.verdicts))
+        yes, no = places[: len(self.yes)], places[len(self.yes) :]
+        return Response(text, tuple(own), log_odds(logits[stated].numpy(), yes, no))
+
+    def length(self, ids: Sequence[int]) -> int:
+        """How many of the ids that a model wrote are its response: those before the first special one."""
+        return next((n for n, token in enumerate(ids) if token in self.special), len(ids))
+
+    def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
+        """Where the response states its verdict: the token that spells it.
+
+        Of a response without a verdict the last token that spells either word, and of one whose verdict no
+        single token spells the last that spells the same; None where there is none.
+        """
+        stated = stated_verdict(text)
+        words = self.verdicts if stated is None else self.yes if stated.verdict == "yes" else self.no
+        spelled = [n for n in range(len(ids)) if ids[n] in words]
+        if stated is not None:
+            for n in spelled:
+                before, until = (len(self._decoded(ids[:end])) for end in (n, n + 1))
+                if before < stated.stop and stated.start < until:
+                    return n
+        return spelled[-1] if spelled else None
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def _ids(self, kind: str, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        special = sorted(set(ids) & self.special)
+        if special:
+            named = ", ".join(self.tokenizer.convert_ids_to_tokens(special))
+            raise InputError(
+                f"the {kind} {text[:80]!r} holds special tokens of the model ({named}): leave them out"
+            )
+        return ids
+
+    def _adds_bos(self) -> bool:
+        ids = self.tokenizer("a")["input_ids"]
+        return bool(ids) and ids[0] == self.tokenizer.bos_token_id
+
+    def _spelling(self, word: str) -> list[int]:
+        found = set()
+        for spelling in (word, word.capitalize(), word.upper()):
+            for form in _FORMS:
+                ids = self.tokenizer(form.format(spelling), add_special_tokens=False)["input_ids"]
+                if self.tokenizer.decode(ids[-1:]).strip().lower() == word:
+                    found.add(ids[-1])
+        if not found:
+            raise InputError(f"{self.key}: its tokenizer has no token for {word!r}")
+        return sorted(found)

@@ -1,0 +1,84 @@
+"""One picture with its question and response, as a model reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medfocus_bench.geometry import Frame
+from medfocus_bench.lvlm.grid import TokenGrid
+
+Target = Literal["response", "verdict"] | tuple[int, int]
+"""What is explained: the whole response's log-probability, the log-odds of yes over no where the response
+states its verdict, or the log-probability of the tokens `start:stop` of the response."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedExample:
+    """An (image, question, response) ready for teacher-forced passes.
+
+    `ids` (length): the prompt, image tokens included, and then the response's own tokens, which stand at
+    `answer`. `pixel_values` (3, height, width), float32: the normalised pixels that the processor made, in
+    raster order whatever order the model wants them in; methods edit it. `mean` and `std` (3, 1, 1)
+    normalised it.
+    `token_types` (length) marks the image tokens where the family's model asks for that.
+    """
+
+    image: npt.NDArray[np.uint8]
+    question: str
+    response: str
+    ids: torch.Tensor
+    token_types: torch.Tensor | None
+    image_positions: torch.Tensor
+    answer: range
+    tokens: tuple[str, ...]
+    pixel_values: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+    grid: TokenGrid
+    verdict: int | None
+
+    def __post_init__(self) -> None:
+        if len(self.image_positions) != len(self.grid):
+            grid = f"{self.grid.rows} x {self.grid.columns}"
+            raise ValueError(f"{len(self.image_positions)} image tokens for a grid of {grid}")
+        if len(self.answer) == 0:
+            raise ValueError("the response is empty: there is nothing to explain")
+
+    @property
+    def frame(self) -> Frame:
+        return self.grid.cover.frame
+
+    @property
+    def rows(self) -> range:
+        """The positions whose output predicts the response's tokens: one before each of them."""
+        return range(self.answer.start - 1, self.answer.stop - 1)
+
+    def offsets(self, target: Target) -> range:
+        """The tokens of the response that a target speaks of.
+
+        Raises ValueError for a span that is empty or outside the response, and for a verdict that is none.
+        """
+        if target == "response":
+            return range(len(self.answer))
+        if target == "verdict":
+            if self.verdict is None:
+                raise ValueError(f"the response {self.response[:80]!r} states no yes or no to explain")
+            return range(self.verdict, self.verdict + 1)
+        start, stop = target
+        if not 0 <= start < stop <= len(self.answer):
+            raise ValueError(f"no tokens {start}:{stop} in a response of {len(self.answer)}")
+        return range(start, stop)
+
+    def colour(self, grey: float) -> torch.Tensor:
+        """A grey level in [0, 1], normalised as the pixel_values is: (3, 1, 1)."""
+        return (grey - self.mean) / self.std
+
+    def mean_colour(self) -> torch.Tensor:
+        """The mean colour of the image, padding left out, normalised: (3, 1, 1)."""
+        x1, y1, x2, y2 = self.grid.cover.content(*self.pixel_values.shape[1:])
+        return self.pixel_values[:, y1:y2, x1:x2].mean(dim=(1, 2), keepdim=True)

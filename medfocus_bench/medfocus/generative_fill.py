@@ -1,0 +1,51 @@
+"""A counterfactual editor in the place of a fill: the concept's region is redrawn without the finding."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from medfocus_bench.counterfactual.editors import Editor as CounterfactualEditor
+from medfocus_bench.counterfactual.registry import load_editor
+from medfocus_bench.data.questions import Question
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import BoolArray
+from medfocus_bench.medfocus.fills import Editor, UInt8Image
+from medfocus_bench.text import tidy
+
+_ASKED = re.compile(r"Is there evidence of (?P<finding>[^?\n]{1,200}) in the image\?")
+_SETTING = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
+_ANYTHING = "abnormality"
+"""What is drawn away where the question does not name a finding as the benchmark's questions do."""
+
+
+def generative_fill(editor: str, question: str, seed: int) -> Editor:
+    """How `editor` redraws a region of an image about which `question` was asked.
+
+    `editor` is a name of `medfocus_bench.editors`, with settings as in "radedit,size=512,device=cuda". The
+    edit is that of the causal filter's foreground. Raises InputError for an unknown editor or setting.
+    """
+    drawing = _loaded(editor)
+    asked = _ASKED.match(tidy(question))
+    finding = asked["finding"] if asked else _ANYTHING
+
+    def redraw(image: UInt8Image, region: BoolArray) -> UInt8Image:
+        own = Question("own", 0, "own", finding, image, np.zeros((0, 4)))
+        return drawing.redraw(own, "foreground", region, seed)
+
+    return redraw
+
+
+@lru_cache(maxsize=2)
+def _loaded(editor: str) -> CounterfactualEditor:
+    name, *assignments = editor.split(",")
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        found = _SETTING.fullmatch(assignment)
+        if found is None:
+            raise InputError(f"editor {editor!r}: {assignment!r} is no FIELD=VALUE")
+        settings[found["name"]] = found["value"]
+    return load_editor(name, **settings)

@@ -1,0 +1,180 @@
+"""What a reproduction found, as it is written: the published value and ours in every cell that has both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from medfocus_bench.runs.settings import BenchmarkIdentity
+from medfocus_bench.submission.schema import Finite, Strict
+from medfocus_bench.tables import Row, Table, counted
+
+Kind = Literal["ours", "control"]
+
+NOT_PUBLISHED = "\N{EN DASH}"
+
+
+class Measured(Strict):
+    """A figure with its 95 % interval; a count has none, nor has a figure of one patient."""
+
+    value: Finite
+    low: Finite | None = None
+    high: Finite | None = None
+
+
+class Entry(Strict):
+    """One cell: what the paper states, what was measured here, either of them perhaps not."""
+
+    published: Finite | None = None
+    ours: Measured | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the published value."""
+        if self.published is None or self.ours is None:
+            return None
+        return self.ours.value - self.published
+
+    @property
+    def differs(self) -> bool:
+        """Whether the published value lies outside our interval, or is another count."""
+        if self.published is None or self.ours is None:
+            return False
+        low = self.ours.value if self.ours.low is None else self.ours.low
+        high = self.ours.value if self.ours.high is None else self.ours.high
+        return not low <= self.published <= high
+
+
+class Column(Strict):
+    """A quantity: its key in `Line.entries`, its heading, and how many digits it is shown with."""
+
+    key: str
+    label: str
+    digits: int = 2
+
+
+class Line(Strict):
+    """A method, a variant or a group; `control` marks null controls. `not_run` says why it has no figures."""
+
+    name: str
+    kind: Kind = "ours"
+    entries: dict[str, Entry] = Field(default_factory=dict)
+    samples: int | None = None
+    patients: int | None = None
+    not_run: str | None = None
+
+
+class Section(Strict):
+    """Lines on the same samples. With several `lvlms` the figures are means over them, if it is `averaged`.
+
+    A section that is not `whole` is of one LVLM, beside the section of the mean.
+    """
+
+    title: str
+    whole: bool = True
+    averaged: bool = True
+    lvlms: list[str]
+    lines: list[Line]
+    samples: int
+    patients: int
+
+
+class Reproduction(Strict):
+    """The content of `<target>.json`. `figures` are files beside it."""
+
+    format: Literal["medfocus-bench reproduction 1"] = "medfocus-bench reproduction 1"
+    target: str
+    title: str
+    published: str
+    benchmark: BenchmarkIdentity
+    splits: list[str]
+    lvlms: list[str]
+    limit: int | None
+    seed: int
+    resamples: int
+    evaluator_version: str
+    columns: list[Column]
+    sections: list[Section]
+    notes: list[str]
+    figures: list[str] = Field(default_factory=list)
+
+
+def summary(document: Reproduction) -> list[str]:
+    """What was reproduced on what, in a few lines."""
+    limit = "" if document.limit is None else f", the first {document.limit} of each LVLM and split only"
+    return [
+        f"{document.target}: {document.title}",
+        f"{document.benchmark}, {', '.join(document.splits)}{limit}; {', '.join(document.lvlms)}",
+        f"Published values: {document.published}",
+        f"evaluator {document.evaluator_version}, seed {document.seed}, {document.resamples:,} resamples",
+    ]
+
+
+def reproduction_tables(document: Reproduction, *, brief: bool = False) -> list[Table]:
+    """A table for each section; `brief` leaves out single LVLMs where their mean is stated."""
+    shown = [section for section in document.sections if section.whole or not brief]
+    tables = [_table(section, document.columns) for section in shown]
+    marked = any(
+        entry.differs for section in shown for line in section.lines for entry in line.entries.values()
+    )
+    notes = [*document.notes]
+    if marked:
+        notes.insert(0, "*: the published value lies outside of our interval, or is another count.")
+    if len(shown) < len(document.sections):
+        notes.append(f"Each LVLM on its own: {document.target}.md.")
+    if tables and notes:
+        last = tables[-1]
+        tables[-1] = Table(last.title, last.header, last.rows, (*last.notes, *notes))
+    return tables
+
+
+def _table(section: Section, columns: Iterable[Column]) -> Table:
+    used = [c for c in columns if any(c.key in line.entries for line in section.lines)]
+    with_published = {
+        c.key for c in used if any(_entry(line, c).published is not None for line in section.lines)
+    }
+    header = [""]
+    for column in used:
+        header += [f"{column.label}, published"] if column.key in with_published else []
+        header.append(f"{column.label}, ours" if column.key in with_published else column.label)
+    rows = []
+    for line in section.lines:
+        cells = [f"null: {line.name}" if line.kind == "control" else line.name]
+        for column in used:
+            cells += list(_cells(_entry(line, column), column, column.key in with_published))
+        if line.not_run is not None:
+            cells[0] = f"{cells[0]}: not run"
+        rows.append(Row(tuple(cells), quiet=line.kind == "control"))
+    reasons = [f"{line.name}: not run, {line.not_run}" for line in section.lines if line.not_run]
+    sizes = f"{counted(section.samples, 'sample')} of {counted(section.patients, 'patient')}; {_of(section)}."
+    return Table(section.title, tuple(header), tuple(rows), (sizes, *reasons))
+
+
+def _of(section: Section) -> str:
+    names = ", ".join(section.lvlms)
+    several = section.averaged and len(section.lvlms) > 1
+    return f"the means of {len(section.lvlms)} LVLMs, averaged ({names})" if several else names
+
+
+def _entry(line: Line, column: Column) -> Entry:
+    return line.entries.get(column.key, Entry())
+
+
+def _cells(entry: Entry, column: Column, with_published: bool) -> Iterator[str]:
+    if with_published:
+        yield NOT_PUBLISHED if entry.published is None else f"{entry.published:.{column.digits}f}"
+    if entry.ours is None:
+        yield ""
+        return
+    ours = entry.ours
+    text = _number(ours.value, column.digits) + ("*" if entry.differs else "")
+    if ours.low is not None and ours.high is not None:
+        text += f" [{_number(ours.low, column.digits)}, {_number(ours.high, column.digits)}]"
+    yield text
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text

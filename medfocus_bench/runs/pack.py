@@ -1,0 +1,264 @@
+"""From the records of runs to a submission."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
+from medfocus_bench.evaluation.regions import explains
+from medfocus_bench.evaluation.scores import Evidence, score_attribution
+from medfocus_bench.runs.records import Failure, Record, RecordFiles, read_failures
+from medfocus_bench.runs.settings import (
+    SETTINGS_NAME,
+    BenchmarkIdentity,
+    RunSettings,
+    check_settings,
+    read_settings,
+)
+from medfocus_bench.runs.thinning import thinned
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.schema import Method
+from medfocus_bench.submission.writer import SubmissionWriter
+
+MEASURED: Final = 200
+"""Averaged maps that are scored before and after, evenly over the samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thinning:
+    """What averaging did: to how many `maps`, and the evidence AP of `measured` of them before and after."""
+
+    maps: int
+    measured: int
+    before: float
+    after: float
+
+
+@dataclass(slots=True)
+class Packed:
+    """What went into a submission: of `samples`, `attributed`, of which `explained` say something.
+
+    `diagnostics`: the mean of each figure by which the method judges itself, with the samples that have it.
+    `thinning`: None where every map is as the run made it.
+    """
+
+    folder: Path
+    method: Method
+    covers: str
+    samples: int
+    attributed: int = 0
+    explained: int = 0
+    failed: int = 0
+    diagnostics: dict[str, tuple[float, int]] = field(default_factory=dict)
+    thinning: Thinning | None = None
+
+
+def pack(
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    method: str | None = None,
+    benchmark: BenchmarkLike | None = None,
+    submitters: Sequence[str | Mapping[str, str]] = ("anonymous",),
+    version: str | None = None,
+    display_name: str | None = None,
+    licence: str | None = None,
+    partial: bool = False,
+    keep: bool = False,
+    overwrite: bool = False,
+) -> Packed:
+    """Writes the records of one method, from one or more runs, as the submission `out`.
+
+    It covers the configs and splits of the records. `method` may be left out where the runs hold one only;
+    `benchmark` is the one that was explained, by default where the run found it. Unless `partial`, every
+    sample of those splits needs an attribution. Unless `keep`, maps of more than 64 cells a side are averaged
+    over areas to 64 and stored as float16; smaller ones are always stored as they are.
+
+    Raises InputError that says what is missing, or in what the runs differ.
+    """
+    out = Path(out)
+    given = [runs] if isinstance(runs, str | Path) else runs
+    folders = _method_folders([Path(run) for run in given], method)
+    settings = _common_settings(folders)
+    whole = _benchmark(folders[0], settings, benchmark)
+    records, failures = _records(folders)
+    part = _covered(whole, [*records, *(failure.sample_id for failure in failures)], folders[0])
+    failed = {failure.sample_id: failure for failure in failures if failure.sample_id not in records}
+    missing = [sample for sample in part.samples if sample.sample_id not in records]
+    if missing and not partial:
+        raise InputError(_incomplete(folders[0], missing, part, list(failed.values())))
+    described = _described(settings, part, version, display_name, licence)
+    packed = Packed(out, described, part.covers, len(part.samples), failed=len(failed))
+    figures: dict[str, list[float]] = defaultdict(list)
+    averaged: list[Sample] = []
+    with SubmissionWriter(out, described, part, submitters=submitters, overwrite=overwrite) as writer:
+        for sample in part.samples:
+            if sample.sample_id not in records:
+                continue
+            files, record = records[sample.sample_id]
+            made = files.attribution(record)
+            attribution = made if keep else _thinned(made)
+            writer.add(attribution)
+            if attribution is not made:
+                averaged.append(sample)
+            packed.attributed += 1
+            packed.explained += _says_something(attribution)
+            for name, value in record.diagnostics.items():
+                figures[name].append(value)
+    packed.diagnostics = {name: (sum(held) / len(held), len(held)) for name, held in figures.items()}
+    if averaged:
+        packed.thinning = _thinning(averaged, records)
+    return packed
+
+
+def _thinned(attribution: Attribution) -> Attribution:
+    if attribution.saliency is None:
+        return attribution
+    stored = thinned(attribution.saliency)
+    return attribution if stored is attribution.saliency else replace(attribution, saliency=stored)
+
+
+def _thinning(averaged: Sequence[Sample], records: Mapping[str, tuple[RecordFiles, Record]]) -> Thinning:
+    """Scores some of the maps that were averaged as the run made them, and as they are stored."""
+    step = -(-len(averaged) // MEASURED)
+    measured = averaged[::step]
+    sums = [0.0, 0.0]
+    for sample in measured:
+        files, record = records[sample.sample_id]
+        made = files.attribution(record)
+        for number, attribution in enumerate((made, _thinned(made))):
+            sums[number] += _evidence_ap(sample, attribution)
+    before, after = (total / len(measured) for total in sums)
+    return Thinning(len(averaged), len(measured), before, after)
+
+
+def _evidence_ap(sample: Sample, attribution: Attribution) -> float:
+    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
+    scores = score_attribution(evidence, attribution)
+    return 0.0 if scores is None else float(scores[METRICS["standard"].index(EVIDENCE_AP)])
+
+
+def _method_folders(runs: Sequence[Path], method: str | None) -> list[Path]:
+    """The folder of the method in each run; a run may be given as that folder itself."""
+    found: list[Path] = []
+    for run in runs:
+        held = _held(run)
+        wanted = [method, f"null-{method}"] if method else sorted(held)
+        named = [name for name in wanted if name in held]
+        if not named:
+            raise InputError(f"{run}: holds no records of {method!r}, only of {', '.join(sorted(held))}")
+        if len(named) > 1 and not method:
+            raise InputError(f"{run}: holds {', '.join(named)}; choose one with --method")
+        found.append(held[named[0]])
+    return found
+
+
+def _held(run: Path) -> dict[str, Path]:
+    folders = [run, *sorted(run.iterdir())] if run.is_dir() else []
+    held = {folder.name: folder for folder in folders if (folder / SETTINGS_NAME).is_file()}
+    if not held:
+        raise InputError(f"{run}: holds no records; give the folder that `attribute` wrote")
+    return held
+
+
+def _common_settings(folders: Sequence[Path]) -> RunSettings:
+    settings = read_settings(folders[0])
+    for folder in folders[1:]:
+        check_settings(folder, settings)
+        parts = settings.parts | read_settings(folder).parts
+        settings = settings.model_copy(update={"parts": parts})
+    return settings
+
+
+def _benchmark(folder: Path, settings: RunSettings, given: BenchmarkLike | None) -> Benchmark:
+    benchmark = load_benchmark(settings.opened if given is None else given)
+    identity = BenchmarkIdentity.of(benchmark)
+    if identity != settings.benchmark:
+        raise InputError(
+            f"{folder}: is of the benchmark {settings.benchmark}, but {benchmark.folder} is {identity}; "
+            "run `attribute` again in another folder"
+        )
+    return benchmark
+
+
+def _records(folders: Iterable[Path]) -> tuple[dict[str, tuple[RecordFiles, Record]], list[Failure]]:
+    records: dict[str, tuple[RecordFiles, Record]] = {}
+    failures: list[Failure] = []
+    for folder in dict.fromkeys(folders):
+        failures += read_failures(folder)
+        for files in RecordFiles.all_of(folder):
+            for record in files.read():
+                key = record.entry.sample_id
+                if key in records and records[key][0].lines.parent != folder:
+                    raise InputError(
+                        f"{key} is both in {records[key][0].lines} and in {files.lines}; give one of the runs"
+                    )
+                records.setdefault(key, (files, record))
+    return records, failures
+
+
+def _covered(benchmark: Benchmark, sample_ids: Iterable[str], folder: Path) -> Benchmark:
+    tried = set(sample_ids)
+    samples = [sample for sample in benchmark.samples if sample.sample_id in tried]
+    if not samples:
+        raise InputError(f"{folder}: holds no attributions yet; run `attribute` first")
+    configs, splits = ({getattr(s, name) for s in samples} for name in ("source", "split"))
+    return benchmark.select(sorted(configs), sorted(splits))
+
+
+def _incomplete(folder: Path, missing: Sequence[Sample], part: Benchmark, failed: Sequence[Failure]) -> str:
+    counts = Counter(f"{sample.lvlm} {sample.split}" for sample in missing)
+    lacks = ", ".join(f"{name} {count}" for name, count in counts.items())
+    failures = f"; {len(failed)} failed, the first with: {failed[0].reason}" if failed else ""
+    lacking = {sample.sample_id for sample in missing}
+    held = sorted({sample.lvlm for sample in part.samples if sample.sample_id not in lacking})
+    whole = {sample.lvlm for sample in missing}.isdisjoint(held)
+    alone = (
+        f"; that is a run of {', '.join(held)} alone, which `evaluate` scores with "
+        + " ".join(f"--lvlm {lvlm}" for lvlm in held)
+    ) * whole
+    return (
+        f"{folder}: {len(missing)} of {len(part.samples)} samples are missing ({lacks}{failures}); "
+        f"run `attribute` again to finish, or pack with --partial{alone}"
+    )
+
+
+def _described(
+    settings: RunSettings, part: Benchmark, version: str | None, display_name: str | None, licence: str | None
+) -> Method:
+    """The method with the settings of the parts that are in the submission."""
+    names = {f"{sample.lvlm} {sample.mode}" for sample in part.samples}
+    parts = {name: of for name, of in settings.parts.items() if name in names and of.tuned is not None}
+    tuned = {name: of.tuned or {} for name, of in parts.items()}
+    base = settings.method.hyperparameters
+    values: dict[str, Any] = {
+        name: value for name, value in base.items() if not any(name in chosen for chosen in tuned.values())
+    }
+    values |= {f"{part}: {name}": value for part, chosen in tuned.items() for name, value in chosen.items()}
+    values |= {f"{name}: dev samples": of.dev_samples for name, of in parts.items() if of.dev_samples}
+    values |= dict(_run_values(settings))
+    changes: dict[str, Any] = {"hyperparameters": values, "tuned_on_dev": bool(tuned)}
+    given = {"version": version, "display_name": display_name, "licence": licence}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    return settings.method.model_copy(update=changes)
+
+
+def _run_values(settings: RunSettings) -> Iterator[tuple[str, Any]]:
+    for name in ("target", "seed", "dtype", "framing"):
+        value = getattr(settings, name)
+        if value is not None:
+            yield f"run: {name}", value
+
+
+def _says_something(attribution: Attribution) -> bool:
+    if attribution.saliency is not None:
+        return explains(attribution.saliency)
+    return attribution.boxes is not None and len(attribution.boxes) > 0

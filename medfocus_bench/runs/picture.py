@@ -1,0 +1,341 @@
+"""Every method on one picture of one's own: maps, boxes, overlays and a panel of them all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from medfocus_bench.data.benchmark import read_benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
+from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.nulls import NullControl
+from medfocus_bench.geometry import Frame
+from medfocus_bench.lvlm.protocol import NotFiniteError
+from medfocus_bench.runs.attribute import EXPECTED, RunConfig, Track, explain, reason, silent
+from medfocus_bench.runs.concept_panel import ConceptDrawing, concept_panel
+from medfocus_bench.runs.methods import Chosen, ChosenMethod, ChosenNull, described
+from medfocus_bench.runs.panel import TILE_SIZE, Tile, fit, overlay, panel, plain
+from medfocus_bench.runs.settings import write_document
+from medfocus_bench.storage import atomic_folder, read_regular
+from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.submission.maps import MapWriter
+from medfocus_bench.submission.schema import AttributionEntry, Finite, Method, Strict
+from medfocus_bench.submission.writer import MAPS_NAME, to_entry
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+
+EXPLANATIONS_NAME: Final = "explanations.json"
+PANEL_NAME: Final = "panel.png"
+CONCEPTS_PREFIX: Final = "concepts-"
+"""Before the name of a method's overlay: the panel of its concepts and tokens."""
+
+_OVERLAY_SIZE: Final = (1024, 1024)
+"""Width and height that an overlay has at most; a smaller picture keeps its own."""
+
+_CONCEPTS_PICTURE: Final = 480
+"""Sides that the picture of a panel of concepts has at most."""
+
+_NEEDS_SAMPLES: Final = ("random-boxes", "mean-map", "both-lungs")
+"""Null controls that are made from expert boxes, which a picture of one's own has not."""
+
+_SAMPLE_ID: Final = "picture"
+_MODE: Final = "direct"
+"""Whose tuned settings a picture is explained with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture of one's own: the name and the bytes of its file, and its pixels (height, width)."""
+
+    name: str
+    data: bytes
+    image: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureExplanation:
+    """What one method says of the picture; `error` says why it could not, in one line.
+
+    `entry` is the attribution as a submission states it; `intervals`: those of the scores of its concepts.
+    """
+
+    method: Method
+    attribution: Attribution | None = None
+    entry: AttributionEntry | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedPicture:
+    """A picture with the question, the response and what every method says of it."""
+
+    picture: Picture
+    lvlm: str
+    model_size: int
+    question: str
+    response: str
+    conditions: RunConfig
+    explanations: tuple[PictureExplanation, ...]
+
+
+class ExplanationEntry(Strict):
+    """One method of `explanations.json`."""
+
+    method: Method
+    explanation: AttributionEntry | None = None
+    diagnostics: dict[str, Finite] = Field(default_factory=dict)
+    intervals: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
+    overlay: str | None = None
+    error: str | None = None
+
+
+class ExplanationsDocument(Strict):
+    """The content of `explanations.json`; boxes are in pixels of the picture."""
+
+    image: str
+    width: int
+    height: int
+    lvlm: str
+    question: str
+    response: str
+    target: str
+    seed: int
+    explanations: list[ExplanationEntry]
+
+
+def read_picture(path: Path) -> Picture:
+    """A PNG or JPEG, of 8 or 16 bits and any size. Raises InputError for anything else."""
+    try:
+        data = read_regular(path, MAX_FILE_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if header_size(data) is None:
+        raise InputError(f"{path}: is no PNG or JPEG picture")
+    return Picture(path.name, data, decode_uint8(data, place=str(path)))
+
+
+def explain_picture(
+    picture: Picture,
+    question: str,
+    lvlm: HuggingFaceLVLM,
+    methods: Sequence[Chosen],
+    *,
+    response: str | None = None,
+    conditions: RunConfig | None = None,
+    track: Track = silent,
+) -> ExplainedPicture:
+    """Explains the response of an LVLM to a question about a picture.
+
+    The LVLM writes the response unless one is given. A method that cannot explain it is noted with its
+    reason. Raises InputError for an empty question or response, for a picture of a shape that the LVLM does
+    not take, for a null control that needs expert boxes, and for settings that were not tuned for the LVLM
+    under these conditions.
+    """
+    conditions = conditions or RunConfig()
+    image = picture.image
+    if not question.strip():
+        raise InputError("the question is empty; ask something about the picture")
+    for chosen in methods:
+        if isinstance(chosen, ChosenNull) and chosen.control.name in _NEEDS_SAMPLES:
+            raise InputError(
+                f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
+            )
+        if isinstance(chosen, ChosenMethod):
+            chosen.check_conditions(lvlm.key, _MODE, conditions.dtype, conditions.framing)
+    try:
+        written = lvlm.generate(image, question) if response is None else response
+        reading = lvlm.encode(image, question, written)
+    except NotFiniteError as error:
+        raise InputError(f"{picture.name}: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{picture.name}: cannot be shown to {lvlm.key}: {reason(error)}") from None
+    sample = _sample(image)
+    found: list[PictureExplanation] = []
+    for chosen in track(methods, lvlm.key, len(methods)):
+        diagnostics: Mapping[str, float] = {}
+        intervals: Mapping[str, tuple[float, float]] = {}
+        method = chosen.described
+        try:
+            if isinstance(chosen, ChosenMethod):
+                runner = chosen.load(lvlm.key, sample.mode)
+                method = described(runner, chosen.source)
+                attribution, said = explain(runner, lvlm, reading, sample.sample_id, conditions)
+                diagnostics, intervals = said.diagnostics, said.intervals
+            else:
+                attribution = _null(chosen.control, sample, picture.data, conditions.seed)
+            entry = to_entry(attribution, {sample.sample_id: sample}, "this picture", method.name)
+        except EXPECTED as error:
+            found.append(PictureExplanation(method, error=reason(error)))
+            continue
+        figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
+        found.append(PictureExplanation(method, attribution, entry, figures, intervals))
+    return ExplainedPicture(
+        picture=picture,
+        lvlm=lvlm.key,
+        model_size=reading.frame.size,
+        question=question,
+        response=reading.response,
+        conditions=conditions,
+        explanations=tuple(found),
+    )
+
+
+def write_picture(explained: ExplainedPicture, out: Path, *, overwrite: bool = False) -> Path:
+    """Writes the maps, `explanations.json`, an overlay for every method and the panel to the folder `out`.
+
+    A method that names concepts gets a panel of its own, `concepts-<method>.png`. All of it or nothing.
+    Raises InputError where `out` exists, unless it holds an earlier one of these and `overwrite` is given.
+    """
+    check_free(out, overwrite=overwrite)
+    with atomic_folder(out) as work:
+        _write(explained, work)
+        check_free(out, overwrite=overwrite)
+    return out
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Raises InputError for a folder that `write_picture` would not write to."""
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise InputError(f"{out}: exists already; choose another folder, or give --overwrite")
+    if not (out / EXPLANATIONS_NAME).is_file():
+        raise InputError(f"{out}: holds no {EXPLANATIONS_NAME}, so that it is not overwritten; remove it")
+
+
+def draw_panel(explained: ExplainedPicture) -> Any:
+    """The picture and all explanations side by side, a PIL image."""
+    height, width = explained.picture.image.shape
+    size = fit(width, height, TILE_SIZE)
+    tiles = [Tile("Picture", f"{width} x {height}", plain(explained.picture.image, size))]
+    tiles += [_tile(explained, one, size) for one in explained.explanations]
+    return panel(tiles, explained.lvlm, explained.question, explained.response)
+
+
+def _sample(image: npt.NDArray[np.uint8]) -> Sample:
+    """The picture as a sample of which nothing is known."""
+    height, width = image.shape
+    return Sample(
+        sample_id=_SAMPLE_ID,
+        split=_MODE,
+        source=_SAMPLE_ID,
+        index=0,
+        patient_id=_SAMPLE_ID,
+        width=width,
+        height=height,
+        finding=_SAMPLE_ID,
+        lvlm=_SAMPLE_ID,
+        mode=_MODE,
+        evidence="lesion",
+        boxes=np.array([[0, 0, width, height]], dtype=np.float64),
+    )
+
+
+def _null(control: NullControl, sample: Sample, data: bytes, seed: int) -> Attribution:
+    """A null control on a benchmark of this one picture."""
+    names = ("sample_id", "source", "index", "patient_id", "width", "height", "finding", "lvlm", "mode")
+    row = {name: getattr(sample, name) for name in names}
+    row |= {"image": {"bytes": data, "path": None}, "boxes": sample.boxes.tolist()}
+    with tempfile.TemporaryDirectory() as folder:
+        write_benchmark(folder, {"direct": [row]}, name="own", version="1")
+        ((_, attribution),) = control.make(read_benchmark(folder), seed)
+    return attribution
+
+
+def _write(explained: ExplainedPicture, folder: Path) -> None:
+    height, width = explained.picture.image.shape
+    size = (width, height) if max(width, height) <= max(_OVERLAY_SIZE) else fit(width, height, _OVERLAY_SIZE)
+    maps = MapWriter(folder / MAPS_NAME)
+    entries: list[ExplanationEntry] = []
+    for one in explained.explanations:
+        name = None
+        if one.attribution is not None:
+            framed = one.attribution.in_model_frame(Frame(width, height, explained.model_size))
+            if framed.saliency is not None:
+                maps.add(one.method.name, framed.saliency)
+            drawn = overlay(explained.picture.image, one.attribution, size, explained.model_size)
+            name = f"{one.method.name}.png"
+            (drawn or plain(explained.picture.image, size)).save(folder / name, "PNG")
+            if one.attribution.concepts:
+                _draw_concepts(explained, one).save(folder / f"{CONCEPTS_PREFIX}{name}", "PNG", optimize=True)
+        entries.append(
+            ExplanationEntry(
+                method=one.method,
+                explanation=one.entry,
+                diagnostics=dict(one.diagnostics),
+                intervals=dict(one.intervals),
+                overlay=name,
+                error=one.error,
+            )
+        )
+    maps.finish()
+    draw_panel(explained).save(folder / PANEL_NAME, "PNG", optimize=True)
+    document = ExplanationsDocument(
+        image=explained.picture.name,
+        width=width,
+        height=height,
+        lvlm=explained.lvlm,
+        question=explained.question,
+        response=explained.response,
+        target=explained.conditions.target_name,
+        seed=explained.conditions.seed,
+        explanations=entries,
+    )
+    write_document(folder / EXPLANATIONS_NAME, document)
+
+
+def _draw_concepts(explained: ExplainedPicture, one: PictureExplanation) -> Any:
+    """What a method says of concepts and tokens, beside the picture with its region."""
+    assert one.attribution is not None
+    image = explained.picture.image
+    size = fit(image.shape[1], image.shape[0], (_CONCEPTS_PICTURE, _CONCEPTS_PICTURE))
+    drawn = overlay(image, one.attribution, size, explained.model_size)
+    figures = ", ".join(f"{name} {value:.3g}" for name, value in one.diagnostics.items())
+    return concept_panel(
+        ConceptDrawing(
+            title=one.method.title,
+            question=explained.question,
+            picture=drawn or plain(image, size),
+            tokens=[(text, score) for text, score in one.attribution.tokens],
+            concepts=one.attribution.concepts,
+            intervals=one.intervals,
+            response=explained.response,
+            note=figures,
+        )
+    )
+
+
+def _tile(explained: ExplainedPicture, one: PictureExplanation, size: tuple[int, int]) -> Tile:
+    image = explained.picture.image
+    if one.attribution is None:
+        return Tile(one.method.title, "", plain(image, size), f"could not run: {one.error}")
+    drawn = overlay(image, one.attribution, size, explained.model_size)
+    if drawn is None:
+        return Tile(one.method.title, _caption(one.attribution), plain(image, size), "no explanation")
+    return Tile(one.method.title, _caption(one.attribution), drawn)
+
+
+def _caption(attribution: Attribution) -> str:
+    cost = attribution.cost
+    passes = [
+        f"{count} {name}"
+        for count, name in ((cost.forward_passes, "forward"), (cost.backward_passes, "backward"))
+        if count
+    ]
+    taken = f"{' + '.join(passes)}, {cost.seconds:.2g} s" if passes and cost.seconds is not None else ""
+    count = 0 if attribution.boxes is None else len(attribution.boxes)
+    boxes = f"{count} box" + ("es" if count > 1 else "") if count else ""
+    return "; ".join(part for part in (taken, boxes) if part) or "looks at no model"

@@ -1,0 +1,176 @@
+"""Choosing a method's settings on the dev split, and on no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from medfocus_bench.attribution.protocol import Method, TunableMethod
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.groups import Groups
+from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
+from medfocus_bench.evaluation.protocol import Settings
+from medfocus_bench.evaluation.scores import Evidence, score_attribution
+from medfocus_bench.geometry import FloatArray
+from medfocus_bench.runs.attribute import EXPECTED, RunConfig, Track, attribution_of, explain, reason, silent
+from medfocus_bench.runs.cases import cases
+from medfocus_bench.runs.methods import hyperparameters
+from medfocus_bench.runs.tuning import DEV, Candidate, TunedPart
+from medfocus_bench.submission.attribution import Attribution, Cost
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.example import EncodedExample
+
+_EVIDENCE_AP = METRICS["standard"].index(EVIDENCE_AP)
+
+
+def tune(
+    source: str,
+    lvlm: str | HuggingFaceLVLM,
+    benchmark: BenchmarkLike,
+    mode: str = "direct",
+    *,
+    limit: int | None = None,
+    conditions: RunConfig | None = None,
+    track: Track = silent,
+) -> TunedPart:
+    """The candidate settings of a method with the best mean evidence AP on the dev samples of one mode.
+
+    `lvlm` is loaded, or what `load_lvlm` takes. A sample that the method cannot explain with a candidate
+    counts as 0. Of equal candidates the first wins.
+    Raises InputError for a method that has no candidates, where dev has no samples of the LVLM and mode, and
+    where no candidate can explain any of them.
+    """
+    conditions = conditions or RunConfig()
+    benchmark = load_benchmark(benchmark)
+    if isinstance(lvlm, str):
+        lvlm = conditions.load(lvlm)
+    candidates = _candidates(source, lvlm)
+    methods = [load_method(source, settings) for settings in candidates]
+    samples = dev_samples(benchmark, lvlm.key, mode)[:limit]
+    scores = np.zeros((len(samples), len(methods)))
+    failed = np.zeros(len(methods), dtype=np.intp)
+    last_reason = ""
+    row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
+    found = cases(replace(benchmark, samples=samples))
+    for case in track(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
+        sample = case.sample
+        try:
+            reading = case.read(lvlm)
+        except EXPECTED as error:
+            failed += 1
+            last_reason = reason(error)
+            continue
+        for column, said in enumerate(_explained(methods, candidates, lvlm, reading, sample, conditions)):
+            if isinstance(said, Attribution):
+                scores[row_of[sample.sample_id], column] = evidence_ap(sample, said)
+            else:
+                failed[column] += 1
+                last_reason = reason(said)
+    if (failed == len(samples)).all():
+        raise InputError(f"{source}: no candidate could explain a sample of dev: {last_reason}")
+    named = [_named(method, settings) for method, settings in zip(methods, candidates, strict=True)]
+    ranked = _ranked(named, scores, failed, samples, conditions.seed)
+    return TunedPart(
+        samples=len(samples),
+        patients=len({sample.patient for sample in samples}),
+        seed=conditions.seed,
+        dtype=conditions.dtype,
+        framing=conditions.framing,
+        chosen=ranked[0].settings,
+        candidates=ranked,
+    )
+
+
+def _explained(
+    methods: Sequence[Method],
+    candidates: Sequence[Mapping[str, Any]],
+    lvlm: HuggingFaceLVLM,
+    reading: EncodedExample,
+    sample: Sample,
+    conditions: RunConfig,
+) -> Iterator[Attribution | Exception]:
+    """What each candidate says of a sample, or why it says nothing."""
+    if hasattr(methods[0], "explain_candidates"):
+        target, seed = conditions.target, conditions.seed
+        try:
+            together = methods[0].explain_candidates(lvlm, reading, candidates, target=target, seed=seed)
+        except EXPECTED as error:
+            yield from (error for _ in candidates)
+            return
+        yield from (attribution_of(found, sample.sample_id, Cost()) for found in together)
+        return
+    for method in methods:
+        try:
+            yield explain(method, lvlm, reading, sample.sample_id, conditions)[0]
+        except EXPECTED as error:
+            yield error
+
+
+def dev_samples(benchmark: Benchmark, lvlm: str, mode: str) -> tuple[Sample, ...]:
+    """The samples of dev of an LVLM and a mode. Raises InputError where there are none."""
+    samples = tuple(
+        sample
+        for sample in benchmark.samples
+        if (sample.split, sample.lvlm, sample.mode) == (DEV, lvlm, mode)
+    )
+    if not samples:
+        raise InputError(
+            f"{benchmark.name} {benchmark.version} has no {mode} samples of the LVLM {lvlm!r} in its split "
+            f"{DEV}, and nothing is tuned on another"
+        )
+    assert {sample.split for sample in samples} == {DEV}
+    return samples
+
+
+def evidence_ap(sample: Sample, attribution: Attribution) -> float:
+    """The headline score of one attribution; 0 where it explains nothing."""
+    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
+    scores = score_attribution(evidence, attribution)
+    return 0.0 if scores is None else float(scores[_EVIDENCE_AP])
+
+
+def tunable(source: str) -> TunableMethod:
+    """The method, with settings that can be chosen. Raises InputError for one that has none."""
+    method = load_method(source)
+    if not hasattr(method, "candidates"):
+        raise InputError(f"{source} declares no candidates, so that there is nothing to tune")
+    return cast("TunableMethod", method)
+
+
+def _candidates(source: str, lvlm: HuggingFaceLVLM) -> list[Mapping[str, Any]]:
+    candidates = list(tunable(source).candidates(lvlm))
+    if not candidates:
+        raise InputError(f"{source} has no candidates for {lvlm.key}, so that there is nothing to tune")
+    return candidates
+
+
+def _named(method: Method, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a candidate as JSON holds them."""
+    values = hyperparameters(method)
+    return {name: values[name] for name in settings}
+
+
+def _ranked(
+    named: list[dict[str, Any]],
+    scores: FloatArray,
+    failed: np.ndarray[Any, np.dtype[np.intp]],
+    samples: tuple[Sample, ...],
+    seed: int,
+) -> list[Candidate]:
+    """The candidates, best first; those that ran on no sample last."""
+    groups = Groups.of(samples)
+    (measured,) = groups.means(scores, [groups.pooled()], Settings(seed=seed))
+    found = [
+        Candidate(settings=settings, evidence_ap=ap.mean, low=ap.low, high=ap.high, failed=int(failures))
+        for settings, ap, failures in zip(named, measured, failed, strict=True)
+    ]
+    return sorted(found, key=lambda one: (one.failed == len(samples), -one.evidence_ap))

@@ -1,0 +1,117 @@
+"""Settings that were chosen on the dev split, as a file that runs read and submissions quote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.grid import Preprocessing
+from medfocus_bench.runs.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, part_name
+from medfocus_bench.storage import read_regular
+from medfocus_bench.submission.schema import Finite, Strict
+
+FORMAT: Final[Literal["medfocus-bench tuning 1"]] = "medfocus-bench tuning 1"
+
+DEV: Final[Literal["dev"]] = "dev"
+"""The only split that anything is chosen on."""
+
+
+class Candidate(Strict):
+    """One candidate: its mean evidence AP on dev with its 95 % interval.
+
+    `failed`: the samples on which the method could not run with it, which count as 0.
+    """
+
+    settings: dict[str, Any]
+    evidence_ap: Finite
+    low: Finite
+    high: Finite
+    failed: Annotated[int, Field(ge=0)] = 0
+
+
+class TunedPart(Strict):
+    """What was chosen for one LVLM and mode, and among what, the best first.
+
+    `dtype` and `framing`: how the LVLM ran meanwhile. Files that do not say were made with the defaults.
+    """
+
+    samples: Annotated[int, Field(ge=1)]
+    patients: Annotated[int, Field(ge=1)]
+    seed: int
+    dtype: str = "float32"
+    framing: Preprocessing = "square"
+    chosen: dict[str, Any]
+    candidates: Annotated[list[Candidate], Field(min_length=1)]
+
+
+class Tuning(Strict):
+    """The content of a tuning file. The names of `parts` are an LVLM and a mode."""
+
+    format: Literal["medfocus-bench tuning 1"] = FORMAT
+    method: str
+    version: str
+    benchmark: BenchmarkIdentity
+    split: Literal["dev"] = DEV
+    parts: dict[str, TunedPart] = Field(default_factory=dict)
+
+    def part(self, lvlm: str, mode: str, again: str) -> TunedPart:
+        """Raises InputError where nothing was chosen for that LVLM and mode; `again` is what chooses it."""
+        name = part_name(lvlm, mode)
+        if name not in self.parts:
+            held = ", ".join(self.parts) or "nothing"
+            raise InputError(
+                f"the tuning file of {self.method} has nothing for {name}, only {held}; add it with "
+                f"`{again} --lvlm {lvlm} --mode {mode}`"
+            )
+        return self.parts[name]
+
+    def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str, again: str) -> None:
+        """Raises InputError where the part was tuned with another dtype or framing, or is not there."""
+        part = self.part(lvlm, mode, again)
+        if (part.dtype, part.framing) != (dtype, framing):
+            raise InputError(
+                f"the tuning file of {self.method} was made for {part_name(lvlm, mode)} with --dtype "
+                f"{part.dtype} --framing {part.framing}, and this run has {dtype} and {framing}; give those, "
+                f"or tune again with `{again} --lvlm {lvlm} --mode {mode} --dtype {dtype} "
+                f"--framing {framing}`"
+            )
+
+    def extended(self, lvlm: str, mode: str, part: TunedPart) -> Tuning:
+        return self.model_copy(update={"parts": self.parts | {part_name(lvlm, mode): part}})
+
+
+def read_tuning(path: Path) -> Tuning:
+    """The tuning file at `path`. Raises InputError for one that is missing or is none."""
+    try:
+        return Tuning.model_validate_json(read_regular(path, MAX_DOCUMENT_BYTES))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = "/".join(map(str, first["loc"]))
+        raise InputError(f"{path}: is no tuning file: /{where}: {first['msg']}") from None
+
+
+def open_tuning(path: Path, method: str, version: str, benchmark: Benchmark) -> Tuning:
+    """The tuning file at `path`, or a new one. Raises InputError for one of another method or benchmark."""
+    identity = BenchmarkIdentity.of(benchmark)
+    if not path.exists():
+        return Tuning(method=method, version=version, benchmark=identity)
+    held = read_tuning(path)
+    if held.version != version:
+        raise InputError(f"{path}: is of {method} {held.version}, not {version}; give another file")
+    check_tuning(path, held, method, benchmark)
+    return held
+
+
+def check_tuning(path: Path, tuning: Tuning, method: str, benchmark: Benchmark) -> None:
+    """Raises InputError for a tuning file of another method, or of another benchmark."""
+    identity = BenchmarkIdentity.of(benchmark)
+    if tuning.method != method:
+        raise InputError(f"{path}: is of the method {tuning.method}, not {method}; give another file")
+    if tuning.benchmark != identity:
+        raise InputError(f"{path}: was tuned on {tuning.benchmark}, not on {identity}; tune again")

@@ -1,0 +1,97 @@
+"""What a target would cost, before it is run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.paper import plan as planning
+from medfocus_bench.paper.comparing import METHODS
+from medfocus_bench.paper.plan import BACKWARD, DECLARED, LINE_BYTES, Plan, plan_tables
+from medfocus_bench.paper.request import with_samples
+from medfocus_bench.paper.targets import TARGETS, plan_of, reproduce
+from medfocus_bench.runs.cases import cases
+from medfocus_bench.runs.methods import choose_methods
+
+WRITING = ("prompting", "prompting-medsam")
+"""Methods with as many passes as tokens."""
+
+
+def test_declared_passes_are_those_that_the_methods_make(grouped_bench):
+    lvlm = load_lvlm("phantom_qwen")
+    sample = next(s for s in grouped_bench.samples if (s.lvlm, s.split) == ("phantom_qwen", "direct"))
+    (case,) = cases(with_samples(grouped_bench, [sample]))
+    reading = case.read(lvlm)
+    for name in METHODS:
+        if name not in WRITING:
+            method = choose_methods([name])[0].load("phantom_qwen", "direct")
+            with lvlm.measured() as meter:
+                found = method.explain(lvlm, reading)
+            declared = DECLARED[name]
+            assert (meter.forward_passes, meter.backward_passes) == (declared.forward, declared.backward), (
+                name
+            )
+            held = 0 if found.saliency is None else found.saliency.astype("float32").nbytes
+            assert held <= declared.map_bytes, name
+    assert set(DECLARED) == set(METHODS)
+
+
+def test_the_plan_of_a_pace_that_is_given_loads_nothing(request_for, no_models, tmp_path):
+    request = request_for(runs=tmp_path / "none", methods=("grad-cam", "occlusion"), lvlms=["phantom_qwen"])
+    made = plan_of("table1", request, 0.5)
+    grad_cam, occlusion = made.lines
+    assert (grad_cam.samples, grad_cam.missing, grad_cam.passes) == (3, 3, "declared")
+    assert grad_cam.hours == pytest.approx(3 * (1 + BACKWARD) * 0.5 / 3600)
+    assert occlusion.hours == pytest.approx(3 * 65 * 0.5 / 3600)
+    assert made.hours == pytest.approx(grad_cam.hours + occlusion.hours)
+    assert made.forwards == 3 * (1 + BACKWARD) + 3 * 65
+    assert made.bytes == sum(3 * (LINE_BYTES + DECLARED[line.name].map_bytes) for line in made.lines)
+    assert [(pace.seconds, pace.origin) for pace in made.paces] == [(0.5, "given")]
+    assert Plan.model_validate_json((request.out / "table1-plan.json").read_bytes()) == made
+    (table,) = plan_tables(made)
+    assert "given" in table.notes[0]
+    assert table.rows[-1].cells[2] == "6"
+
+
+def test_what_is_there_is_not_planned_again_and_states_its_own_passes(request_for, tmp_path, monkeypatch):
+    request = request_for(runs=tmp_path / "runs", methods=("grad-cam",), lvlms=["phantom_qwen"])
+    reproduce("table1", replace(request, limit=1))
+    monkeypatch.setitem(planning.DECLARED, "grad-cam", planning.Passes(99, 99, 10**6))
+    (line,) = plan_of("table1", request, 1.0).lines
+    assert (line.samples, line.missing, line.passes) == (3, 2, "measured")
+    assert (line.forward, line.backward) == (1, 1)
+    assert line.bytes < 10**5
+
+
+def test_without_a_pace_every_lvlm_is_timed_with_a_few_passes(request_for, tmp_path):
+    request = request_for(runs=tmp_path / "none", methods=("grad-cam",))
+    made = plan_of("table1", request)
+    assert [pace.lvlm for pace in made.paces] == ["phantom_gemma", "phantom_qwen"]
+    assert all(pace.origin == "measured" and pace.seconds > 0 for pace in made.paces)
+    assert not (tmp_path / "none").exists(), "a plan makes no records"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_has_a_plan(request_for, no_models, name):
+    made = plan_of(name, request_for(limit=1), 0.1)
+    assert made.target == name
+    assert (len(made.lines) == 0) == (name == "table2"), "only counting needs no run"
+
+
+def test_panels_are_few_unless_a_limit_is_given(request_for, no_models, tmp_path, monkeypatch):
+    from medfocus_bench.paper import figures
+
+    monkeypatch.setattr(figures, "MAX_PANELS", 3)
+    made = plan_of("fig5", request_for(runs=tmp_path / "none"), 0.1)
+    assert [line.samples for line in made.lines] == [1, 1, 1]
+    made = plan_of("fig5", request_for(runs=tmp_path / "none", limit=2), 0.1)
+    assert sum(line.samples for line in made.lines) == 6
+
+
+@pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_pace_that_is_none_is_refused(request_for, pace):
+    with pytest.raises(InputError, match="above 0"):
+        plan_of("table1", request_for(), pace)

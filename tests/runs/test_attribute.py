@@ -1,0 +1,450 @@
+"""A run over a benchmark: what is written, what is not computed again, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medfocus_bench.attribution.registry import load_method
+from medfocus_bench.data.images import decode_uint8
+from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.errors import InputError, UnavailableError
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
+from medfocus_bench.runs import attribute as running
+from medfocus_bench.runs.attribute import RunConfig, attribute
+from medfocus_bench.runs.methods import choose_methods, with_tuning
+from medfocus_bench.runs.records import RecordFiles, read_failures
+from medfocus_bench.runs.tuning import Tuning
+from tests.lvlm.checkpoints import save_overflowing
+
+from .conftest import first_rows
+from .methods import HERE, Counting
+
+COUNTING, REFUSING, STRAY = (f"{HERE}:{name}" for name in ("Counting", "Refusing", "Stray"))
+
+
+def run(small, out, *names, sets=(), **options):
+    options = {"splits": ["direct"], "lvlms": ["phantom_qwen"]} | options
+    return attribute(choose_methods(names, sets), small, out, **options)
+
+
+def records(out, method, lvlm="phantom_qwen", split="direct"):
+    files = RecordFiles.of(out / method, lvlm, split)
+    return {record.entry.sample_id: (record, files.attribution(record)) for record in files.read()}
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The LVLMs that were loaded, in order."""
+    loaded = []
+    real = running.load_lvlm
+    monkeypatch.setattr(running, "load_lvlm", lambda key, **more: (loaded.append(key), real(key, **more))[1])
+    return loaded
+
+
+def test_a_record_holds_what_the_method_says_of_the_row_s_own_response(small, tmp_path):
+    (outcome,) = run(small, tmp_path, "occlusion", sets=["cells=4"], limit=1)
+    assert (outcome.samples, outcome.had, outcome.made, outcome.reasons) == (1, 0, 1, [])
+    (row,) = first_rows("direct")[:1]
+    lvlm = load_lvlm("phantom_qwen")
+    image = decode_uint8(row["image"]["bytes"], place="row")
+    reading = lvlm.encode(image, row["question"], row["response"])
+    expected = load_method("occlusion", {"cells": 4}).explain(lvlm, reading)
+    ((record, attribution),) = records(tmp_path, "occlusion").values()
+    assert record.entry.sample_id == row["sample_id"]
+    assert attribution.saliency.dtype == np.float32
+    np.testing.assert_array_equal(attribution.saliency, expected.saliency)
+    assert (attribution.cost.forward_passes, attribution.cost.backward_passes) == (17, 0)
+    assert attribution.cost.seconds > 0
+
+
+def test_a_record_keeps_tokens_concepts_and_finite_diagnostics(small, tmp_path):
+    run(small, tmp_path, COUNTING, limit=1)
+    ((record, attribution),) = records(tmp_path, "counting").values()
+    assert list(attribution.tokens) == [("Yes", 0.0), (".", 1.0)]
+    assert attribution.concepts == {"all of it": 1.0}
+    assert record.diagnostics == {"completeness": 0.5}
+
+
+def test_each_sample_is_read_once_for_all_methods(small, tmp_path, monkeypatch):
+    from medfocus_bench.runs.cases import Case
+
+    read = []
+    real = Case.read
+    monkeypatch.setattr(Case, "read", lambda self, lvlm: (read.append(self.sample), real(self, lvlm))[1])
+    run(small, tmp_path, COUNTING, REFUSING)
+    assert len(read) == 4
+
+
+def test_every_lvlm_explains_its_own_samples_only_and_is_loaded_once(small, tmp_path, loads):
+    outcomes = run(small, tmp_path, COUNTING, splits=["direct", "reasoning"], lvlms=())
+    assert [(o.lvlm, o.split, o.made) for o in outcomes] == [
+        ("phantom_gemma", "direct", 2),
+        ("phantom_qwen", "direct", 4),
+        ("phantom_qwen", "reasoning", 1),
+    ]
+    assert loads == ["phantom_gemma", "phantom_qwen"]
+    for lvlm in ("phantom_gemma", "phantom_qwen"):
+        assert all(f"-{lvlm}-" in key for key in records(tmp_path, "counting", lvlm))
+
+
+def test_an_interrupted_run_goes_on_without_computing_anything_again(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(Counting, "breaks_at", 2)
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        run(small, tmp_path, COUNTING)
+    before = records(tmp_path, "counting")
+    assert len(before) == 2
+    monkeypatch.setattr(Counting, "breaks_at", None)
+    (outcome,) = run(small, tmp_path, COUNTING)
+    assert (outcome.had, outcome.made) == (2, 2)
+    assert len(Counting.calls) == 4
+    after = records(tmp_path, "counting")
+    assert len(after) == 4
+    for key, (record, _) in before.items():
+        assert after[key][0] == record
+
+
+def test_a_finished_run_loads_no_model(small, tmp_path, loads):
+    run(small, tmp_path, COUNTING)
+    outcomes = run(small, tmp_path, COUNTING)
+    assert loads == ["phantom_qwen"]
+    assert [(o.had, o.made) for o in outcomes] == [(4, 0)]
+
+
+def test_an_unsound_record_of_failures_is_said_even_where_all_is_done(small, tmp_path):
+    run(small, tmp_path, COUNTING)
+    (tmp_path / "counting" / "failures.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(
+        InputError, match=r"failures\.jsonl: line 1 is no record of a failure; delete that line"
+    ):
+        run(small, tmp_path, COUNTING)
+
+
+def test_a_limited_run_is_finished_by_one_without_limit(small, tmp_path):
+    run(small, tmp_path, COUNTING, limit=1)
+    (outcome,) = run(small, tmp_path, COUNTING)
+    assert (outcome.had, outcome.made) == (1, 3)
+
+
+def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
+    run(small, tmp_path, COUNTING)
+    files = RecordFiles.of(tmp_path / "counting", "phantom_qwen", "direct")
+    whole = records(tmp_path, "counting")
+    lines = files.lines.read_bytes()
+    files.lines.write_bytes(lines[:-40])
+    files.maps.write_bytes(files.maps.read_bytes() + b"torn")
+    (outcome,) = run(small, tmp_path, COUNTING)
+    assert (outcome.had, outcome.made) == (3, 1)
+    again = records(tmp_path, "counting")
+    for key, (_, attribution) in whole.items():
+        np.testing.assert_array_equal(again[key][1].saliency, attribution.saliency)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"sets": ["scale=2"]}, "scale 1.0"),
+        ({"conditions": RunConfig(seed=1)}, "seed 0"),
+        ({"conditions": RunConfig(target="verdict")}, "target response"),
+        ({"conditions": RunConfig(framing="native")}, "framing square"),
+        ({"conditions": RunConfig(dtype="bfloat16")}, "dtype float32"),
+    ],
+)
+def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path, changes, name):
+    run(small, tmp_path, COUNTING, limit=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=f"was made with {name}, and this run has .*; choose another folder"):
+        run(small, tmp_path, COUNTING, **changes)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def another_qwen(tmp_path):
+    """A folder by the name of the shipped LVLM with the weights of another."""
+    return str(shutil.copytree(phantom_weights("phantom_qwen_twin"), tmp_path / "other" / "phantom_qwen"))
+
+
+def test_another_checkpoint_of_the_same_key_does_not_go_on_with_the_records(
+    small, tmp_path, another_qwen, loads
+):
+    out = tmp_path / "run"
+    run(small, out, COUNTING, limit=1)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(
+        InputError, match=r"was made with checkpoint of phantom_qwen direct sha256:.*; choose another folder"
+    ):
+        run(small, out, COUNTING, lvlms=[another_qwen])
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert loads == ["phantom_qwen"]
+    run(small, out, COUNTING, lvlms=["phantom_gemma"])
+    (outcome,) = run(small, out, COUNTING)
+    assert (outcome.had, outcome.made) == (1, 3)
+
+
+def test_the_same_checkpoint_in_another_place_goes_on_with_the_records(small, tmp_path):
+    run(small, tmp_path / "run", COUNTING, limit=1)
+    copy = shutil.copytree(phantom_weights("phantom_qwen"), tmp_path / "copy" / "phantom_qwen")
+    (outcome,) = run(small, tmp_path / "run", COUNTING, lvlms=[str(copy)])
+    assert (outcome.had, outcome.made) == (1, 3)
+
+
+def test_records_that_do_not_say_their_checkpoint_are_not_gone_on_with(small, tmp_path):
+    run(small, tmp_path, COUNTING, limit=1)
+    settings = tmp_path / "counting" / "settings.json"
+    document = json.loads(settings.read_text())
+    del document["parts"]["phantom_qwen direct"]["checkpoint"]
+    settings.write_text(json.dumps(document))
+    with pytest.raises(
+        InputError, match=r"checkpoint of phantom_qwen direct unknown \(an earlier version did not keep it\)"
+    ):
+        run(small, tmp_path, COUNTING)
+
+
+def test_a_hub_id_is_held_to_the_commit_that_was_loaded(small, tmp_path, monkeypatch):
+    # Stands for the Hub: what is loaded says its commit, and nothing does before.
+    monkeypatch.setattr(running, "folder_identity", lambda source: None)
+    commit = "commit:1"
+    monkeypatch.setattr(running, "loaded_identity", lambda lvlm: commit)
+    run(small, tmp_path, COUNTING, limit=1)
+    (outcome,) = run(small, tmp_path, COUNTING, limit=2)
+    assert (outcome.had, outcome.made) == (1, 1)
+    commit = "commit:2"
+    with pytest.raises(InputError, match="direct commit:1, and this run has commit:2; choose another"):
+        run(small, tmp_path, COUNTING)
+    assert len(records(tmp_path, "counting")) == 2
+
+
+def test_another_benchmark_is_refused(small, tmp_path):
+    run(small, tmp_path, COUNTING, limit=1)
+    other = replace(small, fingerprint="0" * 64)
+    with pytest.raises(InputError, match="was made with fingerprint"):
+        run(other, tmp_path, COUNTING)
+
+
+def test_a_class_of_an_installed_method_s_name_does_not_go_on_with_its_records(small, tmp_path):
+    run(small, tmp_path, COUNTING, limit=1)
+    settings = tmp_path / "counting" / "settings.json"
+    settings.write_text(settings.read_text().replace(COUNTING, "counting"))
+    with pytest.raises(InputError, match="was made with source counting"):
+        run(small, tmp_path, COUNTING)
+
+
+def test_a_sample_that_cannot_be_explained_is_a_failure_on_record(small, tmp_path):
+    (outcome,) = run(small, tmp_path, REFUSING)
+    assert (outcome.made, outcome.reasons) == (1, ["not of my kind"] * 3)
+    failures = read_failures(tmp_path / "refusing")
+    assert {(f.lvlm, f.split, f.reason) for f in failures} == {("phantom_qwen", "direct", "not of my kind")}
+    assert len(failures) == 3
+    (again,) = run(small, tmp_path, REFUSING)
+    assert (again.had, again.made, len(again.reasons)) == (1, 0, 3)
+    assert len(read_failures(tmp_path / "refusing")) == 3
+
+
+def test_a_verdict_that_the_response_lacks_is_a_failure(small, tmp_path):
+    rows = [{**first_rows("direct")[0], "response": "lungs."}]
+    other = write_benchmark(tmp_path / "bench", {"direct": rows}, name="b", version="1")
+    options = {"sets": ["cells=2"], "conditions": RunConfig(target="verdict")}
+    (outcome,) = run(other, tmp_path / "run", "occlusion", **options)
+    assert outcome.made == 0
+    assert "states no yes or no to explain" in outcome.reasons[0]
+
+
+def test_an_attribution_that_no_submission_can_hold_is_a_failure(small, tmp_path):
+    (outcome,) = run(small, tmp_path, STRAY, limit=1)
+    assert outcome.made == 0
+    assert "reaches out of the image" in outcome.reasons[0]
+
+
+def test_a_map_with_values_that_are_not_finite_is_a_failure_on_record(small, tmp_path):
+    (outcome,) = run(small, tmp_path, f"{HERE}:Holed", limit=1)
+    said = "holed made a map of phantom_qwen in float32 with 1 of 4 values that are not finite"
+    assert (outcome.made, len(outcome.reasons)) == (0, 1)
+    assert outcome.reasons[0].startswith(said)
+    assert not records(tmp_path, "holed")
+
+
+def test_a_model_that_overflows_float16_leaves_a_failure_for_each_sample_and_no_map(small, tmp_path):
+    folder = save_overflowing(tmp_path / "phantom_qwen")
+    narrow = {
+        "lvlms": [str(folder)],
+        "conditions": RunConfig(dtype="float16"),
+        "sets": ["occlusion.cells=2"],
+    }
+    outcomes = run(small, tmp_path / "run", "occlusion", "grad-cam", **narrow)
+    asked = {sample.sample_id for sample in small.samples if sample.lvlm == "phantom_qwen"}
+    for outcome in outcomes:
+        assert outcome.made == 0
+        failures = read_failures(tmp_path / "run" / outcome.method)
+        assert {failure.sample_id for failure in failures} <= asked
+        assert len(failures) == outcome.samples == 4
+        for failure in failures:
+            assert failure.reason == (
+                "phantom_qwen: the hidden states that predict the response are not finite numbers, which "
+                "float16 cannot hold: load it in bfloat16 or float32 (--dtype)"
+            )
+        assert not records(tmp_path / "run", outcome.method)
+
+
+def test_a_picture_that_cannot_be_decoded_is_a_failure_of_its_sample_alone(tmp_path):
+    first, second = first_rows("direct")[:2]
+    damaged = {**first, "image": {**first["image"], "bytes": b"no picture"}}
+    bench = write_benchmark(tmp_path / "b", {"direct": [damaged, second]}, name="b", version="1")
+    (outcome,) = run(bench, tmp_path / "run", COUNTING)
+    assert outcome.made == 1
+    assert "is no PNG or JPEG picture, or a damaged one" in outcome.reasons[0]
+    assert [f.sample_id for f in read_failures(tmp_path / "run" / "counting")] == [first["sample_id"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "way_out"),
+    [
+        ({}, "put it into the column image"),
+        (
+            {"image_ref": "files/a.jpg"},
+            "only a pointer to files/a.jpg .*`medfocus-bench data attach {} --root",
+        ),
+    ],
+)
+def test_a_sample_without_a_picture_is_an_error_with_the_way_out(tmp_path, more, way_out):
+    row = {**first_rows("direct")[0], "image": None, **more}
+    bench = write_benchmark(tmp_path / "b", {"direct": [row]}, name="b", version="1")
+    with pytest.raises(UnavailableError, match=way_out.format(tmp_path / "b")):
+        run(bench, tmp_path / "run", COUNTING)
+
+
+def test_without_a_response_the_lvlm_answers_now_and_the_record_holds_what_was_explained(tmp_path):
+    row = first_rows("direct")[0]
+    bare = {**row, "question": None, "response": None}
+    bench = write_benchmark(tmp_path / "b", {"direct": [bare]}, name="b", version="1")
+    (outcome,) = run(bench, tmp_path / "run", COUNTING)
+    assert (outcome.made, outcome.reasons) == (1, [])
+    ((record, _),) = records(tmp_path / "run", "counting").values()
+    assert (record.question, record.response) == (row["question"], row["response"])
+
+
+def test_a_question_of_the_benchmark_is_asked_as_it_stands_there(tmp_path):
+    bare = {
+        **first_rows("direct")[0],
+        "question": "Is there evidence of rib lesion in the image?",
+        "response": None,
+    }
+    bench = write_benchmark(tmp_path / "b", {"direct": [bare]}, name="b", version="1")
+    run(bench, tmp_path / "run", COUNTING)
+    ((record, _),) = records(tmp_path / "run", "counting").values()
+    assert record.question == bare["question"]
+
+
+def test_a_response_of_the_benchmark_is_not_written_again(small, tmp_path):
+    run(small, tmp_path, COUNTING)
+    assert all(record.response is None for record, _ in records(tmp_path, "counting").values())
+
+
+def test_null_controls_run_without_a_model(small, tmp_path, loads):
+    outcomes = run(small, tmp_path, "whole-image", "null:mean-map", "image-edges", lvlms=())
+    assert [(o.method, o.lvlm, o.made) for o in outcomes] == [
+        (f"null-{name}", lvlm, count)
+        for name in ("whole-image", "mean-map", "image-edges")
+        for lvlm, count in (("phantom_gemma", 2), ("phantom_qwen", 4))
+    ]
+    assert loads == []
+    part = small.select(["phantom"], ["direct"])
+    made = {sample.sample_id: found for sample, found in NULL_CONTROLS["mean-map"].make(part, 0)}
+    for key, (_, attribution) in records(tmp_path, "null-mean-map").items():
+        np.testing.assert_array_equal(attribution.saliency, made[key].saliency)
+
+
+def test_tuned_settings_hold_for_their_lvlm_and_mode(small, tmp_path):
+    part = {
+        "samples": 3,
+        "patients": 3,
+        "seed": 0,
+        "candidates": [{"settings": {"side": "left"}, "evidence_ap": 0.1, "low": 0.0, "high": 0.2}],
+    }
+    tuned = {
+        "phantom_qwen direct": {**part, "chosen": {"side": "left"}},
+        "phantom_qwen reasoning": {**part, "chosen": {"side": "right"}},
+    }
+    identity = {"dataset": "small", "version": "1", "fingerprint": small.fingerprint}
+    document = {"method": "sided", "version": "0.1.0", "benchmark": identity, "parts": tuned}
+    file = tmp_path / "sided.json"
+    file.write_text(Tuning.model_validate_json(json.dumps(document)).model_dump_json())
+    methods = with_tuning(choose_methods([f"{HERE}:Sided"]), [file], small)
+    options = {"splits": ["direct", "reasoning"], "limit": 1}
+    attribute(methods, small, tmp_path / "run", lvlms=["phantom_qwen"], **options)
+    for split, side in (("direct", [1, 0]), ("reasoning", [0, 1])):
+        ((_, attribution),) = records(tmp_path / "run", "sided", split=split).values()
+        assert attribution.saliency[0].tolist() == side
+    bfloat16 = {"lvlms": ["phantom_qwen"], "conditions": RunConfig(dtype="bfloat16")}
+    with pytest.raises(
+        InputError,
+        match=r"for phantom_qwen direct with --dtype float32 --framing square, and this run has bfloat16 and "
+        r"square; give those, or tune again with `medfocus-bench tune tests.runs.methods:Sided -b ",
+    ):
+        attribute(methods, small, tmp_path / "r", **bfloat16, **options)
+    with pytest.raises(InputError, match="has nothing for phantom_gemma direct"):
+        attribute(methods, small, tmp_path / "run", lvlms=["phantom_gemma"], **options)
+    with pytest.raises(InputError, match="settings tuned for phantom_qwen direct"):
+        attribute(
+            choose_methods([f"{HERE}:Sided"]), small, tmp_path / "run", lvlms=["phantom_qwen"], **options
+        )
+
+
+def test_a_folder_takes_further_lvlms_and_splits_of_the_same_settings(small, tmp_path):
+    run(small, tmp_path, COUNTING)
+    run(small, tmp_path, COUNTING, lvlms=["phantom_gemma"])
+    run(small, tmp_path, COUNTING, splits=["reasoning"])
+    held = json.loads((tmp_path / "counting" / "settings.json").read_text())
+    assert held["parts"].keys() == {
+        "phantom_qwen direct",
+        "phantom_gemma direct",
+        "phantom_qwen reasoning",
+    }
+    assert held["method"]["hyperparameters"] == {"scale": 1.0}
+    assert held["benchmark"]["fingerprint"] == small.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"splits": ["test"]}, "no split 'test'.*only dev, direct, reasoning"),
+        ({"configs": ["vindr"]}, "no config 'vindr'.*only phantom"),
+        ({"lvlms": ["nobody"]}, "no LVLM 'nobody'"),
+        ({"lvlms": ["gemma3_4b"]}, "no samples of the LVLM 'gemma3_4b'.*only of phantom_gemma, phantom_qwen"),
+    ],
+)
+def test_what_the_benchmark_does_not_hold_is_refused_before_anything_is_written(
+    small, tmp_path, options, message
+):
+    with pytest.raises(InputError, match=message):
+        run(small, tmp_path, COUNTING, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_recorded_nothing_leaves_its_folder_free_for_other_settings(small, tmp_path):
+    with pytest.raises(InputError, match="no dtype 'int4'"):
+        run(small, tmp_path, COUNTING, conditions=RunConfig(dtype="int4"))
+    assert list(tmp_path.iterdir()) == []
+    run(small, tmp_path, REFUSING, sets=["likes=nothing"])
+    assert len(read_failures(tmp_path / "refusing")) == 4
+    (outcome,) = run(small, tmp_path, REFUSING, limit=1)
+    assert outcome.made == 1
+    assert read_failures(tmp_path / "refusing") == []
+    with pytest.raises(InputError, match="was made with likes cardiomegaly, and this run has nothing"):
+        run(small, tmp_path, REFUSING, sets=["likes=nothing"])
+
+
+def test_failures_of_several_lvlms_and_runs_stand_side_by_side(small, tmp_path):
+    run(small, tmp_path, STRAY, lvlms=["phantom_qwen", "phantom_gemma"])
+    run(small, tmp_path, STRAY, splits=["reasoning"])
+    parts = [(failure.lvlm, failure.split) for failure in read_failures(tmp_path / "stray")]
+    assert sorted(set(parts)) == [
+        ("phantom_gemma", "direct"),
+        ("phantom_qwen", "direct"),
+        ("phantom_qwen", "reasoning"),
+    ]
+    assert len(parts) == 7

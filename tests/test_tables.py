@@ -1,0 +1,98 @@
+"""What the tables show, and what they leave out."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from medfocus_bench import Attribution, Cost, SubmissionWriter, compare, evaluate
+from medfocus_bench.tables import (
+    FULL_WIDTH,
+    comparison_table,
+    render_markdown,
+    render_rich,
+    report_summary,
+    report_tables,
+)
+
+from .conftest import METHOD, make_row
+
+QUICK = {"resamples": 50}
+
+
+@pytest.fixture
+def make_report(make_benchmark, tmp_path):
+    def build(rows, cost=None, **more):
+        benchmark = make_benchmark(rows)
+        with SubmissionWriter(tmp_path / "s", METHOD, benchmark, submitters=["tests"]) as writer:
+            for sample in benchmark.samples:
+                half = sample.boxes * [1, 1, 1, 0.8]
+                writer.add(Attribution(sample.sample_id, boxes=half, cost=cost or Cost()))
+        return evaluate(tmp_path / "s", benchmark, **QUICK, **more)
+
+    return build
+
+
+def rows(count=6, **more):
+    anatomy = [{"concept": f"{side} lung", "box": [20, 20, 200, 190]} for side in ("left", "right")]
+    return [make_row(n, boxes=[[30 + n, 20, 90, 80 + 5 * n]], anatomy=anatomy, **more) for n in range(count)]
+
+
+def drawn(tables, width):
+    file = io.StringIO()
+    for table in tables:
+        Console(file=file, width=width).print(render_rich(table))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_below_the_full_width_the_slices_show_intervals_for_the_method_only(make_report, width):
+    slices = report_tables(make_report(rows()), narrow=True)[-1]
+    _, _, method, *nulls = slices.rows[0].cells
+    assert method.count("[") == 1
+    assert len(nulls) == 6
+    assert not any("[" in cell for cell in nulls)
+    lines = drawn([slices], width).splitlines()
+    assert any(" ".join(cell for cell in nulls) == " ".join(line.split()[-6:]) for line in lines)
+
+
+def test_the_full_width_and_markdown_show_every_interval(make_report):
+    report = make_report(rows())
+    slices = report_tables(report)[-1]
+    assert all(cell.count("[") == 1 for cell in slices.rows[0].cells[2:])
+    assert max(map(len, drawn(report_tables(report), FULL_WIDTH).splitlines())) <= FULL_WIDTH
+    assert all(cell in render_markdown([slices]).replace("\\", "") for cell in slices.rows[0].cells)
+
+
+def test_the_pooled_mean_stands_where_it_differs_from_the_macro_mean(make_report):
+    assert "(pooled)" not in render_markdown(report_tables(make_report(rows())))
+
+
+def test_the_pooled_mean_stands_beside_a_macro_mean_over_unequal_cells(make_report):
+    unequal = [*rows(5), *(row | {"lvlm": "b", "sample_id": f"{row['index']}-b"} for row in rows(2))]
+    assert "(pooled)" in render_markdown(report_tables(make_report(unequal)))
+
+
+def test_one_of_a_thing_is_singular(make_report):
+    report = make_report(rows(1), Cost(forward_passes=1, backward_passes=2, seconds=1.0))
+    text = "\n".join(report_summary(report))
+    assert "1 sample of 1 patient:" in text
+    assert "cost per sample: 1 forward pass, 2 backward passes, 1 s" in text
+
+
+def test_a_comparison_says_over_how_many_tests_it_corrects(make_benchmark):
+    benchmark = make_benchmark(rows())
+    for metrics, said in ((["iou"], "over the 1 test of"), (["iou", "f1"], "over the 2 tests of")):
+        pair = ["null:centre-box", "null:whole-image"]
+        assert said in comparison_table(compare(pair, benchmark, metrics=metrics, **QUICK)).notes[0]
+
+
+def test_a_slice_of_one_patient_has_no_interval(make_report):
+    varied = [row | {"finding": "mass" if row["index"] == 3 else "nodule"} for row in rows()]
+    slices = report_tables(make_report(varied))[-1]
+    (mass,) = [row for row in slices.rows if row.cells[0].strip() == "mass"]
+    (nodule,) = [row for row in slices.rows if row.cells[0].strip() == "nodule"]
+    assert all(cell.endswith(" [\N{EN DASH}]") for cell in mass.cells[2:])
+    assert not any("\N{EN DASH}" in cell for cell in nodule.cells)
