@@ -16,7 +16,7 @@ from medfocus_bench.paper.targets import TARGETS
 from ..cli.running import run
 from ..data import source_trees as trees
 
-PAGE = Path(__file__).parents[3] / "docs" / "reproduce.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reproduce.md"
 
 
 @pytest.fixture
