@@ -1,4 +1,4 @@
-"""Reports and comparisons as tables: one content, drawn for the terminal or as Markdown."""
+"""Tables of text, drawn for the terminal or as Markdown."""
 
 from __future__ import annotations
 
@@ -9,32 +9,13 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from medfocus_bench.evaluation.metrics import HEADLINE, METRICS, Metric
-from medfocus_bench.evaluation.report import Comparison, Report, Score, SliceKind, SliceScores
-
 FULL_WIDTH = 168
-"""Columns of a terminal that hold the slices of a method and of every null control with their intervals."""
-
-_NO_INTERVAL = "[\N{EN DASH}]"
-_RANKING_FROM = 6
-"""The scores from this one on go into a second table, so that each fits a terminal."""
-
-_SLICE_TITLES: dict[SliceKind, str] = {
-    "all": "all (macro)",
-    "pooled": "all (pooled)",
-    "source": "source",
-    "lvlm": "LVLM",
-    "mode": "mode",
-    "evidence": "evidence",
-    "size": "region size",
-    "finding": "finding",
-    "cell": "LVLM / source",
-}
+"""Terminal width (columns) that every table needs, those of reports with all intervals included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a table; `quiet` ones are null controls or notes."""
+    """One row of cells; a `quiet` one (a null control, a note) is drawn dimmed."""
 
     cells: tuple[str, ...]
     quiet: bool = False
@@ -48,58 +29,6 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
-
-
-def report_tables(report: Report, *, narrow: bool = False) -> list[Table]:
-    """The scores with the null controls beneath, then the headline by slice, beside the null controls.
-
-    `narrow` is for what has less than `FULL_WIDTH` columns: in the slices, null controls are bare means.
-    """
-    metrics = METRICS[report.provenance.protocol]
-    parts = [metrics[:_RANKING_FROM], metrics[_RANKING_FROM:]]
-    titles = ["Scores", "Scores, continued"]
-    tables = [_scores_table(report, title, part) for title, part in zip(titles, parts, strict=True) if part]
-    return [*tables, _slices_table(report, narrow)]
-
-
-def report_summary(report: Report) -> list[str]:
-    """What was scored and how, in a few lines."""
-    counts, origin, benchmark = report.counts, report.provenance, report.benchmark
-    return [
-        f"{report.method.title} {report.method.version} on {benchmark.dataset} {benchmark.version} "
-        f"({benchmark.fingerprint[:12]}), {', '.join(benchmark.configs)} / {', '.join(benchmark.splits)}"
-        + (f", of {', '.join(origin.lvlms)} alone" if origin.lvlms else ""),
-        f"{counted(counts.samples, 'sample')} of {counted(counts.patients, 'patient')}: "
-        f"{counts.attributed} attributed "
-        f"(coverage {counts.coverage:.1%}), {counts.missing} missing, "
-        f"{counts.no_explanation} that explain nothing "
-        f"(no-explanation rate {counts.no_explanation_rate:.1%})",
-        *_cost_line(report),
-        f"{origin.protocol} protocol, evaluator {origin.evaluator_version}, seed {origin.seed}, "
-        f"{origin.resamples:,} resamples by patient, submission {origin.submission_sha256[:12]}, "
-        f"{origin.status}",
-    ]
-
-
-def comparison_table(comparison: Comparison) -> Table:
-    """Every paired difference with its interval and p-values."""
-    rows = tuple(
-        Row(
-            (
-                f"{entry.first} - {entry.second}",
-                entry.metric,
-                _signed(entry.difference),
-                _p_value(entry.p_value, comparison.resamples),
-                _p_value(entry.p_holm, comparison.resamples),
-            )
-        )
-        for entry in comparison.differences
-    )
-    notes = (
-        "Differences of macro means, 95 % bootstrap intervals by patient; p by exchanging the methods "
-        f"patient by patient, Holm over the {counted(len(rows), 'test')} of this table.",
-    )
-    return Table("Paired differences", ("pair", "score", "difference", "p", "p (Holm)"), rows, notes)
 
 
 def render_rich(table: Table) -> RichTable:
@@ -133,88 +62,9 @@ def render_markdown(tables: Iterable[Table], summary: Sequence[str] = ()) -> str
     return "\n\n".join(blocks) + "\n"
 
 
-def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Table:
-    macro, pooled = (_cells(report.slice(kind), metrics) for kind in ("all", "pooled"))
-    rows = [Row((report.method.title, *macro))]
-    if pooled != macro:
-        rows.append(Row((f"{report.method.title} (pooled)", *pooled), quiet=True))
-    for null in report.nulls:
-        if null.unavailable is None:
-            rows.append(Row((f"null: {null.title}", *_cells(null.slices[0], metrics)), quiet=True))
-    missing = [f"{n.title}: not available, {n.unavailable}" for n in report.nulls if n.unavailable]
-    notes = ["Macro means over (LVLM, source) with 95 % intervals by patient."]
-    if not report.nulls:
-        notes.append("Null controls were switched off: nothing here can be told from a prior.")
-    return Table(title, ("", *(m.label for m in metrics)), tuple(rows), (*notes, *missing))
-
-
-def _slices_table(report: Report, narrow: bool) -> Table:
-    metric = HEADLINE[report.provenance.protocol]
-    nulls = [null for null in report.nulls if null.unavailable is None]
-    rows: list[Row] = []
-    for kind, title in _SLICE_TITLES.items():
-        parts = [(number, part) for number, part in enumerate(report.slices) if part.kind == kind]
-        if len(parts) < 2 and kind != "all":
-            continue
-        if len(parts) > 1:
-            rows.append(Row((title, *[""] * (2 + len(nulls))), quiet=True))
-        for number, part in parts:
-            label = title if len(parts) == 1 else f"  {part.value}"
-            cells = _cells(part, [metric])
-            for null in nulls:
-                (cell,) = _cells(null.slices[number], [metric], bare=narrow)
-                cells.append(cell)
-            rows.append(Row((label, f"{part.samples} ({part.patients})", *cells)))
-    headings = ["samples (patients)", *(null.title for null in nulls)]
-    counts, *titles = (text.replace(" ", "\n") if narrow else text for text in headings)
-    header = ("slice", counts, report.method.title, *titles)
-    notes = ("The columns after the method's are the null controls on the same samples.",) if nulls else ()
-    return Table(f"{metric.label} by slice", header, tuple(rows), notes)
-
-
-def _cost_line(report: Report) -> list[str]:
-    cost = report.cost
-    parts = [
-        f"{value:.4g} {one if value == 1 else several}"
-        for value, one, several in (
-            (cost.forward_passes, "forward pass", "forward passes"),
-            (cost.backward_passes, "backward pass", "backward passes"),
-            (cost.seconds, "s", "s"),
-        )
-        if value is not None
-    ]
-    return [f"cost per sample: {', '.join(parts)}"] if parts else []
-
-
-def _cells(part: SliceScores, metrics: Sequence[Metric], *, bare: bool = False) -> list[str]:
-    """Means with their intervals, of which one patient has none; or `bare` means."""
-    scores = [part.scores[metric.name] for metric in metrics]
-    if bare:
-        return [_number(score.mean) for score in scores]
-    return [f"{_number(score.mean)} {_interval(score, part.patients)}" for score in scores]
-
-
-def _interval(score: Score, patients: int) -> str:
-    return f"[{_number(score.low)}, {_number(score.high)}]" if patients > 1 else _NO_INTERVAL
-
-
-def _signed(score: Score) -> str:
-    return f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
-
-
 def counted(number: int, unit: str) -> str:
-    """`1 sample`, `2 samples`."""
+    """A number with its unit, as in `1 sample` or `2 samples`."""
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
-
-
-def _number(value: float) -> str:
-    text = f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
-
-
-def _p_value(value: float, permutations: int) -> str:
-    smallest = 1 / (permutations + 1)
-    return f"<= {smallest:.1g}" if value <= smallest * 1.0001 else f"{value:.4f}"
 
 
 def _markdown_row(cells: Iterable[str], *, escape: bool = True) -> str:

@@ -67,7 +67,8 @@ def evaluate_command(
     """Score SUBMISSION (a folder, or its submission.json) against a benchmark."""
     from medfocus_bench.evaluation.evaluate import evaluate_samples
     from medfocus_bench.evaluation.protocol import Settings
-    from medfocus_bench.tables import FULL_WIDTH, render_markdown, report_summary, report_tables
+    from medfocus_bench.evaluation.report_tables import report_summary, report_tables
+    from medfocus_bench.tables import FULL_WIDTH, render_markdown
 
     _check_outside(out, [submission])
     evaluation = evaluate_samples(
@@ -111,7 +112,8 @@ def compare_command(
 ) -> None:
     """Paired differences of two or more SUBMISSIONS; null:NAME stands for a null control."""
     from medfocus_bench.evaluation.compare import compare
-    from medfocus_bench.tables import comparison_table, render_markdown
+    from medfocus_bench.evaluation.report_tables import comparison_table
+    from medfocus_bench.tables import render_markdown
 
     _check_outside(out, [Path(name) for name in submissions])
     comparison = compare(

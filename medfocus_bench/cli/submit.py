@@ -227,11 +227,11 @@ def _refuse(problems: Sequence[str], what: str, summary: Path | None) -> NoRetur
 
 def _show_row(folder: Path, benchmark: Benchmark, committed: Sequence[Result], summary: Path | None) -> None:
     from medfocus_bench.errors import InputError
+    from medfocus_bench.evaluation.report_tables import report_summary
     from medfocus_bench.leaderboard.review.preview import preview
     from medfocus_bench.leaderboard.review.rank_preview import standing, standing_tables
     from medfocus_bench.leaderboard.review.summary import accepted_summary
     from medfocus_bench.leaderboard.scoring import score_result
-    from medfocus_bench.tables import report_summary
 
     result = score_result(folder, benchmark, verified=True, track=track)
     try:

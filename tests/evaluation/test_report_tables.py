@@ -8,16 +8,10 @@ import pytest
 from rich.console import Console
 
 from medfocus_bench import Attribution, Cost, SubmissionWriter, compare, evaluate
-from medfocus_bench.tables import (
-    FULL_WIDTH,
-    comparison_table,
-    render_markdown,
-    render_rich,
-    report_summary,
-    report_tables,
-)
+from medfocus_bench.evaluation.report_tables import comparison_table, report_summary, report_tables
+from medfocus_bench.tables import FULL_WIDTH, render_markdown, render_rich
 
-from .conftest import METHOD, make_row
+from ..conftest import METHOD, make_row
 
 QUICK = {"resamples": 50}
 
