@@ -22,7 +22,7 @@ from medfocus_bench.cli.options import (
     tuned_option,
 )
 from medfocus_bench.cli.places import INPUT, INPUT_FILE, OUTPUT_FILE, OUTPUT_FOLDER, Command, check_new
-from medfocus_bench.cli.progress import track
+from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.runs.attribute import PartOutcome, RunConfig
@@ -145,7 +145,9 @@ def tune_command(
         for mode in wanted:
             dev_samples(opened, lvlm.key, mode)
         for mode in wanted:
-            part = tune(method, lvlm, opened, mode, limit=limit, conditions=conditions, track=track)
+            part = tune(
+                method, lvlm, opened, mode, limit=limit, conditions=conditions, progress=show_progress
+            )
             tuning = tuning.extended(lvlm.key, mode, part)
             write_document(out, tuning)
             print_tables([], [_candidates_table(f"{about.title} for {lvlm.key}, {mode}", part)])
@@ -260,7 +262,7 @@ def _attribute_benchmark(
         configs=options["configs"],
         limit=options["limit"],
         conditions=conditions,
-        track=track,
+        progress=show_progress,
     )
     print_tables([], [_outcome_table(outcomes, options["out"])])
     for outcome in outcomes:
@@ -292,7 +294,7 @@ def _attribute_picture(
         with_tuning(methods, tuned, None),
         response=options["response"],
         conditions=conditions,
-        track=track,
+        progress=show_progress,
     )
     write_picture(explained, out, overwrite=options["overwrite"])
     for one in explained.explanations:

@@ -112,14 +112,14 @@ def sheet_command(name: str, out: Path) -> None:
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
     from medfocus_bench.cli.options import print_tables, quiet_models
-    from medfocus_bench.cli.progress import track
+    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
     from medfocus_bench.phantom.planted import planted_effect
     from medfocus_bench.tables import Row, Table
 
     quiet_models()
     rows = []
-    for key in track(PHANTOM_LVLMS, "Blanking", len(PHANTOM_LVLMS)):
+    for key in show_progress(PHANTOM_LVLMS, "Blanking", len(PHANTOM_LVLMS)):
         effect = planted_effect(
             load_lvlm(key), range(questions), "reasoning" if mode == "reasoning" else "direct"
         )
@@ -138,7 +138,7 @@ def planted_command(questions: int, mode: str) -> None:
 def accuracy_command(each: int) -> None:
     """Balanced accuracy of the shipped models on patients that nothing was trained on, in both modes."""
     from medfocus_bench.cli.options import print_tables, quiet_models
-    from medfocus_bench.cli.progress import track
+    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm
     from medfocus_bench.phantom.accuracy import balanced_accuracy
@@ -148,7 +148,8 @@ def accuracy_command(each: int) -> None:
     quiet_models()
     runs = [(key, mode) for key in PHANTOM_LVLMS for mode in MODES]
     found = [
-        balanced_accuracy(load_lvlm(key), mode, each=each) for key, mode in track(runs, "Asking", len(runs))
+        balanced_accuracy(load_lvlm(key), mode, each=each)
+        for key, mode in show_progress(runs, "Asking", len(runs))
     ]
     rows = [Row((name, *(f"{scores[name]:.3f}" for scores in found))) for name in FINDINGS]
     rows.insert(0, Row(("mean", *(f"{sum(scores.values()) / len(scores):.3f}" for scores in found))))

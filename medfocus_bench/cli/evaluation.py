@@ -19,7 +19,7 @@ from medfocus_bench.cli.options import (
     split_commas,
 )
 from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT, OUTPUT_FILE, Command
-from medfocus_bench.cli.progress import track
+from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def evaluate_command(
         verified=verified,
         any_version=any_version,
         lvlms=lvlms,
-        track=track,
+        progress=show_progress,
     )
     report = evaluation.report
     summary = report_summary(report)
@@ -117,7 +117,13 @@ def compare_command(
 
     _check_outside(out, [Path(name) for name in submissions])
     comparison = compare(
-        submissions, benchmark, metrics=metrics, any_version=any_version, lvlms=lvlms, track=track, **scoring
+        submissions,
+        benchmark,
+        metrics=metrics,
+        any_version=any_version,
+        lvlms=lvlms,
+        progress=show_progress,
+        **scoring,
     )
     table = comparison_table(comparison)
     if form == "table":

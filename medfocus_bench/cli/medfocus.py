@@ -30,7 +30,7 @@ from medfocus_bench.cli.options import (
     split_commas,
 )
 from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FOLDER, OUTPUT_FILE, OUTPUT_FOLDER, Command, Group
-from medfocus_bench.cli.progress import track
+from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.medfocus.reference import ReferencePool
@@ -90,7 +90,7 @@ def ablate_command(
         references=references,
         editor=editor,
         conditions=conditions_of("response", options),
-        track=track,
+        progress=show_progress,
     )
     tables = ablation_tables(document)
     (out / "ablation.md").write_text(render_markdown(tables), encoding="utf-8")

@@ -10,11 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 
-Item = TypeVar("Item")
+from medfocus_bench.progress import Item
+
 Clock = Callable[[], float]
 """Seconds since some moment that stays the same."""
 
@@ -71,11 +72,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def track(
-    items: Iterable[Item], description: str, total: int, *, clock: Clock = time.monotonic
+def show_progress(
+    items: Iterable[Item], label: str, total: int, *, clock: Clock = time.monotonic
 ) -> Iterable[Item]:
     """The items, passed through: with a bar and an ETA on a terminal's stderr, with lines elsewhere."""
-    with progress_bar(description, clock=clock) as moved:
+    with progress_bar(label, clock=clock) as moved:
         for done, item in enumerate(items):
             moved(done, total)
             yield item

@@ -227,7 +227,7 @@ def _plan(target: str, pace: float | None, form: str, options: dict[str, Any]) -
 
 
 def _request(options: dict[str, Any]) -> Request:
-    from medfocus_bench.cli.progress import track
+    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.paper.request import Request
 
     out: Path = options["out"]
@@ -244,7 +244,7 @@ def _request(options: dict[str, Any]) -> Request:
         tuned=options["tuned"],
         conditions=conditions_of("response", options),
         resamples=options["resamples"],
-        track=track,
+        progress=show_progress,
     )
 
 
@@ -271,7 +271,7 @@ def _benchmark(options: dict[str, Any]) -> Benchmark:
 
 
 def _rebuild(options: dict[str, Any]) -> Rebuild:
-    from medfocus_bench.cli.progress import track
+    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.data.sources.registry import PUBLISHED, open_source
@@ -287,7 +287,7 @@ def _rebuild(options: dict[str, Any]) -> Rebuild:
         modes=[mode for mode in MODES if mode in (options["modes"] or MODES)],
         limit=options["limit"],
         conditions=conditions_of("response", options),
-        track=track,
+        progress=show_progress,
     )
 
 

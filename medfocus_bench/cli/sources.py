@@ -63,12 +63,12 @@ def doctor_command(
 ) -> None:
     """Say what of the sources is below ROOT and what is missing. Exit status 1 if anything is."""
     from medfocus_bench.cli.options import print_tables
-    from medfocus_bench.cli.progress import track
+    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.doctor import examine, sources_to_examine
     from medfocus_bench.data.sheet import contact_sheet
 
     examined = [
-        examine(source, root, samples=samples, decode_all=decode_all, track=track)
+        examine(source, root, samples=samples, decode_all=decode_all, progress=show_progress)
         for source in sources_to_examine(root, sources)
     ]
     print_tables([], [_doctor_table(examined)])
@@ -104,7 +104,7 @@ def import_command(
 ) -> None:
     """Read the published records in FILES: pointers, or with --root a local benchmark."""
     from medfocus_bench.cli.options import print_tables
-    from medfocus_bench.cli.progress import track
+    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data import medground
     from medfocus_bench.data.attach import write_attached, write_pointers
     from medfocus_bench.data.rows import pointer_row, split_of
@@ -143,7 +143,7 @@ def import_command(
             name=medground.NAME,
             version=medground.VERSION,
             overwrite=overwrite,
-            track=track,
+            progress=show_progress,
         )
     report_attached(attached, losses_file)
 
@@ -156,14 +156,14 @@ def import_command(
 @losses_option
 def attach_command(folder: Path, root: Path, out: Path, overwrite: bool, losses_file: Path | None) -> None:
     """Join the pointers in FOLDER with your copies: a local benchmark that refers to the pictures."""
-    from medfocus_bench.cli.progress import track
+    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.attach import attach_folder
     from medfocus_bench.data.writing import check_vacant
 
     check_vacant(out, overwrite=overwrite)
     check_root(root)
     with _losses_kept(losses_file):
-        attached = attach_folder(folder, root, out, overwrite=overwrite, track=track)
+        attached = attach_folder(folder, root, out, overwrite=overwrite, progress=show_progress)
     report_attached(attached, losses_file)
 
 

@@ -17,7 +17,7 @@ from medfocus_bench.cli.options import (
 )
 from medfocus_bench.cli.places import INPUT, INPUT_FILE, INPUT_FOLDER, SUMMARY_FILE, Command, check_writable
 from medfocus_bench.cli.problems import print_problems
-from medfocus_bench.cli.progress import progress_bar, track
+from medfocus_bench.cli.progress import progress_bar, show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
@@ -233,7 +233,7 @@ def _show_row(folder: Path, benchmark: Benchmark, committed: Sequence[Result], s
     from medfocus_bench.leaderboard.review.summary import accepted_summary
     from medfocus_bench.leaderboard.scoring import score_result
 
-    result = score_result(folder, benchmark, verified=True, track=track)
+    result = score_result(folder, benchmark, verified=True, progress=show_progress)
     try:
         preview(result, folder, benchmark)
     except InputError as error:

@@ -18,7 +18,7 @@ from medfocus_bench.cli.options import (
     settings_of,
 )
 from medfocus_bench.cli.places import OUTPUT_FOLDER, Command
-from medfocus_bench.cli.progress import track
+from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.causal_filter import Failure, Verification
@@ -101,7 +101,9 @@ def _verify_phantom(
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
     quiet_models()
-    records = list(track(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices)))
+    records = list(
+        show_progress(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices))
+    )
     return f"{evidence} evidence: {len(records)} questions of phantom", records, run.file(out)
 
 
@@ -149,7 +151,7 @@ def _verify_source(
         batch=options["batch"],
         on_failure=failures.append,
     )
-    records = list(track(made, f"{lvlm.key} {mode} {name}", len(asked)))
+    records = list(show_progress(made, f"{lvlm.key} {mode} {name}", len(asked)))
     return f"{len(records)} of {found.found} questions of {name} {split}", records, file, failures
 
 

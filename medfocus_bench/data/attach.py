@@ -25,6 +25,7 @@ from medfocus_bench.data.sources.reading import Region, locate
 from medfocus_bench.data.sources.registry import SOURCES, open_source
 from medfocus_bench.data.writing import check_vacant, write_benchmark, write_rows
 from medfocus_bench.errors import InputError
+from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import atomic_folder
 from medfocus_bench.text import same
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Placed = tuple[str, str, Row]
 """A row with its place in what was read, and its split."""
-Track = Callable[[Iterable[Placed], str, int], Iterable[Placed]]
 AnyDataset = TypeVar("AnyDataset", "Dataset", "IterableDataset")
 
 _KEYS: Final = ("source", "index", "mode")
@@ -167,11 +167,9 @@ def write_attached(
     name: str,
     version: str,
     overwrite: bool = False,
-    track: Track | None = None,
+    progress: Progress = no_progress,
 ) -> Attached:
     """Joins rows and writes the benchmark of those that can be joined.
-
-    `track` passes the rows through and shows how far they are: (rows, a description, how many).
 
     Raises NothingJoinedError if none can, and InputError if a table is not there or `out` holds something
     already.
@@ -181,7 +179,7 @@ def write_attached(
     splits: dict[str, list[dict[str, Any]]] = {}
     losses: list[Skip] = []
     rows = list(rows)
-    for place, split, row in track(rows, "Joining", len(rows)) if track else rows:
+    for place, split, row in progress(rows, "Joining", len(rows)):
         try:
             splits.setdefault(split, []).append(joiner.row(row))
         except NotJoinedError as error:
@@ -202,7 +200,7 @@ def attach_folder(
     out: str | Path,
     *,
     overwrite: bool = False,
-    track: Track | None = None,
+    progress: Progress = no_progress,
 ) -> Attached:
     """The pointers in a folder, joined with the copies below `root`, as a local benchmark in `out`.
 
@@ -225,7 +223,7 @@ def attach_folder(
         name=manifest.name if manifest else folder.resolve().name,
         version=manifest.version if manifest else UNVERSIONED,
         overwrite=overwrite,
-        track=track,
+        progress=progress,
     )
 
 

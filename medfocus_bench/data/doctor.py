@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from medfocus_bench.data.sources.reading import locate, read_question
 from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES, open_source
 from medfocus_bench.data.sources.tables import find_table
 from medfocus_bench.errors import InputError
+from medfocus_bench.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +63,13 @@ def sources_to_examine(root: Path, names: Sequence[str]) -> list[Source]:
     ]
 
 
-Track = Callable[[Iterable[Annotation], str, int], Iterable[Annotation]]
-
-
-def _silent(items: Iterable[Annotation], description: str, total: int) -> Iterable[Annotation]:
-    return items
-
-
 def examine(
     source: str | Source,
     root: str | Path,
     *,
     samples: int = 4,
     decode_all: bool = False,
-    track: Track = _silent,
+    progress: Progress = no_progress,
 ) -> Examination:
     """Reads the table of a source (or of the one of that name) and the header of every picture.
 
@@ -102,7 +96,7 @@ def examine(
     counts, skips = [], []
     for part in parts:
         check = read_question if decode_all else locate
-        unusable = _unusable(part, root, check, track)
+        unusable = _unusable(part, root, check, progress)
         skips += [*part.skips, *unusable]
         usable = len(part.questions) - len(unusable)
         counts.append(Count(part.split, source.expected[part.split], part.found, usable))
@@ -121,10 +115,10 @@ def _unusable(
     part: Annotations,
     root: Path,
     check: Callable[[Annotation, Path], object],
-    track: Track,
+    progress: Progress,
 ) -> list[Skip]:
     skips = []
-    for annotation in track(part.questions, f"{part.source} {part.split}", len(part.questions)):
+    for annotation in progress(part.questions, f"{part.source} {part.split}", len(part.questions)):
         try:
             check(annotation, root)
         except PictureError as error:

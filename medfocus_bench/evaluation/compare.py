@@ -13,7 +13,7 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.evaluate import Track, covered_part, score_null, score_submission, silent
+from medfocus_bench.evaluation.evaluate import covered_part, score_null, score_submission
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
 from medfocus_bench.evaluation.nulls import NULL_PREFIX, null_control
@@ -21,6 +21,7 @@ from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import Comparison, Difference, Score
 from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef
 
@@ -35,7 +36,7 @@ def compare(
     resamples: int = RESAMPLES,
     any_version: bool = False,
     lvlms: str | Sequence[str] = (),
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Every pair of at least two submissions: difference of the macro mean, interval and p-values.
 
@@ -59,9 +60,9 @@ def compare(
     scores: list[FloatArray] = []
     for entry in opened:
         if isinstance(entry, Submission):
-            scored = score_submission(entry, part, settings, track)
+            scored = score_submission(entry, part, settings, progress)
         else:
-            scored = score_null(entry, part, settings, track)
+            scored = score_null(entry, part, settings, progress)
         scores.append(scored.scores[:, columns])
     return Comparison(
         evaluator_version=__version__,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -24,20 +24,15 @@ from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
 from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef
 
 Pairs = Iterable[tuple[Sample, Attribution | None]]
-Track = Callable[[Pairs, str, int], Pairs]
-"""Shows progress while it passes pairs through: (pairs, what is scored, how many there are)."""
 
 _SLICES = TypeAdapter(list[SliceScores])
-
-
-def silent(pairs: Pairs, description: str, total: int) -> Pairs:
-    return pairs
 
 
 def evaluate(
@@ -51,7 +46,7 @@ def evaluate(
     any_version: bool = False,
     verified: bool = False,
     lvlms: str | Sequence[str] = (),
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> Report:
     """Scores a submission folder against the evidence regions of a benchmark.
 
@@ -71,7 +66,7 @@ def evaluate(
         any_version=any_version,
         verified=verified,
         lvlms=lvlms,
-        track=track,
+        progress=progress,
     ).report
 
 
@@ -97,7 +92,7 @@ def evaluate_samples(
     any_version: bool = False,
     verified: bool = False,
     lvlms: str | Sequence[str] = (),
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """As `evaluate`, with the scores of the samples."""
     if str(submission).startswith(NULL_PREFIX):
@@ -110,7 +105,7 @@ def evaluate_samples(
     part, limited = covered_part(opened, whole), list(dict.fromkeys(one_or_more(lvlms)))
     if limited:
         part = part.of_lvlms(limited)
-    scored = score_submission(opened, part, settings, track)
+    scored = score_submission(opened, part, settings, progress)
     aggregator = Aggregator(part.samples)
     document = opened.document
     report = Report(
@@ -127,7 +122,7 @@ def evaluate_samples(
         counts=aggregator.counts(scored),
         cost=scored.cost,
         slices=aggregator.aggregate(scored.scores, settings),
-        nulls=list(_null_scores(part, aggregator, settings, track)) if nulls else [],
+        nulls=list(_null_scores(part, aggregator, settings, progress)) if nulls else [],
     )
     explained = {sample.lvlm for sample in part.samples if sample.sample_id in opened}
     unexplained = tuple(sorted({sample.lvlm for sample in part.samples} - explained))
@@ -141,30 +136,32 @@ def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:
 
 
 def score_submission(
-    submission: Submission, part: Benchmark, settings: Settings, track: Track = silent
+    submission: Submission, part: Benchmark, settings: Settings, progress: Progress = no_progress
 ) -> SampleScores:
     """The scores of every sample of `part`, in its order."""
     pairs = ((sample, submission.attribution(sample.sample_id)) for sample in part.samples)
-    tracked = track(pairs, submission.document.method.title, len(part.samples))
+    tracked = progress(pairs, submission.document.method.title, len(part.samples))
     return score_samples(part.samples, tracked, settings)
 
 
-def score_null(name: str, part: Benchmark, settings: Settings, track: Track = silent) -> SampleScores:
+def score_null(
+    name: str, part: Benchmark, settings: Settings, progress: Progress = no_progress
+) -> SampleScores:
     """The scores of a null control. Raises UnavailableError where the benchmark lacks what it needs."""
     control = NULL_CONTROLS[name]
-    tracked = track(control.make(part, settings.seed), control.title, len(part.samples))
+    tracked = progress(control.make(part, settings.seed), control.title, len(part.samples))
     return score_samples(part.samples, tracked, settings)
 
 
 def _null_scores(
-    part: Benchmark, aggregator: Aggregator, settings: Settings, track: Track
+    part: Benchmark, aggregator: Aggregator, settings: Settings, progress: Progress
 ) -> Iterator[NullScores]:
     for name, control in NULL_CONTROLS.items():
         kept = _cache_file(name, part, settings)
         slices = _read_cache(kept)
         if slices is None:
             try:
-                scored = score_null(name, part, settings, track)
+                scored = score_null(name, part, settings, progress)
             except UnavailableError as error:
                 reason = str(error).removeprefix(f"{part.folder}: ")  # a report holds no paths of a machine
                 yield NullScores(name=name, title=control.title, unavailable=reason)

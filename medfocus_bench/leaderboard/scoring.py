@@ -10,7 +10,7 @@ import numpy as np
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
-from medfocus_bench.evaluation.evaluate import Evaluation, Track, evaluate_samples, silent
+from medfocus_bench.evaluation.evaluate import Evaluation, evaluate_samples
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
@@ -26,6 +26,7 @@ from medfocus_bench.leaderboard.result import (
     View,
     headline_name,
 )
+from medfocus_bench.progress import Progress, no_progress
 
 _Filters = tuple[str | None, str | None, str | None, str | None]
 
@@ -38,7 +39,7 @@ def score_result(
     resamples: int = RESAMPLES,
     any_version: bool = False,
     verified: bool = False,
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> Result:
     """Scores a submission folder from its raw attributions; its name is the folder's.
 
@@ -47,7 +48,13 @@ def score_result(
     settings = Settings("standard", seed, resamples)
     folder = Path(submission)
     evaluation = evaluate_samples(
-        folder, benchmark, settings, nulls=False, any_version=any_version, verified=verified, track=track
+        folder,
+        benchmark,
+        settings,
+        nulls=False,
+        any_version=any_version,
+        verified=verified,
+        progress=progress,
     )
     return result_of(folder.resolve().name, evaluation, settings)
 

@@ -20,7 +20,8 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.report import Score
 from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
-from medfocus_bench.runs.attribute import PartOutcome, RunConfig, Track, attribute, silent
+from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.runs.attribute import PartOutcome, RunConfig, attribute
 from medfocus_bench.runs.cases import part_of
 from medfocus_bench.runs.methods import ChosenMethod
 from medfocus_bench.runs.records import Record, RecordFiles
@@ -125,7 +126,7 @@ def ablate(
     editor: str | None = None,
     conditions: RunConfig | None = None,
     resamples: int | None = None,
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> tuple[Ablation, list[PartOutcome]]:
     """Runs every variant on the samples of a benchmark, and writes `ablation.json` after each LVLM.
 
@@ -158,7 +159,7 @@ def ablate(
                     lvlms=[source],
                     limit=limit,
                     conditions=shared,
-                    track=track,
+                    progress=progress,
                 )
                 outcomes += found
             keys += [outcome.lvlm for outcome in outcomes if outcome.lvlm not in keys]

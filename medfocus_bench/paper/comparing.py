@@ -182,7 +182,7 @@ def _scored(
     parts = parts_of(samples, by_mode=by_mode)
     lines: dict[str, list[Line]] = {part.title: [] for part in parts}
     said = [PROTOCOLS_NOTE, *notes]
-    for work in request.track(works, "Scoring methods", len(works)):
+    for work in request.progress(works, "Scoring methods", len(works)):
         measured = _measured(samples, work, parts, failures=failures)
         missing = len(pending(work, taken))
         if 0 < missing < len(taken):
@@ -191,7 +191,9 @@ def _scored(
             reason = impossible.get(work.name) or work.reason(samples.within(part))
             entries = _entries(None if reason else found, published(work.name, part), failures=failures)
             lines[part.title].append(samples.line(part, _title(work), entries, not_run=reason))
-    controls, lacking = null_controls(samples, with_samples(request.benchmark, taken), track=request.track)
+    controls, lacking = null_controls(
+        samples, with_samples(request.benchmark, taken), progress=request.progress
+    )
     for title, scores in controls.items():
         for part, one in zip(parts, samples.means(scores, parts), strict=True):
             entries = _entries(one, None, failures=False)

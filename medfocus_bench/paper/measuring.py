@@ -22,7 +22,7 @@ from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.paper.document import Column, Entry, Kind, Line, Measured, Section
 from medfocus_bench.paper.published import OVERLAP
 from medfocus_bench.paper.work import Work
-from medfocus_bench.runs.attribute import Track, silent
+from medfocus_bench.progress import Progress, no_progress
 
 _LABELS: Final = dict(zip(OVERLAP, ("IoU", "F1", "P", "R"), strict=True))
 
@@ -147,12 +147,12 @@ def null_controls(
     samples: Samples,
     benchmark: Benchmark,
     names: Sequence[str] = tuple(NULL_CONTROLS),
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> tuple[dict[str, FloatArray], list[str]]:
     """The scores of the null controls by title, and what is to be said of those that cannot be had."""
     found: dict[str, FloatArray] = {}
     lacking: list[str] = []
-    for name in track(names, "Scoring null controls", len(names)):
+    for name in progress(names, "Scoring null controls", len(names)):
         title = NULL_CONTROLS[name].title
         try:
             found[title] = samples.null_scores(name, benchmark)

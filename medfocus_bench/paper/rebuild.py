@@ -19,7 +19,8 @@ from medfocus_bench.data.sources.protocol import Annotations, Source
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
 from medfocus_bench.paper.plan import LINE_BYTES, Pace, Plan, PlanLine, check_pace, seconds_a_pass
-from medfocus_bench.runs.attribute import RunConfig, Track, silent
+from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.runs.attribute import RunConfig
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -47,7 +48,7 @@ class Rebuild:
     shams: int = 1
     limit: int | None = None
     conditions: RunConfig = field(default_factory=RunConfig)
-    track: Track = silent
+    progress: Progress = no_progress
 
     @cached_property
     def annotations(self) -> dict[str, Annotations]:
@@ -102,7 +103,7 @@ def rebuild(order: Rebuild) -> Rebuilt:
                     sham_seeds=range(order.shams),
                     on_failure=failures.append,
                 )
-                for _ in order.track(made, f"{loaded.key} {mode} {source.name}", len(asked)):
+                for _ in order.progress(made, f"{loaded.key} {mode} {source.name}", len(asked)):
                     pass
     out = order.folder / "benchmark"
     attached = write_attached(_rows(order), order.root, out, name=NAME, version=VERSION, overwrite=True)

@@ -13,7 +13,8 @@ from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.lvlm.registry import lvlm_key
-from medfocus_bench.runs.attribute import RunConfig, Track, silent
+from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.runs.attribute import RunConfig
 from medfocus_bench.runs.methods import Chosen, ChosenMethod, with_tuning
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Request:
     tuned: Sequence[Path] = ()
     conditions: RunConfig = field(default_factory=RunConfig)
     resamples: int = RESAMPLES
-    track: Track = silent
+    progress: Progress = no_progress
 
     @cached_property
     def sources(self) -> Mapping[str, str]:

@@ -92,7 +92,7 @@ def perform(works: Sequence[Work], request: Request) -> dict[str, str]:
                     lvlms=[source],
                     limit=request.limit,
                     conditions=request.sharing,
-                    track=request.track,
+                    progress=request.progress,
                 )
     finally:
         forget_loaded()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_mo
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
+from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.cases import cases, part_of
 from medfocus_bench.runs.checkpoints import folder_identity, loaded_identity
 from medfocus_bench.runs.methods import Chosen, ChosenMethod, ChosenNull, chosen_methods
@@ -45,15 +46,8 @@ if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
     from medfocus_bench.lvlm.example import EncodedExample, Target
 
-Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
-"""Shows progress while it passes things through: (things, what they are, how many)."""
-
 EXPECTED = (InputError, ValueError)
 """What a sample that cannot be explained raises; anything else is a fault of the program."""
-
-
-def silent(things: Iterable[Any], description: str, total: int) -> Iterable[Any]:
-    return things
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +92,7 @@ def attribute(
     configs: str | Sequence[str] = (),
     limit: int | None = None,
     conditions: RunConfig | None = None,
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> list[PartOutcome]:
     """Explains the samples of a benchmark with every method; records go to `out`/<method>/.
 
@@ -132,7 +126,7 @@ def attribute(
     for method in methods:
         if isinstance(method, ChosenNull):
             keep_settings(folders[method.described.name], wanted[method.described.name])
-            outcomes += _run_null(method, part, jobs, folders, conditions.seed, track)
+            outcomes += _run_null(method, part, jobs, folders, conditions.seed, progress)
     loaded: tuple[str, HuggingFaceLVLM] | None = None
     for job in jobs:
         with ExitStack() as stack:
@@ -145,7 +139,7 @@ def attribute(
                 begun = [own.settings(wanted[own.outcome.method], checkpoint) for own in parts]
                 for own, settings in zip(parts, begun, strict=True):
                     own.begin(settings)
-                _run_job(job, parts, loaded[1], part, conditions, track)
+                _run_job(job, parts, loaded[1], part, conditions, progress)
     return outcomes
 
 
@@ -313,13 +307,13 @@ def _run_job(
     lvlm: HuggingFaceLVLM,
     part: Benchmark,
     conditions: RunConfig,
-    track: Track,
+    progress: Progress,
 ) -> None:
     """Reads each sample once for all the methods that lack it."""
     wanted = set().union(*(own.pending for own in parts))
     samples = tuple(sample for sample in job.samples if sample.sample_id in wanted)
     found = cases(replace(part, samples=samples))
-    for case in track(found, f"{job.lvlm} {job.split}", len(samples)):
+    for case in progress(found, f"{job.lvlm} {job.split}", len(samples)):
         key = case.sample.sample_id
         lacking = [own for own in parts if key in own.pending]
         try:
@@ -342,7 +336,7 @@ def _run_null(
     jobs: Sequence[_Job],
     folders: Mapping[str, Path],
     seed: int,
-    track: Track,
+    progress: Progress,
 ) -> Iterator[PartOutcome]:
     """A null control split by split: the prior of one may be made of all its samples."""
     for split in dict.fromkeys(job.split for job in jobs):
@@ -352,7 +346,7 @@ def _run_null(
             if any(of_lvlm.pending for of_lvlm in own.values()):
                 of_split = part.select(part.configs, [split])
                 made = null.control.make(of_split, seed)
-                for sample, attribution in track(made, null.control.title, len(of_split.samples)):
+                for sample, attribution in progress(made, null.control.title, len(of_split.samples)):
                     if sample.lvlm in own and sample.sample_id in own[sample.lvlm].pending:
                         own[sample.lvlm].add(attribution)
             yield from (of_lvlm.outcome for of_lvlm in own.values())

@@ -21,7 +21,8 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.protocol import NotFiniteError
-from medfocus_bench.runs.attribute import EXPECTED, RunConfig, Track, explain, reason, silent
+from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.runs.attribute import EXPECTED, RunConfig, explain, reason
 from medfocus_bench.runs.concept_panel import ConceptDrawing, concept_panel
 from medfocus_bench.runs.methods import Chosen, ChosenMethod, ChosenNull, described
 from medfocus_bench.runs.panel import TILE_SIZE, Tile, fit, overlay, panel, plain
@@ -135,7 +136,7 @@ def explain_picture(
     *,
     response: str | None = None,
     conditions: RunConfig | None = None,
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> ExplainedPicture:
     """Explains the response of an LVLM to a question about a picture.
 
@@ -164,7 +165,7 @@ def explain_picture(
         raise InputError(f"{picture.name}: cannot be shown to {lvlm.key}: {reason(error)}") from None
     sample = _sample(image)
     found: list[PictureExplanation] = []
-    for chosen in track(methods, lvlm.key, len(methods)):
+    for chosen in progress(methods, lvlm.key, len(methods)):
         diagnostics: Mapping[str, float] = {}
         intervals: Mapping[str, tuple[float, float]] = {}
         method = chosen.described

@@ -19,7 +19,8 @@ from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
 from medfocus_bench.geometry import FloatArray
-from medfocus_bench.runs.attribute import EXPECTED, RunConfig, Track, attribution_of, explain, reason, silent
+from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.runs.attribute import EXPECTED, RunConfig, attribution_of, explain, reason
 from medfocus_bench.runs.cases import cases
 from medfocus_bench.runs.methods import hyperparameters
 from medfocus_bench.runs.tuning import DEV, Candidate, TunedPart
@@ -40,7 +41,7 @@ def tune(
     *,
     limit: int | None = None,
     conditions: RunConfig | None = None,
-    track: Track = silent,
+    progress: Progress = no_progress,
 ) -> TunedPart:
     """The candidate settings of a method with the best mean evidence AP on the dev samples of one mode.
 
@@ -61,7 +62,7 @@ def tune(
     last_reason = ""
     row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
     found = cases(replace(benchmark, samples=samples))
-    for case in track(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
+    for case in progress(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
         sample = case.sample
         try:
             reading = case.read(lvlm)

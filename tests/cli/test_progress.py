@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import medfocus_bench
-from medfocus_bench.cli.progress import ProgressLines, duration, track
+from medfocus_bench.cli.progress import ProgressLines, duration, show_progress
 
 CLI = Path(medfocus_bench.__file__).parent / "cli"
 
@@ -32,7 +32,9 @@ def followed(clock, total, seconds):
 
 def test_a_work_of_minutes_says_every_half_minute_how_far_it_is(capsys):
     clock = Clock()
-    assert list(track(followed(clock, 40, 5.0), "phantom_qwen direct", 40, clock=clock)) == list(range(40))
+    assert list(show_progress(followed(clock, 40, 5.0), "phantom_qwen direct", 40, clock=clock)) == list(
+        range(40)
+    )
     shown = capsys.readouterr()
     assert shown.out == ""
     lines = shown.err.splitlines()
@@ -43,7 +45,7 @@ def test_a_work_of_minutes_says_every_half_minute_how_far_it_is(capsys):
 
 def test_a_work_of_seconds_says_nothing(capsys):
     clock = Clock()
-    assert len(list(track(followed(clock, 29, 1.0), "quick", 29, clock=clock))) == 29
+    assert len(list(show_progress(followed(clock, 29, 1.0), "quick", 29, clock=clock))) == 29
     assert capsys.readouterr().err == ""
 
 
