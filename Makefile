@@ -11,11 +11,13 @@ TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup browser linter oracle demo test test-torchvision speed schemas weights track clean
+.PHONY: help setup browser linter oracle demo test test-data test-torchvision speed schemas weights track clean
 
 help:
 	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
-	@echo "make test     set up, lint, type-check, run all tests"
+	@echo "make test     set up, lint, type-check, run the tests"
+	@echo "make test-data"
+	@echo "              the statistical tests of the shipped data, of which make test runs a sample"
 	@echo "make test-torchvision"
 	@echo "              the tests of LVLMs and methods with torchvision and the newest torch and transformers (6 GB)"
 	@echo "make speed    the speed and memory benchmarks, with the figures they measure"
@@ -83,6 +85,9 @@ test: setup browser linter oracle
 	@$(BIN)/mypy
 	@echo "== Tests (pytest)"
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-data: setup
+	@$(BIN)/python -m pytest -n auto -m data
 
 # A second environment: the newest torch, torchvision and transformers that pyproject.toml allows, all else as pinned.
 # The torch of constraints.txt has no torchvision; most machines with a GPU have one. Answers and log-odds are held

@@ -64,7 +64,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "git clone": NETWORK,
         "python3 -m venv": NETWORK,
         "pip install": NETWORK,
-        "": "played in tests/leaderboard/test_way_to_the_page.py, test_guard.py and test_log.py",
+        "": "played in tests/leaderboard/test_way_to_the_page.py, test_pull_request.py and test_log.py",
     },
     "dataset.md": {"medfocus-bench data diff": NETWORK, "medfocus-bench data push": NETWORK},
     "editors.md": {

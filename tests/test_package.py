@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import metadata
 from pathlib import Path
@@ -67,6 +68,7 @@ def test_an_unknown_name_is_an_attribute_error():
         medfocus_bench.nonsense  # noqa: B018
 
 
+@cache
 def module_names() -> dict[str, Path]:
     """Every module of the package with its file."""
     paths = {path: path.relative_to(PACKAGE.parent).with_suffix("").parts for path in PACKAGE.rglob("*.py")}

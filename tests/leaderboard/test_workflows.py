@@ -71,8 +71,8 @@ def repository(tmp_path_factory):
     return shared_repository(tmp_path_factory.getbasetemp())
 
 
-def test_there_are_four_workflows():
-    assert [path.stem for path in WORKFLOWS] == ["ci", "pages", "submission", "torchvision"]
+def test_there_are_five_workflows():
+    assert [path.stem for path in WORKFLOWS] == ["ci", "data", "pages", "submission", "torchvision"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
