@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class MedFocusError(Exception):
@@ -33,6 +36,17 @@ class InputError(MedFocusError):
             if rest == 0
             else f"{first} (and {rest} more; `medfocus-bench validate SUBMISSION` lists all)"
         )
+
+
+def sentence(error: ValidationError) -> str:
+    """The first fault that pydantic found, `/WHERE: MESSAGE`, with a count of the rest.
+
+    The place is left out for a fault of the whole value, and cut where a key is long.
+    """
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = "/".join(str(step)[:100] for step in first["loc"])
+    rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return (f"/{where}: " if where else "") + first["msg"] + rest
 
 
 class BenchmarkError(InputError):

@@ -21,6 +21,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+UInt8Image = npt.NDArray[np.uint8]
+"""An image as the LVLMs are given it: grey (height, width) or RGB (height, width, 3)."""
+
 MapFrame = Literal["model", "image"]
 """What a map covers: the model frame, padding included, or the image alone."""
 

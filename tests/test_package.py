@@ -20,7 +20,18 @@ import medfocus_bench
 PACKAGE = Path(medfocus_bench.__file__).parent
 
 LAYERS = (
-    *("errors", "geometry", "text", "verdicts", "answers", "storage", "progress", "tables", "drawing"),
+    *(
+        "_version",
+        "errors",
+        "geometry",
+        "text",
+        "verdicts",
+        "answers",
+        "storage",
+        "progress",
+        "tables",
+        "drawing",
+    ),
     *("data", "lvlm", "attribution", "counterfactual", "medfocus", "submission", "evaluation", "phantom"),
     *("runs", "paper", "leaderboard", "cli"),
 )

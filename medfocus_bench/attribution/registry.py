@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from medfocus_bench.attribution.protocol import Method
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, sentence
 
 GROUP = "medfocus_bench.methods"
 """The entry point group by which a package adds methods."""
@@ -73,6 +73,5 @@ def _with_settings(kind: Any, name: str, settings: dict[str, Any]) -> Method:
     try:
         method: Method = TypeAdapter(kind).validate_python(settings)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise InputError(f"{name}: setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InputError(f"{name}: setting {sentence(error).removeprefix('/')}") from None
     return method

@@ -28,11 +28,9 @@ from transformers import (
 
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray, as_boxes, clip_boxes
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, as_boxes, clip_boxes
 from medfocus_bench.lvlm.processors import load_processor
 from medfocus_bench.storage import check_fetched
-
-UInt8Image = npt.NDArray[np.uint8]
 
 MEDSAM: Final = "flaviagiammarino/medsam-vit-base"
 OWLV2: Final = "google/owlv2-base-patch16-ensemble"

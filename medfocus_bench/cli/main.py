@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from medfocus_bench import __version__
+from medfocus_bench._version import __version__
 from medfocus_bench.cli.attribution import attribute_command, pack_command, tune_command
 from medfocus_bench.cli.benchmark import info_command
 from medfocus_bench.cli.data import data_command

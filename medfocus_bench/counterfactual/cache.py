@@ -15,9 +15,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.storage import write_atomic
-
-UInt8Image = npt.NDArray[np.uint8]
 
 _CHECKSUM: Final = "sha256 of the pixels"
 

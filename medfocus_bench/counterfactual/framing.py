@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from medfocus_bench.geometry import BoolArray, Frame
-
-UInt8Image = npt.NDArray[np.uint8]
+from medfocus_bench.geometry import BoolArray, Frame, UInt8Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)

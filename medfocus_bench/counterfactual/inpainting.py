@@ -19,11 +19,9 @@ from medfocus_bench.counterfactual.editors import EDITS, Edit, EditorError
 from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray
+from medfocus_bench.geometry import BoolArray, UInt8Image
 
 Grey = npt.NDArray[np.float32]
-UInt8Image = npt.NDArray[np.uint8]
-
 _SHAM_BLUR: Final = 1 / 300
 _BACKGROUND_BLUR: Final = 1 / 40
 _NORMAL_BLUR: Final = 1 / 20

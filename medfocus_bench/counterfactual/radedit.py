@@ -10,20 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from medfocus_bench.counterfactual.cache import PictureCache, content_key
 from medfocus_bench.counterfactual.editors import Edit, EditorError, Redrawing
 from medfocus_bench.counterfactual.framing import FramedPicture
 from medfocus_bench.counterfactual.weights import FetchedPart, Part
 from medfocus_bench.data.questions import Question
-from medfocus_bench.geometry import MODEL_SIZE, BoolArray
+from medfocus_bench.geometry import MODEL_SIZE, BoolArray, UInt8Image
 
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.diffusion import DiffusionStack, EditSettings, Task
-
-UInt8Image = npt.NDArray[np.uint8]
 
 UNET: Final = "microsoft/radedit@e8ebd31396ff8553c34084b98b5defb8ebea2817"
 VAE: Final = "stabilityai/sdxl-vae@6f5909a7e596173e25d4e97b07fd19cdf9611c76"

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from medfocus_bench.counterfactual.editors import Editor, EditorError
+from medfocus_bench.errors import sentence
 
 GROUP = "medfocus_bench.editors"
 """The entry point group by which a package adds editors: dataclasses that follow the protocol `Editor`."""
@@ -43,6 +44,5 @@ def load_editor(name: str, **settings: Any) -> Editor:
     try:
         editor: Editor = TypeAdapter(kind).validate_python(settings)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise EditorError(f"{name}: setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise EditorError(f"{name}: setting {sentence(error).removeprefix('/')}") from None
     return editor

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of
 from medfocus_bench.data.manifest import (
@@ -32,6 +31,7 @@ from medfocus_bench.data.manifest import (
 from medfocus_bench.data.parquet import MAX_ROWS, check_parquet, parquet_rows
 from medfocus_bench.data.pictures import PICTURE_COLUMNS, stored_picture
 from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.geometry import UInt8Image
 
 UNVERSIONED: Final = "unversioned"
 SPLITS: Final = ("direct", "reasoning", "dev")
@@ -110,7 +110,7 @@ class Benchmark:
         for sample, row in self.rows(["image"]):
             yield sample, (row["image"] or {}).get("bytes")
 
-    def pictures(self) -> Iterator[tuple[Sample, npt.NDArray[np.uint8] | None]]:
+    def pictures(self) -> Iterator[tuple[Sample, UInt8Image | None]]:
         """Each sample with its picture, embedded or from the user's own copies, decoded as it goes.
 
         (height, width), levels of 0 to 255; None where the benchmark has none. Raises PictureError.

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medfocus_bench.data.images import MAX_FILE_BYTES, PictureError, check_levels, check_size
-from medfocus_bench.data.levels import UInt8Image, bands
+from medfocus_bench.data.levels import bands
+from medfocus_bench.geometry import UInt8Image
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from medfocus_bench.data.levels import bands, by_own_range
 from medfocus_bench.errors import BenchmarkError, PictureWarning
+from medfocus_bench.geometry import UInt8Image
 
 MAX_PIXELS: Final = 80_000_000
 """More than any radiograph has; PIL, too, starts to warn a little above."""
@@ -35,8 +36,6 @@ MAX_CHUNKS: Final = 100_000
 
 FEW_LEVELS: Final = 16
 """With fewer grey levels a picture is hardly shown as it was meant: a warning says so."""
-
-UInt8Image = npt.NDArray[np.uint8]
 
 _FORMATS = ("PNG", "JPEG")
 _UNREADABLE = (
@@ -173,7 +172,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         return _shown_size(image)
 
 
-def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+def read_picture(path: Path) -> UInt8Image:
     """A PNG, JPEG or DICOM file as an LVLM is given pictures: (height, width), levels of 0 to 255.
 
     Raises PictureError that names the file, also for a blank picture; warns of few levels (`check_levels`).

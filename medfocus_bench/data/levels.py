@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-UInt8Image = npt.NDArray[np.uint8]
+from medfocus_bench.geometry import UInt8Image
 
 _OUTLIERS: Final = 0.001
 """Share of the pixels at either end that may be outliers."""

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import PictureError, decode_uint8, picture_at, read_picture
+from medfocus_bench.geometry import UInt8Image
 
 PICTURE_COLUMNS: Final = ("image", "image_ref")
 """The columns that `stored_picture` looks at."""
@@ -25,7 +23,7 @@ class StoredPicture:
     data: bytes | None
     path: Path | None
 
-    def decode(self) -> npt.NDArray[np.uint8]:
+    def decode(self) -> UInt8Image:
         """As an LVLM is given it: (height, width), levels of 0 to 255.
 
         Raises PictureError that names the sample or the file, also for a picture of another size than the

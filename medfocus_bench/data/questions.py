@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from medfocus_bench.geometry import FloatArray
+from medfocus_bench.geometry import FloatArray, UInt8Image
 
 Mode = Literal["direct", "reasoning"]
 
@@ -37,7 +34,7 @@ class Question:
     index: int
     patient_id: str
     finding: str
-    image: npt.NDArray[np.uint8]
+    image: UInt8Image
     boxes: FloatArray
     evidence: str = "lesion"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medfocus_bench import __version__
+from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark

@@ -16,7 +16,7 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.errors import InputError, SubmissionError
-from medfocus_bench.geometry import FloatArray
+from medfocus_bench.geometry import MODEL_SIZE, FloatArray
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
 from medfocus_bench.leaderboard.workers import worker_pool
@@ -36,7 +36,6 @@ _LOT: Final = 20
 """Results whose galleries are drawn together."""
 
 _SIDE: Final = 240
-_MODEL_SIZE: Final = 224
 _GAP: Final = 6
 _QUALITY: Final = 72
 _EFFORT: Final = 0
@@ -207,7 +206,7 @@ def _draw(
 ) -> Picture:
     size = fit(sample.width, sample.height, (_SIDE, _SIDE))
     left = plain(image, size)
-    explained = None if attribution is None else overlay(image, attribution, size, _MODEL_SIZE, left)
+    explained = None if attribution is None else overlay(image, attribution, size, MODEL_SIZE, left)
     right = explained if explained is not None else left.point(lambda value: value * 0.35)
     for picture in (left, right):
         _dash(picture, sample.boxes * np.array([size[0] / sample.width, size[1] / sample.height] * 2))

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
-from medfocus_bench import __version__
+from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
 from medfocus_bench.evaluation.report import Report, Score
 from medfocus_bench.submission.schema import Finite, Line, Strict
@@ -154,10 +154,7 @@ def read_result(path: Path) -> Result:
     try:
         result = Result.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = "/".join(str(part)[:100] for part in first["loc"])
-        rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InputError(f"{path}: /{place}: {first['msg']}{rest}; rebuild it from the submission") from None
+        raise InputError(f"{path}: {sentence(error)}; rebuild it from the submission") from None
     if result.name != path.stem:
         raise InputError(f"{path}: is named {path.stem}, but holds the result of {result.name}; rename it")
     return result

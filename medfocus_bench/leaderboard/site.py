@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from medfocus_bench import __version__
+from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics import METRICS

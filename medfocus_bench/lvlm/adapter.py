@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import Frame
+from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.chat_format import ChatFormatter, turn
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
 from medfocus_bench.lvlm.example import EncodedExample, Target
@@ -24,8 +24,6 @@ from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.pass_counter import PassCounter
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention, recorded_logits
-
-UInt8Image = npt.NDArray[np.uint8]
 
 
 class HuggingFaceLVLM:
@@ -136,11 +134,14 @@ class HuggingFaceLVLM:
 
     # -- teacher forcing -----------------------------------------------------------------------------------
 
-    def encode(self, image: UInt8Image, question: str, response: str | Response) -> EncodedExample:
+    def encode(
+        self, image: UInt8Image, question: str, response: str | Response, *, finding: str | None = None
+    ) -> EncodedExample:
         """The image, the question and the response to it, tokenised and preprocessed once.
 
         A `Response` keeps the ids that the model wrote; a text is tokenised on its own, as it follows the
-        prompt, and must come back unchanged. Raises InputError for an empty response or one that does not,
+        prompt, and must come back unchanged. `finding`, the one that the question is about, is kept for
+        methods that need to know it. Raises InputError for an empty response or one that does not come back,
         for special tokens in the question, and where all of it has more tokens than the model has positions.
         """
         written = response if isinstance(response, Response) else self.wording.tokenised(response)
@@ -174,6 +175,7 @@ class HuggingFaceLVLM:
             std=torch.tensor(processor.image_std, device=self.device)[:, None, None],
             grid=TokenGrid(rows, columns, InputView(Frame(width, height, self.size), self.framing)),
             verdict=self.wording.verdict_at(written.ids, written.text),
+            finding=finding,
         )
 
     def token_grid(self, image: UInt8Image) -> TokenGrid:

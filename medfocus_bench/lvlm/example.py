@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from medfocus_bench.geometry import Frame
+from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.grid import TokenGrid
 
 Target = Literal["response", "verdict"] | tuple[int, int]
@@ -25,10 +23,11 @@ class EncodedExample:
     `answer`. `pixel_values` (3, height, width), float32: the normalised pixels that the processor made, in
     raster order whatever order the model wants them in; methods edit it. `mean` and `std` (3, 1, 1)
     normalised it.
-    `token_types` (length) marks the image tokens where the family's model asks for that.
+    `token_types` (length) marks the image tokens where the family's model asks for that. `finding` is the one
+    that the question is about, where the caller knows it.
     """
 
-    image: npt.NDArray[np.uint8]
+    image: UInt8Image
     question: str
     response: str
     ids: torch.Tensor
@@ -41,6 +40,7 @@ class EncodedExample:
     std: torch.Tensor
     grid: TokenGrid
     verdict: int | None
+    finding: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.image_positions) != len(self.grid):

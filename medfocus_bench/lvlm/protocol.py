@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import UInt8Image
 
 
 class NotFiniteError(InputError):
@@ -34,7 +32,7 @@ class LVLM(Protocol):
     key: str
 
     def respond(
-        self, images: Sequence[npt.NDArray[np.uint8]], questions: Sequence[str], *, max_new_tokens: int = 512
+        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 512
     ) -> list[Response]:
         """One greedy response to each (image, question).
 

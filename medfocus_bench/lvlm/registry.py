@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Preprocessing
@@ -52,6 +53,10 @@ PAPER_LVLMS: Final = {
 """The six models of the paper."""
 
 
+_LAST: Final[dict[tuple[Any, ...], HuggingFaceLVLM]] = {}
+"""The LVLM that was loaded last, under everything that decides what it is."""
+
+
 def phantom_weights(key: str) -> Path:
     """The checkpoint folder of a shipped model."""
     return Path(str(files("medfocus_bench.phantom"))) / "weights" / PHANTOM_LVLMS[key]
@@ -68,8 +73,10 @@ def load_lvlm(
 ) -> HuggingFaceLVLM:
     """The LVLM of a registry key, a local checkpoint folder or a Hub id (`owner/name`).
 
-    The options are those of `HuggingFaceLVLM`; `revision` replaces the registry's, which holds for the Hub
-    id of a model as for its key, as the limits of pixels do. Raises InputError for an unknown key, for a
+    The last one is kept: asked for again with the same options, and with the files of its folder as they
+    were, it is the same object. The options are those of `HuggingFaceLVLM`;
+    `revision` replaces the registry's, which holds for the Hub id of a model as for its key, as the limits
+    of pixels do. Raises InputError for an unknown key, for a
     checkpoint that cannot be loaded, or where the extra `attribution` (torch, transformers) is missing.
     """
     try:
@@ -83,16 +90,37 @@ def load_lvlm(
     known = next((model for model in PAPER_LVLMS.values() if model.repository == place), None)
     if known is not None:
         pixels, revision = known.pixels, revision or known.revision
-    return HuggingFaceLVLM(
-        key,
-        place,
-        framing=framing,
-        device=device,
-        dtype=dtype,
-        attention=attention,
-        revision=revision,
-        pixels=pixels,
+    options: dict[str, Any] = {
+        "framing": framing,
+        "device": device,
+        "dtype": dtype,
+        "attention": attention,
+        "revision": revision,
+        "pixels": pixels,
+    }
+    asked = (key, str(place), _state(Path(place)), *options.values())
+    if asked not in _LAST:
+        _LAST.clear()  # before the next one is loaded, so that memory holds one
+        _LAST[asked] = HuggingFaceLVLM(key, place, **options)
+    return _LAST[asked]
+
+
+def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of the files of a local checkpoint; nothing for a Hub id."""
+    if not folder.is_dir():
+        return ()
+    return tuple(
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())
     )
+
+
+def list_lvlms(pattern: str | None = None) -> list[str]:
+    """The keys of the LVLMs that `load_lvlm` knows, sorted; those that match a shell pattern.
+
+    >>> list_lvlms("phantom_gemma*")
+    ['phantom_gemma', 'phantom_gemma_twin']
+    """
+    return sorted(fnmatch.filter([*PHANTOM_LVLMS, *PAPER_LVLMS], pattern or "*"))
 
 
 def lvlm_key(source: str | Path) -> str:

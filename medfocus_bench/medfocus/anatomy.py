@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from medfocus_bench.geometry import BoolArray
+from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.medfocus.localisers import Localiser, Region, localise
 from medfocus_bench.medfocus.reference import ReferencePool, phantom_pool
-
-UInt8Image = npt.NDArray[np.uint8]
 
 PHANTOM: Final = "phantom"
 """Stands for the shipped pool."""
@@ -83,9 +80,7 @@ class _Kept:
 
     def __init__(self, budget: int) -> None:
         self._budget, self._held = budget, 0
-        self._entries: OrderedDict[str, dict[str, tuple[npt.NDArray[np.uint8], tuple[int, ...]]]] = (
-            OrderedDict()
-        )
+        self._entries: OrderedDict[str, dict[str, tuple[UInt8Image, tuple[int, ...]]]] = OrderedDict()
 
     def get(self, key: str) -> dict[str, Region] | None:
         entry = self._entries.get(key)
@@ -106,7 +101,7 @@ class _Kept:
 _KEPT: Final = _Kept(_HELD_BYTES)
 
 
-def _unpacked(bits: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> BoolArray:
+def _unpacked(bits: UInt8Image, shape: tuple[int, ...]) -> BoolArray:
     return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(np.bool_)
 
 

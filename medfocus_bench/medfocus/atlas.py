@@ -22,17 +22,14 @@ from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray
+from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.medfocus.drawing import Drawing, Field
 from medfocus_bench.medfocus.localisers import Region
 from medfocus_bench.medfocus.pose import Pose, best_poses
 from medfocus_bench.medfocus.reference import ReferencePool
-
-UInt8Image = npt.NDArray[np.uint8]
 
 _DIFFERENCE_FLOOR: Final = 0.02
 """Added to a local squared difference: the weight of a perfect match is finite."""

@@ -12,9 +12,8 @@ from PIL import Image
 from scipy import ndimage
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image
 
-UInt8Image = npt.NDArray[np.uint8]
 Field = npt.NDArray[np.float32]
 
 _CLIP: Final = 2.5
@@ -108,7 +107,7 @@ def _content(image: UInt8Image) -> tuple[int, int, int, int]:
     flat = max(2.0, _FLAT * (high - low))
     edges = [0, 256, 0, 256]
 
-    def is_border(line: npt.NDArray[np.uint8]) -> bool:
+    def is_border(line: UInt8Image) -> bool:
         # Not the range: letters may stand in a border.
         return bool(np.subtract(*np.percentile(line, [95, 5])) <= flat)
 

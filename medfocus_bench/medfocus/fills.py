@@ -11,15 +11,13 @@ import torch
 from scipy import ndimage
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, bilinear_weights
+from medfocus_bench.geometry import BoolArray, UInt8Image, bilinear_weights
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.example import EncodedExample
 
 Filling = Literal["zero", "mean", "blur", "inpaint"]
 """Black pixels; the image's mean grey; the image blurred; a smooth continuation of what is around."""
-
-UInt8Image = npt.NDArray[np.uint8]
 
 Editor = Callable[[UInt8Image, BoolArray], UInt8Image]
 """Redraws a region (height, width) of a native image: (image, region) -> image of the same shape."""

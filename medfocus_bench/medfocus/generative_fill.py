@@ -12,8 +12,8 @@ from medfocus_bench.counterfactual.editors import Editor as CounterfactualEditor
 from medfocus_bench.counterfactual.registry import load_editor
 from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray
-from medfocus_bench.medfocus.fills import Editor, UInt8Image
+from medfocus_bench.geometry import BoolArray, UInt8Image
+from medfocus_bench.medfocus.fills import Editor
 from medfocus_bench.text import tidy
 
 _ASKED = re.compile(r"Is there evidence of (?P<finding>[^?\n]{1,200}) in the image\?")

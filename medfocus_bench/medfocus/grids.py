@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray, Frame
+from medfocus_bench.geometry import BoolArray, FloatArray, Frame, UInt8Image
 
 LEAST: Final = 0.02
 """Normalised intensity up to which a pixel has no mass."""
@@ -54,7 +53,7 @@ class GridImage:
         return scale
 
 
-def grid_image(image: npt.NDArray[np.uint8], size: int) -> GridImage:
+def grid_image(image: UInt8Image, size: int) -> GridImage:
     """An image (height, width) in the model frame, normalised, and downsampled as the paper's code does it.
 
     Raises ValueError for an image of one grey level, which holds nothing to transport.
@@ -77,7 +76,7 @@ def grid_mask(mask: BoolArray, size: int) -> BoolArray:
     return np.asarray(ndimage.zoom(whole.astype(np.float32), size / frame.size, order=0) > 0.5)
 
 
-def framed_image(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def framed_image(image: UInt8Image) -> UInt8Image:
     """An image (height, width) in the model frame, padded with zeros."""
     frame = Frame(image.shape[1], image.shape[0])
     if image.shape == (frame.size, frame.size):

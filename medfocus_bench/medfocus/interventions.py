@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray, bilinear_weights, rasterise
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, bilinear_weights, rasterise
 from medfocus_bench.medfocus.fills import Editor, Filling, filler
 from medfocus_bench.medfocus.localisers import Region
 
@@ -316,7 +316,7 @@ def _redrawn(
     lvlm: HuggingFaceLVLM,
     reading: EncodedExample,
     region: BoolArray,
-    editor: Callable[..., npt.NDArray[np.uint8]],
+    editor: Callable[..., UInt8Image],
 ) -> torch.Tensor:
     """The pixel_values of the image with a region redrawn; outside of it every pixel is the original's."""
     image = reading.image

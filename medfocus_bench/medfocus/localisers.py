@@ -7,15 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray, Frame
+from medfocus_bench.geometry import BoolArray, FloatArray, Frame, UInt8Image
 from medfocus_bench.medfocus.grids import GridImage, grid_image, grid_mask
 from medfocus_bench.medfocus.reference import ReferencePool, Selection
 from medfocus_bench.medfocus.transport import Problem, Transport, transport
-
-UInt8Image = npt.NDArray[np.uint8]
 
 Localiser = Literal["transport", "atlas"]
 

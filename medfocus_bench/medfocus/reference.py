@@ -15,12 +15,10 @@ from safetensors.numpy import save_file
 from medfocus_bench.data.concepts import concept_named
 from medfocus_bench.data.images import MAX_FILE_BYTES, decode_levels, decode_uint8
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray
+from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.medfocus.grids import grid_image
 from medfocus_bench.medfocus.transport import Problem, transport
 from medfocus_bench.storage import check_fetched, read_regular
-
-UInt8Image = npt.NDArray[np.uint8]
 
 Selection = Literal["cost", "divergence"]
 

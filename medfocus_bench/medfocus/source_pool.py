@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from medfocus_bench.data.concepts import CONCEPTS, concept_named
@@ -25,7 +24,7 @@ from medfocus_bench.data.sources.protocol import Skip
 from medfocus_bench.data.sources.registry import open_source
 from medfocus_bench.data.sources.tables import find_table, is_missing, number_of, read_table
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray, clip_boxes, rasterise
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, clip_boxes, rasterise
 from medfocus_bench.medfocus.reference import ReferencePool
 from medfocus_bench.text import same
 
@@ -44,7 +43,6 @@ _MEDIASTINUM: Final = ("upper mediastinum", "cardiac silhouette")
 _MIN_INSIDE: Final = 0.5
 """Share of a box within the picture; with less they do not belong together."""
 
-UInt8Image = npt.NDArray[np.uint8]
 Refine = Callable[[UInt8Image, FloatArray], BoolArray]
 """Masks (n, height, width) of what native boxes (n, 4) enclose."""
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
-from medfocus_bench.errors import InputError, UnavailableError
+from medfocus_bench.errors import InputError, UnavailableError, sentence
 from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Settings
@@ -296,5 +296,4 @@ def read_ablation(path: Path) -> Ablation:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise InputError(f"{path}: is no ablation: {first['msg']}") from None
+        raise InputError(f"{path}: is not an ablation: {sentence(error)}") from None

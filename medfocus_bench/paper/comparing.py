@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from medfocus_bench import __version__
+from medfocus_bench._version import __version__
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.paper.ablate import variants

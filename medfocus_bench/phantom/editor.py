@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from medfocus_bench.counterfactual.editors import Edit
 from medfocus_bench.data.questions import Question
-from medfocus_bench.geometry import BoolArray
+from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.phantom.render import MARK_OF, Patient, render
 
 
@@ -28,7 +27,7 @@ class PhantomEditor:
     def __init__(self, patient_of: Callable[[int, str], Patient]) -> None:
         self._patient_of = patient_of
 
-    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> npt.NDArray[np.uint8]:
+    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> UInt8Image:
         patient = self._patient_of(question.index, question.evidence)
         texture = int(np.random.default_rng((patient.texture, seed + 1)).integers(2**31))
         if edit == "foreground":

@@ -11,6 +11,7 @@ from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.statistics import Interval
+from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.lvlm.protocol import LVLM
 from medfocus_bench.lvlm.registry import TWINS
 from medfocus_bench.phantom.track import phantom_questions
@@ -40,7 +41,7 @@ def planted_effect(lvlm: LVLM, indices: Iterable[int], mode: Mode = "direct", se
     return groups.means(np.array(drops)[:, None], [groups.pooled()], Settings(seed=seed))[0][0]
 
 
-def blank(image: npt.NDArray[np.uint8], box: npt.NDArray[np.int_], rim: int = 4) -> npt.NDArray[np.uint8]:
+def blank(image: UInt8Image, box: npt.NDArray[np.int_], rim: int = 4) -> UInt8Image:
     """The picture with a box filled with the mean grey of a rim around it."""
     x1, y1, x2, y2 = box.tolist()
     around = np.zeros(image.shape, dtype=np.bool_)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-from medfocus_bench.geometry import BoolArray
+from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.phantom.anatomy import (
     IN_THE_MIDDLE,
     SIDES,
@@ -139,7 +138,7 @@ def _without_overlap(name: str, placed: Sequence[Finding], rng: np.random.Genera
 class Phantom:
     """A rendered patient: 8-bit grey (size, size) and masks of the same shape by name."""
 
-    image: npt.NDArray[np.uint8]
+    image: UInt8Image
     concepts: dict[str, BoolArray]
     findings: dict[str, BoolArray]
     marks: dict[str, BoolArray]

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from medfocus_bench.counterfactual.causal_filter import Verification
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.rows import complete_row, pointer_row
-from medfocus_bench.geometry import BoolArray, FloatArray
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, mark_box, render
 
@@ -158,7 +157,7 @@ def _row(
     )
 
 
-def _png(image: npt.NDArray[np.uint8]) -> bytes:
+def _png(image: UInt8Image) -> bytes:
     file = BytesIO()
     Image.fromarray(image).save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from medfocus_bench import __version__
+from medfocus_bench._version import __version__
 from medfocus_bench.attribution import protocol, registry
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX, NullControl
 from medfocus_bench.runs.settings import PartSettings, place_of
 from medfocus_bench.runs.tuning import Tuning, check_tuning, read_tuning
@@ -166,8 +166,7 @@ def described(method: protocol.Method, source: str) -> Method:
             hyperparameters=hyperparameters(method),
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise InputError(f"{source}: its {first['loc'][0]} cannot be submitted: {first['msg']}") from None
+        raise InputError(f"{source}: cannot be submitted: {sentence(error)}") from None
 
 
 def hyperparameters(method: protocol.Method) -> dict[str, Any]:

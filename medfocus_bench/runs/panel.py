@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from medfocus_bench.evaluation.regions import explains
-from medfocus_bench.geometry import Frame
+from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.submission.attribution import Attribution
 
 _ANCHORS: Final = (
@@ -77,7 +77,7 @@ def fit(width: int, height: int, within: tuple[int, int]) -> tuple[int, int]:
 
 
 def overlay(
-    image: npt.NDArray[np.uint8],
+    image: UInt8Image,
     attribution: Attribution,
     size: tuple[int, int],
     model_size: int,
@@ -102,7 +102,7 @@ def overlay(
     return picture
 
 
-def plain(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
+def plain(image: UInt8Image, size: tuple[int, int]) -> Image.Image:
     """A picture at a size in pixels, RGB."""
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS).convert("RGB")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from medfocus_bench.data.benchmark import read_benchmark
@@ -19,7 +18,7 @@ from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
-from medfocus_bench.geometry import Frame
+from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import EXPECTED, RunConfig, explain, reason
@@ -61,7 +60,7 @@ class Picture:
 
     name: str
     data: bytes
-    image: npt.NDArray[np.uint8]
+    image: UInt8Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,7 +225,7 @@ def draw_panel(explained: ExplainedPicture) -> Any:
     return panel(tiles, explained.lvlm, explained.question, explained.response)
 
 
-def _sample(image: npt.NDArray[np.uint8]) -> Sample:
+def _sample(image: UInt8Image) -> Sample:
     """The picture as a sample of which nothing is known."""
     height, width = image.shape
     return Sample(

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import EMBEDDED
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.runs.records import FAILURES_NAME, holds_records
 from medfocus_bench.storage import read_regular, write_atomic
 from medfocus_bench.submission.schema import Method, Strict
@@ -116,9 +116,7 @@ def read_settings(folder: Path) -> RunSettings:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = "/".join(map(str, first["loc"]))
-        raise InputError(f"{path}: is not that of a run: /{where}: {first['msg']}") from None
+        raise InputError(f"{path}: is not that of a run: {sentence(error)}") from None
 
 
 def check_settings(folder: Path, wanted: RunSettings) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.runs.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, part_name
 from medfocus_bench.storage import read_regular
@@ -91,9 +91,7 @@ def read_tuning(path: Path) -> Tuning:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = "/".join(map(str, first["loc"]))
-        raise InputError(f"{path}: is no tuning file: /{where}: {first['msg']}") from None
+        raise InputError(f"{path}: is not a tuning file: {sentence(error)}") from None
 
 
 def open_tuning(path: Path, method: str, version: str, benchmark: Benchmark) -> Tuning:

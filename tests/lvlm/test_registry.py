@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import frame_picture
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, load_lvlm, phantom_weights
+from medfocus_bench.lvlm.registry import PAPER_LVLMS, PHANTOM_LVLMS, list_lvlms, load_lvlm, phantom_weights
 from tests.lvlm.checkpoints import save_gemma
 from tests.lvlm.conftest import picture
 from tests.lvlm.plain import Plain
@@ -39,6 +39,23 @@ def test_every_family_is_found_by_the_type_of_its_models():
     found = {entry.name: entry.load()() for entry in entry_points(group="medfocus_bench.lvlms")}
     assert {"qwen2_5_vl", "gemma3", "paligemma", "idefics3"} <= set(found)
     assert all(name == family.model_type for name, family in found.items())
+
+
+def test_the_keys_are_listed_by_pattern():
+    assert {*PAPER_LVLMS, *PHANTOM_LVLMS} == set(list_lvlms())
+    assert list_lvlms("qwen*") == ["qwen2_5_vl_3b", "qwen2_5_vl_7b"]
+    assert list_lvlms("nothing") == []
+
+
+def test_the_last_lvlm_is_kept_as_long_as_nothing_about_it_changes(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint("tiny_paligemma"), tmp_path / "copy")
+    first = load_lvlm(folder)
+    assert load_lvlm(str(folder)) is first
+    native = load_lvlm(folder, framing="native")
+    assert native is not first
+    assert native.framing == "native"
+    os.utime(folder / "config.json", ns=(1, 1))
+    assert load_lvlm(folder, framing="native") is not native
 
 
 @pytest.mark.parametrize("name", ["tiny_paligemma", "tiny_idefics3"])

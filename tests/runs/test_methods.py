@@ -45,7 +45,7 @@ def test_a_null_control_goes_by_the_name_that_runs_show_too(name):
         (["nowhere:Class"], [], "nowhere:Class: cannot be imported"),
         ([f"{HERE}:Nothing"], [], "cannot be imported"),
         ([f"{HERE}:HERE"], [], "is no attribution method"),
-        ([f"{HERE}:Unnamed"], [], "its name cannot be submitted"),
+        ([f"{HERE}:Unnamed"], [], "cannot be submitted: /name"),
         (["occlusion"], ["cels=4"], "no setting 'cels', only cells, fill"),
         (["occlusion", "rise"], ["masks=4"], "occlusion has no setting 'masks'"),
         (["occlusion"], ["cells=many"], "setting cells: .*integer"),

@@ -173,9 +173,9 @@ def test_a_tuning_file_of_something_else_is_refused(tmp_path, small, qwen):
     ("content", "message"),
     [
         (None, "cannot be read: No such file"),
-        ("", "is no tuning file"),
-        ("[]", "is no tuning file"),
-        ('{"format": "other"}', "is no tuning file: /format"),
+        ("", "is not a tuning file"),
+        ("[]", "is not a tuning file"),
+        ('{"format": "other"}', "is not a tuning file: /format"),
     ],
 )
 def test_what_is_no_tuning_file_is_refused(tmp_path, content, message):

@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from medfocus_bench import __version__
+from medfocus_bench._version import __version__
 from medfocus_bench.errors import BenchmarkError, InputError
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from medfocus_bench.data.images import PictureError, picture_at, picture_size, read_picture
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.sources.protocol import Annotation, Skip
-from medfocus_bench.geometry import FloatArray, clip_boxes
+from medfocus_bench.geometry import FloatArray, UInt8Image, clip_boxes
 
 MIN_INSIDE: Final = 0.5
 """Share of its area that every box keeps within the picture; with less, box and picture do not belong
@@ -56,7 +55,7 @@ def iter_questions(
     annotations: Iterable[Annotation], root: Path, on_skip: Callable[[Skip], None]
 ) -> Iterator[Question]:
     """The questions whose pictures can be used, in order; `on_skip` is told of every other."""
-    last: tuple[str, npt.NDArray[np.uint8]] | None = None
+    last: tuple[str, UInt8Image] | None = None
     for annotation in annotations:
         try:
             if last is None or last[0] != annotation.image_ref:
@@ -68,7 +67,7 @@ def iter_questions(
         yield question
 
 
-def _question(annotation: Annotation, image: npt.NDArray[np.uint8]) -> Question:
+def _question(annotation: Annotation, image: UInt8Image) -> Question:
     height, width = image.shape
     return Question(
         source=annotation.source,

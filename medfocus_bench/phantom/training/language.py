@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from medfocus_bench.data.questions import MODES
+from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.phantom.checkpoints import Family, Untrained, untrained
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF
@@ -92,7 +93,7 @@ def _is_vision(name: str) -> bool:
 
 
 @torch.no_grad()
-def _cache(model: Any, family: Family, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+def _cache(model: Any, family: Family, images: UInt8Image) -> torch.Tensor:
     parts = np.array_split(images, max(1, len(images) // 32))
     return torch.cat(
         [image_tokens(model, family, torch.from_numpy(part).float() / 255).half() for part in parts]

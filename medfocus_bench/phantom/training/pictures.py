@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.lvlm.families import family_of
 from medfocus_bench.phantom.checkpoints import GRID, SIDE, Family
 from medfocus_bench.phantom.findings import FINDINGS
@@ -41,7 +42,7 @@ NORMALISATION: Final[dict[Family, tuple[list[float], list[float]]]] = {
 class Pictures:
     """Rendered patients: images (n, 224, 224) uint8, cells (n, 64, 13) and presence (n, 13) as booleans."""
 
-    images: npt.NDArray[np.uint8]
+    images: UInt8Image
     cells: npt.NDArray[np.bool_]
     presence: npt.NDArray[np.bool_]
 

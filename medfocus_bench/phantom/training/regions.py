@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medfocus_bench.data.concepts import COMPOSITES
-from medfocus_bench.geometry import BoolArray, FloatArray
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image
 from medfocus_bench.phantom.checkpoints import SIDE
 from medfocus_bench.phantom.phrases import REGIONS
 from medfocus_bench.phantom.render import Patient, Phantom, render
@@ -28,9 +27,9 @@ class RegionPictures:
     `masks`: for each picture the packed bits of the masks by the region's number.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: UInt8Image
     boxes: FloatArray
-    masks: list[dict[int, npt.NDArray[np.uint8]]]
+    masks: list[dict[int, UInt8Image]]
 
     def mask(self, picture: int, region: int) -> BoolArray:
         """A region's mask, (224, 224)."""
@@ -57,7 +56,7 @@ def draw_regions(count: int, first_seed: int) -> RegionPictures:
     """`count` patients of successive seeds with their regions."""
     images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
     boxes = np.full((count, len(REGIONS), 4), np.nan)
-    masks: list[dict[int, npt.NDArray[np.uint8]]] = []
+    masks: list[dict[int, UInt8Image]] = []
     for number in range(count):
         phantom = render(region_patient(first_seed, number))
         images[number] = phantom.image
@@ -130,7 +129,7 @@ def random_windows(count: int, side: int, rng: np.random.Generator) -> Windows:
     return Windows(np.array([0.0, 0.0, SIDE, SIDE]) + cut * [1, 1, -1, -1], side)
 
 
-def varied(images: npt.NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
+def varied(images: UInt8Image, rng: np.random.Generator) -> torch.Tensor:
     """Grey in [0, 1] with another exposure and contrast, a little noise, and at times less grain."""
     grey = torch.from_numpy(images).float() / 255
     smooth = torch.nn.functional.avg_pool2d(grey[:, None], 3, stride=1, padding=1, count_include_pad=False)
