@@ -12,16 +12,21 @@ import click
 
 from medfocus_bench.cli.checks import check_device, check_lvlms, check_methods, check_tuned
 from medfocus_bench.cli.options import (
+    INPUT,
+    INPUT_FILE,
     MODES,
+    OUTPUT_FILE,
+    OUTPUT_FOLDER,
+    Command,
     benchmark_option,
+    check_new,
     limit_option,
     lvlms_option,
     model_options,
-    one_line,
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.places import INPUT, INPUT_FILE, OUTPUT_FILE, OUTPUT_FOLDER, Command, check_new
+from medfocus_bench.cli.output import one_line
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -86,7 +91,7 @@ def attribute_command(
     command goes on with a run that was stopped. For a picture give --image and --question: maps, overlays and
     a panel of all methods are written to --out.
     """
-    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.runs.methods import choose_methods
 
     _check_options(image is not None, options)
@@ -124,7 +129,7 @@ def tune_command(
     **options: Any,
 ) -> None:
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
-    from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.cli.output import print_tables, quiet_models
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.runs.methods import described
     from medfocus_bench.runs.settings import write_document
@@ -247,7 +252,7 @@ def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
 def _attribute_benchmark(
     methods: Sequence[Chosen], tuned: Iterable[Path], conditions: RunConfig, options: dict[str, Any]
 ) -> None:
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.runs.attribute import attribute
     from medfocus_bench.runs.methods import with_tuning

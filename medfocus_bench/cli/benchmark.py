@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.places import FOLDER_OR_NAME, Command
+from medfocus_bench.cli.options import FOLDER_OR_NAME, Command
 
 
 @click.command("info", cls=Command)

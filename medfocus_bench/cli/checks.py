@@ -75,12 +75,6 @@ def check_vision_model(role: str, source: str | None) -> None:
         raise InputError(f"--{role} {source}: holds a model of type {found!r}, not {wanted!r}; give {title}")
 
 
-def check_root(root: Path) -> None:
-    """Raises InputError where there is no folder of copies of the sources."""
-    if not root.is_dir():
-        raise InputError(f"--root {root}: is no folder; give the one that holds your copies of the sources")
-
-
 def check_references(source: str | None) -> None:
     """Raises InputError where a pool of references is neither the shipped one nor a file of one."""
     if source in (None, "phantom"):

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.options import MODES, root_option
-from medfocus_bench.cli.places import OUTPUT_FILE, OUTPUT_FOLDER, REPLACED_FOLDER, Group, check_writable
+from medfocus_bench.cli.options import (
+    MODES,
+    OUTPUT_FILE,
+    OUTPUT_FOLDER,
+    REPLACED_FOLDER,
+    Group,
+    check_writable,
+    root_option,
+)
 from medfocus_bench.cli.sources import build_source, overwrite_option
 
 
@@ -55,7 +62,7 @@ def build_command(
     for option, given in (("--root", root is not None), ("--pointers", pointers)):
         if given:
             raise InputError(f"{option} goes with a source of your own; leave it out for the phantom")
-    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.cli.progress import progress_bar
     from medfocus_bench.data.benchmark import read_benchmark
     from medfocus_bench.phantom.build import build_track
@@ -76,7 +83,7 @@ def build_command(
 @click.option("--all", "everything", is_flag=True, help="All questions, not a sample of eleven.")
 def check_command(name: str, everything: bool) -> None:
     """Ask the shipped models again and hold their answers against the shipped track."""
-    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.cli.progress import progress_bar
     from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
     from medfocus_bench.phantom.track import track_folder
@@ -111,7 +118,7 @@ def sheet_command(name: str, out: Path) -> None:
 @click.option("--mode", default="direct", show_default=True, type=click.Choice(MODES))
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
-    from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.cli.output import print_tables, quiet_models
     from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
     from medfocus_bench.phantom.planted import planted_effect
@@ -137,7 +144,7 @@ def planted_command(questions: int, mode: str) -> None:
 )
 def accuracy_command(each: int) -> None:
     """Balanced accuracy of the shipped models on patients that nothing was trained on, in both modes."""
-    from medfocus_bench.cli.options import print_tables, quiet_models
+    from medfocus_bench.cli.output import print_tables, quiet_models
     from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medfocus_bench.cli.options import (
+    FOLDER_OR_NAME,
+    INPUT,
+    OUTPUT_FILE,
+    Command,
     any_version_option,
     benchmark_option,
     format_option,
-    one_line,
-    output_width,
-    print_tables,
     scoring_options,
     split_commas,
 )
-from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT, OUTPUT_FILE, Command
+from medfocus_bench.cli.output import one_line, output_width, print_tables
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.storage import write_atomic
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.options import one_line
-from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FOLDER, REPLACED_FOLDER, Command
+from medfocus_bench.cli.options import FOLDER_OR_NAME, INPUT_FOLDER, REPLACED_FOLDER, Command
+from medfocus_bench.cli.output import one_line
 
 _SHOWN = 10
 

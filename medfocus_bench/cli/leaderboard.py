@@ -6,8 +6,14 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.options import benchmark_option, workers_option
-from medfocus_bench.cli.places import INPUT_FILE, INPUT_FOLDER, REPLACED_FOLDER, Group
+from medfocus_bench.cli.options import (
+    INPUT_FILE,
+    INPUT_FOLDER,
+    REPLACED_FOLDER,
+    Group,
+    benchmark_option,
+    workers_option,
+)
 from medfocus_bench.cli.progress import progress_bar
 from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command
 

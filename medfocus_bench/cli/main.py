@@ -20,8 +20,8 @@ from medfocus_bench.cli.evaluation import compare_command, evaluate_command
 from medfocus_bench.cli.hub import diff_command, export_command, push_command
 from medfocus_bench.cli.leaderboard import leaderboard_command
 from medfocus_bench.cli.medfocus import ablate_command, reference_command
-from medfocus_bench.cli.options import one_line
-from medfocus_bench.cli.places import Group
+from medfocus_bench.cli.options import Group
+from medfocus_bench.cli.output import one_line
 from medfocus_bench.cli.reproduce import reproduce_command
 from medfocus_bench.cli.sources import SOURCE_COMMANDS
 from medfocus_bench.cli.submission import null_command, schema_command, validate_command

@@ -14,22 +14,26 @@ from medfocus_bench.cli.checks import (
     check_editor,
     check_lvlms,
     check_references,
-    check_root,
     check_vision_model,
 )
 from medfocus_bench.cli.options import (
+    FOLDER_OR_NAME,
+    INPUT_FOLDER,
+    OUTPUT_FILE,
+    OUTPUT_FOLDER,
+    Command,
+    Group,
     benchmark_option,
+    check_root,
     limit_option,
     lvlms_option,
     model_options,
-    one_line,
-    print_tables,
     root_option,
     seed_option,
     segmenter_option,
     split_commas,
 )
-from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FOLDER, OUTPUT_FILE, OUTPUT_FOLDER, Command, Group
+from medfocus_bench.cli.output import one_line, print_tables
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -69,7 +73,7 @@ def ablate_command(
     Region, fill, localisation, size of the pool, lambda and eps, each beside the null control of both lungs.
     Writes ablation.json and ablation.md to --out.
     """
-    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.paper.ablate import ablate, ablation_tables
     from medfocus_bench.tables import render_markdown

@@ -1,16 +1,19 @@
-"""Options and output that several commands share."""
+"""Options that several commands share, and the checks of every command's arguments.
+
+Empty arguments and places that cannot be written are refused while the command line is read, before any work.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from medfocus_bench.cli.annotations import disarmed
-from medfocus_bench.cli.places import FOLDER_OR_NAME, INPUT_FILE, INPUT_FOLDER
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
 
@@ -20,6 +23,149 @@ BENCHMARK_HELP = "Folder with <split>.parquet files, `phantom`, or medfocus/cxr-
 SEEDS: Final = click.IntRange(0, 2**32 - 1)
 DTYPES: Final = ("float32", "bfloat16", "float16")
 MODES: Final = ("direct", "reasoning")
+_WAY_OUT: Final = "name a place that can be read and written"
+
+
+class Output(click.Path):
+    """A file or folder that a command writes; the place is checked while the command line is read.
+
+    `replaced`: the old content of the folder goes. `appended`: the file is added to in place.
+    """
+
+    def __init__(self, kind: str, *, replaced: bool = False, appended: bool = False) -> None:
+        super().__init__(file_okay=kind != "folder", dir_okay=kind == "folder", path_type=Path)
+        self.is_folder, self.replaced, self.appended = kind == "folder", replaced, appended
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        return check_writable(Path(value), folder=self.is_folder, in_place=self.appended)
+
+
+class FolderOrName(click.types.StringParamType):
+    """A folder, or the name of something that is not one, such as a registered benchmark."""
+
+    name = "text"
+
+
+OUTPUT_FILE: Final = Output("file")
+OUTPUT_FOLDER: Final = Output("folder")
+REPLACED_FOLDER: Final = Output("folder", replaced=True)
+SUMMARY_FILE: Final = Output("file", appended=True)
+FOLDER_OR_NAME: Final = FolderOrName()
+INPUT: Final = click.Path(path_type=Path)
+INPUT_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+INPUT_FOLDER: Final = click.Path(file_okay=False, path_type=Path)
+
+
+class Command(click.Command):
+    """A command that refuses empty arguments, and outputs that lie over its inputs."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        _check_none_empty(args)
+        rest = super().parse_args(context, args)
+        if not context.resilient_parsing:
+            _check_apart(self.params, context.params)
+        return rest
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def check_writable(path: Path, *, folder: bool = False, in_place: bool = False) -> Path:
+    """Return `path`, where a file (or a folder, with its files) can be written; leave nothing behind.
+
+    A file is replaced by one that is written beside it, unless it is added to `in_place`. Raises InputError
+    that says what is in the way.
+    """
+    if path.exists():
+        if path.is_dir() != folder:
+            found, expected = ("file", "folder") if folder else ("folder", "file")
+            raise InputError(f"{path}: is a {found}, where a {expected} is to be written; {_WAY_OUT}")
+        if not folder and not os.access(path, os.W_OK):
+            raise InputError(f"{path}: may not be written to; {_WAY_OUT}")
+        if not folder and (in_place or not path.is_file()):
+            return path
+    elif path.is_symlink():
+        raise InputError(f"{path}: is a link to nothing; {_WAY_OUT}")
+    above = path if folder and path.exists() else path.parent
+    while not above.exists() and not above.is_symlink():
+        above = above.parent
+    if not above.is_dir():
+        raise InputError(f"{above}: is not a folder, so that nothing can be written below it; {_WAY_OUT}")
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise InputError(f"{above}: cannot be written to ({error.strerror}); {_WAY_OUT}") from None
+    return path
+
+
+def check_new(path: Path, *, overwrite: bool) -> None:
+    """Raise InputError where something exists already that is not to be replaced."""
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(f"{path}: exists already; choose another name, or give --overwrite to replace it")
+
+
+def check_folder(path: Path, option: str, way_out: str) -> None:
+    """Raise InputError where `option` names anything but a folder."""
+    if not path.is_dir():
+        raise InputError(f"{option} {path}: is not a folder; {way_out}".lstrip())
+
+
+def check_root(root: Path | None) -> None:
+    """Raise InputError where --root is given and is not a folder."""
+    if root is not None:
+        check_folder(root, "--root", "give the one that holds your copies of the sources")
+
+
+def _check_none_empty(args: Sequence[str]) -> None:
+    """An unset variable leaves an empty argument, which would mean the current folder, or all."""
+    for before, word in zip(("", *args), args, strict=False):
+        option, equals, value = word.partition("=")
+        assigned = equals and option.startswith("--") and not value.strip()
+        if assigned or not word.strip():
+            named = before if before.startswith("-") and "=" not in before else "an argument"
+            raise InputError(f"{option if assigned else named}: is empty; give a value, or leave it out")
+
+
+def _check_apart(params: Iterable[click.Parameter], given: Mapping[str, Any]) -> None:
+    """Refuse a place to write to that is read as well, and a file that two options write."""
+    places = [(param, place) for param in params for place in _places(param, given.get(param.name or ""))]
+    for (param, place), (other, read) in permutations(places, 2):
+        if not isinstance(param.type, Output):
+            continue
+        out, path = _resolved(place), _resolved(read)
+        if isinstance(other.type, Output):
+            if out == path and not param.type.is_folder:
+                both = f"{_shown(param)} and {_shown(other)}"
+                raise InputError(f"{place}: is to be written by both {both}; name two places")
+        elif out == path or (param.type.replaced and out in path.parents):
+            raise InputError(
+                f"{place}: {_shown(param)} would write over what {_shown(other)} reads; name another place"
+            )
+
+
+def _places(param: click.Parameter, value: Any) -> Iterator[Path]:
+    """The places that a parameter names; the name of a benchmark is none."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(param.type, click.Path | FolderOrName) and one is not None:
+            place = Path(one)
+            if isinstance(param.type, click.Path) or place.exists():
+                yield place
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links, which is refused where it is opened
+        return path.absolute()
+
+
+def _shown(param: click.Parameter) -> str:
+    return max(param.opts, key=len) if isinstance(param, click.Option) else str(param.human_readable_name)
 
 
 def benchmark_option(**more: Any) -> Decorator:
@@ -138,46 +284,3 @@ def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:
             raise InputError(f"{option} {field}: is given twice")
         settings[field] = value
     return settings
-
-
-def one_line(text: str) -> str:
-    """`text` on one line, with nothing that a terminal or a job's runner obeys; for what quotes an input."""
-    return disarmed("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split())))
-
-
-def output_width() -> int:
-    """Columns of the terminal; as many as every table needs where output goes to a file or a pipe."""
-    from rich.console import Console
-
-    from medfocus_bench.tables import FULL_WIDTH
-
-    return Console().width if sys.stdout.isatty() else FULL_WIDTH
-
-
-def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
-    """Tables for a terminal."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from medfocus_bench.tables import render_rich
-
-    console = Console(width=output_width())
-    with console.capture() as captured:
-        for line in summary:
-            console.print(Text(line))
-        for table in tables:
-            console.print()
-            console.print(Text(table.title, style="bold"))
-            console.print(render_rich(table))
-            for note in table.notes:
-                console.print(Text(note, style="italic"))
-    click.echo(disarmed(captured.get()), nl=False)
-
-
-def quiet_models() -> None:
-    """Keeps the bars of transformers off the terminal: loading a tiny model takes a moment."""
-    try:
-        from transformers.utils import logging
-    except ImportError:
-        return
-    logging.disable_progress_bar()

@@ -13,18 +13,20 @@ from medfocus_bench.cli.checks import (
     check_device,
     check_lvlms,
     check_references,
-    check_root,
     check_tuned,
     check_vision_model,
 )
 from medfocus_bench.cli.options import (
+    FOLDER_OR_NAME,
     MODES,
+    OUTPUT_FOLDER,
+    Command,
     benchmark_option,
+    check_root,
     format_option,
     limit_option,
     lvlms_option,
     model_options,
-    one_line,
     resamples_option,
     root_option,
     segmenter_option,
@@ -32,7 +34,7 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.places import FOLDER_OR_NAME, OUTPUT_FOLDER, Command
+from medfocus_bench.cli.output import one_line
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
@@ -127,7 +129,7 @@ def reproduce_command(
     Runs what is missing, and prints the paper's value beside ours with 95 % intervals and null controls.
     Writes TARGET.json, TARGET.md and the figures to --out; a stopped run is gone on with.
     """
-    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.errors import InputError
 
     if target is None:
@@ -292,7 +294,7 @@ def _rebuild(options: dict[str, Any]) -> Rebuild:
 
 
 def _show(tables: Any, lines: list[str], as_json: str, form: str) -> None:
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.tables import render_markdown
 
     if form == "table":
@@ -303,7 +305,7 @@ def _show(tables: Any, lines: list[str], as_json: str, form: str) -> None:
 
 def _list_targets(context: click.Context) -> None:
     """Shows the targets, and ends the command: nothing else is asked for."""
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.paper.targets import TARGETS
     from medfocus_bench.tables import Row, Table
 

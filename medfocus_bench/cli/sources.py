@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.checks import check_root
-from medfocus_bench.cli.options import Decorator, one_line, root_option
-from medfocus_bench.cli.places import INPUT_FOLDER, OUTPUT_FILE, REPLACED_FOLDER, Command
+from medfocus_bench.cli.options import (
+    INPUT_FOLDER,
+    OUTPUT_FILE,
+    REPLACED_FOLDER,
+    Command,
+    Decorator,
+    check_root,
+    root_option,
+)
+from medfocus_bench.cli.output import one_line
 
 if TYPE_CHECKING:
     from medfocus_bench.data.attach import Attached
@@ -62,7 +69,7 @@ def doctor_command(
     skips_file: Path | None,
 ) -> None:
     """Say what of the sources is below ROOT and what is missing. Exit status 1 if anything is."""
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.doctor import examine, sources_to_examine
     from medfocus_bench.data.sheet import contact_sheet
@@ -103,7 +110,7 @@ def import_command(
     files: tuple[Path, ...], root: Path | None, out: Path, overwrite: bool, losses_file: Path | None
 ) -> None:
     """Read the published records in FILES: pointers, or with --root a local benchmark."""
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data import medground
     from medfocus_bench.data.attach import write_attached, write_pointers

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import click
 
-from medfocus_bench.cli.options import any_version_option, benchmark_option, one_line, seed_option
-from medfocus_bench.cli.places import INPUT, OUTPUT_FOLDER, Command, check_new
-from medfocus_bench.cli.problems import print_problems
+from medfocus_bench.cli.options import (
+    INPUT,
+    OUTPUT_FOLDER,
+    Command,
+    any_version_option,
+    benchmark_option,
+    check_new,
+    seed_option,
+)
+from medfocus_bench.cli.output import one_line, print_problems
 
 
 @click.command("validate", cls=Command)

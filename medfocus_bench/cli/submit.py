@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from medfocus_bench.cli.options import (
+    INPUT,
+    INPUT_FILE,
+    INPUT_FOLDER,
+    SUMMARY_FILE,
+    Command,
     benchmark_option,
-    one_line,
-    print_tables,
+    check_writable,
     workers_option,
 )
-from medfocus_bench.cli.places import INPUT, INPUT_FILE, INPUT_FOLDER, SUMMARY_FILE, Command, check_writable
-from medfocus_bench.cli.problems import print_problems
+from medfocus_bench.cli.output import one_line, print_problems, print_tables
 from medfocus_bench.cli.progress import progress_bar, show_progress
 
 if TYPE_CHECKING:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.checks import check_device, check_lvlms, check_root
+from medfocus_bench.cli.checks import check_device, check_lvlms
 from medfocus_bench.cli.options import (
     MODES,
+    OUTPUT_FOLDER,
+    Command,
+    check_root,
     device_options,
     limit_option,
-    one_line,
     root_option,
     settings_of,
 )
-from medfocus_bench.cli.places import OUTPUT_FOLDER, Command
+from medfocus_bench.cli.output import one_line
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ _OF_SOURCES = ("split", "shams", "batch", "device", "dtype")
 @device_options("cpu, cuda, cuda:1, ... (a source).", "Of the LVLM's weights (a source).")
 def verify_command(source: str, lvlm: str, mode: str, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
-    from medfocus_bench.cli.options import print_tables
+    from medfocus_bench.cli.output import print_tables
 
     checked: Mode = "reasoning" if mode == "reasoning" else "direct"
     if source == _PHANTOM:
@@ -84,7 +86,7 @@ def verify_command(source: str, lvlm: str, mode: str, limit: int | None, out: Pa
 def _verify_phantom(
     lvlm: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path]:
-    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.errors import InputError
     from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
@@ -110,7 +112,7 @@ def _verify_phantom(
 def _verify_source(
     name: str, lvlm_name: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path, list[Failure]]:
-    from medfocus_bench.cli.options import quiet_models
+    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.counterfactual.causal_filter import verify
     from medfocus_bench.counterfactual.dataset import records_file, source_questions
     from medfocus_bench.counterfactual.registry import load_editor

@@ -9,8 +9,7 @@ import click
 import pytest
 
 from medfocus_bench.cli.main import cli
-from medfocus_bench.cli.options import DTYPES
-from medfocus_bench.cli.places import Command, Group, Output, check_writable
+from medfocus_bench.cli.options import DTYPES, Command, Group, Output, check_writable
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError
 
@@ -68,7 +67,7 @@ def test_a_place_that_cannot_be_written_comes_before_anything_else(
     """Even before what is missing on the command line."""
     (tmp_path / "file").write_text("as it was")
     error = refused(*typed(words, param, tmp_path / "file" / "below.json"))
-    assert error.startswith(f"medfocus-bench: {tmp_path / 'file'}: is no folder")
+    assert error.startswith(f"medfocus-bench: {tmp_path / 'file'}: is not a folder")
     assert isinstance(param.type, Output)
     other = tmp_path / "file" if param.type.is_folder else tmp_path
     error = refused(*typed(words, param, other))

@@ -144,7 +144,7 @@ def test_bad_input_is_one_line(words, says, bench, tmp_path, capsys):
         (("table1", "--detector", "OTHER"), "holds a model of type 'sam', not 'owlv2'"),
         (("table6", "--references", "nowhere"), "--references nowhere: is no file"),
         (("table1", "--tuned", "nowhere"), "nowhere: cannot be read"),
-        (("table1", "--root", "nowhere"), "--root nowhere: is no folder"),
+        (("table1", "--root", "nowhere"), "--root nowhere: is not a folder"),
         (("table1", "--no-run", "--runs", "nowhere"), "--runs nowhere: is no folder"),
         (("table1", "--no-run", "--dry-run"), "exclude each other"),
         (("table1", "--editor-set", "a=b"), "--editor-set goes with a run of the filter"),
