@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from medfocus_bench._version import __version__
 
 if TYPE_CHECKING:
+    from medfocus_bench.attribution.attribution import Attribution as Attribution
+    from medfocus_bench.attribution.attribution import Cost as Cost
     from medfocus_bench.data.benchmark import Benchmark as Benchmark
     from medfocus_bench.data.columns import Sample as Sample
     from medfocus_bench.data.hub.samples import load_samples as load_samples
@@ -27,22 +29,20 @@ if TYPE_CHECKING:
     from medfocus_bench.evaluation.report import Comparison as Comparison
     from medfocus_bench.evaluation.report import Report as Report
     from medfocus_bench.geometry import Frame as Frame
-    from medfocus_bench.submission.attribution import Attribution as Attribution
-    from medfocus_bench.submission.attribution import Cost as Cost
     from medfocus_bench.submission.reader import open_submission as open_submission
     from medfocus_bench.submission.reader import validate as validate
-    from medfocus_bench.submission.schema import Method as Method
+    from medfocus_bench.submission.schema import MethodMetadata as MethodMetadata
     from medfocus_bench.submission.writer import SubmissionWriter as SubmissionWriter
 
 _HOMES = {
-    "Attribution": "submission.attribution",
+    "Attribution": "attribution.attribution",
     "Benchmark": "data.benchmark",
     "Comparison": "evaluation.report",
-    "Cost": "submission.attribution",
+    "Cost": "attribution.attribution",
     "Frame": "geometry",
     "InputError": "errors",
     "MedFocusError": "errors",
-    "Method": "submission.schema",
+    "MethodMetadata": "submission.schema",
     "Report": "evaluation.report",
     "Sample": "data.columns",
     "SubmissionWriter": "submission.writer",

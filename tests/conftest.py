@@ -25,10 +25,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.writing import write_benchmark
-from medfocus_bench.submission.attribution import Attribution
-from medfocus_bench.submission.schema import Method
+from medfocus_bench.submission.schema import MethodMetadata
 from medfocus_bench.submission.writer import SubmissionWriter
 
 settings.register_profile(
@@ -48,7 +48,7 @@ GOLDEN = Path(__file__).parent / "golden"
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Where the maintainers keep what may not be passed on: two radiographs of the NIH, records of the paper."""
 
-METHOD = Method(
+METHOD = MethodMetadata(
     name="probe", family="other", version="1", description="A submission of the tests.", needs=["forward"]
 )
 

@@ -16,12 +16,12 @@ from PIL import Image
 from scipy import ndimage
 
 from medfocus_bench._version import __version__
+from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.geometry import FloatArray, Frame
-from medfocus_bench.submission.attribution import Attribution, Cost
-from medfocus_bench.submission.schema import Method
+from medfocus_bench.submission.schema import MethodMetadata
 from medfocus_bench.submission.writer import SubmissionWriter
 
 _SIZES = ((224, 224), (512, 400), (320, 448), (640, 512))
@@ -37,7 +37,7 @@ def write_toy(folder: str | Path, *, patients: int = 60, seed: int = 0) -> Bench
         root / "benchmark", {"direct": _rows(patients, seed)}, name="toy", version=__version__
     )
     for name, (blur, shift, noise, description) in _METHODS.items():
-        method = Method(
+        method = MethodMetadata(
             name=name, family="other", version="1", description=description, needs=["forward"], licence="MIT"
         )
         target = root / "submissions" / name

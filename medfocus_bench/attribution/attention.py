@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.protocol import Response
 
@@ -25,35 +26,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AttentionHead:
+class AttentionHead(Method):
     """What one head of one block attends to: A[head, row, image token], the mean over the predictor rows.
 
     `layer` None is the middle block. Both are to be chosen on the dev split: heads differ, and most do not
     look for evidence.
     """
 
-    name: ClassVar[str] = "attention-head"
-    title: ClassVar[str] = "Attention Head"
-    family: ClassVar[MethodFamily] = "attention"
-    needs: ClassVar[tuple[Need, ...]] = ("attentions",)
-    description: ClassVar[str] = "Attention of one head of one block to the image, mean over the response."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2605.20158"
+    name = "attention-head"
+    title = "Attention Head"
+    family = "attention"
+    needs = ("attentions",)
+    description = "Attention of one head of one block to the image, mean over the response."
+    paper = "https://arxiv.org/abs/2605.20158"
 
     layer: int | None = None
     head: int = 0
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
         heads = heads_of(lvlm)
         if not 0 <= self.head < heads:
             raise InputError(f"{self.name}: {lvlm.key} has no head {self.head}; give one of 0 to {heads - 1}")
-        rows, columns = predictor_rows(reading, target), reading.image_positions
+        rows, columns = predictor_rows(example, target), example.image_positions
         trace = lvlm.trace(
-            reading, attentions=[layer], keep=lambda weights: weights[self.head, rows][:, columns]
+            example, attentions=[layer], keep=lambda weights: weights[self.head, rows][:, columns]
         )
-        return Explanation(reading.grid.saliency(trace.attentions[layer][0].float().mean(0).cpu().numpy()))
+        return Attribution(
+            saliency=example.grid.saliency(trace.attentions[layer][0].float().mean(0).cpu().numpy())
+        )
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every head of every block."""
@@ -64,27 +67,29 @@ class AttentionHead:
     def explain_candidates(
         self,
         lvlm: HuggingFaceLVLM,
-        reading: EncodedExample,
+        example: EncodedExample,
         candidates: Sequence[Mapping[str, Any]],
         *,
         target: Target = "response",
         seed: int = 0,
-    ) -> list[Explanation]:
+    ) -> list[Attribution]:
         """One pass for all heads of all blocks: a model of 36 blocks has more than 500."""
-        rows, columns = predictor_rows(reading, target), reading.image_positions
+        rows, columns = predictor_rows(example, target), example.image_positions
         trace = lvlm.trace(
-            reading,
+            example,
             attentions=sorted({one["layer"] for one in candidates}),
             keep=lambda weights: weights[:, rows][:, :, columns].float().mean(1),
         )
         return [
-            Explanation(reading.grid.saliency(trace.attentions[one["layer"]][0, one["head"]].cpu().numpy()))
+            Attribution(
+                saliency=example.grid.saliency(trace.attentions[one["layer"]][0, one["head"]].cpu().numpy())
+            )
             for one in candidates
         ]
 
 
 @dataclass(frozen=True)
-class AttentionRollout:
+class AttentionRollout(Method):
     """Abnar & Zuidema 2020: how attention passes the image on to the response, block upon block.
 
     M_k = (1 - residual) mean_h(A_k) + residual I, rows scaled to sum to 1, and R = M_L ... M_2 M_1: what the
@@ -92,12 +97,12 @@ class AttentionRollout:
     R's predictor rows at the image tokens. Holds one (length, length) matrix a block.
     """
 
-    name: ClassVar[str] = "attention-rollout"
-    title: ClassVar[str] = "Attention Rollout"
-    family: ClassVar[MethodFamily] = "attention"
-    needs: ClassVar[tuple[Need, ...]] = ("attentions",)
-    description: ClassVar[str] = "Product over the blocks of head-averaged attention with a residual of 0.5."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2005.00928"
+    name = "attention-rollout"
+    title = "Attention Rollout"
+    family = "attention"
+    needs = ("attentions",)
+    description = "Product over the blocks of head-averaged attention with a residual of 0.5."
+    paper = "https://arxiv.org/abs/2005.00928"
 
     residual: float = 0.5
 
@@ -106,14 +111,14 @@ class AttentionRollout:
             raise InputError(f"{self.name}: a residual of {self.residual} is not within 0 and 1")
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         layers = range(lvlm.layers)
-        trace = lvlm.trace(reading, attentions=layers, keep=lambda weights: weights.float().mean(0))
+        trace = lvlm.trace(example, attentions=layers, keep=lambda weights: weights.float().mean(0))
         mixed = [self._mixed(trace.attentions[layer][0]) for layer in layers]
-        reached = rows_of_product(mixed, predictor_rows(reading, target))
-        return Explanation(
-            reading.grid.saliency(reached[:, reading.image_positions].mean(0).cpu().numpy()),
+        reached = rows_of_product(mixed, predictor_rows(example, target))
+        return Attribution(
+            saliency=example.grid.saliency(reached[:, example.image_positions].mean(0).cpu().numpy()),
         )
 
     def _mixed(self, attention: torch.Tensor) -> torch.Tensor:
@@ -123,7 +128,7 @@ class AttentionRollout:
 
 
 @dataclass(frozen=True)
-class RelativeAttention:
+class RelativeAttention(Method):
     """Zhang et al. 2025, "MLLMs know where to look": attention for this prompt over that for a general one.
 
     mean_h(A[row]) / mean_h(A'[last row of the general prompt]) at the image tokens, of one block, where row
@@ -132,46 +137,46 @@ class RelativeAttention:
     saliency. `layer` None is the middle block.
     """
 
-    name: ClassVar[str] = "relative-attention"
-    title: ClassVar[str] = "Relative Attention"
-    family: ClassVar[MethodFamily] = "attention"
-    needs: ClassVar[tuple[Need, ...]] = ("attentions",)
-    description: ClassVar[str] = "Attention for this prompt over that for a general one, at one block."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2502.17422"
+    name = "relative-attention"
+    title = "Relative Attention"
+    family = "attention"
+    needs = ("attentions",)
+    description = "Attention for this prompt over that for a general one, at one block."
+    paper = "https://arxiv.org/abs/2502.17422"
 
     layer: int | None = None
     prompt: str = "Write a general description of the image."
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
-        general = self._general(lvlm, reading)
+        general = self._general(lvlm, example)
         asked = _mean_attention(
-            lvlm, reading, reading.pixel_values, layer, predictor_rows(reading, target).start
+            lvlm, example, example.pixel_values, layer, predictor_rows(example, target).start
         )
-        always = _mean_attention(lvlm, general, reading.pixel_values, layer, general.rows.start)
+        always = _mean_attention(lvlm, general, example.pixel_values, layer, general.rows.start)
         seen = always >= torch.finfo(always.dtype).tiny
         ratio = torch.where(seen, asked / always.where(seen, 1.0), 0.0)
-        return Explanation(reading.grid.saliency(ratio.cpu().numpy()))
+        return Attribution(saliency=example.grid.saliency(ratio.cpu().numpy()))
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every block."""
         return ({"layer": layer} for layer in range(lvlm.layers))
 
-    def _general(self, lvlm: HuggingFaceLVLM, reading: EncodedExample) -> EncodedExample:
+    def _general(self, lvlm: HuggingFaceLVLM, example: EncodedExample) -> EncodedExample:
         """The same image after the general prompt, of which the last row alone is read."""
-        first = Response(reading.tokens[0], (int(reading.ids[reading.answer.start]),), None)
-        return lvlm.encode(reading.image, self.prompt, first)
+        first = Response(example.tokens[0], (int(example.ids[example.answer.start]),), None)
+        return lvlm.encode(example.image, self.prompt, first)
 
 
 def _mean_attention(
-    lvlm: HuggingFaceLVLM, reading: EncodedExample, pixel_values: torch.Tensor, layer: int, row: int
+    lvlm: HuggingFaceLVLM, example: EncodedExample, pixel_values: torch.Tensor, layer: int, row: int
 ) -> torch.Tensor:
     """Attention of one row to the image tokens, the mean over the heads of a block: (tokens,)."""
-    columns = reading.image_positions
+    columns = example.image_positions
     trace = lvlm.trace(
-        reading,
+        example,
         pixel_values=pixel_values,
         attentions=[layer],
         keep=lambda weights: weights[:, row, columns].float().mean(0),
@@ -198,10 +203,10 @@ def heads_of(lvlm: HuggingFaceLVLM) -> int:
     return int(lvlm.decoder.config.num_attention_heads)
 
 
-def predictor_rows(reading: EncodedExample, target: Target) -> slice:
+def predictor_rows(example: EncodedExample, target: Target) -> slice:
     """The positions that predict the target's tokens, as a slice of the sequence."""
-    chosen = reading.offsets(target)
-    rows = reading.rows[chosen.start : chosen.stop]
+    chosen = example.offsets(target)
+    rows = example.rows[chosen.start : chosen.stop]
     return slice(rows.start, rows.stop)
 
 

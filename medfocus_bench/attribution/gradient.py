@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medfocus_bench.attribution.attention import chosen_block, predictor_rows, rows_of_product
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GradientWeightedAttention:
+class GradientWeightedAttention(Method):
     """Chefer et al. 2021: attention where more of it would raise the target.
 
     C_k = mean_h(max(0, dy/dA_k) A_k) of block k. The map is the sum of the predictor rows of C_layer at the
@@ -31,36 +32,38 @@ class GradientWeightedAttention:
     is the middle block, with `propagate` the first. One pass forward and one back.
     """
 
-    name: ClassVar[str] = "gradient-weighted-attention"
-    title: ClassVar[str] = "Gradient-weighted Attention"
-    family: ClassVar[MethodFamily] = "gradient"
-    needs: ClassVar[tuple[Need, ...]] = ("attentions", "gradients")
-    description: ClassVar[str] = "Attention times its positive gradient at one block, mean over the heads."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2103.15679"
+    name = "gradient-weighted-attention"
+    title = "Gradient-weighted Attention"
+    family = "gradient"
+    needs = ("attentions", "gradients")
+    description = "Attention times its positive gradient at one block, mean over the heads."
+    paper = "https://arxiv.org/abs/2103.15679"
 
     layer: int | None = None
     propagate: bool = False
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         wanted = 0 if self.propagate and self.layer is None else self.layer
         first = chosen_block(self.name, lvlm, wanted, lvlm.layers)
         layers = range(first, lvlm.layers) if self.propagate else range(first, first + 1)
-        trace = lvlm.trace(reading, attentions=layers, gradients=True)
+        trace = lvlm.trace(example, attentions=layers, gradients=True)
         weights = [trace.attentions[layer] for layer in layers]
-        gradients = lvlm.gradients(lvlm.objective(reading, trace, target), weights)
+        gradients = lvlm.gradients(lvlm.objective(example, trace, target), weights)
         relevance = [
             (gradient[0].clamp(min=0).float() * weight[0].detach().float()).mean(0)
             for gradient, weight in zip(gradients, weights, strict=True)
         ]
-        rows = predictor_rows(reading, target)
+        rows = predictor_rows(example, target)
         if self.propagate:
             unit = torch.eye(len(relevance[0]), device=relevance[0].device)
             reached = rows_of_product([unit + matrix for matrix in relevance], rows)
         else:
             reached = relevance[0][rows]
-        return Explanation(reading.grid.saliency(reached[:, reading.image_positions].sum(0).cpu().numpy()))
+        return Attribution(
+            saliency=example.grid.saliency(reached[:, example.image_positions].sum(0).cpu().numpy())
+        )
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every block, and the update over all of them."""
@@ -69,7 +72,7 @@ class GradientWeightedAttention:
 
 
 @dataclass(frozen=True)
-class GradCAM:
+class GradCAM(Method):
     """Selvaraju et al. 2017, on the output h of a decoder block at the image tokens.
 
     map_i = max(0, sum_c alpha_c h_ic), with alpha_c the mean over the image tokens of dy/dh_ic. The output of
@@ -77,23 +80,21 @@ class GradCAM:
     zero. `layer` None is the middle block, or the one before the last. One pass forward and one back.
     """
 
-    name: ClassVar[str] = "grad-cam"
-    title: ClassVar[str] = "Grad-CAM"
-    family: ClassVar[MethodFamily] = "gradient"
-    needs: ClassVar[tuple[Need, ...]] = ("gradients",)
-    description: ClassVar[str] = (
-        "Hidden states of the image tokens, channels weighted by their mean gradient."
-    )
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/1610.02391"
+    name = "grad-cam"
+    title = "Grad-CAM"
+    family = "gradient"
+    needs = ("gradients",)
+    description = "Hidden states of the image tokens, channels weighted by their mean gradient."
+    paper = "https://arxiv.org/abs/1610.02391"
 
     layer: int | None = None
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         layer = _live_block(self.name, lvlm, self.layer)
-        hidden, gradient = image_states(lvlm, reading, layer, target)
-        return Explanation(reading.grid.saliency(_positive_map(hidden, gradient.mean(0))))
+        hidden, gradient = image_states(lvlm, example, layer, target)
+        return Attribution(saliency=example.grid.saliency(_positive_map(hidden, gradient.mean(0))))
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every block but the last."""
@@ -101,7 +102,7 @@ class GradCAM:
 
 
 @dataclass(frozen=True)
-class GradCAMPlusPlus:
+class GradCAMPlusPlus(Method):
     """Chattopadhay et al. 2018: Grad-CAM with weights that count every token where a channel helps.
 
     alpha_c = sum_i a_ic max(0, g_ic), where a_ic = g_ic^2 / (2 g_ic^2 + S_c g_ic^3), g = dy/dh at token i and
@@ -109,21 +110,23 @@ class GradCAMPlusPlus:
     vanish: a_ic is 0 then. For `layer` see `GradCAM`.
     """
 
-    name: ClassVar[str] = "grad-cam-plus-plus"
-    title: ClassVar[str] = "Grad-CAM++"
-    family: ClassVar[MethodFamily] = "gradient"
-    needs: ClassVar[tuple[Need, ...]] = ("gradients",)
-    description: ClassVar[str] = "Grad-CAM with weights from higher-order gradients."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/1710.11063"
+    name = "grad-cam-plus-plus"
+    title = "Grad-CAM++"
+    family = "gradient"
+    needs = ("gradients",)
+    description = "Grad-CAM with weights from higher-order gradients."
+    paper = "https://arxiv.org/abs/1710.11063"
 
     layer: int | None = None
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         layer = _live_block(self.name, lvlm, self.layer)
-        hidden, gradient = image_states(lvlm, reading, layer, target)
-        return Explanation(reading.grid.saliency(_positive_map(hidden, plus_plus_weights(hidden, gradient))))
+        hidden, gradient = image_states(lvlm, example, layer, target)
+        return Attribution(
+            saliency=example.grid.saliency(_positive_map(hidden, plus_plus_weights(hidden, gradient)))
+        )
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every block but the last."""
@@ -140,12 +143,12 @@ def plus_plus_weights(hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Ten
 
 
 def image_states(
-    lvlm: HuggingFaceLVLM, reading: EncodedExample, layer: int, target: Target
+    lvlm: HuggingFaceLVLM, example: EncodedExample, layer: int, target: Target
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output of a block at the image tokens, and the target's gradient: (tokens, width), float64."""
-    trace = lvlm.trace(reading, hidden=[layer], gradients=True)
-    (gradient,) = lvlm.gradients(lvlm.objective(reading, trace, target), [trace.hidden[layer]])
-    positions = reading.image_positions
+    trace = lvlm.trace(example, hidden=[layer], gradients=True)
+    (gradient,) = lvlm.gradients(lvlm.objective(example, trace, target), [trace.hidden[layer]])
+    positions = example.image_positions
     hidden = trace.hidden[layer].detach()
     return hidden[0, positions].cpu().double(), gradient[0, positions].cpu().double()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn import functional
 
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.sign import Sign, as_evidence
 from medfocus_bench.errors import InputError
 
@@ -23,7 +24,7 @@ the image's mean colour; `blurred` is the picture itself, smoothed until small f
 
 
 @dataclass(frozen=True)
-class IntegratedGradients:
+class IntegratedGradients(Method):
     """Sundararajan et al. 2017: (x - x') * integral over a in [0, 1] of df/dx at x' + a (x - x').
 
     x is what the processor made of the image, x' the baseline; padding is the same in both, so
@@ -39,12 +40,12 @@ class IntegratedGradients:
     as a share of the pixel_values' longer side.
     """
 
-    name: ClassVar[str] = "integrated-gradients"
-    title: ClassVar[str] = "Integrated Gradients"
-    family: ClassVar[MethodFamily] = "gradient"
-    needs: ClassVar[tuple[Need, ...]] = ("gradients",)
-    description: ClassVar[str] = "Pixel gradients integrated from a baseline picture to this one in 36 steps."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/1703.01365"
+    name = "integrated-gradients"
+    title = "Integrated Gradients"
+    family = "gradient"
+    needs = ("gradients",)
+    description = "Pixel gradients integrated from a baseline picture to this one in 36 steps."
+    paper = "https://arxiv.org/abs/1703.01365"
 
     steps: int = 36
     baseline: Baseline = "black"
@@ -63,51 +64,53 @@ class IntegratedGradients:
                 yield {"baseline": baseline, "pool": pool}
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        baseline = baseline_canvas(reading, self.baseline, self.blur)
-        attribution = self.attributions(lvlm, reading, baseline, target)
-        value, nothing = lvlm.scores(reading, torch.stack([reading.pixel_values, baseline]), target).tolist()
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
+        baseline = baseline_canvas(example, self.baseline, self.blur)
+        attribution = self.attributions(lvlm, example, baseline, target)
+        value, nothing = lvlm.scores(example, torch.stack([example.pixel_values, baseline]), target).tolist()
         total = float(attribution.double().sum())
         diagnostics = {"completeness_error": abs(total - (value - nothing))}
         if value != nothing:
             diagnostics["completeness"] = total / (value - nothing)
-        evidence = as_evidence(self._pooled(attribution, reading), self.sign)
-        return Explanation(reading.grid.cover.saliency(evidence.cpu().numpy()), diagnostics=diagnostics)
+        evidence = as_evidence(self._pooled(attribution, example), self.sign)
+        return Attribution(
+            saliency=example.grid.cover.saliency(evidence.cpu().numpy()), diagnostics=diagnostics
+        )
 
     def attributions(
         self,
         lvlm: HuggingFaceLVLM,
-        reading: EncodedExample,
+        example: EncodedExample,
         baseline: torch.Tensor,
         target: Target = "response",
     ) -> torch.Tensor:
         """The signed attribution of each pixel of the pixel_values: (height, width)."""
-        way = reading.pixel_values - baseline
+        way = example.pixel_values - baseline
         summed = torch.zeros_like(way)
         middles = (torch.arange(self.steps, device=way.device) + 0.5) / self.steps
         # A batch of pictures at a time: all steps of a large pixel_values take gigabytes.
         for part in torch.split(middles, lvlm.batch):
-            _, gradients = lvlm.pixel_gradients(reading, baseline + part[:, None, None, None] * way, target)
+            _, gradients = lvlm.pixel_gradients(example, baseline + part[:, None, None, None] * way, target)
             summed += gradients.sum(0)
         return (way * summed / self.steps).sum(0)
 
-    def _pooled(self, attribution: torch.Tensor, reading: EncodedExample) -> torch.Tensor:
+    def _pooled(self, attribution: torch.Tensor, example: EncodedExample) -> torch.Tensor:
         if self.pool is None:
             return attribution
-        cells = (reading.grid.rows * self.pool, reading.grid.columns * self.pool)
+        cells = (example.grid.rows * self.pool, example.grid.columns * self.pool)
         return functional.adaptive_avg_pool2d(attribution[None], cells)[0]
 
 
-def baseline_canvas(reading: EncodedExample, baseline: Baseline, blur: float) -> torch.Tensor:
-    """A baseline, (3, height, width), normalised; its padding is that of the reading."""
-    pixel_values = reading.pixel_values
-    x1, y1, x2, y2 = reading.grid.cover.content(*pixel_values.shape[1:])
+def baseline_canvas(example: EncodedExample, baseline: Baseline, blur: float) -> torch.Tensor:
+    """A baseline, (3, height, width), normalised; its padding is that of the example."""
+    pixel_values = example.pixel_values
+    x1, y1, x2, y2 = example.grid.cover.content(*pixel_values.shape[1:])
     image = pixel_values[:, y1:y2, x1:x2]
     if baseline == "blurred":
         plain = blurred(image, blur * max(pixel_values.shape[1:]))
     else:
-        plain = (reading.colour(0.0) if baseline == "black" else reading.mean_colour()).expand_as(image)
+        plain = (example.colour(0.0) if baseline == "black" else example.mean_colour()).expand_as(image)
     filled = pixel_values.clone()
     filled[:, y1:y2, x1:x2] = plain
     return filled

@@ -24,13 +24,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.sign import Sign, as_evidence
 from medfocus_bench.errors import InputError
 
@@ -52,7 +53,7 @@ _TINY: Final = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class LRP:
+class LRP(Method):
     """Layer-wise relevance propagation (Bach et al. 2015), by the rules of AttnLRP (Achtibat et al. 2024).
 
     The relevance of each input embedding of the decoder, summed over its width, at the image's positions.
@@ -71,14 +72,12 @@ class LRP:
     arrives at the image.
     """
 
-    name: ClassVar[str] = "lrp"
-    title: ClassVar[str] = "LRP"
-    family: ClassVar[MethodFamily] = "attention"
-    needs: ClassVar[tuple[Need, ...]] = ("gradients",)
-    description: ClassVar[str] = (
-        "Relevance of the image tokens by AttnLRP's rules, through the whole decoder."
-    )
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2402.05602"
+    name = "lrp"
+    title = "LRP"
+    family = "attention"
+    needs = ("gradients",)
+    description = "Relevance of the image tokens by AttnLRP's rules, through the whole decoder."
+    paper = "https://arxiv.org/abs/2402.05602"
 
     attention_rule: AttentionRule = "attnlrp"
     start: Start = "logit"
@@ -91,21 +90,21 @@ class LRP:
                 yield {"attention_rule": rule, "start": start}
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        relevance, given = input_relevance(lvlm, reading, target, rule=self.attention_rule, start=self.start)
-        image = relevance[reading.image_positions]
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
+        relevance, given = input_relevance(lvlm, example, target, rule=self.attention_rule, start=self.start)
+        image = relevance[example.image_positions]
         diagnostics = {}
         if given:
             diagnostics["conservation"] = float(relevance.sum()) / given
             diagnostics["image"] = float(image.sum()) / given
-        saliency = reading.grid.saliency(as_evidence(image, self.sign).cpu().numpy())
-        return Explanation(saliency, diagnostics=diagnostics)
+        saliency = example.grid.saliency(as_evidence(image, self.sign).cpu().numpy())
+        return Attribution(saliency=saliency, diagnostics=diagnostics)
 
 
 def input_relevance(
     lvlm: HuggingFaceLVLM,
-    reading: EncodedExample,
+    example: EncodedExample,
     target: Target = "response",
     *,
     rule: AttentionRule = "attnlrp",
@@ -113,10 +112,10 @@ def input_relevance(
 ) -> tuple[torch.Tensor, float]:
     """The relevance of each position of the decoder's input, (length,), and of all its last states."""
     with relevance_rules(lvlm.decoder, rule):
-        trace = lvlm.trace(reading, gradients=True)
+        trace = lvlm.trace(example, gradients=True)
         explained = lvlm.logit_objective if start == "logit" else lvlm.objective
         ends = [trace.embeddings, trace.rows]
-        gradients = lvlm.gradients(explained(reading, trace, target), ends)
+        gradients = lvlm.gradients(explained(example, trace, target), ends)
     at_input, at_output = (
         (end.detach().float() * gradient.float()).sum(-1)
         for end, gradient in zip(ends, gradients, strict=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,19 +22,19 @@ _MAX_MASKS: Final = 100_000
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class Occlusion(Method):
     """Zeiler & Fergus 2014: the drop of the target when a patch of a grid is blackened.
 
     One pass for the picture and one for each of the `cells` x `cells` patches. A patch whose loss raises the
     target has no saliency.
     """
 
-    name: ClassVar[str] = "occlusion"
-    title: ClassVar[str] = "Occlusion"
-    family: ClassVar[MethodFamily] = "perturbation"
-    needs: ClassVar[tuple[Need, ...]] = ("forward",)
-    description: ClassVar[str] = "Drop of the log-probability when a patch of an 8 x 8 grid is blackened."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/1311.2901"
+    name = "occlusion"
+    title = "Occlusion"
+    family = "perturbation"
+    needs = ("forward",)
+    description = "Drop of the log-probability when a patch of an 8 x 8 grid is blackened."
+    paper = "https://arxiv.org/abs/1311.2901"
 
     cells: int = 8
     fill: float = 0.0
@@ -42,30 +43,30 @@ class Occlusion:
         _check_grid(self.name, self.cells, self.fill)
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        none_then_each = torch.eye(self.cells**2 + 1, device=reading.pixel_values.device)[:, 1:]
-        hidden = cell_masks(none_then_each, self.cells, reading)
-        edited = torch.where(hidden, reading.colour(self.fill), reading.pixel_values)
-        values = lvlm.scores(reading, edited, target)
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
+        none_then_each = torch.eye(self.cells**2 + 1, device=example.pixel_values.device)[:, 1:]
+        hidden = cell_masks(none_then_each, self.cells, example)
+        edited = torch.where(hidden, example.colour(self.fill), example.pixel_values)
+        values = lvlm.scores(example, edited, target)
         drops = (values[0] - values[1:]).clamp(min=0).reshape(self.cells, self.cells)
-        return Explanation(reading.grid.cover.saliency(drops.cpu().numpy()))
+        return Attribution(saliency=example.grid.cover.saliency(drops.cpu().numpy()))
 
 
 @dataclass(frozen=True)
-class RISE:
+class RISE(Method):
     """Petsiuk et al. 2018: the mean probability under the random masks that keep a cell.
 
     Probabilities are taken relative to the whole picture's, so that a long response does not underflow. A
     model that ignores the picture gets a flat map: no explanation.
     """
 
-    name: ClassVar[str] = "rise"
-    title: ClassVar[str] = "RISE"
-    family: ClassVar[MethodFamily] = "perturbation"
-    needs: ClassVar[tuple[Need, ...]] = ("forward",)
-    description: ClassVar[str] = "Mean probability under 64 random masks that keep half of an 8 x 8 grid."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/1806.07421"
+    name = "rise"
+    title = "RISE"
+    family = "perturbation"
+    needs = ("forward",)
+    description = "Mean probability under 64 random masks that keep half of an 8 x 8 grid."
+    paper = "https://arxiv.org/abs/1806.07421"
 
     masks: int = 64
     cells: int = 8
@@ -83,18 +84,20 @@ class RISE:
             )
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        kept = self._kept(np.random.default_rng(seed)).to(reading.pixel_values.device)
-        shown = cell_masks(torch.cat([torch.ones_like(kept[:1]), kept]), self.cells, reading)
-        edited = torch.where(shown, reading.pixel_values, reading.colour(self.fill))
-        values = lvlm.scores(reading, edited, target)
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
+        kept = self._kept(np.random.default_rng(seed)).to(example.pixel_values.device)
+        shown = cell_masks(torch.cat([torch.ones_like(kept[:1]), kept]), self.cells, example)
+        edited = torch.where(shown, example.pixel_values, example.colour(self.fill))
+        values = lvlm.scores(example, edited, target)
         weights = torch.exp((values[1:] - values[0]).clamp(max=50.0)).double()
         counts = kept.double().sum(0)
         means = (weights @ kept.double()) / counts.clamp(min=1)
         # A cell that was never shown is as good as the mean of the others.
         means = torch.where(counts > 0, means, means[counts > 0].mean())
-        return Explanation(reading.grid.cover.saliency(means.reshape(self.cells, self.cells).cpu().numpy()))
+        return Attribution(
+            saliency=example.grid.cover.saliency(means.reshape(self.cells, self.cells).cpu().numpy())
+        )
 
     def _kept(self, rng: np.random.Generator) -> torch.Tensor:
         """Which cells each mask keeps: (masks, cells x cells), the same share in each."""
@@ -112,13 +115,13 @@ def _check_grid(name: str, cells: int, fill: float) -> None:
         raise InputError(f"{name}: fill {fill:g} is no grey level between 0 (black) and 1 (white)")
 
 
-def cell_masks(chosen: torch.Tensor, cells: int, reading: EncodedExample) -> torch.Tensor:
+def cell_masks(chosen: torch.Tensor, cells: int, example: EncodedExample) -> torch.Tensor:
     """Masks of the pixel_values from masks of its cells: (n, cells x cells) to (n, 1, height, width), bool.
 
     Cells have whole pixels; where the pixel_values does not divide evenly some are a pixel larger.
     """
     rows, columns = (
         ((torch.arange(side, device=chosen.device) + 0.5) * cells / side).long()
-        for side in reading.pixel_values.shape[1:]
+        for side in example.pixel_values.shape[1:]
     )
     return (chosen > 0).reshape(-1, 1, cells, cells)[:, :, rows][..., columns]

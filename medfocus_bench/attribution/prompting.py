@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.box_parsing import parse_boxes, parse_phrases
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.vision_models import (
     MEDSAM,
     OWLV2,
@@ -32,7 +33,7 @@ _BOX_FORMATS: Final[dict[BoxConvention, str]] = {
 
 
 @dataclass(frozen=True)
-class Prompting:
+class Prompting(Method):
     """The model writes the boxes of its evidence.
 
     After the question and its own response the model is asked for the local evidence behind the response, as
@@ -40,35 +41,35 @@ class Prompting:
     in the padding are left out. One generated token is one forward pass.
     """
 
-    name: ClassVar[str] = "prompting"
-    title: ClassVar[str] = "Prompting"
-    family: ClassVar[MethodFamily] = "prompting"
-    needs: ClassVar[tuple[Need, ...]] = ("text",)
-    description: ClassVar[str] = "The model is asked for the boxes of the evidence behind its answer."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2605.20158"
+    name = "prompting"
+    title = "Prompting"
+    family = "prompting"
+    needs = ("text",)
+    description = "The model is asked for the boxes of the evidence behind its answer."
+    paper = "https://arxiv.org/abs/2605.20158"
 
     max_new_tokens: int = 256
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         convention = lvlm.family.boxes
-        height, width = reading.pixel_values.shape[1:]
+        height, width = example.pixel_values.shape[1:]
         reply = _asked(
             lvlm,
-            reading,
-            f"Identify the local evidence in the image that supports {_subject(reading, target)}. Reply only "
+            example,
+            f"Identify the local evidence in the image that supports {_subject(example, target)}. Reply only "
             "with the list of its boxes, each given by its top-left and its bottom-right corner: "
             f"{_BOX_FORMATS[convention].format(width=width, height=height)}.",
             self.max_new_tokens,
         )
         written = parse_boxes(reply, convention, width, height)
-        boxes = _native(written, reading.grid.cover)
-        return Explanation(boxes=boxes, diagnostics={"boxes_written": float(len(written))})
+        boxes = _native(written, example.grid.cover)
+        return Attribution(boxes=boxes, diagnostics={"boxes_written": float(len(written))})
 
 
 @dataclass(frozen=True)
-class PromptingMedSAM:
+class PromptingMedSAM(Method):
     """The model names the regions of its evidence; a detector finds them and MedSAM refines them.
 
     For each phrase that the model writes the open-vocabulary detector gives its best box; those that score
@@ -79,12 +80,12 @@ class PromptingMedSAM:
     LVLM's.
     """
 
-    name: ClassVar[str] = "prompting-medsam"
-    title: ClassVar[str] = "Prompting + MedSAM"
-    family: ClassVar[MethodFamily] = "prompting"
-    needs: ClassVar[tuple[Need, ...]] = ("text",)
-    description: ClassVar[str] = "The model names regions; OWLv2 detects them and MedSAM refines the boxes."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2605.20158"
+    name = "prompting-medsam"
+    title = "Prompting + MedSAM"
+    family = "prompting"
+    needs = ("text",)
+    description = "The model names regions; OWLv2 detects them and MedSAM refines the boxes."
+    paper = "https://arxiv.org/abs/2605.20158"
 
     detector: str = OWLV2
     segmenter: str = MEDSAM
@@ -94,42 +95,42 @@ class PromptingMedSAM:
     max_new_tokens: int = 128
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
         # Both at once: weights that are missing show before the model has written anything.
         detector = load_detector(self.detector, self.detector_revision, str(lvlm.device))
         segmenter = load_segmenter(self.segmenter, self.segmenter_revision, str(lvlm.device))
         reply = _asked(
             lvlm,
-            reading,
+            example,
             "Which regions of the image hold the local evidence that supports "
-            f"{_subject(reading, target)}? Reply only with a list of words or short phrases that name them: "
+            f"{_subject(example, target)}? Reply only with a list of words or short phrases that name them: "
             '["...", "..."].',
             self.max_new_tokens,
         )
         phrases = parse_phrases(reply)
-        found = detector.detect(reading.image, phrases)
+        found = detector.detect(example.image, phrases)
         sure = np.flatnonzero(found.scores >= self.threshold)
-        refined = mask_boxes(segmenter.segment(reading.image, found.boxes[sure]))
+        refined = mask_boxes(segmenter.segment(example.image, found.boxes[sure]))
         shown = _with_area(refined)
-        return Explanation(
+        return Attribution(
             boxes=refined[shown],
             concepts={phrases[number]: float(found.scores[number]) for number in sure[shown]},
             diagnostics={"phrases_written": float(len(phrases)), "phrases_found": float(len(sure))},
         )
 
 
-def _asked(lvlm: HuggingFaceLVLM, reading: EncodedExample, request: str, max_new_tokens: int) -> str:
-    said = [reading.question, reading.response, request]
-    return lvlm.converse(reading.image, said, max_new_tokens=max_new_tokens).text
+def _asked(lvlm: HuggingFaceLVLM, example: EncodedExample, request: str, max_new_tokens: int) -> str:
+    said = [example.question, example.response, request]
+    return lvlm.converse(example.image, said, max_new_tokens=max_new_tokens).text
 
 
-def _subject(reading: EncodedExample, target: Target) -> str:
+def _subject(example: EncodedExample, target: Target) -> str:
     """The words for what is explained."""
     if isinstance(target, str):
         return "your answer"
-    chosen = reading.offsets(target)
-    return f'this part of your answer: "{"".join(reading.tokens[chosen.start : chosen.stop]).strip()}"'
+    chosen = example.offsets(target)
+    return f'this part of your answer: "{"".join(example.tokens[chosen.start : chosen.stop]).strip()}"'
 
 
 def _native(fractions: FloatArray, cover: InputView) -> FloatArray:

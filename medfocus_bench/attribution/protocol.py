@@ -1,15 +1,17 @@
-"""What an attribution method is, and what it returns."""
+"""The base class of attribution methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.geometry import FloatArray, MapFrame, as_boxes
+from medfocus_bench.attribution.attribution import Attribution, Cost
+from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -19,75 +21,109 @@ Need = Literal["forward", "gradients", "attentions", "text"]
 MethodFamily = Literal["attention", "gradient", "prompting", "perturbation", "concept", "null", "other"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Explanation:
-    """What a method says of one response: a map or boxes, and what it can say besides.
+class Explains(Protocol):
+    """Any object with the hook `Method.explain`: it needs no base class to be run."""
 
-    `saliency` (rows, columns): at any resolution, over the model frame (see `TokenGrid.saliency` and
-    `InputView.saliency`) or, where `frame` is "image", over the image as it was before it was padded; `boxes`
-    (n, 4): native pixels. Exactly one of the two; a map without anything in it or no boxes at all mean that
-    the method found no explanation. `intervals`: the 95 % intervals (low, high) of the scores of concepts,
-    where the method knows them. `diagnostics`: figures by which the method judges itself, such as the
-    completeness of an integral. Raises ValueError for another shape.
-    """
-
-    saliency: npt.NDArray[np.generic] | None = None
-    boxes: FloatArray | None = None
-    tokens: tuple[tuple[str, float], ...] = ()
-    concepts: Mapping[str, float] = field(default_factory=dict)
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    diagnostics: Mapping[str, float] = field(default_factory=dict)
-    frame: MapFrame = "model"
-
-    def __post_init__(self) -> None:
-        if (self.saliency is None) == (self.boxes is None):
-            raise ValueError("an explanation is either a map or boxes")
-        if self.saliency is not None and np.ndim(self.saliency) != 2:
-            raise ValueError(f"a map has the shape (rows, columns), not {np.shape(self.saliency)}")
-        if self.boxes is not None:
-            object.__setattr__(self, "boxes", as_boxes(self.boxes))
+    def explain(
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, /, *, target: Target, seed: int
+    ) -> Attribution: ...
 
 
-class Method(Protocol):
+class Method:
     """An attribution method with its hyperparameters, the fields of a frozen dataclass.
 
-    `needs` says what it takes of the model: forward passes, gradients, attention weights, or only its text.
-    Field defaults are the settings under which it is reported.
+    A subclass implements `explain`; the defaults of its fields are the settings under which it is reported.
+
+        @dataclass(frozen=True)
+        class Centre(Method):
+            \"\"\"The middle of the image.\"\"\"
+
+            def explain(self, lvlm, example, *, target, seed):
+                return Attribution(saliency=np.pad(np.ones((2, 2)), 1))
+
+        Centre().attribute(lvlm, image, "Is there a mass?")
+
+    Class variables: `name` is by default that of the class in lower case with hyphens, `title` how tables
+    name the method, `description` by default the first line of the class's docstring, `paper` a URL, `needs`
+    the parts of the model that are used: forward passes, gradients, attention weights, or only its text.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    family: ClassVar[MethodFamily]
-    needs: ClassVar[tuple[Need, ...]]
+    title: ClassVar[str | None] = None
+    family: ClassVar[MethodFamily] = "other"
+    needs: ClassVar[tuple[Need, ...]] = ()
     description: ClassVar[str]
-    paper: ClassVar[str | None]
+    paper: ClassVar[str | None] = None
 
-    def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        """What in the image made the model give this response."""
-        ...
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if "name" not in own:
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).strip("_").lower()
+        if "description" not in own:
+            cls.description = ((cls.__doc__ or "").strip() or cls.name).splitlines()[0]
 
-
-class TunableMethod(Method, Protocol):
-    """A method some of whose hyperparameters are chosen on the dev split."""
-
-    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterable[Mapping[str, Any]]:
-        """The values to try, by the names of the fields."""
-        ...
-
-
-class QuicklyTunableMethod(TunableMethod, Protocol):
-    """A method that gets the explanations of many candidates from the same passes."""
-
-    def explain_candidates(
+    def attribute(
         self,
         lvlm: HuggingFaceLVLM,
-        reading: EncodedExample,
-        candidates: Sequence[Mapping[str, Any]],
+        image: npt.NDArray[np.uint8],
+        question: str,
+        response: str | None = None,
         *,
         target: Target = "response",
         seed: int = 0,
-    ) -> list[Explanation]:
-        """What `explain` gives with each of the candidates."""
-        ...
+    ) -> Attribution:
+        """Attribute the response of an LVLM to a question about an image.
+
+        Args:
+            lvlm: From `load_lvlm`.
+            image: (height, width), uint8.
+            question: The prompt, as the LVLM is to read it.
+            response: The text to explain; by default the LVLM answers first.
+            target: "response" (the log-probability of the whole response), "verdict" (the log-odds of yes
+                over no where it says so), or a span (start, stop) of its tokens.
+            seed: Of methods that draw at random.
+
+        Returns:
+            The attribution with its cost; `sample_id` is empty.
+
+        Raises InputError for a response without tokens and for a map with values that are not finite.
+
+        """
+        said = lvlm.generate(image, question) if response is None else response
+        return measured(self, lvlm, lvlm.encode(image, question, said), target=target, seed=seed)
+
+    def explain(
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, /, *, target: Target, seed: int
+    ) -> Attribution:
+        """The hook of a method: attribute the response in an encoded example."""
+        raise NotImplementedError
+
+    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterable[Mapping[str, Any]]:
+        """The settings that `tune` tries on the dev split, by the names of the fields; by default none.
+
+        A method that gets the maps of many candidates from the same passes may implement
+        `explain_candidates(lvlm, example, candidates, *, target, seed)`, a list of what `explain` gives with
+        each of them.
+        """
+        return ()
+
+
+def measured(
+    method: Explains, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target, seed: int
+) -> Attribution:
+    """Attribute an encoded example and measure the cost.
+
+    Raises InputError for a map with values that are not finite.
+    """
+    with lvlm.measured() as meter:
+        found = method.explain(lvlm, example, target=target, seed=seed)
+        cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
+    if found.saliency is not None and not np.isfinite(found.saliency).all():
+        lost = found.saliency.size - np.isfinite(found.saliency).sum()
+        name, dtype = getattr(method, "name", type(method).__name__), str(lvlm.model.dtype)
+        raise InputError(
+            f"{name} made a map of {lvlm.key} in {dtype.removeprefix('torch.')} with {lost} of "
+            f"{found.saliency.size} values that are not finite; try another --dtype, or report the method"
+        )
+    return replace(found, cost=cost)

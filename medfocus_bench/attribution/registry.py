@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import sys
-from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -19,34 +19,42 @@ GROUP = "medfocus_bench.methods"
 """The entry point group by which a package adds methods."""
 
 
-def method_names() -> list[str]:
-    """The names of all installed methods."""
-    return sorted(entry.name for entry in entry_points(group=GROUP))
+def list_methods(pattern: str = "*") -> list[str]:
+    """The names of the installed methods that match a pattern: `list_methods("grad*")`."""
+    names = {entry.name for entry in entry_points(group=GROUP)}
+    return sorted(name for name in names if fnmatchcase(name, pattern))
 
 
-def load_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
-    """The method of that name with its default settings, changed by `settings`.
+def load_method(name: str, /, **settings: Any) -> Method:
+    """Load an attribution method: `load_method("grad-cam", layer=3)`.
 
-    `name` is that of an installed method, or `module:Class` for one in the current folder or on the Python
-    path. Raises InputError for an unknown name, a class that is no method, and a setting that it does not
-    have or of another type.
+    Args:
+        name: Of an installed method (see `list_methods`), or `module:Class` for one in the current folder or
+            on the Python path.
+        settings: Hyperparameters that differ from the method's defaults.
+
+    Raises InputError for an unknown name, a class that is not a method, and a setting that the method does
+    not have or of another type.
+
     """
     kind = _own_class(name) if ":" in name else _installed_class(name)
-    missing = [
-        part for part in ("name", "family", "needs", "description", "explain") if not hasattr(kind, part)
-    ]
+    missing = [part for part in ("name", "family", "needs", "description") if not hasattr(kind, part)]
+    if getattr(kind, "explain", Method.explain) is Method.explain:
+        missing.append("explain")
     if missing or not dataclasses.is_dataclass(kind):
         reason = f"has no {', '.join(missing)}" if missing else "is not a dataclass"
-        raise InputError(f"{name}: is no attribution method: it {reason}")
-    return _with_settings(kind, name, dict(settings or {}))
+        raise InputError(f"{name}: is not an attribution method: it {reason}")
+    return _with_settings(kind, name, settings)
 
 
 def _installed_class(name: str) -> Any:
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in found:
-        raise InputError(f"no method {name!r}; there are {', '.join(sorted(found))}, or give module:Class")
+    installed = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in installed:
+        raise InputError(
+            f"no method {name!r}; there are {', '.join(sorted(installed))}, or give module:Class"
+        )
     try:
-        return found[name].load()
+        return installed[name].load()
     except ImportError as error:
         raise InputError(
             f"{name} needs {error.name}: install the extra with pip install 'medfocus-bench[attribution]'"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from medfocus_bench.attribution.attention import chosen_block
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.errors import InputError
 from medfocus_bench.text import same
 
@@ -42,7 +43,7 @@ _LAYERS: Final = 8
 
 
 @dataclass(frozen=True)
-class TokenActivationMap:
+class TokenActivationMap(Method):
     """Li et al. 2025: the logit lens at the image tokens, cleaned of what the text before explains. One pass.
 
     For each target token w, with h_p the normed hidden state at position p and e_w a token's embedding:
@@ -64,14 +65,14 @@ class TokenActivationMap:
     paper's two steps.
     """
 
-    name: ClassVar[str] = "token-activation-map"
-    title: ClassVar[str] = "Token Activation Map"
-    family: ClassVar[MethodFamily] = "other"
-    needs: ClassVar[tuple[Need, ...]] = ("forward",)
-    description: ClassVar[str] = (
+    name = "token-activation-map"
+    title = "Token Activation Map"
+    family = "other"
+    needs = ("forward",)
+    description = (
         "Logit lens at the image tokens; with both steps, less what earlier text explains, and denoised."
     )
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2506.23270"
+    paper = "https://arxiv.org/abs/2506.23270"
 
     words: Words = "response"
     layer: int | None = None
@@ -98,15 +99,15 @@ class TokenActivationMap:
                         yield {"words": words, "lens": lens, "layer": layer} | steps
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        asked, content = question_tokens(lvlm, reading)
-        answered = [reading.answer[offset] for offset in reading.offsets(target)]
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
+        asked, content = question_tokens(lvlm, example)
+        answered = [example.answer[offset] for offset in example.offsets(target)]
         wanted = {"response": answered, "question": content, "both": [*content, *answered]}[self.words]
-        text = [*asked, *reading.answer]
-        image, said = self._activations(lvlm, reading, text)
-        shape = (reading.grid.rows, reading.grid.columns)
-        ids = reading.ids[text].cpu().numpy()
+        text = [*asked, *example.answer]
+        image, said = self._activations(lvlm, example, text)
+        shape = (example.grid.rows, example.grid.columns)
+        ids = example.ids[text].cpu().numpy()
         maps = []
         for token in (text.index(position) for position in wanted):
             activation = image[:, token]
@@ -114,24 +115,24 @@ class TokenActivationMap:
                 others = np.flatnonzero(ids[:token] != ids[token])
                 activation = without_interference(activation, image[:, others], said[others, token])
             maps.append(rank_gaussian(activation.reshape(shape), self.denoise))
-        return Explanation(reading.grid.saliency(np.mean(maps, axis=0)))
+        return Attribution(saliency=example.grid.saliency(np.mean(maps, axis=0)))
 
     def _activations(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, text: Sequence[int]
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, text: Sequence[int]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """How much the image (image tokens, text) and the text (text, text) say each token of the text."""
         layer = (
             lvlm.layers - 1 if self.layer is None else chosen_block(self.name, lvlm, self.layer, lvlm.layers)
         )
-        trace = lvlm.trace(reading, hidden=[layer])
+        trace = lvlm.trace(example, hidden=[layer])
         with torch.inference_mode():
             hidden = lvlm.decoder.norm(trace.hidden[layer])[0]
-            positions = [*reading.image_positions.tolist(), *text]
+            positions = [*example.image_positions.tolist(), *text]
             if self.lens == "output":
-                logits = lvlm.head.logits(hidden[positions], reading.ids[text])
+                logits = lvlm.head.logits(hidden[positions], example.ids[text])
             else:
-                logits = hidden[positions].float() @ _input_embedding(lvlm)[reading.ids[text]].float().T
-            count = len(reading.image_positions)
+                logits = hidden[positions].float() @ _input_embedding(lvlm)[example.ids[text]].float().T
+            count = len(example.image_positions)
             # In double precision a map without contrast has exactly its mean, and is empty once centred.
             logits = logits.double()
             if self.centred:
@@ -178,16 +179,16 @@ def rank_gaussian(values: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.
     return np.asarray((ranked * weights).sum(-1) / weights.sum(-1))
 
 
-def question_tokens(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> tuple[list[int], list[int]]:
+def question_tokens(lvlm: HuggingFaceLVLM, example: EncodedExample) -> tuple[list[int], list[int]]:
     """Positions of the question's own tokens, and of those among them that make it this question.
 
     The latter belong to words of its first sentence, up to a question mark, that are not generic; where there
     is none, or where the question's tokens are not found behind the image, because the template merged them
     with its own, both are all the text that can be meant.
     """
-    start = int(reading.image_positions[-1]) + 1
-    prompt = reading.ids[start : reading.answer.start].tolist()
-    for text in (reading.question, " " + reading.question, reading.question.strip()):
+    start = int(example.image_positions[-1]) + 1
+    prompt = example.ids[start : example.answer.start].tolist()
+    for text in (example.question, " " + example.question, example.question.strip()):
         encoded = lvlm.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, spans = encoded["input_ids"], encoded["offset_mapping"]
         # The template may have merged the first token or the last one.
@@ -197,7 +198,7 @@ def question_tokens(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> tuple[lis
                 positions = [start + place + number for number in range(last - first)]
                 own = _content(text, spans[first:last])
                 return positions, [positions[number] for number in own] or positions
-    everything = list(range(start, reading.answer.start))
+    everything = list(range(start, example.answer.start))
     return everything, everything
 
 

@@ -31,7 +31,7 @@ from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.runs.attribute import PartOutcome, RunConfig
-    from medfocus_bench.runs.methods import Chosen
+    from medfocus_bench.runs.methods import MethodSpec
     from medfocus_bench.runs.pack import Thinning
     from medfocus_bench.runs.tuning import TunedPart
 
@@ -131,12 +131,12 @@ def tune_command(
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
     from medfocus_bench.cli.output import print_tables, quiet_models
     from medfocus_bench.data.resolve import open_benchmark
-    from medfocus_bench.runs.methods import described
+    from medfocus_bench.runs.methods import metadata
     from medfocus_bench.runs.settings import write_document
     from medfocus_bench.runs.tune import dev_samples, tunable, tune
     from medfocus_bench.runs.tuning import open_tuning
 
-    about = described(tunable(method), method)
+    about = metadata(tunable(method), method)
     check_lvlms(lvlms)
     check_device(options["device"])
     quiet_models()
@@ -250,7 +250,7 @@ def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
 
 
 def _attribute_benchmark(
-    methods: Sequence[Chosen], tuned: Iterable[Path], conditions: RunConfig, options: dict[str, Any]
+    methods: Sequence[MethodSpec], tuned: Iterable[Path], conditions: RunConfig, options: dict[str, Any]
 ) -> None:
     from medfocus_bench.cli.output import print_tables
     from medfocus_bench.data.resolve import open_benchmark
@@ -281,7 +281,7 @@ def _attribute_benchmark(
 
 def _attribute_picture(
     image: Path,
-    methods: Sequence[Chosen],
+    methods: Sequence[MethodSpec],
     tuned: Iterable[Path],
     conditions: RunConfig,
     options: dict[str, Any],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from medfocus_bench.runs.methods import Chosen
+    from medfocus_bench.runs.methods import MethodSpec
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _VISION_MODELS: Final = {
@@ -105,11 +105,9 @@ def check_tuned(files: Iterable[Path]) -> None:
         read_tuning(file)
 
 
-def check_methods(methods: Sequence[Chosen], options: Mapping[str, Any]) -> None:
+def check_methods(methods: Sequence[MethodSpec], options: Mapping[str, Any]) -> None:
     """What a run of these methods needs beside its benchmark: the LVLMs, the device, models and files."""
-    from medfocus_bench.runs.methods import ChosenMethod
-
-    models = [method for method in methods if isinstance(method, ChosenMethod)]
+    models = [method for method in methods if method.control is None]
     if not models:
         return
     check_lvlms(options["lvlms"])

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from medfocus_bench._version import __version__
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
@@ -26,7 +27,6 @@ from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_sa
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import write_atomic
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef
 

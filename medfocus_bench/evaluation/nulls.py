@@ -17,13 +17,13 @@ from PIL import Image
 from scipy import ndimage
 
 from medfocus_bench._version import __version__
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.geometry import FloatArray, Frame, clip_boxes, rasterise
-from medfocus_bench.submission.attribution import Attribution
-from medfocus_bench.submission.schema import Method
+from medfocus_bench.submission.schema import MethodMetadata
 from medfocus_bench.submission.writer import SubmissionWriter
 
 NULL_PREFIX: Final = "null:"
@@ -46,9 +46,9 @@ class NullControl:
     description: str
     make: Callable[[Benchmark, int], Attributions]
 
-    def method(self) -> Method:
+    def method(self) -> MethodMetadata:
         """The control as the method of a submission."""
-        return Method(
+        return MethodMetadata(
             name=f"null-{self.name}",
             display_name=self.title,
             family="null",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, Method, Strict, Submitter
+from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, MethodMetadata, Strict, Submitter
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -97,7 +97,7 @@ class Report(Strict):
     schema_version: Literal["1.0"] = "1.0"
     provenance: Provenance
     benchmark: BenchmarkRef
-    method: Method
+    method: MethodMetadata
     submitters: list[Submitter]
     counts: Counts
     cost: MeanCost

@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.evaluation.chance import chance_iou, corrected_iou
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.overlap import Overlap, box_overlap
@@ -16,7 +17,6 @@ from medfocus_bench.evaluation.protocol import Protocol
 from medfocus_bench.evaluation.ranking import RankingScores, ranking_scores
 from medfocus_bench.evaluation.regions import explains, map_to_boxes, selection_rank, standard_regions
 from medfocus_bench.geometry import BoolArray, BoxUnion, FloatArray, Frame, clip_boxes
-from medfocus_bench.submission.attribution import Attribution
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.evaluation.groups import CELL, Group, Groups
 from medfocus_bench.evaluation.metrics import METRICS
@@ -15,7 +16,6 @@ from medfocus_bench.evaluation.report import Counts, MeanCost, Score, SliceKind,
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
 from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import BoxUnion, FloatArray
-from medfocus_bench.submission.attribution import Attribution
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from zlib import crc32
 import numpy as np
 from PIL import Image, ImageDraw
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import decode_uint8
@@ -21,7 +22,6 @@ from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
 from medfocus_bench.leaderboard.workers import worker_pool
 from medfocus_bench.runs.panel import BACKGROUND, fit, overlay, plain
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import Submission, reopen_submission
 
 OPEN_SOURCES: Final = ("phantom",)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
@@ -27,7 +28,7 @@ OnFailure = Literal["whole-image", "nothing"]
 
 
 @dataclass(frozen=True)
-class MedFocus:
+class MedFocus(Method):
     """Xiong et al. 2026: eleven concepts and four composites, each filled with black in turn.
 
     The concepts are carried over from the closest of the `references` (a file, or "phantom" for the shipped
@@ -42,12 +43,12 @@ class MedFocus:
     concept's shape give its effect a null.
     """
 
-    name: ClassVar[str] = "medfocus"
-    title: ClassVar[str] = "MedFocus"
-    family: ClassVar[MethodFamily] = "concept"
-    needs: ClassVar[tuple[Need, ...]] = ("forward",)
-    description: ClassVar[str] = "The anatomical concept whose blackened box takes most of the response."
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2605.20158"
+    name = "medfocus"
+    title = "MedFocus"
+    family = "concept"
+    needs = ("forward",)
+    description = "The anatomical concept whose blackened box takes most of the response."
+    paper = "https://arxiv.org/abs/2605.20158"
 
     references: str = PHANTOM
     pool_size: Annotated[int, Field(ge=1)] | None = None
@@ -64,24 +65,24 @@ class MedFocus:
     places: Annotated[int, Field(ge=0, le=1000)] = 0
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        regions = self._anatomist(str(lvlm.device)).regions(reading.image)
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
+        regions = self._anatomist(str(lvlm.device)).regions(example.image)
         sites = sites_of(regions, COMPOSITES)
         measured = measure(
             lvlm,
-            reading,
+            example,
             sites,
             shape=self.region,
-            fill=self.fill if self.editor is None else generative_fill(self.editor, reading.question, seed),
+            fill=self.fill if self.editor is None else generative_fill(self.editor, example.question, seed),
             target=target,
             places=self.places,
             seed=seed,
         )
         effects = measured.effects.total
         decision = decide(effects, self.tau)
-        return Explanation(
-            boxes=self._reported(measured, decision.winner, reading),
+        return Attribution(
+            boxes=self._reported(measured, decision.winner, example),
             concepts=ranked([site.name for site in measured.sites], effects),
             tokens=token_scores(measured, decision.winner),
             diagnostics={"failure": float(decision.failure)} | significance(measured, decision.winner, seed),
@@ -101,10 +102,10 @@ class MedFocus:
             device=device if self.segmenter else "cpu",
         )
 
-    def _reported(self, measured: Measured, winner: int | None, reading: EncodedExample) -> FloatArray:
+    def _reported(self, measured: Measured, winner: int | None, example: EncodedExample) -> FloatArray:
         if winner is not None:
             return measured.sites[winner].boxes
-        frame = reading.frame
+        frame = example.frame
         whole = np.array([[0, 0, frame.width, frame.height]], dtype=np.float64)
         return whole if self.on_failure == "whole-image" else whole[:0]
 

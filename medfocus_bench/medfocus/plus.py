@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from medfocus_bench.attribution.protocol import Explanation, MethodFamily, Need
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray
@@ -44,7 +45,7 @@ _PROBE_SIDES: Final = (0.15, 0.35)
 
 
 @dataclass(frozen=True)
-class MedFocusPlus:
+class MedFocusPlus(Method):
     """Concepts and their surroundings, each filled, and their shapes at random places filled as well.
 
     Concepts are the paper's, thirds of the lungs, and what lies around the lungs, so that all of the image
@@ -59,14 +60,12 @@ class MedFocusPlus:
     N + 1 + N `places` + `probes` forward passes for N concepts and composites.
     """
 
-    name: ClassVar[str] = "medfocus-plus"
-    title: ClassVar[str] = "MedFocus+"
-    family: ClassVar[MethodFamily] = "concept"
-    needs: ClassVar[tuple[Need, ...]] = ("forward",)
-    description: ClassVar[str] = (
-        "Effects of filling anatomical regions, calibrated by random places, as a map."
-    )
-    paper: ClassVar[str | None] = "https://arxiv.org/abs/2605.20158"
+    name = "medfocus-plus"
+    title = "MedFocus+"
+    family = "concept"
+    needs = ("forward",)
+    description = "Effects of filling anatomical regions, calibrated by random places, as a map."
+    paper = "https://arxiv.org/abs/2605.20158"
 
     references: str = PHANTOM
     localiser: Localiser = "atlas"
@@ -87,19 +86,19 @@ class MedFocusPlus:
         ]
 
     def explain(
-        self, lvlm: HuggingFaceLVLM, reading: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Explanation:
-        return self._explained(reading, self._tried(lvlm, reading, target, seed), seed)
+        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
+    ) -> Attribution:
+        return self._explained(example, self._tried(lvlm, example, target, seed), seed)
 
     def explain_candidates(
         self,
         lvlm: HuggingFaceLVLM,
-        reading: EncodedExample,
+        example: EncodedExample,
         candidates: Sequence[Mapping[str, Any]],
         *,
         target: Target = "response",
         seed: int = 0,
-    ) -> list[Explanation]:
+    ) -> list[Attribution]:
         """What `explain` gives with each of the candidates: those that differ by their blend share passes."""
         tried: dict[MedFocusPlus, _Tried] = {}
         found = []
@@ -107,11 +106,11 @@ class MedFocusPlus:
             method = replace(self, **settings)
             key = replace(method, blend="effects")
             if key not in tried:
-                tried[key] = key._tried(lvlm, reading, target, seed)
-            found.append(method._explained(reading, tried[key], seed))
+                tried[key] = key._tried(lvlm, example, target, seed)
+            found.append(method._explained(example, tried[key], seed))
         return found
 
-    def _tried(self, lvlm: HuggingFaceLVLM, reading: EncodedExample, target: Target, seed: int) -> _Tried:
+    def _tried(self, lvlm: HuggingFaceLVLM, example: EncodedExample, target: Target, seed: int) -> _Tried:
         """All interventions: on the concepts, at random places, and the probes."""
         anatomist = ConceptLocaliser(
             references=self.references,
@@ -120,10 +119,10 @@ class MedFocusPlus:
             segmenter_revision=self.segmenter_revision,
             device=str(lvlm.device) if self.segmenter else "cpu",
         )
-        sites = sites_of(with_lung_zones(anatomist.regions(reading.image)), COMPOSITES)
+        sites = sites_of(with_lung_zones(anatomist.regions(example.image)), COMPOSITES)
         measured = measure(
             lvlm,
-            reading,
+            example,
             sites,
             shape=self.region,
             fill=self.fill,
@@ -138,16 +137,16 @@ class MedFocusPlus:
         if not np.isfinite(measured.null.per_token).any():
             raise InputError(f"{lvlm.key}: no intervention has an effect that is a number")
         rng = np.random.default_rng((seed, 1))
-        paint = filler(reading, self.fill)
+        paint = filler(example, self.fill)
         for count in np.diff(np.round(np.linspace(0, self.probes, _ROUNDS + 1)).astype(int)):
             if count:
-                boxes = probe_boxes(correlation_map(*_finite(hidden, effects)), int(count), reading, rng)
-                scores = target_scores(lvlm, reading, map(paint, boxes), target)
+                boxes = probe_boxes(correlation_map(*_finite(hidden, effects)), int(count), example, rng)
+                scores = target_scores(lvlm, example, map(paint, boxes), target)
                 effects = np.concatenate([effects, concept_effects(measured.original, scores).per_token])
                 hidden = np.concatenate([hidden, covered(boxes)])
         return _Tried(measured, *_finite(hidden, effects))
 
-    def _explained(self, reading: EncodedExample, tried: _Tried, seed: int) -> Explanation:
+    def _explained(self, example: EncodedExample, tried: _Tried, seed: int) -> Attribution:
         measured = tried.measured
         effects = measured.effects.per_token
         null = matched_null(measured)
@@ -156,8 +155,8 @@ class MedFocusPlus:
         best = int(np.argmax(np.nan_to_num(z, nan=-np.inf)))
         failure = not (p[best] <= self.alpha and z[best] >= 1)
         blend = correlation_map if self.blend == "correlation" else effect_map
-        return Explanation(
-            saliency=reading.grid.cover.saliency(blend(tried.hidden, tried.effects)),
+        return Attribution(
+            saliency=example.grid.cover.saliency(blend(tried.hidden, tried.effects)),
             concepts=ranked([site.name for site in measured.sites], z),
             intervals={
                 site.name: (float(low), float(high))
@@ -218,11 +217,11 @@ def effect_map(hidden: FloatArray, effects: FloatArray) -> FloatArray:
 
 
 def probe_boxes(
-    saliency: FloatArray, count: int, reading: EncodedExample, rng: np.random.Generator
+    saliency: FloatArray, count: int, example: EncodedExample, rng: np.random.Generator
 ) -> list[BoolArray]:
     """Boxes on the pixel_values, of random sides, around cells that are drawn by their saliency."""
-    rows, columns = reading.pixel_values.shape[1:]
-    x1, y1, x2, y2 = reading.grid.cover.content(rows, columns)
+    rows, columns = example.pixel_values.shape[1:]
+    x1, y1, x2, y2 = example.grid.cover.content(rows, columns)
     weights = saliency.ravel()
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(weights.size, 1 / weights.size)
     shortest = min(y2 - y1, x2 - x1)

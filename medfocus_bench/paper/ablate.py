@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from pydantic import ValidationError
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
@@ -23,11 +24,10 @@ from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_sa
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import PartOutcome, RunConfig, attribute
 from medfocus_bench.runs.cases import part_of
-from medfocus_bench.runs.methods import ChosenMethod
+from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.records import Record, RecordFiles
 from medfocus_bench.runs.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, write_document
 from medfocus_bench.storage import read_regular
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.schema import Finite, Strict
 from medfocus_bench.tables import Row, Table
 
@@ -152,7 +152,7 @@ def ablate(
         for source in sources:
             for variant in wanted:
                 found = attribute(
-                    [ChosenMethod(METHOD, variant.settings)],
+                    [MethodSpec(METHOD, variant.settings)],
                     benchmark,
                     out / variant.folder,
                     splits=splits,

@@ -227,7 +227,7 @@ def failure_column(samples: Samples, work: Work) -> FloatArray:
 
 
 def _title(work: Work) -> str:
-    return work.method.described.title if work.name in METHODS else work.name
+    return work.method.metadata.title if work.name in METHODS else work.name
 
 
 def _entries(

@@ -100,7 +100,7 @@ def concept_panels(request: Request, works: Sequence[Work], impossible: Mapping[
         row = asked[sample.sample_id]
         sheet = concept_panel(
             ConceptDrawing(
-                title=f"{work.method.described.title}, {sample.lvlm}",
+                title=f"{work.method.metadata.title}, {sample.lvlm}",
                 question=row["question"] or "",
                 picture=overlay(image, attribution, size, MODEL_SIZE) or plain(image, size),
                 tokens=list(attribution.tokens),
@@ -158,7 +158,7 @@ def _shares(
     for part, found in zip(parts, samples.shares(shares, parts), strict=True):
         reason = work.reason(samples.within(part))
         if reason is not None:
-            lines = [samples.line(part, work.method.described.title, {}, not_run=reason)]
+            lines = [samples.line(part, work.method.metadata.title, {}, not_run=reason)]
         else:
             named = zip(names, found, strict=True)
             lines = [samples.line(part, name, {_SHARE.key: Entry(ours=share)}) for name, share in named]

@@ -236,7 +236,7 @@ def _passes(work: Work, samples: Sequence[Sample]) -> tuple[Passes, Origin]:
         (cost.forward_passes, cost.backward_passes or 0) for cost in costs if cost.forward_passes is not None
     ]
     if not stated:
-        return DECLARED.get(work.method.described.name, _UNKNOWN), "declared"
+        return DECLARED.get(work.method.metadata.name, _UNKNOWN), "declared"
     forward, backward = np.mean(stated, axis=0)
     return Passes(
         float(forward), float(backward), round(float(np.mean([_map_bytes(r) for r in records])))

@@ -15,7 +15,7 @@ from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import RunConfig
-from medfocus_bench.runs.methods import Chosen, ChosenMethod, with_tuning
+from medfocus_bench.runs.methods import MethodSpec, with_tuning
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -86,7 +86,7 @@ class Request:
         kept = {key for group in groups.values() for key in group[: self.limit]}
         return tuple(sample for sample in samples if sample.sample_id in kept)
 
-    def chosen(self, name: str, **settings: Any) -> Chosen:
+    def chosen(self, name: str, **settings: Any) -> MethodSpec:
         """A method with the settings that this request gives it, those of its tuning file included."""
         given = dict(settings)
         if name == MEDFOCUS:
@@ -94,7 +94,7 @@ class Request:
         if name == PROMPTING_MEDSAM:
             models = {"detector": self.detector, "segmenter": self.segmenter}
             given |= {key: value for key, value in models.items() if value is not None}
-        method = ChosenMethod(name, given)
+        method = MethodSpec(name, given)
         return (
             with_tuning([method], [self._tuning[name]], self.benchmark)[0] if name in self._tuning else method
         )

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.paper.request import PROMPTING_MEDSAM, Request, forget_loaded
 from medfocus_bench.runs.attribute import attribute
-from medfocus_bench.runs.methods import Chosen, ChosenMethod
+from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.records import Record, RecordFiles, read_failures
-from medfocus_bench.submission.attribution import Attribution
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Work:
     """
 
     name: str
-    method: Chosen
+    method: MethodSpec
     benchmark: Benchmark
     splits: tuple[str, ...]
     run: Path
 
     @property
     def folder(self) -> Path:
-        return self.run / self.method.described.name
+        return self.run / self.method.metadata.name
 
     @cached_property
     def held(self) -> Mapping[str, tuple[RecordFiles, Record]]:
@@ -128,7 +128,7 @@ def _impossible(work: Work, request: Request) -> str | None:
     Asked once, before the samples: otherwise each of them would fail with the same reason. A model that is
     given has to load (InputError); the ones that Prompting + MedSAM takes by default may be missing.
     """
-    settings = work.method.settings if isinstance(work.method, ChosenMethod) else {}
+    settings = work.method.settings
     prompting = work.method.source == PROMPTING_MEDSAM
     if not prompting and settings.get("segmenter") is None:
         return None

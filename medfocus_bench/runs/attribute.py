@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from medfocus_bench.attribution.protocol import Explanation, Method
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method, measured
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.cases import cases, part_of
 from medfocus_bench.runs.checkpoints import folder_identity, loaded_identity
-from medfocus_bench.runs.methods import Chosen, ChosenMethod, ChosenNull, chosen_methods
+from medfocus_bench.runs.methods import MethodSpec, chosen_methods
 from medfocus_bench.runs.records import (
     Failure,
     RecordFiles,
@@ -38,7 +38,6 @@ from medfocus_bench.runs.settings import (
     part_name,
     place_of,
 )
-from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.maps import as_stored
 from medfocus_bench.submission.writer import to_entry
 
@@ -83,7 +82,7 @@ class PartOutcome:
 
 
 def attribute(
-    methods: str | Sequence[str | Chosen],
+    methods: str | Sequence[str | MethodSpec],
     benchmark: BenchmarkLike,
     out: str | Path,
     *,
@@ -112,11 +111,11 @@ def attribute(
     methods, splits = chosen_methods(one_or_more(methods)), one_or_more(splits)
     part = part_of(benchmark, one_or_more(configs), splits)
     jobs = list(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
-    models = [method for method in methods if isinstance(method, ChosenMethod)]
+    models = [method for method in methods if method.control is None]
     checkpoints = {job.lvlm: folder_identity(job.source) for job in jobs} if models else {}
-    folders = {method.described.name: out / method.described.name for method in methods}
+    folders = {method.metadata.name: out / method.metadata.name for method in methods}
     wanted = {
-        method.described.name: _settings(method, benchmark, jobs, conditions, checkpoints)
+        method.metadata.name: _settings(method, benchmark, jobs, conditions, checkpoints)
         for method in methods
     }
     for name, settings in wanted.items():
@@ -124,9 +123,9 @@ def attribute(
         read_failures(folders[name])  # an unsound file is said now, and not by `pack` after hours of work
     outcomes: list[PartOutcome] = []
     for method in methods:
-        if isinstance(method, ChosenNull):
-            keep_settings(folders[method.described.name], wanted[method.described.name])
-            outcomes += _run_null(method, part, jobs, folders, conditions.seed, progress)
+        if method.control is not None:
+            keep_settings(folders[method.metadata.name], wanted[method.metadata.name])
+            outcomes += _run_null(method, method.control, part, jobs, folders, conditions.seed, progress)
     loaded: tuple[str, HuggingFaceLVLM] | None = None
     for job in jobs:
         with ExitStack() as stack:
@@ -144,35 +143,20 @@ def attribute(
 
 
 def explain(
-    method: Method, lvlm: HuggingFaceLVLM, reading: EncodedExample, sample_id: str, conditions: RunConfig
-) -> tuple[Attribution, Explanation]:
-    """What a method says of a reading: as an attribution, with its cost, and all of it.
+    method: Method, lvlm: HuggingFaceLVLM, example: EncodedExample, sample_id: str, conditions: RunConfig
+) -> Attribution:
+    """The attribution of one sample by a method, with its cost, as it is stored.
 
-    Raises InputError for a map that holds values that are not finite.
+    Raises InputError for a map with values that are not finite.
     """
-    with lvlm.measured() as meter:
-        found: Explanation = method.explain(lvlm, reading, target=conditions.target, seed=conditions.seed)
-        cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
-    if found.saliency is not None and not np.isfinite(found.saliency).all():
-        lost = np.size(found.saliency) - np.isfinite(found.saliency).sum()
-        raise InputError(
-            f"{method.name} made a map of {lvlm.key} in {conditions.dtype} with {lost} of "
-            f"{np.size(found.saliency)} values that are not finite; try another --dtype, or report the method"
-        )
-    return attribution_of(found, sample_id, cost), found
+    found = measured(method, lvlm, example, target=conditions.target, seed=conditions.seed)
+    return as_recorded(found, sample_id)
 
 
-def attribution_of(found: Explanation, sample_id: str, cost: Cost) -> Attribution:
-    """An explanation as what is said of a sample."""
-    return Attribution(
-        sample_id,
-        saliency=None if found.saliency is None else as_stored(found.saliency),
-        boxes=found.boxes,
-        concepts=found.concepts,
-        tokens=found.tokens,
-        cost=cost,
-        frame=found.frame,
-    )
+def as_recorded(found: Attribution, sample_id: str) -> Attribution:
+    """The attribution of a sample, its map in a type that files hold."""
+    saliency = None if found.saliency is None else as_stored(found.saliency)
+    return replace(found, sample_id=sample_id, saliency=saliency)
 
 
 def reason(error: Exception) -> str:
@@ -194,8 +178,10 @@ class _Job:
 class _Part:
     """One method on the samples of one job: its records, and which samples they lack."""
 
-    def __init__(self, job: _Job, method: Chosen, folders: Mapping[str, Path], benchmark: Benchmark) -> None:
-        name = method.described.name
+    def __init__(
+        self, job: _Job, method: MethodSpec, folders: Mapping[str, Path], benchmark: Benchmark
+    ) -> None:
+        name = method.metadata.name
         self._job, self._folder, self._covers = job, folders[name], benchmark.covers
         self._samples = {sample.sample_id: sample for sample in job.samples}
         self._writer = RecordWriter(RecordFiles.of(self._folder, job.lvlm, job.split))
@@ -205,7 +191,7 @@ class _Part:
         )
         self.methods = (
             {mode: method.load(job.lvlm, mode) for mode in {sample.mode for sample in job.samples}}
-            if isinstance(method, ChosenMethod)
+            if method.control is None
             else {}
         )
 
@@ -232,16 +218,16 @@ class _Part:
     def __exit__(self, *error: Any) -> None:
         self._writer.__exit__(*error)
 
-    def add(
-        self,
-        attribution: Attribution,
-        found: Explanation | None = None,
-        asked: tuple[str, str] | None = None,
-    ) -> None:
+    def add(self, attribution: Attribution, asked: tuple[str, str] | None = None) -> None:
         entry = to_entry(attribution, self._samples, self._covers, self.outcome.method)
-        diagnostics, intervals = (found.diagnostics, found.intervals) if found else ({}, {})
-        frame = attribution.frame
-        self._writer.add(entry, attribution.saliency, diagnostics, intervals, frame, asked=asked)
+        self._writer.add(
+            entry,
+            attribution.saliency,
+            attribution.diagnostics,
+            attribution.intervals,
+            attribution.frame,
+            asked=asked,
+        )
         self.outcome.made += 1
         self.outcome.seconds += attribution.cost.seconds or 0.0
 
@@ -275,22 +261,22 @@ def _jobs(
 
 
 def _settings(
-    method: Chosen,
+    method: MethodSpec,
     benchmark: Benchmark,
     jobs: Iterable[_Job],
     conditions: RunConfig,
     checkpoints: Mapping[str, str | None],
 ) -> RunSettings:
-    looks = isinstance(method, ChosenMethod)
+    looks = method.control is None
     parts: dict[str, PartSettings] = {}
-    if isinstance(method, ChosenMethod):
+    if looks:
         for lvlm, mode in sorted({(job.lvlm, sample.mode) for job in jobs for sample in job.samples}):
             method.check_conditions(lvlm, mode, conditions.dtype, conditions.framing)
             known = {"checkpoint": checkpoints[lvlm]}
             parts[part_name(lvlm, mode)] = method.part(lvlm, mode).model_copy(update=known)
     return RunSettings(
         source=method.source,
-        method=method.described,
+        method=method.metadata,
         benchmark=BenchmarkIdentity.of(benchmark),
         opened=place_of(benchmark),
         target=conditions.target_name if looks else None,
@@ -317,21 +303,22 @@ def _run_job(
         key = case.sample.sample_id
         lacking = [own for own in parts if key in own.pending]
         try:
-            reading = case.read(lvlm)
+            example = case.read(lvlm)
         except EXPECTED as error:
             for own in lacking:
                 own.fail(key, error)
             continue
-        asked = (case.question, reading.response) if case.response is None else None
+        asked = (case.question, example.response) if case.response is None else None
         for own in lacking:
             try:
-                own.add(*explain(own.methods[case.sample.mode], lvlm, reading, key, conditions), asked)
+                own.add(explain(own.methods[case.sample.mode], lvlm, example, key, conditions), asked)
             except EXPECTED as error:
                 own.fail(key, error)
 
 
 def _run_null(
-    null: ChosenNull,
+    null: MethodSpec,
+    control: NullControl,
     part: Benchmark,
     jobs: Sequence[_Job],
     folders: Mapping[str, Path],
@@ -345,8 +332,8 @@ def _run_null(
             own = {job.lvlm: stack.enter_context(_Part(job, null, folders, part)) for job in own_jobs}
             if any(of_lvlm.pending for of_lvlm in own.values()):
                 of_split = part.select(part.configs, [split])
-                made = null.control.make(of_split, seed)
-                for sample, attribution in progress(made, null.control.title, len(of_split.samples)):
+                made = control.make(of_split, seed)
+                for sample, attribution in progress(made, control.title, len(of_split.samples)):
                     if sample.lvlm in own and sample.sample_id in own[sample.lvlm].pending:
                         own[sample.lvlm].add(attribution)
             yield from (of_lvlm.outcome for of_lvlm in own.values())

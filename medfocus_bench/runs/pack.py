@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
@@ -24,8 +25,7 @@ from medfocus_bench.runs.settings import (
     read_settings,
 )
 from medfocus_bench.runs.thinning import thinned
-from medfocus_bench.submission.attribution import Attribution
-from medfocus_bench.submission.schema import Method
+from medfocus_bench.submission.schema import MethodMetadata
 from medfocus_bench.submission.writer import SubmissionWriter
 
 MEASURED: Final = 200
@@ -51,7 +51,7 @@ class Packed:
     """
 
     folder: Path
-    method: Method
+    method: MethodMetadata
     covers: str
     samples: int
     attributed: int = 0
@@ -233,7 +233,7 @@ def _incomplete(folder: Path, missing: Sequence[Sample], part: Benchmark, failed
 
 def _described(
     settings: RunSettings, part: Benchmark, version: str | None, display_name: str | None, licence: str | None
-) -> Method:
+) -> MethodMetadata:
     """The method with the settings of the parts that are in the submission."""
     names = {f"{sample.lvlm} {sample.mode}" for sample in part.samples}
     parts = {name: of for name, of in settings.parts.items() if name in names and of.tuned is not None}

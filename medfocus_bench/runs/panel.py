@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.evaluation.regions import explains
 from medfocus_bench.geometry import Frame, UInt8Image
-from medfocus_bench.submission.attribution import Attribution
 
 _ANCHORS: Final = (
     (0.00, (10, 8, 40)),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from pydantic import Field
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import read_benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
@@ -23,13 +24,12 @@ from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import EXPECTED, RunConfig, explain, reason
 from medfocus_bench.runs.concept_panel import ConceptDrawing, concept_panel
-from medfocus_bench.runs.methods import Chosen, ChosenMethod, ChosenNull, described
+from medfocus_bench.runs.methods import MethodSpec, metadata
 from medfocus_bench.runs.panel import TILE_SIZE, Tile, fit, overlay, panel, plain
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.storage import atomic_folder, read_regular
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.maps import MapWriter
-from medfocus_bench.submission.schema import AttributionEntry, Finite, Method, Strict
+from medfocus_bench.submission.schema import AttributionEntry, Finite, MethodMetadata, Strict
 from medfocus_bench.submission.writer import MAPS_NAME, to_entry
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class PictureExplanation:
     `entry` is the attribution as a submission states it; `intervals`: those of the scores of its concepts.
     """
 
-    method: Method
+    method: MethodMetadata
     attribution: Attribution | None = None
     entry: AttributionEntry | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class ExplainedPicture:
 class ExplanationEntry(Strict):
     """One method of `explanations.json`."""
 
-    method: Method
+    method: MethodMetadata
     explanation: AttributionEntry | None = None
     diagnostics: dict[str, Finite] = Field(default_factory=dict)
     intervals: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
@@ -131,7 +131,7 @@ def explain_picture(
     picture: Picture,
     question: str,
     lvlm: HuggingFaceLVLM,
-    methods: Sequence[Chosen],
+    methods: Sequence[MethodSpec],
     *,
     response: str | None = None,
     conditions: RunConfig | None = None,
@@ -149,12 +149,11 @@ def explain_picture(
     if not question.strip():
         raise InputError("the question is empty; ask something about the picture")
     for chosen in methods:
-        if isinstance(chosen, ChosenNull) and chosen.control.name in _NEEDS_SAMPLES:
+        if chosen.control is not None and chosen.control.name in _NEEDS_SAMPLES:
             raise InputError(
                 f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
             )
-        if isinstance(chosen, ChosenMethod):
-            chosen.check_conditions(lvlm.key, _MODE, conditions.dtype, conditions.framing)
+        chosen.check_conditions(lvlm.key, _MODE, conditions.dtype, conditions.framing)
     try:
         written = lvlm.generate(image, question) if response is None else response
         reading = lvlm.encode(image, question, written)
@@ -165,23 +164,21 @@ def explain_picture(
     sample = _sample(image)
     found: list[PictureExplanation] = []
     for chosen in progress(methods, lvlm.key, len(methods)):
-        diagnostics: Mapping[str, float] = {}
-        intervals: Mapping[str, tuple[float, float]] = {}
-        method = chosen.described
+        method = chosen.metadata
         try:
-            if isinstance(chosen, ChosenMethod):
+            if chosen.control is None:
                 runner = chosen.load(lvlm.key, sample.mode)
-                method = described(runner, chosen.source)
-                attribution, said = explain(runner, lvlm, reading, sample.sample_id, conditions)
-                diagnostics, intervals = said.diagnostics, said.intervals
+                method = metadata(runner, chosen.source)
+                attribution = explain(runner, lvlm, reading, sample.sample_id, conditions)
             else:
                 attribution = _null(chosen.control, sample, picture.data, conditions.seed)
             entry = to_entry(attribution, {sample.sample_id: sample}, "this picture", method.name)
         except EXPECTED as error:
             found.append(PictureExplanation(method, error=reason(error)))
             continue
+        diagnostics = attribution.diagnostics
         figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
-        found.append(PictureExplanation(method, attribution, entry, figures, intervals))
+        found.append(PictureExplanation(method, attribution, entry, figures, attribution.intervals))
     return ExplainedPicture(
         picture=picture,
         lvlm=lvlm.key,

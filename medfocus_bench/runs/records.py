@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
+from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import MapFrame
 from medfocus_bench.storage import naming, open_regular, write_atomic
-from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import MAX_MAP_SIDE, AttributionEntry, Finite, Strict
 
 FAILURES_NAME = "failures.jsonl"

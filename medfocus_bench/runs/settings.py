@@ -13,7 +13,7 @@ from medfocus_bench.data.resolve import EMBEDDED
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.runs.records import FAILURES_NAME, holds_records
 from medfocus_bench.storage import read_regular, write_atomic
-from medfocus_bench.submission.schema import Method, Strict
+from medfocus_bench.submission.schema import MethodMetadata, Strict
 
 SETTINGS_NAME: Final = "settings.json"
 MAX_DOCUMENT_BYTES: Final = 16 * 2**20
@@ -63,7 +63,7 @@ class RunSettings(Strict):
 
     format: Literal["medfocus-bench run 1"] = FORMAT
     source: str
-    method: Method
+    method: MethodMetadata
     benchmark: BenchmarkIdentity
     opened: str
     target: str | None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medfocus_bench.attribution.protocol import Method, TunableMethod
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
@@ -20,11 +21,10 @@ from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.attribute import EXPECTED, RunConfig, attribution_of, explain, reason
+from medfocus_bench.runs.attribute import EXPECTED, RunConfig, as_recorded, explain, reason
 from medfocus_bench.runs.cases import cases
 from medfocus_bench.runs.methods import hyperparameters
 from medfocus_bench.runs.tuning import DEV, Candidate, TunedPart
-from medfocus_bench.submission.attribution import Attribution, Cost
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -55,7 +55,7 @@ def tune(
     if isinstance(lvlm, str):
         lvlm = conditions.load(lvlm)
     candidates = _candidates(source, lvlm)
-    methods = [load_method(source, settings) for settings in candidates]
+    methods = [load_method(source, **settings) for settings in candidates]
     samples = dev_samples(benchmark, lvlm.key, mode)[:limit]
     scores = np.zeros((len(samples), len(methods)))
     failed = np.zeros(len(methods), dtype=np.intp)
@@ -65,12 +65,12 @@ def tune(
     for case in progress(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
         sample = case.sample
         try:
-            reading = case.read(lvlm)
+            example = case.read(lvlm)
         except EXPECTED as error:
             failed += 1
             last_reason = reason(error)
             continue
-        for column, said in enumerate(_explained(methods, candidates, lvlm, reading, sample, conditions)):
+        for column, said in enumerate(_explained(methods, candidates, lvlm, example, sample, conditions)):
             if isinstance(said, Attribution):
                 scores[row_of[sample.sample_id], column] = evidence_ap(sample, said)
             else:
@@ -95,23 +95,24 @@ def _explained(
     methods: Sequence[Method],
     candidates: Sequence[Mapping[str, Any]],
     lvlm: HuggingFaceLVLM,
-    reading: EncodedExample,
+    example: EncodedExample,
     sample: Sample,
     conditions: RunConfig,
 ) -> Iterator[Attribution | Exception]:
     """What each candidate says of a sample, or why it says nothing."""
-    if hasattr(methods[0], "explain_candidates"):
+    explain_candidates = getattr(methods[0], "explain_candidates", None)
+    if explain_candidates is not None:
         target, seed = conditions.target, conditions.seed
         try:
-            together = methods[0].explain_candidates(lvlm, reading, candidates, target=target, seed=seed)
+            together = explain_candidates(lvlm, example, candidates, target=target, seed=seed)
         except EXPECTED as error:
             yield from (error for _ in candidates)
             return
-        yield from (attribution_of(found, sample.sample_id, Cost()) for found in together)
+        yield from (as_recorded(found, sample.sample_id) for found in together)
         return
     for method in methods:
         try:
-            yield explain(method, lvlm, reading, sample.sample_id, conditions)[0]
+            yield explain(method, lvlm, example, sample.sample_id, conditions)
         except EXPECTED as error:
             yield error
 
@@ -139,12 +140,12 @@ def evidence_ap(sample: Sample, attribution: Attribution) -> float:
     return 0.0 if scores is None else float(scores[_EVIDENCE_AP])
 
 
-def tunable(source: str) -> TunableMethod:
-    """The method, with settings that can be chosen. Raises InputError for one that has none."""
+def tunable(source: str) -> Method:
+    """The method, whose settings can be chosen. Raises InputError for one without candidates."""
     method = load_method(source)
-    if not hasattr(method, "candidates"):
+    if getattr(type(method), "candidates", Method.candidates) is Method.candidates:
         raise InputError(f"{source} declares no candidates, so that there is nothing to tune")
-    return cast("TunableMethod", method)
+    return method
 
 
 def _candidates(source: str, lvlm: HuggingFaceLVLM) -> list[Mapping[str, Any]]:

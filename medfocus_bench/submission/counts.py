@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.submission.attribution import Attribution
+from medfocus_bench.attribution.attribution import Attribution
 
 
 @dataclass(frozen=True, slots=True)

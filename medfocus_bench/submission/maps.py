@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from medfocus_bench.attribution.attribution import unmasked
 from medfocus_bench.errors import InputError, SubmissionError
 from medfocus_bench.storage import LFS_ADVICE, is_lfs_pointer, open_part
-from medfocus_bench.submission.attribution import unmasked
 from medfocus_bench.submission.schema import MAX_MAP_SIDE
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
-from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.compatibility import incompatibilities, version_problem
 from medfocus_bench.submission.counts import Counts, count
 from medfocus_bench.submission.document import (

@@ -73,7 +73,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Method(Strict):
+class MethodMetadata(Strict):
     """The method that made the attributions."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -177,7 +177,7 @@ class SubmissionDocument(Strict):
     """The content of `submission.json`."""
 
     schema_version: Literal["1.0"]
-    method: Method
+    method: MethodMetadata
     submitters: Annotated[list[Submitter], Field(min_length=1, max_length=100)]
     benchmark: BenchmarkRef
     maps: MapFile | None = None

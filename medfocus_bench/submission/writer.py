@@ -13,12 +13,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.geometry import MapFrame
 from medfocus_bench.storage import replace_folder
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.compatibility import incompatibilities
 from medfocus_bench.submission.document import (
     DOCUMENT_NAME,
@@ -31,7 +31,7 @@ from medfocus_bench.submission.maps import MapWriter
 from medfocus_bench.submission.schema import (
     SCHEMA_VERSION,
     AttributionEntry,
-    Method,
+    MethodMetadata,
     SubmissionDocument,
     Submitter,
 )
@@ -61,7 +61,7 @@ class SubmissionWriter:
     def __init__(
         self,
         folder: str | Path,
-        method: Method | Mapping[str, Any],
+        method: MethodMetadata | Mapping[str, Any],
         benchmark: BenchmarkLike,
         *,
         submitters: Sequence[_Submitter] | _Submitter,

@@ -197,7 +197,7 @@ def test_a_head_that_is_not_there_is_an_error_with_the_range(lvlm, reading, head
 @pytest.mark.parametrize("residual", [-0.1, 1.0, float("nan")])
 def test_a_residual_that_leaves_no_attention_is_an_error(residual):
     with pytest.raises(InputError, match="residual"):
-        load_method("attention-rollout", {"residual": residual})
+        load_method("attention-rollout", residual=residual)
 
 
 def test_candidates_are_all_heads_of_all_blocks_and_each_is_a_setting(lvlm):

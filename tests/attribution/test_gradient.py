@@ -243,10 +243,10 @@ def test_half_precision_gives_nearly_the_map_of_full_precision(qwen, kind):
 
 
 def test_settings_come_by_name():
-    method = load_method("gradient-weighted-attention", {"layer": 1, "propagate": True})
+    method = load_method("gradient-weighted-attention", layer=1, propagate=True)
     assert method == GradientWeightedAttention(layer=1, propagate=True)
     assert load_method("grad-cam") == GradCAM()
-    assert load_method("grad-cam-plus-plus", {"layer": 0}) == GradCAMPlusPlus(layer=0)
+    assert load_method("grad-cam-plus-plus", layer=0) == GradCAMPlusPlus(layer=0)
 
 
 @pytest.mark.parametrize("kind", METHODS)

@@ -218,7 +218,7 @@ def test_candidates_are_the_baselines_as_pixels_and_as_cells(qwen):
 @pytest.mark.parametrize("setting", [{"steps": 0}, {"pool": 0}, {"blur": 0.0}, {"baseline": "zero"}])
 def test_a_wrong_setting_is_an_error(setting):
     with pytest.raises(InputError, match="integrated-gradients"):
-        load_method("integrated-gradients", setting)
+        load_method("integrated-gradients", **setting)
 
 
 def test_half_precision_gives_a_finite_map():

@@ -386,9 +386,9 @@ def test_half_precision_gives_nearly_the_map_of_full_precision(qwen):
 
 
 def test_settings_come_by_name():
-    assert load_method("lrp", {"attention_rule": "constant"}) == LRP(attention_rule="constant")
+    assert load_method("lrp", attention_rule="constant") == LRP(attention_rule="constant")
     with pytest.raises(InputError, match="attention_rule"):
-        load_method("lrp", {"attention_rule": "rollout"})
+        load_method("lrp", attention_rule="rollout")
 
 
 def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm):

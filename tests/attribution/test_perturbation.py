@@ -162,7 +162,7 @@ def test_captum_arrives_at_the_same(lvlm, reading):
 )
 def test_a_setting_that_hides_nothing_or_everything_is_an_error(name, settings, said):
     with pytest.raises(InputError, match=said):
-        load_method(name, settings)
+        load_method(name, **settings)
 
 
 @pytest.mark.parametrize("target", ["response", "verdict", (0, 1)])
@@ -193,7 +193,7 @@ def test_a_native_map_lies_where_the_picture_lies_in_the_model_frame():
         ("occlussion", {}, "no method"),
         ("occlusion", {"cell": 2}, "no setting 'cell', only cells, fill"),
         ("occlusion", {"cells": "many"}, "setting cells"),
-        ("json:dumps", {}, "is no attribution method"),
+        ("json:dumps", {}, "is not an attribution method"),
         ("nowhere:Method", {}, "cannot be imported"),
         ("json:Nothing", {}, "cannot be imported"),
     ],
@@ -201,4 +201,4 @@ def test_a_native_map_lies_where_the_picture_lies_in_the_model_frame():
 def test_a_wrong_method_or_setting_is_named(name, settings, said):
     """Trap 35."""
     with pytest.raises(InputError, match=said):
-        load_method(name, settings)
+        load_method(name, **settings)

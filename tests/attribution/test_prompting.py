@@ -11,6 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.prompting import Prompting, PromptingMedSAM
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.attribution.vision_models import load_detector, load_segmenter, mask_boxes
@@ -22,7 +23,6 @@ from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.runs.cases import cases
-from medfocus_bench.submission.attribution import Attribution
 
 from .conftest import phantom, shipped
 from .vision_checkpoints import write_owlv2, write_sam
@@ -235,7 +235,7 @@ def test_missing_weights_show_before_the_model_is_asked(wide, vision, monkeypatc
 
 def test_both_are_methods_with_the_settings_of_the_paper():
     assert load_method("prompting") == Prompting()
-    method = load_method("prompting-medsam", {"threshold": 0.2})
+    method = load_method("prompting-medsam", threshold=0.2)
     assert method == PromptingMedSAM(threshold=0.2)
     assert (method.detector, method.segmenter) == (
         "google/owlv2-base-patch16-ensemble",

@@ -280,7 +280,7 @@ def test_a_block_that_is_not_there_is_an_error_with_the_range(lvlm, reading, lay
 @pytest.mark.parametrize("setting", [{"denoise": 2}, {"denoise": 0}, {"words": "all"}])
 def test_a_wrong_setting_is_an_error(setting):
     with pytest.raises(InputError, match="token-activation-map"):
-        load_method("token-activation-map", setting)
+        load_method("token-activation-map", **setting)
 
 
 def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from medfocus_bench.attribution.registry import method_names
+from medfocus_bench.attribution.registry import list_methods
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.runs.records import RecordFiles
 
@@ -138,7 +138,7 @@ def test_every_method_explains_a_real_radiograph(real_data, tmp_path, capsys, na
     words += ("--lvlm", "phantom_gemma", *EVERY_METHOD)
     assert run(capsys, *words, *(word for text in sets for word in ("--set", text)))[0] == 0
     found = json.loads((out / "explanations.json").read_text())["explanations"]
-    assert len(found) == len(method_names())
+    assert len(found) == len(list_methods())
     assert {one["method"]["name"]: one["error"] for one in found if one["error"]} == {}
     maps = load_file(out / "maps.safetensors")
     with Image.open(image) as original:

@@ -79,7 +79,7 @@ def test_the_way_to_tune_what_a_file_lacks_is_a_command_that_adds_it(small, tmp_
     file = tmp_path / "a file.json"
     part = tune("grad-cam", "phantom_qwen", small, "direct", limit=1)
     (method,) = choose_methods(["grad-cam"])
-    tuning = open_tuning(file, "grad-cam", method.described.version, small)
+    tuning = open_tuning(file, "grad-cam", method.metadata.version, small)
     write_document(file, tuning.extended("phantom_qwen", "direct", part))
     (tuned,) = with_tuning([method], [file], small)
     for ask in (

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.evaluation.chance import chance_iou, corrected_iou
 from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.overlap import box_overlap
 from medfocus_bench.evaluation.ranking import ranking_scores
 from medfocus_bench.evaluation.scores import Evidence, score_attribution
 from medfocus_bench.geometry import Frame, bilinear_weights
-from medfocus_bench.submission.attribution import Attribution
 
 SIZES = [(224, 224), (512, 400), (3056, 2544), (101, 997)]
 NAMES = [metric.name for metric in METRICS["standard"]]

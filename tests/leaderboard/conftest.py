@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import open_benchmark
@@ -21,8 +22,7 @@ from medfocus_bench.geometry import Frame
 from medfocus_bench.leaderboard.result import Result, result_text
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.site import Site, build_site
-from medfocus_bench.submission.attribution import Attribution, Cost
-from medfocus_bench.submission.schema import Method, Submitter
+from medfocus_bench.submission.schema import MethodMetadata, Submitter
 from medfocus_bench.submission.writer import SubmissionWriter
 
 from .flow import shared_repository
@@ -110,7 +110,7 @@ def small_track() -> Benchmark:
 
 def write_entry(folder: Path, entry: Entry, benchmark: Benchmark) -> Path:
     part = benchmark.select(benchmark.configs, entry.modes)
-    method = Method(
+    method = MethodMetadata(
         name=folder.name,
         display_name=entry.title,
         family=entry.family,

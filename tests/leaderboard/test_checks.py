@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.review.checks import (
@@ -23,7 +24,6 @@ from medfocus_bench.leaderboard.review.rank_preview import standing, standing_ta
 from medfocus_bench.leaderboard.review.summary import accepted_summary, neutral, refused_summary
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.site import http_link
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.writer import SubmissionWriter
 
 from ..cli.running import run

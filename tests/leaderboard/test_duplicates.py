@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.review.duplicates import copied_from
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.reader import open_submission
 from medfocus_bench.submission.writer import SubmissionWriter
 

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
+from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.gallery import EACH, KINDS
 from medfocus_bench.leaderboard.review.preview import preview
 from medfocus_bench.leaderboard.scoring import score_result
-from medfocus_bench.submission.attribution import Attribution, Cost
 from medfocus_bench.submission.schema import MAX_SCORE
 from medfocus_bench.submission.writer import SubmissionWriter
 

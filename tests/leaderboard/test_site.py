@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.gallery import EACH, KINDS, _marks
@@ -20,7 +21,6 @@ from medfocus_bench.leaderboard.page_data import board_payload, json_block
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.site import build_site, http_link, page_name
 from medfocus_bench.paper.published import MAIN_DIRECT, NAMES, SECONDS, SOURCES
-from medfocus_bench.submission.attribution import Attribution
 from tests.cli.running import run
 from tests.leaderboard.conftest import ENTRIES, HOSTILE, NULLS, REPOSITORY, many_results
 

@@ -148,9 +148,9 @@ def test_effects_that_are_no_number_are_not_ranked():
 
 def test_settings_are_checked():
     with pytest.raises(InputError, match="medfocus: setting region"):
-        load_method("medfocus", {"region": "hull"})
+        load_method("medfocus", region="hull")
     with pytest.raises(InputError, match="medfocus: setting eps"):
-        load_method("medfocus", {"eps": 0})
+        load_method("medfocus", eps=0)
 
 
 def test_a_pool_that_is_missing_is_named(qwen, reading):
@@ -302,7 +302,7 @@ def test_candidates_that_differ_by_their_blend_share_passes(qwen, reading):
     candidates = list(method.candidates(qwen))
     assert len(candidates) == 6
     for settings in candidates:
-        load_method("medfocus-plus", settings)
+        load_method("medfocus-plus", **settings)
     alone = [replace(method, **settings) for settings in candidates[:2]]
     with qwen.measured() as one:
         apart = [of_one.explain(qwen, reading) for of_one in alone]

@@ -217,7 +217,7 @@ def test_tuned_settings_hold(request_for, grouped_bench, tmp_path):
     from medfocus_bench.runs.tuning import Tuning
 
     part = tune("grad-cam", load_lvlm("phantom_qwen"), grouped_bench, "direct")
-    version = choose_methods(["grad-cam"])[0].described.version
+    version = choose_methods(["grad-cam"])[0].metadata.version
     tuning = Tuning(method="grad-cam", version=version, benchmark=BenchmarkIdentity.of(grouped_bench))
     write_document(tmp_path / "tuned.json", tuning.extended("phantom_qwen", "direct", part))
     request = request_for(

@@ -7,21 +7,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from medfocus_bench.attribution.protocol import Explanation
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.protocol import Method
 
 HERE = "tests.runs.methods"
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(Method):
     """A map that depends on the picture alone; counts its calls, and breaks down at one of them."""
 
-    name: ClassVar[str] = "counting"
-    title: ClassVar[str] = "Counting"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "The picture, in blocks."
-    paper: ClassVar[str | None] = None
+    name = "counting"
+    title = "Counting"
+    description = "The picture, in blocks."
 
     calls: ClassVar[list[str]] = []
     breaks_at: ClassVar[int | None] = None
@@ -34,8 +32,8 @@ class Counting:
         self.calls.append(reading.response)
         rows, columns = reading.image.shape[0] // 16, reading.image.shape[1] // 16
         blocks = reading.image.reshape(rows, 16, columns, 16).mean((1, 3), dtype=np.float64)
-        return Explanation(
-            blocks * self.scale,
+        return Attribution(
+            saliency=blocks * self.scale,
             tokens=tuple((token, float(n)) for n, token in enumerate(reading.tokens)),
             concepts={"all of it": 1.0},
             diagnostics={"completeness": 0.5, "nothing": float("nan")},
@@ -43,32 +41,28 @@ class Counting:
 
 
 @dataclass(frozen=True)
-class Refusing:
+class Refusing(Method):
     """Refuses every picture of which it does not like the finding."""
 
-    name: ClassVar[str] = "refusing"
-    title: ClassVar[str] = "Refusing"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "Explains one finding only."
+    name = "refusing"
+    title = "Refusing"
+    description = "Explains one finding only."
 
     likes: str = "cardiomegaly"
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
         if self.likes not in reading.question:
             raise ValueError("not of my kind\nand a second line")
-        return Explanation(boxes=np.array([[0.0, 0.0, 100.0, 100.0]]))
+        return Attribution(boxes=np.array([[0.0, 0.0, 100.0, 100.0]]))
 
 
 @dataclass(frozen=True)
-class Sided:
+class Sided(Method):
     """One half of the picture; which one is to be tuned."""
 
-    name: ClassVar[str] = "sided"
-    title: ClassVar[str] = "Sided"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "The left or the right half."
+    name = "sided"
+    title = "Sided"
+    description = "The left or the right half."
 
     questions: ClassVar[list[str]] = []
 
@@ -82,84 +76,76 @@ class Sided:
             raise ValueError("this candidate never runs")
         self.questions.append(reading.question)
         halves = {"none": [0, 0], "left": [1, 0], "right": [0, 1]}
-        return Explanation(np.array([halves[self.side]] * 2, dtype=np.float32))
+        return Attribution(saliency=np.array([halves[self.side]] * 2, dtype=np.float32))
 
 
 @dataclass(frozen=True)
-class Fine:
+class Fine(Method):
     """A value for every pixel, at the size of a gradient."""
 
-    name: ClassVar[str] = "fine"
-    title: ClassVar[str] = "Fine"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "The picture, pixel by pixel."
+    name = "fine"
+    title = "Fine"
+    description = "The picture, pixel by pixel."
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
-        return Explanation(reading.pixel_values[0].numpy() * np.float32(1e-9))
+        return Attribution(saliency=reading.pixel_values[0].numpy() * np.float32(1e-9))
 
 
 @dataclass(frozen=True)
-class OverThePicture:
+class OverThePicture(Method):
     """The picture in blocks, without its padding: over what `frame` says."""
 
-    name: ClassVar[str] = "over-the-picture"
-    title: ClassVar[str] = "Over the picture"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "The picture alone."
+    name = "over-the-picture"
+    title = "Over the picture"
+    description = "The picture alone."
 
     embedded: bool = False
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
         blocks = reading.image[::8, ::8].astype(np.float32)
         if self.embedded:
-            return Explanation(reading.frame.embed(blocks))
-        return Explanation(blocks, frame="image")
+            return Attribution(saliency=reading.frame.embed(blocks))
+        return Attribution(saliency=blocks, frame="image")
 
 
 @dataclass(frozen=True)
-class Telling:
+class Telling(Method):
     """Says under which conditions it was asked."""
 
-    name: ClassVar[str] = "telling"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "The conditions of a run."
+    name = "telling"
+    description = "The conditions of a run."
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
         found = {"seed": seed, "native": lvlm.framing == "native", "verdict": target == "verdict"}
-        return Explanation(np.eye(2), diagnostics={name: float(value) for name, value in found.items()})
+        return Attribution(
+            saliency=np.eye(2), diagnostics={name: float(value) for name, value in found.items()}
+        )
 
 
 @dataclass(frozen=True)
-class Holed:
+class Holed(Method):
     """A map with a hole that is not a number."""
 
-    name: ClassVar[str] = "holed"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "A map that lacks a value."
+    name = "holed"
+    description = "A map that lacks a value."
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
-        return Explanation(np.array([[1.0, np.nan], [0.0, 1.0]]))
+        return Attribution(saliency=np.array([[1.0, np.nan], [0.0, 1.0]]))
 
 
 @dataclass(frozen=True)
-class Stray:
+class Stray(Method):
     """Boxes outside the picture: what no submission can hold."""
 
-    name: ClassVar[str] = "stray"
-    family: ClassVar[str] = "other"
-    needs: ClassVar[tuple[str, ...]] = ()
-    description: ClassVar[str] = "Boxes outside the picture."
+    name = "stray"
+    description = "Boxes outside the picture."
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
-        return Explanation(boxes=np.array([[0.0, 0.0, 9999.0, 10.0]]))
+        return Attribution(boxes=np.array([[0.0, 0.0, 9999.0, 10.0]]))
 
 
 @dataclass(frozen=True)
 class Unnamed(Stray):
     """A name that no submission can have."""
 
-    name: ClassVar[str] = "No Such Name"
+    name = "No Such Name"

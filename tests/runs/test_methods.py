@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from medfocus_bench.attribution.registry import load_method, method_names
+from medfocus_bench.attribution.registry import list_methods, load_method
 from medfocus_bench.errors import InputError
 from medfocus_bench.runs.methods import choose_methods, hyperparameters
 
@@ -14,9 +14,9 @@ from .methods import HERE, Counting
 
 
 def test_all_stands_for_the_installed_methods_each_once():
-    names = [method.described.name for method in choose_methods(["all", "occlusion", "whole-image"])]
+    names = [method.metadata.name for method in choose_methods(["all", "occlusion", "whole-image"])]
     assert names[-1] == "null-whole-image"
-    assert sorted(names[:-1]) == sorted(load_method(name).name for name in method_names())
+    assert sorted(names[:-1]) == sorted(load_method(name).name for name in list_methods())
 
 
 def test_settings_go_to_all_methods_or_to_one():
@@ -25,13 +25,13 @@ def test_settings_go_to_all_methods_or_to_one():
     )
     assert occlusion.settings == {"cells": 4, "fill": 0.5}
     assert rise.settings == {"cells": 4, "masks": 16}
-    assert rise.described.hyperparameters == {"cells": 4, "masks": 16, "keep": 0.5, "fill": 0.0}
+    assert rise.metadata.hyperparameters == {"cells": 4, "masks": 16, "keep": 0.5, "fill": 0.0}
 
 
 @pytest.mark.parametrize("name", ["whole-image", "null:whole-image", "null-whole-image"])
 def test_a_null_control_goes_by_the_name_that_runs_show_too(name):
     (method,) = choose_methods([name])
-    assert (method.source, method.described.name) == ("null:whole-image", "null-whole-image")
+    assert (method.source, method.metadata.name) == ("null:whole-image", "null-whole-image")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_null_control_goes_by_the_name_that_runs_show_too(name):
         ([""], [], "no method is named; there are .*occlusion.*whole-image"),
         (["nowhere:Class"], [], "nowhere:Class: cannot be imported"),
         ([f"{HERE}:Nothing"], [], "cannot be imported"),
-        ([f"{HERE}:HERE"], [], "is no attribution method"),
+        ([f"{HERE}:HERE"], [], "is not an attribution method"),
         ([f"{HERE}:Unnamed"], [], "cannot be submitted: /name"),
         (["occlusion"], ["cels=4"], "no setting 'cels', only cells, fill"),
         (["occlusion", "rise"], ["masks=4"], "occlusion has no setting 'masks'"),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.geometry import Frame
 from medfocus_bench.runs.panel import TILE_SIZE, Tile, colour_scale, fit, overlay, panel, plain
-from medfocus_bench.submission.attribution import Attribution
 
 GREY = np.full((120, 200), 90, dtype=np.uint8)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
@@ -17,7 +18,6 @@ from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.runs.tune import tune
 from medfocus_bench.runs.tuning import open_tuning, read_tuning
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.writer import SubmissionWriter
 
 from ..conftest import METHOD
@@ -157,7 +157,7 @@ def test_a_tuning_file_of_something_else_is_refused(tmp_path, small, qwen):
     with pytest.raises(InputError, match="is of sided 1, not 2"):
         open_tuning(path, "sided", "2", small)
     methods = choose_methods([SIDED, f"{HERE}:Refusing"])
-    assert Refusing.name in {method.described.name for method in methods}
+    assert Refusing.name in {method.metadata.name for method in methods}
     assert with_tuning(methods, [path], small)[0].tuning is not None
     with pytest.raises(InputError, match=r"sided\.json: was tuned on small"):
         with_tuning(methods, [path], other)

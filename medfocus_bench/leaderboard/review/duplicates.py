@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import SubmissionError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NullControl
-from medfocus_bench.submission.attribution import Attribution
 from medfocus_bench.submission.document import DOCUMENT_NAME, read_document
 from medfocus_bench.submission.maps import MapReader
 from medfocus_bench.submission.raw import RawDocument
