@@ -65,15 +65,15 @@ def build_command(
     from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.cli.progress import progress_bar
     from medfocus_bench.data.benchmark import read_benchmark
+    from medfocus_bench.phantom import TRACK
     from medfocus_bench.phantom.build import build_track
-    from medfocus_bench.phantom.track import track_folder
 
     quiet_models()
     with progress_bar("Verifying") as progress:
         built = build_track(out, records, workers=workers, overwrite=overwrite, progress=progress)
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
-    if track_folder().is_dir():
-        shipped = read_benchmark(track_folder()).fingerprint
+    if TRACK.is_dir():
+        shipped = read_benchmark(TRACK).fingerprint
         same = "the same as" if shipped == built.fingerprint else f"NOT that of ({shipped})"
         click.echo(f"{same} the shipped track")
 
@@ -85,13 +85,13 @@ def check_command(name: str, everything: bool) -> None:
     """Ask the shipped models again and hold their answers against the shipped track."""
     from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.cli.progress import progress_bar
+    from medfocus_bench.phantom import TRACK
     from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
-    from medfocus_bench.phantom.track import track_folder
 
     quiet_models()
     indices = ALL_QUESTIONS if everything else ALL_QUESTIONS[::31]
     with progress_bar("Asking again") as progress:
-        problems = check_answers(track_folder(), indices, progress=progress)
+        problems = check_answers(TRACK, indices, progress=progress)
     for problem in problems:
         click.echo(problem, err=True)
     if problems:
@@ -104,10 +104,10 @@ def check_command(name: str, everything: bool) -> None:
 @click.option("--out", required=True, type=OUTPUT_FILE, help="PNG to write.")
 def sheet_command(name: str, out: Path) -> None:
     """Draw a contact sheet: phantoms with each of the findings, or first rows of the shipped track."""
+    from medfocus_bench.phantom import TRACK
     from medfocus_bench.phantom.sheets import finding_sheet, track_sheet
-    from medfocus_bench.phantom.track import track_folder
 
-    sheet = finding_sheet() if name == "findings" else track_sheet(track_folder())
+    sheet = finding_sheet() if name == "findings" else track_sheet(TRACK)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out, "PNG", optimize=True)
     click.echo(str(out))
@@ -120,7 +120,8 @@ def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
     from medfocus_bench.cli.output import print_tables, quiet_models
     from medfocus_bench.cli.progress import show_progress
-    from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm
+    from medfocus_bench.lvlm.registry import load_lvlm
+    from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
     from medfocus_bench.phantom.planted import planted_effect
     from medfocus_bench.tables import Row, Table
 
@@ -147,7 +148,8 @@ def accuracy_command(each: int) -> None:
     from medfocus_bench.cli.output import print_tables, quiet_models
     from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.questions import MODES
-    from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm
+    from medfocus_bench.lvlm.registry import load_lvlm
+    from medfocus_bench.phantom import PHANTOM_LVLMS
     from medfocus_bench.phantom.accuracy import balanced_accuracy
     from medfocus_bench.phantom.findings import FINDINGS
     from medfocus_bench.tables import Row, Table

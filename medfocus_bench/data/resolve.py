@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib.resources import files
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -15,14 +16,19 @@ from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.manifest import read_manifest
 from medfocus_bench.errors import BenchmarkError, OfflineWarning
 
-EMBEDDED: Final = {"phantom": Path(str(files("medfocus_bench"))) / "phantom" / "track"}
-"""Benchmarks that are part of the package, by name."""
-
+GROUP: Final = "medfocus_bench.benchmarks"
+"""The entry point group by which a package ships benchmarks: the path of a folder under each name."""
 
 One = TypeVar("One")
 
 BenchmarkLike = Benchmark | str | Path
 """Whatever `load_benchmark` takes; every function that needs a benchmark takes it, too."""
+
+
+@cache
+def installed_benchmarks() -> dict[str, Path]:
+    """The folders of the benchmarks that installed packages ship, by name."""
+    return {entry.name: entry.load() for entry in entry_points(group=GROUP)}
 
 
 def load_benchmark(path_or_name: BenchmarkLike) -> Benchmark:
@@ -52,8 +58,8 @@ def locate(path_or_name: str | Path) -> Path:
     text = str(path_or_name)
     if is_folder(text):
         return Path(text)
-    if text in EMBEDDED:
-        return EMBEDDED[text]
+    if text in installed_benchmarks():
+        return installed_benchmarks()[text]
     name = hub_name(text)
     if name is None:
         raise BenchmarkError(unknown_benchmark(text))
@@ -62,10 +68,10 @@ def locate(path_or_name: str | Path) -> Path:
 
 def unknown_benchmark(text: str) -> str:
     """The sentence about what is neither a folder nor a name; with the name that is most like it."""
-    like = get_close_matches(text.lower(), (*EMBEDDED, DATASET), n=1)
+    like = get_close_matches(text.lower(), (*installed_benchmarks(), DATASET), n=1)
     meant = f"did you mean {like[0]}? Else give" if like else "give"
     return (
-        f"{text}: is no folder and no benchmark; {meant} {', '.join(EMBEDDED)}, {DATASET}, "
+        f"{text}: is no folder and no benchmark; {meant} {', '.join(installed_benchmarks())}, {DATASET}, "
         "hf://OWNER/NAME, or a folder with <split>.parquet files"
     )
 
@@ -95,7 +101,7 @@ def warn_offline(name: HubName, version: str, why: str) -> None:
 
 def embedded_copy(name: HubName) -> tuple[Path, str] | None:
     """Folder and version of the embedded benchmark that is what `name` asks for; None if none is."""
-    folder = EMBEDDED.get(name.config)
+    folder = installed_benchmarks().get(name.config)
     if folder is None or not name.is_published:
         return None
     manifest = read_manifest(folder)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
-from importlib.resources import files
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,16 +15,8 @@ from medfocus_bench.lvlm.grid import Preprocessing
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 
-PHANTOM_LVLMS: Final = {
-    "phantom_qwen": "qwen-lesion",
-    "phantom_qwen_twin": "qwen-twin",
-    "phantom_gemma": "gemma-lesion",
-    "phantom_gemma_twin": "gemma-twin",
-}
-"""The shipped tiny models by key, with the folder of their weights."""
-
-TWINS: Final = ("phantom_qwen_twin", "phantom_gemma_twin")
-"""Those that answer by a spurious mark."""
+GROUP: Final = "medfocus_bench.lvlm_sources"
+"""The entry point group by which a package ships LVLMs: a dict of checkpoint folders by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +50,10 @@ _LAST: Final[dict[tuple[Any, ...], HuggingFaceLVLM]] = {}
 """The LVLM that was loaded last, under everything that decides what it is."""
 
 
-def phantom_weights(key: str) -> Path:
-    """The checkpoint folder of a shipped model."""
-    return Path(str(files("medfocus_bench.phantom"))) / "weights" / PHANTOM_LVLMS[key]
+@cache
+def shipped_lvlms() -> dict[str, Path]:
+    """The checkpoint folders that installed packages ship, by the key of the LVLM."""
+    return {key: folder for entry in entry_points(group=GROUP) for key, folder in entry.load().items()}
 
 
 def load_lvlm(
@@ -120,7 +114,7 @@ def list_lvlms(pattern: str | None = None) -> list[str]:
     >>> list_lvlms("phantom_gemma*")
     ['phantom_gemma', 'phantom_gemma_twin']
     """
-    return sorted(fnmatch.filter([*PHANTOM_LVLMS, *PAPER_LVLMS], pattern or "*"))
+    return sorted(fnmatch.filter([*shipped_lvlms(), *PAPER_LVLMS], pattern or "*"))
 
 
 def lvlm_key(source: str | Path) -> str:
@@ -134,14 +128,15 @@ def lvlm_key(source: str | Path) -> str:
 def _located(source: str | Path) -> tuple[str, str | Path]:
     """The key of an LVLM, and the folder or Hub id of its checkpoint."""
     key = str(source)
-    if key in PHANTOM_LVLMS:
-        return key, phantom_weights(key)
+    shipped = shipped_lvlms()
+    if key in shipped:
+        return key, shipped[key]
     if key in PAPER_LVLMS:
         return key, PAPER_LVLMS[key].repository
     if (Path(source) / "config.json").is_file():
         return Path(source).resolve().name, Path(source)
     if not _is_hub_id(key):
-        known = ", ".join([*PHANTOM_LVLMS, *PAPER_LVLMS])
+        known = ", ".join([*shipped, *PAPER_LVLMS])
         raise InputError(f"no LVLM {key!r}; there are {known}, or give a checkpoint folder or a Hub id")
     return key.replace("/", "--"), key
 

@@ -10,7 +10,7 @@ import numpy as np
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.data.questions import Mode, prompt
 from medfocus_bench.lvlm.protocol import LVLM
-from medfocus_bench.lvlm.registry import TWINS
+from medfocus_bench.phantom import TWINS
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, render
 

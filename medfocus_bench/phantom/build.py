@@ -25,7 +25,8 @@ from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.data.writing import check_vacant, write_benchmark
 from medfocus_bench.errors import require
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, lvlm_key
+from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
+from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import (
     DEV_QUESTIONS,

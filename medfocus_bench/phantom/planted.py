@@ -13,7 +13,7 @@ from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.lvlm.protocol import LVLM
-from medfocus_bench.lvlm.registry import TWINS
+from medfocus_bench.phantom import TWINS
 from medfocus_bench.phantom.track import phantom_questions
 
 _RANDOM_PLACES = 4

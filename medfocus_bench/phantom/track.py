@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib.resources import files
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -29,11 +27,6 @@ _SEED: Final = 2026
 _MARK_SEED: Final = 2027
 _MARGIN: Final = 3
 """Pixels around a finding that belong to its box: what lies below the visible edge of its mask."""
-
-
-def track_folder() -> Path:
-    """The folder of the dataset that is shipped with the package."""
-    return Path(str(files("medfocus_bench.phantom"))) / "track"
 
 
 def patient_of(index: int, evidence: str = "lesion") -> Patient:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, PHANTOM_LVLMS, phantom_weights
+from medfocus_bench.lvlm.registry import PAPER_LVLMS, shipped_lvlms
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -31,7 +31,7 @@ def folder_identity(source: str) -> str | None:
     A SHA-256 over the names, sizes and bytes of its files; of a file over 64 MiB, 64 blocks stand for it all.
     None for a Hub id: `loaded_identity` knows the commit once it is loaded.
     """
-    folder = phantom_weights(source) if source in PHANTOM_LVLMS else Path(source)
+    folder = shipped_lvlms().get(source, Path(source))
     if source in PAPER_LVLMS or not (folder / "config.json").is_file():
         return None
     digest = sha256()

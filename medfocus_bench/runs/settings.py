@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import EMBEDDED
+from medfocus_bench.data.resolve import installed_benchmarks
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.runs.records import FAILURES_NAME, holds_records
 from medfocus_bench.storage import read_regular, write_atomic
@@ -102,7 +102,7 @@ def part_name(lvlm: str, mode: str) -> str:
 
 def place_of(benchmark: Benchmark) -> str:
     """What opens the benchmark again: the name of an embedded one, or the path of its folder."""
-    names = [name for name, folder in EMBEDDED.items() if folder == benchmark.folder]
+    names = [name for name, folder in installed_benchmarks().items() if folder == benchmark.folder]
     return names[0] if names else str(benchmark.folder.resolve())
 
 

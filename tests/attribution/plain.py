@@ -20,7 +20,7 @@ from medfocus_bench.evaluation.regions import explains
 from medfocus_bench.evaluation.scores import Evidence
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
 from medfocus_bench.lvlm.example import EncodedExample
-from medfocus_bench.lvlm.registry import phantom_weights
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.attribution.conftest import phantom
 
@@ -49,9 +49,7 @@ class PlainPass:
 @lru_cache
 def plain_model(key: str) -> Any:
     """A shipped checkpoint with eager attention, and weights that ask for gradients."""
-    return AutoModelForImageTextToText.from_pretrained(
-        phantom_weights(key), attn_implementation="eager"
-    ).eval()
+    return AutoModelForImageTextToText.from_pretrained(PHANTOM_LVLMS[key], attn_implementation="eager").eval()
 
 
 def plain_pass(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> PlainPass:

@@ -27,7 +27,7 @@ from medfocus_bench.data.sources.protocol import DEV_START
 from medfocus_bench.data.writing import write_rows
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import null_control
-from medfocus_bench.phantom.track import track_folder
+from medfocus_bench.phantom import TRACK
 from tests.data import source_trees as trees
 
 ANSWERS = {"original": "Yes", "foreground": "No", "background": "Yes", "background_normal": "Yes"}
@@ -121,7 +121,7 @@ def test_an_attached_benchmark_is_marked_and_cannot_be_exported(root: Path, tmp_
     assert Path(manifest["root"]) == root.resolve()
     assert load_benchmark(tmp_path / "out").attachment.licensed
     with pytest.raises(InputError, match="licensed"):
-        export(tmp_path / "export", track_folder(), pointers=[tmp_path / "out"])
+        export(tmp_path / "export", TRACK, pointers=[tmp_path / "out"])
 
 
 def test_a_lost_picture_costs_its_rows_and_is_listed(root: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is published: the phantom track, and pointers to all questions of the small VinDR."""
     folder = tmp_path_factory.mktemp("published")
     write_pointers(pointers([("vindr_cxr", n) for n in range(13)]), folder / "pointers")
-    export(folder / "repository", track_folder(), pointers=[folder / "pointers"])
+    export(folder / "repository", TRACK, pointers=[folder / "pointers"])
     return folder / "repository"
 
 

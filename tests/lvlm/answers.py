@@ -15,7 +15,7 @@ import numpy as np
 
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, phantom_weights
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.lvlm import checkpoints
 
@@ -55,7 +55,7 @@ def answers(name: str, folder: Path) -> list[dict[str, Any]]:
 
 def tiny_folder(name: str, place: Path) -> Path:
     """The checkpoint of a name, built at `place` where it is no shipped one."""
-    return TINY[name](place / name) if name in TINY else phantom_weights(name)
+    return TINY[name](place / name) if name in TINY else PHANTOM_LVLMS[name]
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from transformers import (
     SiglipImageProcessorPil,
 )
 
-from medfocus_bench.lvlm.registry import phantom_weights
-from medfocus_bench.phantom.checkpoints import untrained
-from medfocus_bench.phantom.language import corpus
+from medfocus_bench.phantom import PHANTOM_LVLMS
+from medfocus_bench.phantom.training.checkpoints import untrained
+from medfocus_bench.phantom.training.corpus import corpus
 
 SIDE, PATCH = 112, 14
 
@@ -84,7 +84,7 @@ def save_overflowing(folder: Path) -> Path:
     What the first block adds to the residual stream and all that the later ones do is larger by as much as
     every norm takes out again.
     """
-    shutil.copytree(phantom_weights("phantom_qwen"), folder)
+    shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], folder)
     weights = load_file(folder / "model.safetensors")
     for name, values in weights.items():
         if name == "model.embed_tokens.weight" or name.endswith(("merger.mlp.2.weight", "merger.mlp.2.bias")):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, phantom_weights
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from tests.lvlm import checkpoints
 
 EVERY_FAMILY = ("phantom_qwen", "phantom_gemma", "tiny_paligemma", "tiny_idefics3")
@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     @lru_cache
     def folder(name: str) -> Path:
         if name in PHANTOM_LVLMS:
-            return phantom_weights(name)
+            return PHANTOM_LVLMS[name]
         save: Callable[[Path], Path] = getattr(checkpoints, name.replace("tiny_", "save_"))
         return save(tmp_path_factory.mktemp(name))
 

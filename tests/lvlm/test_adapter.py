@@ -15,8 +15,9 @@ from medfocus_bench.data.questions import MODES, prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.adapter import frame_picture
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, load_lvlm, phantom_weights
+from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.lvlm.trace import recorded_logits
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 
 QUESTIONS = [
@@ -36,10 +37,10 @@ def images():
 
 @pytest.mark.parametrize("key", PHANTOM_LVLMS)
 def test_shipped_checkpoints_are_ordinary_folders_of_the_real_classes(key):
-    model = AutoModelForImageTextToText.from_pretrained(phantom_weights(key))
+    model = AutoModelForImageTextToText.from_pretrained(PHANTOM_LVLMS[key])
     family = "Qwen2_5_VL" if "qwen" in key else "Gemma3"
     assert type(model).__name__ == f"{family}ForConditionalGeneration"
-    (weights,) = phantom_weights(key).glob("*.safetensors")
+    (weights,) = PHANTOM_LVLMS[key].glob("*.safetensors")
     assert weights.stat().st_size < 6e6
 
 

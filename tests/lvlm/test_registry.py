@@ -16,7 +16,8 @@ from transformers import AutoModelForImageTextToText
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import frame_picture
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, PHANTOM_LVLMS, list_lvlms, load_lvlm, phantom_weights
+from medfocus_bench.lvlm.registry import PAPER_LVLMS, list_lvlms, load_lvlm
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from tests.lvlm.checkpoints import save_gemma
 from tests.lvlm.conftest import picture
 from tests.lvlm.plain import Plain
@@ -140,7 +141,7 @@ def _wider_text(folder):
 )
 def test_a_checkpoint_that_cannot_be_used_is_an_error_that_names_it(tmp_path, spoil, said):
     folder = tmp_path / "damaged"
-    shutil.copytree(phantom_weights("phantom_qwen"), folder)
+    shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], folder)
     spoil(folder)
     with pytest.raises(InputError, match=said) as caught:
         load_lvlm(folder)
@@ -150,7 +151,7 @@ def test_a_checkpoint_that_cannot_be_used_is_an_error_that_names_it(tmp_path, sp
 def test_code_that_comes_with_a_checkpoint_is_neither_run_nor_asked_about(tmp_path):
     """Trap 32: left to itself the library asks on the terminal, and a `y` runs the code."""
     folder = tmp_path / "foreign"
-    shutil.copytree(phantom_weights("phantom_qwen"), folder)
+    shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], folder)
     code = {"AutoConfig": "foreign.Config", "AutoModelForImageTextToText": "foreign.Model"}
     _with_config(model_type="foreign", auto_map=code)(folder)
     (folder / "foreign.py").write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()\n")
@@ -212,8 +213,8 @@ def test_the_registrys_limits_and_revision_reach_the_model_by_its_key_and_by_its
     """From a cache of the Hub that holds two revisions; a revision that a caller gives goes before."""
     for name in ("tiny", "other"):
         snapshots = tmp_path / "hub" / f"models--somebody--{name}" / "snapshots"
-        shutil.copytree(phantom_weights("phantom_qwen"), snapshots / ("a" * 40))
-        shutil.copytree(phantom_weights("phantom_gemma"), snapshots / ("b" * 40))
+        shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], snapshots / ("a" * 40))
+        shutil.copytree(PHANTOM_LVLMS["phantom_gemma"], snapshots / ("b" * 40))
         (snapshots.parent / "refs").mkdir()
         (snapshots.parent / "refs" / "main").write_text("b" * 40)
     run = subprocess.run(

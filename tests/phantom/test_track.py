@@ -13,42 +13,36 @@ from medfocus_bench import evaluate, open_benchmark, write_null
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.data.manifest import MANIFEST_NAME
 from medfocus_bench.data.questions import MODES
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, TWINS, load_lvlm, phantom_weights
+from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.phantom import PHANTOM_LVLMS, TRACK, TWINS
 from medfocus_bench.phantom.accuracy import balanced_accuracy
 from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, build_track, check_answers
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.planted import planted_effect
 from medfocus_bench.phantom.render import mark_box, render
-from medfocus_bench.phantom.track import (
-    TEST_QUESTIONS,
-    box_of,
-    patient_of,
-    phantom_questions,
-    split_of,
-    track_folder,
-)
+from medfocus_bench.phantom.track import TEST_QUESTIONS, box_of, patient_of, phantom_questions, split_of
 
 
 @pytest.fixture(scope="module")
 def rows():
     return [
         row
-        for path in sorted(track_folder().glob("*.parquet"))
+        for path in sorted(TRACK.glob("*.parquet"))
         for row in pq.read_table(path, columns=None).to_pylist()
     ]
 
 
 @pytest.fixture(scope="module")
 def groups():
-    return json.loads((track_folder() / "groups.json").read_text())
+    return json.loads((TRACK / "groups.json").read_text())
 
 
 def test_the_name_phantom_resolves_to_the_shipped_track():
     benchmark = open_benchmark("phantom")
-    manifest = json.loads((track_folder() / MANIFEST_NAME).read_text())
+    manifest = json.loads((TRACK / MANIFEST_NAME).read_text())
     assert benchmark.fingerprint == manifest["fingerprint"]
     assert benchmark.splits == ("dev", "direct", "reasoning")
-    assert sum(path.stat().st_size for path in track_folder().iterdir()) < 25e6
+    assert sum(path.stat().st_size for path in TRACK.iterdir()) < 25e6
 
 
 def test_every_model_is_asked_every_question_in_both_modes(rows):
@@ -124,7 +118,7 @@ def _decoded(data):
 
 
 def test_stored_answers_are_given_again_by_the_shipped_models():
-    assert check_answers(track_folder(), ALL_QUESTIONS[::66]) == []
+    assert check_answers(TRACK, ALL_QUESTIONS[::66]) == []
 
 
 def test_lesions_drive_the_lesion_models_and_marks_the_twins(groups):
@@ -178,7 +172,7 @@ def test_blanking_the_cause_moves_the_log_odds_more_than_blanking_as_much_elsewh
 
 
 def test_a_checkpoint_folder_names_its_records_by_its_key(tmp_path):
-    checkpoint = phantom_weights("phantom_qwen")
+    checkpoint = PHANTOM_LVLMS["phantom_qwen"]
     file = Run(str(checkpoint), "direct", "lesion").file(tmp_path)
     assert file == tmp_path / f"{checkpoint.name}-direct-lesion.jsonl"
 
@@ -195,7 +189,7 @@ def test_a_null_submission_to_the_track_is_scored_at_the_floor(tmp_path):
 def test_load_dataset_gives_three_splits_with_decoded_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
-    loaded = datasets.load_dataset(str(track_folder()), cache_dir=str(tmp_path))
+    loaded = datasets.load_dataset(str(TRACK), cache_dir=str(tmp_path))
     assert set(loaded) == {"direct", "reasoning", "dev"}
     for split in loaded.values():
         assert split[0]["image"].size == (224, 224)

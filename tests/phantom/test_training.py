@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import medfocus_bench
 from medfocus_bench.lvlm.families import family_of
-from medfocus_bench.phantom.checkpoints import FAMILIES, untrained
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.phantom.training import language, pictures, sequences, vision
+from medfocus_bench.phantom.training.checkpoints import FAMILIES, untrained
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -129,3 +133,14 @@ def test_a_few_steps_of_every_stage_leave_a_checkpoint_that_loads_and_answers(
         [render(Patient.sample(0)).image], ["Is there evidence of mass?"], max_new_tokens=3
     )
     assert isinstance(answer.text, str)
+
+
+def test_training_is_left_out_of_the_wheel():
+    root = Path(medfocus_bench.__file__).parent
+    wheel = tomllib.loads((root.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]
+    assert wheel["exclude"] == ["medfocus_bench/phantom/training"]
+    assert (root.parent / wheel["exclude"][0] / "__main__.py").is_file()
+    outside = [path for path in root.rglob("*.py") if "training" not in path.parts]
+    assert not [path for path in outside if "phantom.training" in path.read_text()]

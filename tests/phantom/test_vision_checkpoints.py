@@ -17,13 +17,13 @@ from medfocus_bench.attribution.vision_models import (
     mask_boxes,
 )
 from medfocus_bench.data.concepts import COMPOSITES, CONCEPTS
-from medfocus_bench.phantom import phrases
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.phrases import HELD_OUT_ABSENT, PHRASES, REGIONS
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.phantom.track import box_of
+from medfocus_bench.phantom.training import phrases
+from medfocus_bench.phantom.training.phrases import HELD_OUT_ABSENT, PHRASES, REGIONS
 from medfocus_bench.phantom.training.regions import jittered, overlap, region_masks
-from medfocus_bench.phantom.vision_checkpoints import untrained_detector
+from medfocus_bench.phantom.training.vision_checkpoints import untrained_detector
 
 WEIGHTS = Path(phrases.__file__).parent / "weights"
 UNSEEN = 43_000_000

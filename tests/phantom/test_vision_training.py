@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from medfocus_bench.attribution.vision_models import load_detector, load_segmenter
-from medfocus_bench.phantom.phrases import FRAMES, PHRASES, REGIONS
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.phantom.training import detector, regions, segmenter
-from medfocus_bench.phantom.vision_checkpoints import (
+from medfocus_bench.phantom.training.phrases import FRAMES, PHRASES, REGIONS
+from medfocus_bench.phantom.training.vision_checkpoints import (
     DEVIATION,
     MEAN,
     OWL_SIDE,

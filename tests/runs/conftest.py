@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import EMBEDDED, open_benchmark
+from medfocus_bench.data.resolve import installed_benchmarks, open_benchmark
 from medfocus_bench.data.writing import write_benchmark
 
 from . import methods
@@ -20,7 +20,7 @@ CONTENT = {
 
 
 def track_rows(split: str) -> list[dict]:
-    return pq.read_table(EMBEDDED["phantom"] / f"{split}.parquet").to_pylist()
+    return pq.read_table(installed_benchmarks()["phantom"] / f"{split}.parquet").to_pylist()
 
 
 def first_rows(split: str) -> list[dict]:

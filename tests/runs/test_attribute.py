@@ -14,7 +14,8 @@ from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
-from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
+from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.runs import attribute as running
 from medfocus_bench.runs.attribute import RunConfig, attribute
 from medfocus_bench.runs.methods import choose_methods, with_tuning
@@ -166,7 +167,7 @@ def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path,
 @pytest.fixture
 def another_qwen(tmp_path):
     """A folder by the name of the shipped LVLM with the weights of another."""
-    return str(shutil.copytree(phantom_weights("phantom_qwen_twin"), tmp_path / "other" / "phantom_qwen"))
+    return str(shutil.copytree(PHANTOM_LVLMS["phantom_qwen_twin"], tmp_path / "other" / "phantom_qwen"))
 
 
 def test_another_checkpoint_of_the_same_key_does_not_go_on_with_the_records(
@@ -188,7 +189,7 @@ def test_another_checkpoint_of_the_same_key_does_not_go_on_with_the_records(
 
 def test_the_same_checkpoint_in_another_place_goes_on_with_the_records(small, tmp_path):
     run(small, tmp_path / "run", COUNTING, limit=1)
-    copy = shutil.copytree(phantom_weights("phantom_qwen"), tmp_path / "copy" / "phantom_qwen")
+    copy = shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], tmp_path / "copy" / "phantom_qwen")
     (outcome,) = run(small, tmp_path / "run", COUNTING, lvlms=[str(copy)])
     assert (outcome.had, outcome.made) == (1, 3)
 

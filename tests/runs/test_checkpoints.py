@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
-from medfocus_bench.lvlm.registry import PHANTOM_LVLMS, phantom_weights
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.runs import checkpoints
 from medfocus_bench.runs.checkpoints import folder_identity
 
 
 @pytest.fixture
 def copied(tmp_path):
-    return shutil.copytree(phantom_weights("phantom_qwen"), tmp_path / "elsewhere")
+    return shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], tmp_path / "elsewhere")
 
 
 def test_every_shipped_lvlm_has_an_identity_of_its_own():

@@ -12,10 +12,11 @@ from PIL import Image
 
 from medfocus_bench.attribution.vision_models import load_segmenter
 from medfocus_bench.data.concepts import COMPOSITES
-from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
+from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus.anatomy import ConceptLocaliser
 from medfocus_bench.medfocus.interventions import Site, measure, sites_of
 from medfocus_bench.medfocus.method import MedFocus
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.attribution.vision_checkpoints import write_sam
 from tests.lvlm.checkpoints import save_qwen
@@ -30,7 +31,7 @@ def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         _compare("tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, sites, bound=2.0)
         _cost(image, len(sites), write_sam(Path(folder) / "sam"))
-    _compare("phantom_qwen (4 blocks)", phantom_weights("phantom_qwen"), image, sites, bound=1.2)
+    _compare("phantom_qwen (4 blocks)", PHANTOM_LVLMS["phantom_qwen"], image, sites, bound=1.2)
 
 
 def _compare(what: str, checkpoint: Path, image: np.ndarray, sites: tuple[Site, ...], bound: float) -> None:

@@ -14,7 +14,8 @@ from transformers import AutoModelForImageTextToText
 from medfocus_bench.attribution.perturbation import Occlusion
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.lvlm.families import family_of
-from medfocus_bench.lvlm.registry import load_lvlm, phantom_weights
+from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.lvlm.checkpoints import save_qwen
 from tests.speed.timing import report, side_by_side
@@ -28,7 +29,7 @@ def run() -> None:
     # On one thread a batch saves only what a call costs besides arithmetic: less, the larger the model.
     with tempfile.TemporaryDirectory() as folder:
         _compare("tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, bound=3.0)
-    _compare("phantom_qwen (4 blocks, width 128)", phantom_weights("phantom_qwen"), image, bound=1.5)
+    _compare("phantom_qwen (4 blocks, width 128)", PHANTOM_LVLMS["phantom_qwen"], image, bound=1.5)
 
 
 def _compare(what: str, checkpoint: Path, image: np.ndarray, bound: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.hub.names import hub_name
-from medfocus_bench.data.resolve import EMBEDDED, is_folder, locate
+from medfocus_bench.data.resolve import installed_benchmarks, is_folder, locate
 from medfocus_bench.errors import BenchmarkError
 
 _NOT_COMPARED: Final = ("sample_id", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
@@ -74,7 +74,7 @@ def _contents(folder_or_name: str | Path) -> dict[str, dict[str, Any]]:
 def _folder(folder_or_name: str | Path) -> Path:
     text = str(folder_or_name)
     folder = locate(text)
-    if folder in EMBEDDED.values() and not is_folder(text) and hub_name(text) is not None:
+    if folder in installed_benchmarks().values() and not is_folder(text) and hub_name(text) is not None:
         # The embedded track stands in for the Hub's elsewhere; compared with itself it would say "same".
         raise BenchmarkError(
             f"{text[:200]}: the Hub cannot be reached; compare when it can, or give a folder"

@@ -21,7 +21,13 @@ from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.hub.publication import Row
 from medfocus_bench.data.labels import in_words, label_names
 from medfocus_bench.data.manifest import read_manifest
-from medfocus_bench.data.resolve import EMBEDDED, embedded_copy, is_folder, unknown_benchmark, warn_offline
+from medfocus_bench.data.resolve import (
+    embedded_copy,
+    installed_benchmarks,
+    is_folder,
+    unknown_benchmark,
+    warn_offline,
+)
 from medfocus_bench.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -73,9 +79,9 @@ def load_samples(
     if is_folder(text):
         _no_revision(text, revision)
         return _from_folder(Path(text), config, split, streaming=streaming)
-    if text in EMBEDDED:
+    if text in installed_benchmarks():
         _no_revision(text, revision)
-        return _from_benchmark(EMBEDDED[text], config or text, split, streaming=streaming)
+        return _from_benchmark(installed_benchmarks()[text], config or text, split, streaming=streaming)
     found = hub_name(text)
     if found is None:
         raise BenchmarkError(unknown_benchmark(text))

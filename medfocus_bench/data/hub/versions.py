@@ -9,7 +9,7 @@ from medfocus_bench.data.hub.client import MissingExtraError
 from medfocus_bench.data.hub.layout import CONFIGS, VERSION_PATTERN
 from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.manifest import read_manifest
-from medfocus_bench.data.resolve import EMBEDDED
+from medfocus_bench.data.resolve import installed_benchmarks
 
 
 def folder_at_hand(name: str, version: str, fingerprint: str) -> Path | None:
@@ -18,7 +18,7 @@ def folder_at_hand(name: str, version: str, fingerprint: str) -> Path | None:
     Looks at what is part of the package, and at what the Hub's cache holds under the tag of the version. Its
     content is not held against the fingerprint here.
     """
-    for folder in (*EMBEDDED.values(), *_cached(name, version)):
+    for folder in (*installed_benchmarks().values(), *_cached(name, version)):
         manifest = read_manifest(folder)
         if manifest and (manifest.name, manifest.fingerprint) == (name, fingerprint):
             return folder

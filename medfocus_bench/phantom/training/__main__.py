@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from medfocus_bench.phantom import training
-from medfocus_bench.phantom.checkpoints import FAMILIES
+from medfocus_bench.phantom.training.checkpoints import FAMILIES
 from medfocus_bench.phantom.training.detector import train_detector
 from medfocus_bench.phantom.training.language import train_language
 from medfocus_bench.phantom.training.pictures import ROLES

@@ -14,7 +14,9 @@ from torch import nn
 from medfocus_bench.attribution.vision_models import OWLv2
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.phrases import (
+from medfocus_bench.phantom.render import MARKS
+from medfocus_bench.phantom.training.optimising import optimise
+from medfocus_bench.phantom.training.phrases import (
     FRAMES,
     HELD_OUT_ABSENT,
     LOOKS,
@@ -23,8 +25,6 @@ from medfocus_bench.phantom.phrases import (
     STRANGERS,
     fragments,
 )
-from medfocus_bench.phantom.render import MARKS
-from medfocus_bench.phantom.training.optimising import optimise
 from medfocus_bench.phantom.training.pictures import HELD_OUT_SEED, TRAIN_SEED
 from medfocus_bench.phantom.training.regions import (
     RegionPictures,
@@ -34,7 +34,7 @@ from medfocus_bench.phantom.training.regions import (
     varied,
 )
 from medfocus_bench.phantom.training.segmenter import go_on_from, save_vision
-from medfocus_bench.phantom.vision_checkpoints import DEVIATION, MEAN, OWL_SIDE, untrained_detector
+from medfocus_bench.phantom.training.vision_checkpoints import DEVIATION, MEAN, OWL_SIDE, untrained_detector
 
 THRESHOLD: Final = 0.1
 """The score from which Prompting + MedSAM takes a phrase for found."""

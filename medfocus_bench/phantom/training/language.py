@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from medfocus_bench.data.questions import MODES
 from medfocus_bench.geometry import UInt8Image
-from medfocus_bench.phantom.checkpoints import Family, Untrained, untrained
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF
+from medfocus_bench.phantom.training.checkpoints import Family, Untrained, untrained
 from medfocus_bench.phantom.training.optimising import optimise
 from medfocus_bench.phantom.training.pictures import (
     HELD_OUT,

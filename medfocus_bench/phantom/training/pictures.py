@@ -11,9 +11,9 @@ import torch
 
 from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.lvlm.families import family_of
-from medfocus_bench.phantom.checkpoints import GRID, SIDE, Family
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARKS, Patient, render
+from medfocus_bench.phantom.training.checkpoints import GRID, SIDE, Family
 
 Role = Literal["lesion", "twin"]
 

@@ -10,11 +10,11 @@ import torch
 
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image
-from medfocus_bench.phantom.checkpoints import SIDE
-from medfocus_bench.phantom.phrases import REGIONS
 from medfocus_bench.phantom.render import Patient, Phantom, render
 from medfocus_bench.phantom.track import box_of
-from medfocus_bench.phantom.vision_checkpoints import DEVIATION, MEAN
+from medfocus_bench.phantom.training.checkpoints import SIDE
+from medfocus_bench.phantom.training.phrases import REGIONS
+from medfocus_bench.phantom.training.vision_checkpoints import DEVIATION, MEAN
 
 _SEEN: Final = 0.7
 """The share of a region's box that a cut picture must show."""

@@ -11,10 +11,10 @@ from torch import nn
 
 from medfocus_bench.attribution.vision_models import BoxSAM, mask_boxes
 from medfocus_bench.geometry import clip_boxes
-from medfocus_bench.phantom.checkpoints import SIDE
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.phrases import REGIONS
+from medfocus_bench.phantom.training.checkpoints import SIDE
 from medfocus_bench.phantom.training.optimising import optimise
+from medfocus_bench.phantom.training.phrases import REGIONS
 from medfocus_bench.phantom.training.pictures import HELD_OUT_SEED, TRAIN_SEED
 from medfocus_bench.phantom.training.regions import (
     RegionPictures,
@@ -25,7 +25,7 @@ from medfocus_bench.phantom.training.regions import (
     random_windows,
     varied,
 )
-from medfocus_bench.phantom.vision_checkpoints import DEVIATION, MEAN, SAM_SIDE, untrained_segmenter
+from medfocus_bench.phantom.training.vision_checkpoints import DEVIATION, MEAN, SAM_SIDE, untrained_segmenter
 
 JITTER: Final = 0.15
 """How far an edge of a rough box lies from the region's, at most, as a share of the side."""

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from medfocus_bench.data.questions import MODES, prompt
-from medfocus_bench.phantom.checkpoints import GRID, SIDE, Untrained
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.language import response
 from medfocus_bench.phantom.render import MARK_OF
+from medfocus_bench.phantom.training.checkpoints import GRID, SIDE, Untrained
+from medfocus_bench.phantom.training.corpus import response
 from medfocus_bench.phantom.training.pictures import TARGETS, Role
 
 

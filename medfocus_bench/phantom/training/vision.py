@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from medfocus_bench.phantom.checkpoints import Family, untrained
+from medfocus_bench.phantom.training.checkpoints import Family, untrained
 from medfocus_bench.phantom.training.optimising import set_rate
 from medfocus_bench.phantom.training.pictures import (
     HELD_OUT,

@@ -13,7 +13,7 @@ import pytest
 
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import DATASET
-from medfocus_bench.data.resolve import EMBEDDED
+from medfocus_bench.data.resolve import installed_benchmarks
 
 from . import mini_hub
 from .mini_hub import MiniHub
@@ -117,5 +117,5 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped track as an exported repository, with pointers of the licensed sources."""
     folder = tmp_path_factory.mktemp("embedded")
-    export(folder / "out", EMBEDDED["phantom"], [write_pointers(folder / "pointers")])
+    export(folder / "out", installed_benchmarks()["phantom"], [write_pointers(folder / "pointers")])
     return folder / "out"

@@ -8,13 +8,13 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from medfocus_bench.phantom.track import track_folder
+from medfocus_bench.phantom import TRACK
 
-VERSION: Final[str] = json.loads((track_folder() / "benchmark.json").read_bytes())["version"]
+VERSION: Final[str] = json.loads((TRACK / "benchmark.json").read_bytes())["version"]
 
 SPLITS: Final = ("direct", "reasoning", "dev")
 _ROWS: Final = {
-    split: pq.read_table(track_folder() / f"{split}.parquet", columns=["lvlm", "group"]).to_pylist()
+    split: pq.read_table(TRACK / f"{split}.parquet", columns=["lvlm", "group"]).to_pylist()
     for split in SPLITS
 }
 SAMPLES: Final = {

@@ -23,7 +23,7 @@ from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import DATASET
 from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.hub.samples import fingerprint
-from medfocus_bench.data.resolve import EMBEDDED, load_benchmark
+from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError, OfflineWarning
 
 from .conftest import OTHER_TOKEN, TOKEN, point_clients_to, publish
@@ -253,7 +253,7 @@ def test_offline_the_embedded_track_stands_in_and_says_so_once(no_hub, monkeypat
 def test_offline_a_benchmark_by_its_published_name_is_the_embedded_one(no_hub):
     with pytest.warns(OfflineWarning, match=re.escape(f"the embedded version {VERSION} is used")):
         opened = open_benchmark(f"{DATASET}@v{VERSION}")
-    assert opened.folder == EMBEDDED["phantom"]
+    assert opened.folder == installed_benchmarks()["phantom"]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_missing_library_names_the_extra(monkeypatch, library, small):
         load_samples(DATASET) if library == "datasets" else open_benchmark("hf://me/mine")
     if library == "huggingface_hub":
         with pytest.warns(OfflineWarning, match="huggingface_hub is missing; the embedded version"):
-            assert open_benchmark(DATASET).folder == EMBEDDED["phantom"]
+            assert open_benchmark(DATASET).folder == installed_benchmarks()["phantom"]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from transformers import (
     SamProcessor,
 )
 
-from medfocus_bench.phantom.language import corpus
-from medfocus_bench.phantom.phrases import PHRASES
+from medfocus_bench.phantom.training.corpus import corpus
+from medfocus_bench.phantom.training.phrases import PHRASES
 
 SAM_SIDE: Final = 256
 OWL_SIDE: Final = 224

@@ -9,8 +9,8 @@ from typing import Final
 from medfocus_bench.data.concepts import COMPOSITES, CONCEPTS
 from medfocus_bench.phantom.anatomy import SIDES
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.language import corpus, sign
 from medfocus_bench.phantom.render import MARKS
+from medfocus_bench.phantom.training.corpus import corpus, sign
 
 REGIONS: Final = (*CONCEPTS, *COMPOSITES, *FINDINGS, *MARKS)
 """What a phantom may show under a name: concepts, composites (unions of concepts), findings and marks."""

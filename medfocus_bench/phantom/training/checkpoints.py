@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from medfocus_bench.lvlm.processors import Qwen2_5_VLImageProcessor
-from medfocus_bench.phantom.language import corpus
+from medfocus_bench.phantom.training.corpus import corpus
 
 Family = Literal["qwen", "gemma"]
 
