@@ -1,4 +1,4 @@
-"""`data build`, `data check` and `data sheet`."""
+"""The group `data`, with the commands on the phantom track."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from medfocus_bench.cli.hub import diff_command, export_command, push_command
 from medfocus_bench.cli.options import (
     MODES,
     OUTPUT_FILE,
@@ -16,12 +17,18 @@ from medfocus_bench.cli.options import (
     check_writable,
     root_option,
 )
-from medfocus_bench.cli.sources import build_source, overwrite_option
+from medfocus_bench.cli.output import print_problems, print_tables, quiet_models
+from medfocus_bench.cli.progress import progress_bar, show_progress
+from medfocus_bench.cli.sources import SOURCE_COMMANDS, build_source, overwrite_option
 
 
 @click.group("data", cls=Group)
 def data_command() -> None:
     """Build, check, join, compare and publish benchmark datasets."""
+
+
+for _command in (*SOURCE_COMMANDS, export_command, push_command, diff_command):
+    data_command.add_command(_command)
 
 
 @data_command.command("build")
@@ -37,13 +44,7 @@ def data_command() -> None:
 @click.option("--pointers", is_flag=True, help="Of a source: without boxes, as it may be shared.")
 @overwrite_option
 def build_command(
-    name: str,
-    out: Path,
-    work: Path | None,
-    workers: int,
-    root: Path | None,
-    pointers: bool,
-    overwrite: bool,
+    name: str, out: Path, work: Path | None, workers: int, root: Path | None, pointers: bool, overwrite: bool
 ) -> None:
     """Rebuild the phantom track with the shipped models, or build a source's config of records of `verify`.
 
@@ -62,8 +63,6 @@ def build_command(
     for option, given in (("--root", root is not None), ("--pointers", pointers)):
         if given:
             raise InputError(f"{option} goes with a source of your own; leave it out for the phantom")
-    from medfocus_bench.cli.output import quiet_models
-    from medfocus_bench.cli.progress import progress_bar
     from medfocus_bench.data.benchmark import read_benchmark
     from medfocus_bench.phantom import TRACK
     from medfocus_bench.phantom.build import build_track
@@ -83,8 +82,6 @@ def build_command(
 @click.option("--all", "everything", is_flag=True, help="All questions, not a sample of eleven.")
 def check_command(name: str, everything: bool) -> None:
     """Ask the shipped models again and hold their answers against the shipped track."""
-    from medfocus_bench.cli.output import quiet_models
-    from medfocus_bench.cli.progress import progress_bar
     from medfocus_bench.phantom import TRACK
     from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
 
@@ -92,9 +89,8 @@ def check_command(name: str, everything: bool) -> None:
     indices = ALL_QUESTIONS if everything else ALL_QUESTIONS[::31]
     with progress_bar("Asking again") as progress:
         problems = check_answers(TRACK, indices, progress=progress)
-    for problem in problems:
-        click.echo(problem, err=True)
     if problems:
+        print_problems(problems, "", len(problems))
         sys.exit(1)
     click.echo(f"{len(indices)} questions: every answer and log-odds of every model is as stored")
 
@@ -118,8 +114,6 @@ def sheet_command(name: str, out: Path) -> None:
 @click.option("--mode", default="direct", show_default=True, type=click.Choice(MODES))
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
-    from medfocus_bench.cli.output import print_tables, quiet_models
-    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.lvlm.registry import load_lvlm
     from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
     from medfocus_bench.phantom.planted import planted_effect
@@ -145,8 +139,6 @@ def planted_command(questions: int, mode: str) -> None:
 )
 def accuracy_command(each: int) -> None:
     """Balanced accuracy of the shipped models on patients that nothing was trained on, in both modes."""
-    from medfocus_bench.cli.output import print_tables, quiet_models
-    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.lvlm.registry import load_lvlm
     from medfocus_bench.phantom import PHANTOM_LVLMS
@@ -156,10 +148,8 @@ def accuracy_command(each: int) -> None:
 
     quiet_models()
     runs = [(key, mode) for key in PHANTOM_LVLMS for mode in MODES]
-    found = [
-        balanced_accuracy(load_lvlm(key), mode, each=each)
-        for key, mode in show_progress(runs, "Asking", len(runs))
-    ]
+    tracked = show_progress(runs, "Asking", len(runs))
+    found = [balanced_accuracy(load_lvlm(key), mode, each=each) for key, mode in tracked]
     rows = [Row((name, *(f"{scores[name]:.3f}" for scores in found))) for name in FINDINGS]
     rows.insert(0, Row(("mean", *(f"{sum(scores.values()) / len(scores):.3f}" for scores in found))))
     header = ("finding", *(f"{key} {mode}" for key, mode in runs))

@@ -60,10 +60,7 @@ def evaluate_command(
     out: Path | None,
     brief: bool,
     no_nulls: bool,
-    verified: bool,
-    any_version: bool,
-    lvlms: tuple[str, ...],
-    **scoring: Any,
+    **options: Any,
 ) -> None:
     """Score SUBMISSION (a folder, or its submission.json) against a benchmark."""
     from medfocus_bench.evaluation.evaluate import evaluate_samples
@@ -75,12 +72,10 @@ def evaluate_command(
     evaluation = evaluate_samples(
         submission,
         benchmark,
-        Settings(**scoring),
+        Settings(**{name: options.pop(name) for name in ("protocol", "seed", "resamples")}),
         nulls=not no_nulls,
-        verified=verified,
-        any_version=any_version,
-        lvlms=lvlms,
         progress=show_progress,
+        **options,
     )
     report = evaluation.report
     summary = report_summary(report)
@@ -88,8 +83,8 @@ def evaluate_command(
         tables = report_tables(report, narrow=output_width() < FULL_WIDTH)
         print_tables(summary, tables[:1] if brief else tables)
     markdown = render_markdown(report_tables(report), summary)
-    _hand_out(report.model_dump_json(indent=1) + "\n", markdown, form, out)
-    _say_unexplained(evaluation)
+    _deliver(report.model_dump_json(indent=1) + "\n", markdown, form, out)
+    _warn_unexplained(evaluation)
 
 
 @click.command("compare", cls=Command)
@@ -106,10 +101,7 @@ def compare_command(
     benchmark: str,
     form: str,
     out: Path | None,
-    metrics: tuple[str, ...],
-    any_version: bool,
-    lvlms: tuple[str, ...],
-    **scoring: Any,
+    **options: Any,
 ) -> None:
     """Paired differences of two or more SUBMISSIONS; null:NAME stands for a null control."""
     from medfocus_bench.evaluation.compare import compare
@@ -117,33 +109,23 @@ def compare_command(
     from medfocus_bench.tables import render_markdown
 
     _check_outside(out, [Path(name) for name in submissions])
-    comparison = compare(
-        submissions,
-        benchmark,
-        metrics=metrics,
-        any_version=any_version,
-        lvlms=lvlms,
-        progress=show_progress,
-        **scoring,
-    )
+    comparison = compare(submissions, benchmark, progress=show_progress, **options)
     table = comparison_table(comparison)
     if form == "table":
         print_tables([], [table])
-    _hand_out(comparison.model_dump_json(indent=1) + "\n", render_markdown([table]), form, out)
+    _deliver(comparison.model_dump_json(indent=1) + "\n", render_markdown([table]), form, out)
 
 
-def _say_unexplained(evaluation: Evaluation) -> None:
-    """Of a run of some LVLMs only: what the zeros of the others are, and how they are left out."""
-    held = {sample.lvlm for sample in evaluation.part.samples} - set(evaluation.unexplained)
-    if evaluation.unexplained and held:
-        of = " ".join(f"--lvlm {lvlm}" for lvlm in sorted(held))
-        click.echo(
-            one_line(
-                f"No sample of {', '.join(evaluation.unexplained)} has an attribution, so that all of them "
-                f"score 0; {of} leaves them out"
-            ),
-            err=True,
+def _warn_unexplained(evaluation: Evaluation) -> None:
+    """Of a run of some LVLMs only: say why the others score 0, and how to leave them out."""
+    explained = {sample.lvlm for sample in evaluation.part.samples} - set(evaluation.unexplained)
+    if evaluation.unexplained and explained:
+        lvlms = " ".join(f"--lvlm {lvlm}" for lvlm in sorted(explained))
+        names = ", ".join(evaluation.unexplained)
+        sentence = (
+            f"No sample of {names} has an attribution, so that all of them score 0; {lvlms} leaves them out"
         )
+        click.echo(one_line(sentence), err=True)
 
 
 def _checked_out(path: Path | None) -> Path | None:
@@ -153,15 +135,15 @@ def _checked_out(path: Path | None) -> Path | None:
 
 
 def _check_outside(out: Path | None, submissions: Iterable[Path]) -> None:
-    """Refuses to write a report over the document of a submission that it is about."""
+    """Refuse to write a report over the document of a submission that it is about."""
     from medfocus_bench.errors import InputError
 
     if out is not None and out.exists() and out.resolve().parent in [path.resolve() for path in submissions]:
         raise InputError(f"{out}: is a file of the submission itself; name another place for --out")
 
 
-def _hand_out(as_json: str, as_markdown: str, form: str, out: Path | None) -> None:
-    """Prints the form that is asked for (a table is printed already), and writes that of `out`."""
+def _deliver(as_json: str, as_markdown: str, form: str, out: Path | None) -> None:
+    """Print the form that was asked for (a table is printed already), and write that of `out`."""
     if form != "table":
         click.echo(as_json if form == "json" else as_markdown, nl=False)
     if out is not None:

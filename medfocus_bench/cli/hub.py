@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from medfocus_bench.cli.options import FOLDER_OR_NAME, INPUT_FOLDER, REPLACED_FOLDER, Command
-from medfocus_bench.cli.output import one_line
+from medfocus_bench.cli.output import counted, one_line
 
 _SHOWN = 10
 
@@ -35,9 +36,9 @@ def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: 
     repository = export(out, source, pointers, version=version)
     for config in repository.configs:
         for split in config.splits:
+            shards = counted(len(split.shards), "shard")
             click.echo(
-                f"{config.name}, {split.name}: {split.rows:,} rows, {split.samples:,} samples, "
-                f"{len(split.shards)} shard{'s' * (len(split.shards) > 1)}"
+                f"{config.name}, {split.name}: {split.rows:,} rows, {split.samples:,} samples, {shards}"
             )
         click.echo(f"{config.name}: fingerprint {config.fingerprint}")
     click.echo(f"{out}: {repository.name} {repository.version}")
@@ -49,21 +50,12 @@ def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: 
 @click.option("--private", is_flag=True, help="Make it private, where it is created.")
 @click.option("--revision", metavar="vX.Y.Z", help="Tag; it has to be the version of DIR, its default.")
 @click.option("--remove-configs", is_flag=True, help="Allow the removal of configs that DIR lacks.")
-@click.option("--dry-run", is_flag=True, help="Show what would change; send nothing.")
-def push_command(
-    folder: Path, repo: str, private: bool, revision: str | None, remove_configs: bool, dry_run: bool
-) -> None:
+@click.option("--dry-run", is_flag=True, help="Show the changes; send nothing.")
+def push_command(folder: Path, repo: str, dry_run: bool, **options: Any) -> None:
     """Send the exported repository DIR to the Hub in one commit, and tag it with its version."""
     from medfocus_bench.data.hub.push import push
 
-    pushed = push(
-        folder,
-        repo,
-        private=private,
-        revision=revision,
-        remove_configs=remove_configs,
-        dry_run=dry_run,
-    )
+    pushed = push(folder, repo, dry_run=dry_run, **options)
     changes = pushed.changes
     if pushed.created:
         click.echo(f"{repo}: {'would be' if dry_run else 'was'} created")
@@ -82,16 +74,15 @@ def push_command(
 @click.argument("after", metavar="B", type=FOLDER_OR_NAME)
 @click.option("--all", "everything", is_flag=True, help=f"Show all samples, not {_SHOWN} of a kind.")
 def diff_command(before: str, after: str, everything: bool) -> None:
-    """Show what differs between benchmarks A and B (folders or names); status 1 if anything does."""
+    """Show the differences of benchmarks A and B (folders or names); status 1 if there are any."""
     from medfocus_bench.data.hub.diff import difference
 
     found = difference(before, after)
-    kinds = (
+    for kind, lines in (
         ("removed", [f"- {name}" for name in found.removed]),
         ("added", [f"+ {name}" for name in found.added]),
         ("changed", [f"~ {name}: {', '.join(columns)}" for name, columns in found.changed.items()]),
-    )
-    for kind, lines in kinds:
+    ):
         shown = lines if everything else lines[:_SHOWN]
         for line in shown:
             click.echo(one_line(line))

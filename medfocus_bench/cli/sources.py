@@ -20,7 +20,8 @@ from medfocus_bench.cli.options import (
     check_root,
     root_option,
 )
-from medfocus_bench.cli.output import one_line
+from medfocus_bench.cli.output import counted, one_line, print_first, print_problems, print_tables
+from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.data.attach import Attached
@@ -55,10 +56,7 @@ losses_option: Decorator = click.option(
 )
 @click.option("--decode-all", is_flag=True, help="Decode every picture, not its header alone.")
 @click.option(
-    "--skips",
-    "skips_file",
-    type=OUTPUT_FILE,
-    help="Write everything that cannot be used to this file (JSON lines).",
+    "--skips", "skips_file", type=OUTPUT_FILE, help="Write every unusable question to this file (JSON lines)."
 )
 def doctor_command(
     root: Path,
@@ -68,9 +66,7 @@ def doctor_command(
     decode_all: bool,
     skips_file: Path | None,
 ) -> None:
-    """Say what of the sources is below ROOT and what is missing. Exit status 1 if anything is."""
-    from medfocus_bench.cli.output import print_tables
-    from medfocus_bench.cli.progress import show_progress
+    """Check which parts of the sources are below ROOT. Exit status 1 if any is missing."""
     from medfocus_bench.data.doctor import examine, sources_to_examine
     from medfocus_bench.data.sheet import contact_sheet
 
@@ -110,8 +106,6 @@ def import_command(
     files: tuple[Path, ...], root: Path | None, out: Path, overwrite: bool, losses_file: Path | None
 ) -> None:
     """Read the published records in FILES: pointers, or with --root a local benchmark."""
-    from medfocus_bench.cli.output import print_tables
-    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data import medground
     from medfocus_bench.data.attach import write_attached, write_pointers
     from medfocus_bench.data.rows import pointer_row, split_of
@@ -119,39 +113,26 @@ def import_command(
     from medfocus_bench.errors import InputError
 
     check_vacant(out, overwrite=overwrite)
-    if root is not None:
-        check_root(root)
+    check_root(root)
     try:
         records = medground.read_records(files)
     except InputError as error:
-        for problem in error.problems[:_PROBLEMS]:
-            click.echo(one_line(problem), err=True)
-        if len(error.problems) > _PROBLEMS:
-            click.echo(f"and {len(error.problems) - _PROBLEMS:,} more", err=True)
-        counted = f"{len(error.problems):,} problem" + "s" * (len(error.problems) > 1)
-        raise InputError(f"{counted}, listed above; nothing was written") from None
+        print_problems(error.problems, "", _PROBLEMS)
+        problems = counted(len(error.problems), "problem")
+        raise InputError(f"{problems}, listed above; nothing was written") from None
     print_tables([], [_counts_table(records)])
     click.echo(f"{len(records):,} records about {medground.distinct_questions(records):,} distinct questions")
-    problems = medground.disagreements(records)
-    click.echo(f"{len(problems)} records whose answers disagree with their group")
-    for problem in problems:
-        click.echo(one_line(problem), err=True)
+    disagreements = medground.disagreements(records)
+    click.echo(f"{len(disagreements)} records whose answers disagree with their group")
+    print_problems(disagreements, "", len(disagreements))
     rows = [pointer_row(record) for record in records]
     if root is None:
-        for name, count in write_pointers(rows, out, overwrite=overwrite).items():
-            click.echo(f"{out / name}: {count:,} pointers, without boxes and pixels")
+        _report_pointers(out, write_pointers(rows, out, overwrite=overwrite))
         return
     placed = [(record.place, split_of(row), row) for record, row in zip(records, rows, strict=True)]
+    about = {"name": medground.NAME, "version": medground.VERSION}
     with _losses_kept(losses_file):
-        attached = write_attached(
-            placed,
-            root,
-            out,
-            name=medground.NAME,
-            version=medground.VERSION,
-            overwrite=overwrite,
-            progress=show_progress,
-        )
+        attached = write_attached(placed, root, out, overwrite=overwrite, progress=show_progress, **about)
     report_attached(attached, losses_file)
 
 
@@ -163,7 +144,6 @@ def import_command(
 @losses_option
 def attach_command(folder: Path, root: Path, out: Path, overwrite: bool, losses_file: Path | None) -> None:
     """Join the pointers in FOLDER with your copies: a local benchmark that refers to the pictures."""
-    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.data.attach import attach_folder
     from medfocus_bench.data.writing import check_vacant
 
@@ -187,18 +167,16 @@ def build_source(
     from medfocus_bench.data.writing import check_vacant
 
     check_vacant(out, overwrite=overwrite)
-    if root is not None:
-        check_root(root)
+    check_root(root)
     built = build_dataset(open_source(name), work, root, out, pointers=pointers, overwrite=overwrite)
     if isinstance(built, Pointers):
-        for file, count in built.rows.items():
-            click.echo(f"{out / file}: {count:,} pointers, without boxes and pixels")
+        _report_pointers(out, built.rows)
     else:
         report_attached(built, None)
 
 
 def report_attached(attached: Attached, losses_file: Path | None) -> None:
-    """What was joined, what was lost, and that it stays on this machine."""
+    """Print which rows were joined and which were lost, and that the result stays on this machine."""
     benchmark = attached.benchmark
     click.echo(
         f"{benchmark.folder}: {benchmark.name} {benchmark.version}, {len(benchmark.samples):,} samples of "
@@ -212,9 +190,14 @@ def report_attached(attached: Attached, losses_file: Path | None) -> None:
         _write_skips(losses_file, attached.losses)
 
 
+def _report_pointers(out: Path, rows: dict[str, int]) -> None:
+    for name, count in rows.items():
+        click.echo(f"{out / name}: {count:,} pointers, without boxes and pixels")
+
+
 @contextmanager
 def _losses_kept(losses_file: Path | None) -> Iterator[None]:
-    """Writes the losses also where nothing can be joined, which is when they are wanted most."""
+    """Write the losses also where nothing can be joined: a user needs them most then."""
     from medfocus_bench.data.attach import NothingJoinedError
 
     try:
@@ -226,21 +209,15 @@ def _losses_kept(losses_file: Path | None) -> Iterator[None]:
 
 
 def _list_skips(title: str, skips: Sequence[Skip], option: str) -> None:
-    if not skips:
-        return
-    click.echo(f"{title}: {len(skips):,} cannot be used" if len(skips) > 1 else f"{title}: 1 cannot be used")
-    for skip in skips[:_SHOWN]:
-        click.echo(one_line(f"  {skip}"))
-    if len(skips) > _SHOWN:
-        click.echo(f"  and {len(skips) - _SHOWN:,} more; {option} writes them all")
+    if skips:
+        click.echo(f"{title}: {len(skips):,} cannot be used")
+        print_first([str(skip) for skip in skips], _SHOWN, f"{option} writes them all")
 
 
 def _write_skips(path: Path, skips: Iterable[Skip]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for skip in skips:
-            entry = {"place": skip.place, "index": skip.index, "reason": skip.reason}
-            file.write(json.dumps(entry) + "\n")
+    entries = ({"place": skip.place, "index": skip.index, "reason": skip.reason} for skip in skips)
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     click.echo(str(path))
 
 
@@ -251,26 +228,23 @@ def _doctor_table(examined: Sequence[Examination]) -> Any:
     for one in examined:
         for count in one.counts:
             figures = (f"{count.expected:,}", f"{count.found:,}", f"{count.usable:,}")
-            whole = count.expected == count.found == count.usable
-            rows.append(Row((one.source.name, count.split, *figures, "yes" if whole else "NO")))
+            is_complete = count.expected == count.found == count.usable
+            rows.append(Row((one.source.name, count.split, *figures, "yes" if is_complete else "NO")))
         if one.problem is not None and not one.counts:
             expected = sum(one.source.expected.values())
             rows.append(Row((one.source.name, "", f"{expected:,}", "0", "0", "NO")))
-    notes = (
-        "published: in the paper, or in the list itself. usable: the boxes and the picture can be read.",
-    )
+    note = "published: in the paper, or in the list itself. usable: the boxes and the picture can be read."
     header = ("source", "split", "published", "in the table", "usable", "complete")
-    return Table("Questions", header, tuple(rows), notes)
+    return Table("Questions", header, tuple(rows), (note,))
 
 
 def _counts_table(records: Sequence[PublishedRecord]) -> Any:
     from medfocus_bench.data.medground import MODELS, counts
     from medfocus_bench.tables import Row, Table
 
-    found = counts(records)
     models = list(MODELS.values())
     rows = [
         Row((mode, source, *(f"{count[model]:,}" for model in models), f"{count.total():,}"))
-        for (mode, source), count in sorted(found.items())
+        for (mode, source), count in sorted(counts(records).items())
     ]
     return Table("Published samples", ("mode", "source", *models, "all"), tuple(rows), ())

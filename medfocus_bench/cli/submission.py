@@ -1,14 +1,16 @@
-"""`validate`, `null` and `schema`."""
+"""`info`, `validate`, `null` and `schema`."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from medfocus_bench.cli.options import (
+    FOLDER_OR_NAME,
     INPUT,
     OUTPUT_FOLDER,
     Command,
@@ -17,7 +19,49 @@ from medfocus_bench.cli.options import (
     check_new,
     seed_option,
 )
-from medfocus_bench.cli.output import one_line, print_problems
+from medfocus_bench.cli.output import counted, one_line, print_problems
+
+
+@click.command("info", cls=Command)
+@click.argument("benchmark", metavar="BENCHMARK", type=FOLDER_OR_NAME)
+def info_command(benchmark: str) -> None:
+    """Show the identity and the content of BENCHMARK (a folder or a name), as a submission quotes it.
+
+    Of an exported dataset repository it is the default config; the others are listed below it.
+    """
+    from medfocus_bench.data.resolve import is_folder, open_benchmark
+
+    opened = open_benchmark(benchmark)
+    for name, value in (
+        ("name", opened.name),
+        ("version", opened.version),
+        ("fingerprint", opened.fingerprint),
+        ("configs", ", ".join(opened.configs)),
+        ("splits", ", ".join(opened.splits)),
+        ("samples", len(opened.samples)),
+        ("patients", len({sample.patient for sample in opened.samples})),
+    ):
+        click.echo(f"{name + ':':13}{value}")
+    if is_folder(benchmark) and opened.folder != Path(benchmark):
+        for line in _configs_of(Path(benchmark), opened.folder.name):
+            click.echo(line)
+
+
+def _configs_of(repository: Path, default: str) -> Iterator[str]:
+    """Describe each config of a dataset repository, split by split, and check it against the manifest."""
+    from medfocus_bench.data.hub.layout import CONFIGS
+    from medfocus_bench.data.hub.publication import read_publication
+
+    publication = read_publication(repository)
+    configs = counted(len(publication.configs), "config")
+    yield ""
+    yield f"The folder is a dataset repository of {configs}; above stands {default}, its default."
+    for name, splits in publication.configs.items():
+        kind = "complete" if CONFIGS[name].is_open else "pointers, which `data attach` joins with your copies"
+        yield f"{name}: {kind}; fingerprint {publication.fingerprint(name)}"
+        for split, rows in splits.items():
+            samples = sum((row["group"] or "grounded") == "grounded" for row in rows)
+            yield f"  {split + ':':11}{samples:,} samples in {len(rows):,} rows"
 
 
 @click.command("validate", cls=Command)
@@ -27,8 +71,8 @@ from medfocus_bench.cli.output import one_line, print_problems
 def validate_command(path: Path, benchmark: str | None, any_version: bool) -> None:
     """List every problem of the submission at PATH; status 2 if there is one.
 
-    Of a sound one, warns of what explains nothing: samples without an attribution, maps that are not finite
-    or everywhere the same.
+    Of a sound one, warn of samples without an attribution, and of maps that are not finite or everywhere the
+    same.
     """
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.submission.reader import validate
@@ -65,9 +109,9 @@ def null_command(
     null_control(name)
     check_new(out, overwrite=overwrite)
     part = open_benchmark(benchmark)
-    unknown = set(splits) - set(part.splits)
+    unknown = sorted(set(splits) - set(part.splits))
     if unknown:
-        raise InputError(f"no split {sorted(unknown)[0]!r} in the benchmark, only {', '.join(part.splits)}")
+        raise InputError(f"no split {unknown[0]!r} in the benchmark, only {', '.join(part.splits)}")
     if splits:
         part = part.select(part.configs, splits)
     click.echo(write_null(name, part, out, seed=seed, overwrite=overwrite))

@@ -19,7 +19,7 @@ from medfocus_bench.cli.options import (
     root_option,
     settings_of,
 )
-from medfocus_bench.cli.output import one_line
+from medfocus_bench.cli.output import one_line, print_first, print_tables, quiet_models
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PHANTOM = "phantom"
 _SHOWN = 5
-_OF_SOURCES = ("split", "shams", "batch", "device", "dtype")
+_OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "batch", "device", "dtype")
 """Options that only a source has: the phantom is verified in one way."""
 
 
@@ -64,55 +64,48 @@ _OF_SOURCES = ("split", "shams", "batch", "device", "dtype")
     "--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures at a time, of a source."
 )
 @device_options("cpu, cuda, cuda:1, ... (a source).", "Of the LVLM's weights (a source).")
-def verify_command(source: str, lvlm: str, mode: str, limit: int | None, out: Path, **options: Any) -> None:
+def verify_command(source: str, lvlm: str, mode: Mode, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
-    from medfocus_bench.cli.output import print_tables
-
-    checked: Mode = "reasoning" if mode == "reasoning" else "direct"
     if source == _PHANTOM:
-        title, records, file = _verify_phantom(lvlm, checked, limit, out, options)
+        title, records, file = _verify_phantom(lvlm, mode, limit, out, options)
         failures: list[Failure] = []
     else:
-        title, records, file, failures = _verify_source(source, lvlm, checked, limit, out, options)
+        title, records, file, failures = _verify_source(source, lvlm, mode, limit, out, options)
     print_tables([], [_groups_table(f"{lvlm}, {mode} mode, {title}", records, file)])
     if failures:
         from medfocus_bench.counterfactual.causal_filter import failures_path
 
-        click.echo(f"{len(failures):,} questions could not be asked; all are in {failures_path(file)}")
-        for failure in failures[:_SHOWN]:
-            click.echo(one_line(f"  {failure.source} {failure.index}: {failure.reason}"))
+        path = failures_path(file)
+        click.echo(f"{len(failures):,} questions could not be asked; all are in {path}")
+        lines = [f"{failure.source} {failure.index}: {failure.reason}" for failure in failures]
+        print_first(lines, _SHOWN, f"see {path}")
 
 
 def _verify_phantom(
     lvlm: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path]:
-    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.errors import InputError
     from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
-    for name in ("root", "editor", "assignments"):
-        if options[name]:
-            flag = "set" if name == "assignments" else name
-            raise InputError(f"--{flag} goes with a source of your own; the phantom has its own editor")
     for parameter in verify_command.params:
         name = parameter.name or ""
-        if name in _OF_SOURCES and options[name] != parameter.default:
-            raise InputError(f"--{name} goes with a source of your own; leave it out for the phantom")
+        if name in _OF_SOURCES and options[name] not in (parameter.default, None, ()):
+            raise InputError(
+                f"{parameter.opts[0]} goes with a source of your own; leave it out for the phantom"
+            )
     check_lvlms([lvlm])
     evidence = options["evidence"]
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
     quiet_models()
-    records = list(
-        show_progress(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices))
-    )
+    tracked = show_progress(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices))
+    records = list(tracked)
     return f"{evidence} evidence: {len(records)} questions of phantom", records, run.file(out)
 
 
 def _verify_source(
     name: str, lvlm_name: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path, list[Failure]]:
-    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.counterfactual.causal_filter import verify
     from medfocus_bench.counterfactual.dataset import records_file, source_questions
     from medfocus_bench.counterfactual.registry import load_editor
@@ -122,16 +115,16 @@ def _verify_source(
     from medfocus_bench.lvlm.registry import load_lvlm
 
     source = open_source(name)
+    root, split = options["root"], options["split"]
     for needed in ("root", "editor"):
         if options[needed] is None:
             raise InputError(f"--source {name} needs --{needed}")
     if options["evidence"] != "lesion":
         raise InputError("--evidence spurious is for the phantom; a source has expert boxes of lesions only")
-    if options["split"] not in source.expected:
+    if split not in source.expected:
         raise InputError(f"{name} has no dev split")
     check_lvlms([lvlm_name])
     editor = load_editor(options["editor"], **settings_of(options["assignments"], "--set"))
-    root, split = options["root"], options["split"]
     check_root(root)
     check_device(options["device"])
     found = source.annotations(root, split)
