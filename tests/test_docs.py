@@ -15,7 +15,7 @@ from PIL import Image
 
 import medfocus_bench
 from medfocus_bench.cli.main import cli
-from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.result import read_results
@@ -114,7 +114,7 @@ def test_the_causal_filter_runs_as_the_page_of_editors_prints_it(tmp_path, monke
 
 def test_every_score_and_every_null_control_is_explained():
     text = (ROOT / "docs" / "scores.md").read_text()
-    for metric in METRICS["standard"]:
+    for metric in metrics():
         assert metric.label in text or metric.label.lower() in text.lower(), metric.name
     for name in NULL_CONTROLS:
         assert f"`{name}`" in text

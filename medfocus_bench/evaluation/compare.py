@@ -15,7 +15,8 @@ from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchma
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import covered_part, score_null, score_submission
 from medfocus_bench.evaluation.groups import Groups
-from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
+from medfocus_bench.evaluation.metrics.registry import headline
+from medfocus_bench.evaluation.metrics.registry import metrics as metrics_of
 from medfocus_bench.evaluation.nulls import NULL_PREFIX, null_control
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import Comparison, Difference, Score
@@ -47,8 +48,7 @@ def compare(
     the samples of these LVLMs.
     """
     settings = Settings(protocol, seed, resamples)
-    names = [metric.name for metric in METRICS[protocol]]
-    chosen = _chosen(metrics or [HEADLINE[protocol].name], protocol)
+    chosen = _chosen(metrics or [headline(protocol).name], protocol)
     if len(submissions) < 2:
         raise InputError("give at least two submissions to compare")
     whole = open_benchmark(benchmark)
@@ -56,14 +56,13 @@ def compare(
     part, limited = _common_part(opened, whole), list(dict.fromkeys(one_or_more(lvlms)))
     if limited:
         part = part.of_lvlms(limited)
-    columns = [names.index(name) for name in chosen]
     scores: list[FloatArray] = []
     for entry in opened:
         if isinstance(entry, Submission):
             scored = score_submission(entry, part, settings, progress)
         else:
             scored = score_null(entry, part, settings, progress)
-        scores.append(scored.scores[:, columns])
+        scores.append(scored.columns(chosen))
     return Comparison(
         evaluator_version=__version__,
         benchmark=BenchmarkRef.model_validate(part.reference()),
@@ -79,7 +78,7 @@ def compare(
 
 def _chosen(metrics: Sequence[str], protocol: Protocol) -> list[str]:
     """The names of the metrics, each once."""
-    known = METRICS[protocol]
+    known = metrics_of(protocol, with_lvlm=False)
     name_of = {key.lower(): metric.name for metric in known for key in (metric.label, metric.name)}
     for metric in metrics:
         if metric.lower() not in name_of:

@@ -20,11 +20,11 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
 from medfocus_bench.errors import InputError, Notice, UnavailableError
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
-from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
-from medfocus_bench.geometry import FloatArray
+from medfocus_bench.evaluation.score import Aggregator, ScoredSamples, score_samples
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.reader import Submission, open_submission
@@ -79,7 +79,7 @@ class Evaluation:
 
     report: Report
     part: Benchmark
-    scores: FloatArray
+    scored: ScoredSamples
     unexplained: tuple[str, ...] = ()
 
 
@@ -114,6 +114,7 @@ def evaluate_samples(
             submission_sha256=opened.sha256,
             status="verified" if verified else "self-reported",
             lvlms=sorted(limited) or None,
+            skipped_scores=list(scored.skipped) or None,
             **asdict(settings),
         ),
         benchmark=BenchmarkRef.model_validate(part.reference()),
@@ -121,12 +122,12 @@ def evaluate_samples(
         submitters=document.submitters,
         counts=aggregator.counts(scored),
         cost=scored.cost,
-        slices=aggregator.aggregate(scored.scores, settings),
+        slices=aggregator.aggregate(scored, settings),
         nulls=list(_null_scores(part, aggregator, settings, progress)) if nulls else [],
     )
     explained = {sample.lvlm for sample in part.samples if sample.sample_id in opened}
     unexplained = tuple(sorted({sample.lvlm for sample in part.samples} - explained))
-    return Evaluation(report, part, scored.scores, unexplained)
+    return Evaluation(report, part, scored, unexplained)
 
 
 def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:
@@ -137,7 +138,7 @@ def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:
 
 def score_submission(
     submission: Submission, part: Benchmark, settings: Settings, progress: Progress = no_progress
-) -> SampleScores:
+) -> ScoredSamples:
     """The scores of every sample of `part`, in its order."""
     pairs = ((sample, submission.attribution(sample.sample_id)) for sample in part.samples)
     tracked = progress(pairs, submission.document.method.title, len(part.samples))
@@ -146,7 +147,7 @@ def score_submission(
 
 def score_null(
     name: str, part: Benchmark, settings: Settings, progress: Progress = no_progress
-) -> SampleScores:
+) -> ScoredSamples:
     """The scores of a null control. Raises UnavailableError where the benchmark lacks what it needs."""
     control = NULL_CONTROLS[name]
     tracked = progress(control.make(part, settings.seed), control.title, len(part.samples))
@@ -166,7 +167,7 @@ def _null_scores(
                 reason = str(error).removeprefix(f"{part.folder}: ")  # a report holds no paths of a machine
                 yield NullScores(name=name, title=control.title, unavailable=reason)
                 continue
-            slices = aggregator.aggregate(scored.scores, settings)
+            slices = aggregator.aggregate(scored, settings)
             _write_cache(kept, slices)
         yield NullScores(name=name, title=control.title, slices=slices)
 
@@ -178,7 +179,10 @@ def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path | None:
     except RuntimeError:
         return None
     samples = hashlib.sha256("\n".join(sample.sample_id for sample in part.samples).encode()).hexdigest()
-    key = json.dumps([name, part.reference(), samples, asdict(settings), _code_digest()], sort_keys=True)
+    names = [metric.name for metric in metrics(settings.protocol)]
+    key = json.dumps(
+        [name, names, part.reference(), samples, asdict(settings), _code_digest()], sort_keys=True
+    )
     return folder / "medfocus-bench" / "nulls" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
@@ -187,7 +191,7 @@ def _code_digest() -> str:
     """Of the code that scores, and of what it computes with: no evaluator reads the scores of another one."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256(" ".join(version(name) for name in ("numpy", "scipy", "Pillow")).encode())
-    for folder in ("", "data", "submission", "evaluation"):
+    for folder in ("", "data", "submission", "evaluation", "evaluation/metrics"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -26,6 +26,7 @@ class SliceScores(Strict):
 
     `kind` "all" is the headline: the mean over (LVLM, source) cells of their means (macro). "pooled" is the
     mean over samples. "cell" is one (LVLM, source). Every other slice is macro over the cells within it.
+    `scores` lacks those that did not exist, or were skipped, when the report was made.
     """
 
     kind: SliceKind
@@ -75,6 +76,7 @@ class Provenance(Strict):
     """How the report came to be: with these, anyone can compute it again.
 
     `lvlms`: those that it is limited to; None, and left out, where it is of all that the submission covers.
+    `skipped_scores`: those that need the LVLM, where it was not at hand; None, and left out, without any.
     """
 
     evaluator_version: str
@@ -84,11 +86,12 @@ class Provenance(Strict):
     submission_sha256: Digest
     status: Literal["verified", "self-reported"]
     lvlms: list[Line] | None = None
+    skipped_scores: list[Line] | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_limited(self, plain: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        """As it is, without `lvlms` where there are none; the schema is that of the fields."""
-        return {key: value for key, value in plain(self).items() if key != "lvlms" or value is not None}
+        """All fields but the optional ones that are None; the schema is that of the fields."""
+        return {key: value for key, value in plain(self).items() if value is not None}
 
 
 class Report(Strict):

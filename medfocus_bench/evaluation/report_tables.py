@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medfocus_bench.evaluation.metrics import HEADLINE, METRICS, Metric
+from medfocus_bench.evaluation.metrics.metric import Metric
+from medfocus_bench.evaluation.metrics.registry import headline, metrics
 from medfocus_bench.evaluation.report import Comparison, Report, Score, SliceKind, SliceScores
 from medfocus_bench.tables import Row, Table, counted
 
 _NO_INTERVAL = "[\N{EN DASH}]"
-_RANKING_FROM = 6
-"""The scores from this one on go into a second table, so that each fits a terminal."""
+_COLUMNS = 6
+"""Scores in one table, so that it fits a terminal."""
 
 _SLICE_TITLES: dict[SliceKind, str] = {
     "all": "all (macro)",
@@ -30,10 +31,11 @@ def report_tables(report: Report, *, narrow: bool = False) -> list[Table]:
 
     `narrow` is for what has less than `FULL_WIDTH` columns: in the slices, null controls are bare means.
     """
-    metrics = METRICS[report.provenance.protocol]
-    parts = [metrics[:_RANKING_FROM], metrics[_RANKING_FROM:]]
-    titles = ["Scores", "Scores, continued"]
-    tables = [_scores_table(report, title, part) for title, part in zip(titles, parts, strict=True) if part]
+    shown = [metric for metric in metrics(report.provenance.protocol) if metric.name in report.headline]
+    tables = [
+        _scores_table(report, "Scores, continued" if start else "Scores", shown[start : start + _COLUMNS])
+        for start in range(0, len(shown), _COLUMNS)
+    ]
     return [*tables, _slices_table(report, narrow)]
 
 
@@ -53,6 +55,7 @@ def report_summary(report: Report) -> list[str]:
         f"{origin.protocol} protocol, evaluator {origin.evaluator_version}, seed {origin.seed}, "
         f"{origin.resamples:,} resamples by patient, submission {origin.submission_sha256[:12]}, "
         f"{origin.status}",
+        *_skipped_line(report),
     ]
 
 
@@ -93,7 +96,7 @@ def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Tabl
 
 
 def _slices_table(report: Report, narrow: bool) -> Table:
-    metric = HEADLINE[report.provenance.protocol]
+    metric = headline(report.provenance.protocol)
     nulls = [null for null in report.nulls if null.unavailable is None]
     rows: list[Row] = []
     for kind, title in _SLICE_TITLES.items():
@@ -116,6 +119,11 @@ def _slices_table(report: Report, narrow: bool) -> Table:
     return Table(f"{metric.label} by slice", header, tuple(rows), notes)
 
 
+def _skipped_line(report: Report) -> list[str]:
+    skipped = report.provenance.skipped_scores
+    return [f"not computed, as no LVLM was at hand: {', '.join(skipped)}"] if skipped else []
+
+
 def _cost_line(report: Report) -> list[str]:
     cost = report.cost
     parts = [
@@ -131,11 +139,16 @@ def _cost_line(report: Report) -> list[str]:
 
 
 def _cells(part: SliceScores, metrics: Sequence[Metric], *, bare: bool = False) -> list[str]:
-    """Means with their intervals, of which one patient has none; or `bare` means."""
-    scores = [part.scores[metric.name] for metric in metrics]
-    if bare:
-        return [_number(score.mean) for score in scores]
-    return [f"{_number(score.mean)} {_interval(score, part.patients)}" for score in scores]
+    """Means with their intervals, of which one patient has none; or `bare` means. A score may be missing."""
+    scores = [part.scores.get(metric.name) for metric in metrics]
+    return [
+        "\N{EN DASH}"
+        if score is None
+        else _number(score.mean)
+        if bare
+        else f"{_number(score.mean)} {_interval(score, part.patients)}"
+        for score in scores
+    ]
 
 
 def _interval(score: Score, patients: int) -> str:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.report import Score
 from medfocus_bench.leaderboard.board import Board, BoardView
-from medfocus_bench.leaderboard.result import Result
+from medfocus_bench.leaderboard.result import Result, headline_name
 
 MATRIX_ROWS: Final = 40
 """Rows of the pairwise matrix; so the payload grows linearly with the results."""
@@ -26,7 +26,8 @@ def board_payload(board: Board) -> dict[str, Any]:
     number = {result.name: index for index, result in enumerate(board.results)}
     part_number = {part: index for index, part in enumerate(board.parts)}
     return {
-        "metrics": [[metric.name, metric.label] for metric in METRICS["standard"]],
+        "metrics": [[m.name, m.label, m.help, m.featured] for m in metrics()],
+        "headline": headline_name(),
         "parts": [list(part) for part in board.parts],
         "entries": [_entry(result) for result in board.results],
         "views": {
@@ -79,7 +80,7 @@ def _view(view: BoardView, number: dict[str, int]) -> dict[str, Any]:
             [
                 number[row.result.name],
                 row.rank or 0,
-                *(n for m in METRICS["standard"] for n in _three(row.scores[m.name])),
+                *(n for m in metrics() for n in _three(row.scores.get(m.name))),
             ]
             for row in view.rows
         ],
@@ -87,7 +88,9 @@ def _view(view: BoardView, number: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _three(score: Score) -> tuple[int, int, int]:
+def _three(score: Score | None) -> tuple[int, int, int] | tuple[None, None, None]:
+    if score is None:
+        return None, None, None
     mean, low, high = (round(value * 1000) for value in (score.mean, score.low, score.high))
     return mean, mean - low, high - mean
 

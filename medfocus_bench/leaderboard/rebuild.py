@@ -17,6 +17,7 @@ from typing import Final, Literal
 from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
 from medfocus_bench.evaluation.protocol import RESAMPLES
 from medfocus_bench.leaderboard.result import (
@@ -229,8 +230,10 @@ def _without_computing(
         origin.seed,
         origin.resamples,
         origin.status,
+        set(committed.report.headline),
     )
-    if stands == (sha256, benchmark.fingerprint, __version__, 0, rules.resamples, "verified"):
+    scores = {metric.name for metric in metrics(with_lvlm=False)}
+    if stands == (sha256, benchmark.fingerprint, __version__, 0, rules.resamples, "verified", scores):
         return Outcome(entry.name, "current", (), headline, headline)
     return None
 

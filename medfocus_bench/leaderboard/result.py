@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from medfocus_bench.errors import InputError, sentence
-from medfocus_bench.evaluation.metrics import HEADLINE, METRICS
+from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.report import Report, Score
 from medfocus_bench.submission.schema import Finite, Line, Strict
 
@@ -94,7 +94,11 @@ class Headline(Strict):
 
 
 class Result(Strict):
-    """Everything that the page shows of one submission."""
+    """Everything that the page shows of one submission.
+
+    Its scores need not be those that are registered: a result may be older than a score, which the page then
+    shows as a dash, and may hold one that was dropped since, which the page leaves out. Neither moves a rank.
+    """
 
     schema_version: Literal["1.0"] = "1.0"
     name: Name
@@ -129,10 +133,11 @@ class Result(Strict):
             raise PydanticCustomError(
                 "null", "the names that start with null- and the family null belong together"
             )
-        names = {metric.name for metric in METRICS["standard"]}
         scored = [*(view.scores for view in self.views), *(part.scores for part in self.report.slices)]
-        if any(scores.keys() != names for scores in scored):
-            raise PydanticCustomError("scores", "a view or slice lacks a score, or has an unknown one")
+        if any(scores.keys() != self.views[0].scores.keys() for scores in scored):
+            raise PydanticCustomError("scores", "a view or slice lacks a score that another one has")
+        if headline_name() not in self.views[0].scores:
+            raise PydanticCustomError("headline", "the score by which rows are ranked is missing")
         return self
 
 
@@ -172,7 +177,7 @@ def read_results(folder: Path) -> list[Result]:
 
 def headline_name() -> str:
     """The key of the score by which rows are ranked."""
-    return HEADLINE["standard"].name
+    return headline().name
 
 
 def covered(results: Iterable[Result]) -> frozenset[Part]:

@@ -12,9 +12,9 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.evaluation.evaluate import Evaluation, evaluate_samples
 from medfocus_bench.evaluation.groups import Groups
-from medfocus_bench.evaluation.metrics import METRICS
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.evaluation.report import Score
+from medfocus_bench.evaluation.score import ScoredSamples
 from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.leaderboard.result import (
@@ -65,8 +65,8 @@ def result_of(name: str, evaluation: Evaluation, settings: Settings) -> Result:
     return Result(
         name=name,
         report=evaluation.report,
-        views=_views(samples, evaluation.scores, settings),
-        headline=_headline(samples, evaluation.scores),
+        views=_views(samples, evaluation.scored, settings),
+        headline=_headline(samples, evaluation.scored.columns([headline_name()])[:, 0]),
     )
 
 
@@ -75,14 +75,14 @@ def part_of(sample: Sample) -> Part:
     return sample.source, sample.lvlm, sample.mode, sample.evidence
 
 
-def _views(samples: Sequence[Sample], scores: FloatArray, settings: Settings) -> list[View]:
+def _views(samples: Sequence[Sample], scored: ScoredSamples, settings: Settings) -> list[View]:
     groups = Groups.of(samples)
     selections = [
         (filters, groups.macro(members))
         for filters, members in _combinations([part_of(sample) for sample in samples])
     ]
     views = []
-    means = groups.means(scores, [group for _, group in selections], settings)
+    means = groups.means(scored.scores, [group for _, group in selections], settings)
     for ((source, lvlm, mode, evidence), group), found in zip(selections, means, strict=True):
         number, patients = groups.counts(group)
         views.append(
@@ -93,7 +93,7 @@ def _views(samples: Sequence[Sample], scores: FloatArray, settings: Settings) ->
                 evidence=evidence,
                 samples=number,
                 patients=patients,
-                scores={m.name: _rounded(i) for m, i in zip(METRICS["standard"], found, strict=True)},
+                scores={name: _rounded(i) for name, i in zip(scored.names, found, strict=True)},
             )
         )
     return views
@@ -124,12 +124,11 @@ def _digits(value: float) -> float:
 
 
 def _headline(samples: Sequence[Sample], scores: FloatArray) -> Headline:
-    column = [metric.name for metric in METRICS["standard"]].index(headline_name())
     patients = sorted({f"{source}/{patient}" for source, patient in (sample.patient for sample in samples)})
     place = {patient: number for number, patient in enumerate(patients)}
     cells: dict[Part, tuple[list[int], list[float]]] = {}
     for sample, score in sorted(
-        zip(samples, scores[:, column].tolist(), strict=True), key=lambda pair: pair[0].sample_id
+        zip(samples, scores.tolist(), strict=True), key=lambda pair: pair[0].sample_id
     ):
         patient, score_list = cells.setdefault(part_of(sample), ([], []))
         patient.append(place["/".join(sample.patient)])

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.leaderboard.board import Board, make_board
 from medfocus_bench.leaderboard.gallery import Picture, Progress, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
@@ -126,7 +126,7 @@ def _pages(
     common = {
         "board": board,
         "lvlms": lvlm_pages,
-        "metrics": METRICS["standard"],
+        "metrics": metrics(),
         "repository": REPOSITORY,
         "evaluator": __version__,
     }
@@ -145,7 +145,7 @@ def _pages(
         ),
         "how-to-read.html": render("read.html", here="read"),
         "how-to-submit.html": render("submit.html", here="submit"),
-        "paper.html": render("paper.html", paper=published, scores=METRICS["paper"], here="paper"),
+        "paper.html": render("paper.html", paper=published, scores=metrics("paper"), here="paper"),
         "log.html": render("log.html", events=events[::-1], names=names, here="log"),
     }
     for lvlm, path in lvlm_pages:

@@ -20,7 +20,7 @@ from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.report import Score
-from medfocus_bench.evaluation.scoring import Aggregator, SampleScores, score_samples
+from medfocus_bench.evaluation.score import Aggregator, ScoredSamples, score_samples
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import PartOutcome, RunConfig, attribute
 from medfocus_bench.runs.cases import part_of
@@ -245,12 +245,12 @@ def _of_variant(
     variant: Variant,
     aggregator: Aggregator,
     samples: Sequence[Sample],
-    scored: SampleScores,
+    scored: ScoredSamples,
     failures: Mapping[str, float] | None,
     settings: Settings,
 ) -> Iterator[AblationRow]:
     several = len({sample.lvlm for sample in samples}) > 1
-    for part in aggregator.aggregate(scored.scores, settings):
+    for part in aggregator.aggregate(scored, settings):
         if part.kind != "lvlm" and not (part.kind == "all" and several):
             continue
         lvlm = part.value if part.kind == "lvlm" else "all"

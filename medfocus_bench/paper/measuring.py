@@ -14,10 +14,10 @@ from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import UnavailableError
 from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.groups import CELL, Groups
-from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Protocol, Settings
-from medfocus_bench.evaluation.scoring import score_samples
+from medfocus_bench.evaluation.score import ScoredSamples, score_samples
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.paper.document import Column, Entry, Kind, Line, Measured, Section
 from medfocus_bench.paper.published import OVERLAP
@@ -121,17 +121,17 @@ class Samples:
     def scores(self, work: Work) -> FloatArray:
         """The scores of a work's records in per cent, (n, 6) in the order of `SCORE_COLUMNS`."""
         return self._both(
-            lambda settings: score_samples(self.samples, work.attributions(self.samples), settings).scores
+            lambda settings: score_samples(self.samples, work.attributions(self.samples), settings)
         )
 
     def null_scores(self, name: str, benchmark: Benchmark) -> FloatArray:
         """As `scores`, of a null control; `benchmark` has these samples. Raises UnavailableError."""
-        return self._both(lambda settings: score_null(name, benchmark, settings).scores)
+        return self._both(lambda settings: score_null(name, benchmark, settings))
 
-    def _both(self, scored: Callable[[Settings], FloatArray]) -> FloatArray:
+    def _both(self, scored: Callable[[Settings], ScoredSamples]) -> FloatArray:
         paper, standard = (scored(self._under(protocol)) for protocol in ("paper", "standard"))
-        names = [metric.name for metric in METRICS["standard"]]
-        return 100 * np.concatenate([paper, standard[:, [names.index(name) for name in _STANDARD]]], axis=1)
+        names = [metric.name for metric in metrics("paper")]
+        return 100 * np.concatenate([paper.columns(names), standard.columns(_STANDARD)], axis=1)
 
     def _under(self, protocol: Protocol) -> Settings:
         return Settings(protocol, self.settings.seed, self.settings.resamples)

@@ -13,9 +13,8 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
 from medfocus_bench.evaluation.regions import explains
-from medfocus_bench.evaluation.scores import Evidence, score_attribution
+from medfocus_bench.evaluation.score import score
 from medfocus_bench.runs.records import Failure, Record, RecordFiles, read_failures
 from medfocus_bench.runs.settings import (
     SETTINGS_NAME,
@@ -141,9 +140,7 @@ def _thinning(averaged: Sequence[Sample], records: Mapping[str, tuple[RecordFile
 
 
 def _evidence_ap(sample: Sample, attribution: Attribution) -> float:
-    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
-    scores = score_attribution(evidence, attribution)
-    return 0.0 if scores is None else float(scores[METRICS["standard"].index(EVIDENCE_AP)])
+    return score(attribution, sample, names=["evidence_ap"])["evidence_ap"]
 
 
 def _method_folders(runs: Sequence[Path], method: str | None) -> list[Path]:

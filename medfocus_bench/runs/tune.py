@@ -16,9 +16,9 @@ from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.groups import Groups
-from medfocus_bench.evaluation.metrics import EVIDENCE_AP, METRICS
+from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.protocol import Settings
-from medfocus_bench.evaluation.scores import Evidence, score_attribution
+from medfocus_bench.evaluation.score import score
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import EXPECTED, RunConfig, as_recorded, explain, reason
@@ -29,8 +29,6 @@ from medfocus_bench.runs.tuning import DEV, Candidate, TunedPart
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
     from medfocus_bench.lvlm.example import EncodedExample
-
-_EVIDENCE_AP = METRICS["standard"].index(EVIDENCE_AP)
 
 
 def tune(
@@ -135,9 +133,8 @@ def dev_samples(benchmark: Benchmark, lvlm: str, mode: str) -> tuple[Sample, ...
 
 def evidence_ap(sample: Sample, attribution: Attribution) -> float:
     """The headline score of one attribution; 0 where it explains nothing."""
-    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
-    scores = score_attribution(evidence, attribution)
-    return 0.0 if scores is None else float(scores[_EVIDENCE_AP])
+    name = headline().name
+    return score(attribution, sample, names=[name])[name]
 
 
 def tunable(source: str) -> Method:

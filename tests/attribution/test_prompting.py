@@ -18,7 +18,7 @@ from medfocus_bench.attribution.vision_models import load_detector, load_segment
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import Settings
-from medfocus_bench.evaluation.scoring import score_samples
+from medfocus_bench.evaluation.score import score_samples
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
@@ -194,7 +194,7 @@ def test_a_detector_that_is_told_the_finding_shows_the_lesion_whatever_the_model
         reading = case.read(shipped(case.sample.lvlm))
         found = method.explain(Says("pixels", f'["{case.sample.finding}"]'), reading)
         said.append((case.sample, Attribution(case.sample.sample_id, boxes=found.boxes)))
-    scores = score_samples(samples, said, Settings()).scores[:, 0]
+    scores = score_samples(samples, said, Settings()).columns(["evidence_ap"])[:, 0]
     of_mark = np.array([sample.evidence == "spurious" for sample in samples])
     assert scores[~of_mark].mean() > 0.4
     assert abs(scores[of_mark].mean()) < 0.02

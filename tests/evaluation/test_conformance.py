@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from medfocus_bench.evaluation.overlap import box_overlap
-from medfocus_bench.evaluation.paper import rescale_boxes
-from medfocus_bench.evaluation.regions import map_to_boxes
+from medfocus_bench.evaluation.regions import map_to_boxes, rescale_boxes
 
 
 def test_every_map_gives_the_published_boxes(golden):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,23 +11,34 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.evaluation.chance import chance_iou, corrected_iou
-from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.metrics.corrected_iou import chance_iou, corrected_iou
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.overlap import box_overlap
 from medfocus_bench.evaluation.ranking import ranking_scores
-from medfocus_bench.evaluation.scores import Evidence, score_attribution
+from medfocus_bench.evaluation.score import explanation, score
 from medfocus_bench.geometry import Frame, bilinear_weights
 
 SIZES = [(224, 224), (512, 400), (3056, 2544), (101, 997)]
-NAMES = [metric.name for metric in METRICS["standard"]]
+NAMES = [metric.name for metric in metrics()]
 
 
-def named(scores):
-    return None if scores is None else dict(zip(NAMES, scores.tolist(), strict=True))
+class Region(NamedTuple):
+    """What the scores of maps and boxes ask of a sample."""
+
+    sample_id: str
+    width: int
+    height: int
+    boxes: Any
 
 
-def score(evidence, *, protocol="standard", **kind):
-    return named(score_attribution(evidence, Attribution(evidence.sample_id, **kind), protocol=protocol))
+def scores_of(sample, *, protocol="standard", seed=0, **kind):
+    return score(Attribution(sample.sample_id, **kind), sample, protocol=protocol, seed=seed)
+
+
+def explains_something(sample, *, protocol="standard", **kind):
+    return explanation(Attribution(sample.sample_id, **kind), sample, protocol=protocol) is not None
 
 
 def random_box(rng, width, height, smallest=0.05):
@@ -43,7 +56,7 @@ def test_the_experts_own_boxes_are_perfect(size):
     rng = np.random.default_rng(0)
     for number in range(50):
         boxes = np.concatenate([random_box(rng, *size) for _ in range(1 + number % 3)])
-        scores = score(Evidence.of(str(number), *size, boxes), boxes=boxes)
+        scores = scores_of(Region(str(number), *size, boxes), boxes=boxes)
         assert scores["iou"] == 1.0
         assert scores["evidence_ap"] == pytest.approx(1.0)
         for name in ("f1", "precision", "recall", "corrected_iou", "auroc", "relevance_rank", "pointing"):
@@ -53,7 +66,7 @@ def test_the_experts_own_boxes_are_perfect(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_a_region_smaller_than_a_pixel_can_still_be_explained_perfectly(size):
     boxes = np.array([[50.2, 60.1, 50.9, 60.6]])
-    scores = score(Evidence.of("tiny", *size, boxes), boxes=boxes)
+    scores = scores_of(Region("tiny", *size, boxes), boxes=boxes)
     assert (scores["iou"], scores["evidence_ap"]) == (1.0, 1.0)
 
 
@@ -63,8 +76,8 @@ def test_the_coverage_of_the_region_is_a_perfect_map(size):
     frame = Frame(*size)
     for number in range(50):
         boxes = random_box(rng, *size)
-        evidence = Evidence.of(str(number), *size, boxes)
-        scores = score(evidence, saliency=coverage_map(frame, boxes))
+        evidence = Region(str(number), *size, boxes)
+        scores = scores_of(evidence, saliency=coverage_map(frame, boxes))
         assert scores["evidence_ap"] >= 0.97
         sides = (frame.to_model(boxes)[0, 2:] - frame.to_model(boxes)[0, :2]).min()
         if sides >= 60:
@@ -74,8 +87,8 @@ def test_the_coverage_of_the_region_is_a_perfect_map(size):
 def test_predictions_and_evidence_are_compared_in_one_frame():
     """Trap 20: 224-pixel boxes held against native ones give a perfect predictor 0."""
     size, boxes = (3056, 2544), np.array([[1800.0, 1500.0, 2600.0, 2200.0]])
-    evidence = Evidence.of("far corner", *size, boxes)
-    assert score(evidence, saliency=coverage_map(Frame(*size), boxes))["iou"] > 0.9
+    evidence = Region("far corner", *size, boxes)
+    assert scores_of(evidence, saliency=coverage_map(Frame(*size), boxes))["iou"] > 0.9
     assert box_overlap(Frame(*size).to_model(boxes), boxes).iou == 0.0
 
 
@@ -92,25 +105,25 @@ NOTHING = {
 
 @pytest.mark.parametrize("saliency", NOTHING.values(), ids=NOTHING.keys())
 def test_a_map_that_says_nothing_is_no_explanation(saliency):
-    evidence = Evidence.of("a", 400, 150, [[50, 40, 120, 100]])
-    assert score(evidence, saliency=saliency) is None
+    evidence = Region("a", 400, 150, [[50, 40, 120, 100]])
+    assert not explains_something(evidence, saliency=saliency)
+    assert not any(scores_of(evidence, saliency=saliency).values())
 
 
 def test_missing_attributions_and_empty_box_lists_are_no_explanation():
-    evidence = Evidence.of("a", 224, 224, [[50, 40, 120, 100]])
+    evidence = Region("a", 224, 224, [[50, 40, 120, 100]])
     for protocol in ("standard", "paper"):
-        assert score_attribution(evidence, None, protocol=protocol) is None
-        empty = Attribution("a", boxes=np.empty((0, 4)))
-        assert score_attribution(evidence, empty, protocol=protocol) is None
+        assert explanation(None, evidence, protocol=protocol) is None
+        assert not explains_something(evidence, protocol=protocol, boxes=np.empty((0, 4)))
 
 
 def test_the_paper_protocol_turns_a_constant_map_into_the_whole_image():
     """Kept on purpose, so that published numbers can be laid beside ours."""
-    evidence = Evidence.of("a", 224, 224, [[56, 56, 168, 168]])
-    constant = Attribution("a", saliency=np.zeros((224, 224), np.float32))
-    iou, _, precision, recall = score_attribution(evidence, constant, protocol="paper")
-    assert recall == 1.0
-    assert iou == precision == pytest.approx(112**2 / 223**2)
+    evidence = Region("a", 224, 224, [[56, 56, 168, 168]])
+    scores = scores_of(evidence, saliency=np.zeros((224, 224), np.float32), protocol="paper")
+    assert list(scores) == ["iou", "f1", "precision", "recall"]
+    assert scores["recall"] == 1.0
+    assert scores["iou"] == scores["precision"] == pytest.approx(112**2 / 223**2)
 
 
 @pytest.mark.parametrize(
@@ -125,21 +138,21 @@ def test_the_paper_protocol_turns_a_constant_map_into_the_whole_image():
     ids=["empty", "NaN", "minus inf", "NaN and inf", "all inf"],
 )
 def test_the_paper_protocol_finds_nothing_in_maps_whose_lowest_value_is_not_finite(saliency):
-    evidence = Evidence.of("a", 224, 224, [[56, 56, 168, 168]])
-    scores = score_attribution(evidence, Attribution("a", saliency=saliency), protocol="paper")
-    assert not scores.any()
+    evidence = Region("a", 224, 224, [[56, 56, 168, 168]])
+    assert not any(scores_of(evidence, saliency=saliency, protocol="paper").values())
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (14, 14), (224, 224), (448, 300)])
 def test_the_paper_protocol_turns_a_map_with_an_infinite_value_into_the_whole_image(shape):
     """Also at a resolution of its own: the value reaches the pixels that draw on it, and no others."""
-    evidence = Evidence.of("a", 224, 224, [[56, 56, 168, 168]])
+    evidence = Region("a", 224, 224, [[56, 56, 168, 168]])
     saliency = np.random.default_rng(0).random(shape, dtype=np.float32)
     saliency[-1, 0] = np.inf
-    scores = score_attribution(evidence, Attribution("a", saliency=saliency), protocol="paper")
-    constant = Attribution("a", saliency=np.zeros((224, 224), np.float32))
-    assert np.array_equal(scores, score_attribution(evidence, constant, protocol="paper"))
-    assert score_attribution(evidence, Attribution("a", saliency=saliency)) is None
+    constant = np.zeros((224, 224), np.float32)
+    assert scores_of(evidence, saliency=saliency, protocol="paper") == scores_of(
+        evidence, saliency=constant, protocol="paper"
+    )
+    assert not explains_something(evidence, saliency=saliency)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -150,12 +163,11 @@ def test_the_paper_protocol_takes_a_map_of_any_resolution_as_its_resampling_to_t
     boxes = random_box(np.random.default_rng(0), *size, smallest=0.3)
     oracle = coverage_map(frame, boxes)
     rows, columns = (bilinear_weights(224, side) for side in shape)
-    tokens = Attribution("a", saliency=(rows @ oracle @ columns.T).astype(np.float32))
-    resampled = Attribution("a", saliency=frame.whole_of(tokens.saliency))
-    evidence = Evidence.of("a", *size, boxes)
-    scores = score_attribution(evidence, tokens, protocol="paper")
-    assert np.array_equal(scores, score_attribution(evidence, resampled, protocol="paper"))
-    assert scores[0] > 0
+    tokens = (rows @ oracle @ columns.T).astype(np.float32)
+    evidence = Region("a", *size, boxes)
+    scores = scores_of(evidence, saliency=tokens, protocol="paper")
+    assert scores == scores_of(evidence, saliency=frame.whole_of(tokens), protocol="paper")
+    assert scores["iou"] > 0
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -163,8 +175,8 @@ def test_the_whole_image_says_nothing(size):
     rng = np.random.default_rng(2)
     whole = np.array([[0, 0, *size]], dtype=float)
     for number in range(20):
-        evidence = Evidence.of(str(number), *size, random_box(rng, *size))
-        scores = score(evidence, boxes=whole)
+        evidence = Region(str(number), *size, random_box(rng, *size))
+        scores = scores_of(evidence, boxes=whole)
         assert scores["evidence_ap"] == pytest.approx(0, abs=1e-9)
         assert scores["corrected_iou"] == pytest.approx(0, abs=1e-9)
         assert scores["precision_lift"] == pytest.approx(1, abs=1e-9)
@@ -173,12 +185,12 @@ def test_the_whole_image_says_nothing(size):
 
 
 def test_a_region_that_is_the_whole_image_scores_at_chance():
-    evidence = Evidence.of("a", 300, 200, [[0, 0, 300, 200]])
-    scores = score(evidence, saliency=np.random.default_rng(0).random((16, 16)))
+    evidence = Region("a", 300, 200, [[0, 0, 300, 200]])
+    scores = scores_of(evidence, saliency=np.random.default_rng(0).random((16, 16)))
     assert scores["evidence_ap"] == 0.0
     assert scores["auroc"] == 0.5
     assert scores["precision_lift"] == pytest.approx(1.0)
-    assert score(evidence, boxes=np.array([[0, 0, 300, 200.0]]))["corrected_iou"] == pytest.approx(0.0)
+    assert scores_of(evidence, boxes=np.array([[0, 0, 300, 200.0]]))["corrected_iou"] == pytest.approx(0.0)
 
 
 @settings(max_examples=40)
@@ -214,10 +226,10 @@ def test_no_score_depends_on_the_order_of_the_pixels():
     rng = np.random.default_rng(3)
     values = rng.integers(4, size=(24, 24)).astype(np.float32)
     for flipped in (np.s_[::-1], np.s_[:, ::-1]):
-        evidence = Evidence.of("a", 240, 240, [[20, 30, 100, 90]])
+        evidence = Region("a", 240, 240, [[20, 30, 100, 90]])
         box = [20, 150, 100, 210] if flipped == np.s_[::-1] else [140, 30, 220, 90]
-        mirrored = Evidence.of("a", 240, 240, [box])
-        straight, turned = score(evidence, saliency=values), score(mirrored, saliency=values[flipped])
+        mirrored = Region("a", 240, 240, [box])
+        straight, turned = scores_of(evidence, saliency=values), scores_of(mirrored, saliency=values[flipped])
         for name in NAMES:
             if name != "corrected_iou":
                 assert straight[name] == pytest.approx(turned[name], abs=1e-9), name
@@ -243,24 +255,24 @@ def test_corrected_iou_of_random_boxes_is_zero_on_average():
     rng = np.random.default_rng(5)
     corrected = []
     for number in range(600):
-        evidence = Evidence.of(str(number), 224, 224, random_box(rng, 224, 224))
+        evidence = Region(str(number), 224, 224, random_box(rng, 224, 224))
         corner = rng.random(2) * 224
         wrapped = np.concatenate([corner, corner + 80])[None]
         turns = ([0, 0, 0, 0], [224, 0, 224, 0], [0, 224, 0, 224], [224] * 4)
         pieces = np.concatenate([wrapped - turn for turn in turns])
         inside = np.clip(pieces, 0, 224)
         inside = inside[(inside[:, 2] > inside[:, 0]) & (inside[:, 3] > inside[:, 1])]
-        corrected.append(score(evidence, boxes=inside)["corrected_iou"])
+        corrected.append(scores_of(evidence, boxes=inside)["corrected_iou"])
     assert abs(np.mean(corrected)) < 3 * np.std(corrected) / np.sqrt(len(corrected))
 
 
 def test_corrected_iou_is_seeded():
-    evidence = Evidence.of("a", 224, 224, [[50, 40, 120, 100]])
-    boxes = Attribution("a", boxes=np.array([[60, 60, 150, 150.0]]))
-    first, again, other = (score_attribution(evidence, boxes, seed=seed) for seed in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert np.allclose(first, other, atol=0.01)
+    evidence = Region("a", 224, 224, [[50, 40, 120, 100]])
+    first, again, other = (
+        scores_of(evidence, boxes=[[60, 60, 150, 150]], seed=seed)["corrected_iou"] for seed in (0, 0, 1)
+    )
+    assert first == again != other
+    assert first == pytest.approx(other, abs=0.01)
 
 
 def test_correction_has_its_fixed_points():
@@ -273,8 +285,8 @@ def test_random_maps_are_at_chance_within_their_interval():
     rng = np.random.default_rng(6)
     rows = []
     for number in range(120):
-        evidence = Evidence.of(str(number), 224, 224, random_box(rng, 224, 224, smallest=0.2))
-        rows.append(score(evidence, saliency=rng.random((224, 224), dtype=np.float32)))
+        evidence = Region(str(number), 224, 224, random_box(rng, 224, 224, smallest=0.2))
+        rows.append(scores_of(evidence, saliency=rng.random((224, 224), dtype=np.float32)))
     for name, chance in (("evidence_ap", 0.0), ("precision_lift", 1.0), ("auroc", 0.5)):
         values = np.array([row[name] for row in rows])
         assert abs(values.mean() - chance) < 1.96 * values.std(ddof=1) / np.sqrt(len(values)), name
@@ -286,12 +298,13 @@ def means_under_noise(noise_grid, levels, samples=200):
     means = np.zeros((len(levels), len(NAMES)))
     for number in range(samples):
         boxes = np.round(random_box(rng, 224, 224, smallest=0.1))
-        evidence = Evidence.of(str(number), 224, 224, boxes)
-        perfect = coverage_map(evidence.frame, boxes)
-        noise = evidence.frame.content_of(rng.standard_normal((noise_grid, noise_grid)))
+        evidence = Region(str(number), 224, 224, boxes)
+        frame = Frame(224, 224)
+        perfect = coverage_map(frame, boxes)
+        noise = frame.content_of(rng.standard_normal((noise_grid, noise_grid)))
         for step, level in enumerate(levels):
-            mixed = Attribution(str(number), saliency=(1 - level) * perfect + level * noise)
-            means[step] += score_attribution(evidence, mixed) / samples
+            scores = scores_of(evidence, saliency=(1 - level) * perfect + level * noise)
+            means[step] += np.array(list(scores.values())) / samples
     return means
 
 
@@ -332,3 +345,11 @@ def test_evidence_too_small_to_measure_is_the_pixel_that_holds_its_largest_box(s
 def test_evidence_outside_the_image_is_an_error_that_names_the_sample(boxes):
     with pytest.raises(ValueError, match=r"sample-7.*cover nothing"):
         Evidence.of("sample-7", 224, 224, boxes)
+
+
+def test_a_score_is_asked_for_by_name():
+    sample = Region("a", 224, 224, [[50, 40, 120, 100]])
+    attribution = Attribution("a", boxes=sample.boxes)
+    assert score(attribution, sample, names=["iou"]) == {"iou": 1.0}
+    with pytest.raises(InputError, match="no score 'iuo' under the paper protocol; there are iou, f1"):
+        score(attribution, sample, names=["iuo"], protocol="paper")

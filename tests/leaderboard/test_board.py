@@ -11,7 +11,7 @@ import pytest
 from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.compare import compare
-from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
@@ -202,7 +202,7 @@ def test_the_order_of_oracle_blurred_shifted_and_null_is_right_for_every_score(t
         folder = write_entry(tmp_path / name, Entry("other", of_sample, modes=("dev",)), part)
         result = score_result(folder, part, resamples=10)
         scores[name] = {metric: score.mean for metric, score in result.views[0].scores.items()}
-    for metric in METRICS["standard"]:
+    for metric in metrics():
         first, second, third, last = (scores[name][metric.name] for name in explain)
         assert first >= second - 1e-9, metric.name
         assert second > third > last, (metric.name, scores)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medfocus_bench.cli.attribution import submitter_of
-from medfocus_bench.evaluation.metrics import METRICS
+from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.gallery import EACH, KINDS
 from medfocus_bench.leaderboard.result import read_results, result_text
@@ -97,7 +97,7 @@ def test_the_commands_that_a_submitter_is_told_cover_both_modes_and_give_an_acco
 
 def test_the_scores_are_explained_by_the_names_that_the_tables_give_them(site):
     text = pages(site)["how-to-read.html"]
-    for metric in METRICS["standard"]:
+    for metric in metrics():
         assert re.search(rf"(?:<dt>|, ){re.escape(metric.label)}(?:, |</dt>)", text) or (
             metric.name == "evidence_ap"
         )

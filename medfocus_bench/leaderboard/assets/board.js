@@ -5,19 +5,11 @@ document.addEventListener("DOMContentLoaded", () => {
   const { svg, html, fixed, power } = window.boardPlots;
   const AXES = ["source", "lvlm", "mode", "evidence"];
   const WORDS = { lesion: "lesion", spurious: "spurious mark" };
-  const SHOWN = ["rank", "title", "evidence_ap", "iou", "corrected_iou", "auroc", "pointing", "forward", "seconds", "needs"];
+  const FEATURED = data.metrics.filter(([, , , featured]) => featured).map(([key]) => key);
+  const SHOWN = ["rank", "title", ...FEATURED, "forward", "seconds", "needs"];
   const CHOICES = {
     ...Object.fromEntries(AXES.map((axis, n) => [axis, [...new Set(data.parts.map((part) => part[n]))].sort()])),
     family: [...new Set(data.entries.filter((entry) => !entry.isNull).map((entry) => entry.family))].sort(),
-  };
-  const HINTS = {
-    evidence_ap: "Average precision of the pixels for the region, corrected for chance",
-    iou: "Overlap of boxes over their union", f1: "Harmonic mean of precision and recall",
-    precision: "Share of the boxes that is evidence", recall: "Share of the evidence that is in the boxes",
-    precision_lift: "Precision over the region's share of the image; 1 by chance",
-    corrected_iou: "IoU corrected for chance", auroc: "0.5 by chance",
-    relevance_mass: "Share of the map's sum inside the region", relevance_rank: "Share of the top pixels inside the region",
-    pointing: "Whether the maximum lies inside",
   };
   const byId = (id) => document.getElementById(id);
 
@@ -30,15 +22,17 @@ document.addEventListener("DOMContentLoaded", () => {
     };
     data.metrics.forEach(([key], n) => {
       const [mean, low, high] = numbers.slice(3 * n, 3 * n + 3);
-      row[key] = { mean: mean / 1000, low: (mean - low) / 1000, high: (mean + high) / 1000 };
+      // A result that is older than a score does not have it.
+      row[key] = mean === null ? { mean, low, high } : { mean: mean / 1000, low: (mean - low) / 1000, high: (mean + high) / 1000 };
     });
+    row.headline = row[data.headline];
     return row;
   };
 
   // --- state and the address --------------------------------------------------------------------------
   const initial = () => ({
     ...Object.fromEntries(AXES.map((axis, n) => [axis, data.default[n] || ""])),
-    family: "", q: "", sort: "evidence_ap:desc", cols: SHOWN.join(","),
+    family: "", q: "", sort: `${data.headline}:desc`, cols: SHOWN.join(","),
   });
   const parse = () => {
     const state = initial();
@@ -102,6 +96,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const metric = (cell) => {
     const score = cell.getValue();
+    if (score.mean === null) return "–";
     return html("span", { title: `${fixed(score.mean)}, 95 % interval ${fixed(score.low)} to ${fixed(score.high)}` }, fixed(score.mean));
   };
   const method = (cell) => {
@@ -132,7 +127,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const short = (cell) => html("span", { class: "cut", title: cell.getValue() }, cell.getValue());
   const percent = (cell) => `${(100 * cell.getValue()).toFixed(1)} %`;
-  const byMean = (a, b) => a.mean - b.mean;
+  const byMean = (a, b) => (a.mean ?? -Infinity) - (b.mean ?? -Infinity) || 0;
   const numeric = { hozAlign: "right", headerHozAlign: "right", headerSortStartingDir: "desc" };
   const low = { ...numeric, headerSortStartingDir: "asc", sorter: "number", sorterParams: { alignEmptyValues: "bottom" } };
   const phone = matchMedia("(max-width: 640px)").matches;
@@ -143,9 +138,9 @@ document.addEventListener("DOMContentLoaded", () => {
   const columns = [
     { field: "rank", title: "Rank", formatter: rank, ...low, width: phone ? narrow.rank : 76, frozen: true },
     { field: "title", title: "Method", formatter: method, sorter: "string", width: phone ? narrow.title : 222, frozen: true, text: true },
-    ...data.metrics.map(([key, label]) => ({
-      field: key, title: label, metric: true, sorter: byMean, ...numeric, headerTooltip: HINTS[key] || label,
-      ...(key === "evidence_ap" ? { formatter: headline, width: phone ? narrow.headline : 226, hozAlign: "left", headerHozAlign: "left" } : { formatter: metric, minWidth: 84 }),
+    ...data.metrics.map(([key, label, help]) => ({
+      field: key, title: label, metric: true, sorter: byMean, ...numeric, headerTooltip: help,
+      ...(key === data.headline ? { formatter: headline, width: phone ? narrow.headline : 226, hozAlign: "left", headerHozAlign: "left" } : { formatter: metric, minWidth: 84 }),
     })),
     { field: "coverage", title: "Coverage", formatter: percent, sorter: "number", ...numeric },
     { field: "silent", title: "No explanation", formatter: percent, ...low },
@@ -165,7 +160,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const sorting = () => {
     const [field, direction] = state.sort.split(":");
     const known = columns.some((column) => column.field === field);
-    return known ? [{ column: field, dir: direction === "asc" ? "asc" : "desc" }] : [{ column: "evidence_ap", dir: "desc" }];
+    return known ? [{ column: field, dir: direction === "asc" ? "asc" : "desc" }] : [{ column: data.headline, dir: "desc" }];
   };
 
   let rows = [];
@@ -178,7 +173,7 @@ document.addEventListener("DOMContentLoaded", () => {
     shares = new Map();
     for (const row of rows) if (row.rank !== null) shares.set(row.rank, (shares.get(row.rank) || 0) + 1);
     const nulls = rows.filter((row) => row.isNull);
-    const best = (some) => Math.max(0, ...some.map((row) => row.evidence_ap.mean));
+    const best = (some) => Math.max(0, ...some.map((row) => row.headline.mean));
     bands = { prior: best(nulls.filter((row) => row.name === data.prior)), floor: best(nulls.filter((row) => row.name !== data.prior)) };
     return { view, any };
   };

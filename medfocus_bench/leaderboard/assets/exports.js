@@ -37,10 +37,10 @@ window.boardExports = (() => {
   const latex = (columns, rows, about) => {
     const cell = (column, row) => {
       const value = column.value(row);
-      if (column.metric) {
+      if (column.metric && value.mean !== null) {
         return `${fixed(value.mean)} {\\scriptsize [${fixed(value.low)}, ${fixed(value.high)}]}`;
       }
-      return value === null || value === undefined || value === "" ? "--" : tex(value);
+      return column.metric || value === null || value === undefined || value === "" ? "--" : tex(value);
     };
     return [
       "% " + about.benchmark.replace(/[\r\n]/g, " ") + "; " + about.filters.replace(/[\r\n]/g, " "),

@@ -134,7 +134,7 @@ window.boardPlots = (() => {
     const place = document.getElementById("cost");
     const points = rows
       .filter((row) => !row.isNull && cost(row, axis) > 0)
-      .map((row) => ({ row, at: cost(row, axis), score: row.evidence_ap }));
+      .map((row) => ({ row, at: cost(row, axis), score: row.headline }));
     const keys = document.getElementById("cost-keys");
     keys.replaceChildren(
       ...[...new Set(points.map((p) => p.row.family))].sort().map((family) =>

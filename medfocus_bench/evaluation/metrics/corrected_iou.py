@@ -1,10 +1,13 @@
-"""The IoU that a prediction would reach by chance: its mean over random translations of itself."""
+"""IoU-c: the IoU corrected for the one that a prediction would reach by chance."""
 
 from __future__ import annotations
+
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
+from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
 from medfocus_bench.evaluation.protocol import TRANSLATIONS
 from medfocus_bench.geometry import BoxUnion, FloatArray
 
@@ -20,10 +23,10 @@ def chance_iou(
 ) -> float:
     """Mean IoU with `expert` over random translations of `predicted` inside a `width` x `height` image.
 
-    What leaves the image on one side enters it on the other, so the prediction keeps its area and its shape
-    and every prediction has the same freedom. The translations are all pairs of k horizontal and k vertical
-    shifts, k = ceil(sqrt(translations)), one drawn uniformly from each k-th part of the side: an unbiased
-    estimate with far less variance than as many independent draws. The IoUs themselves are exact.
+    A part that leaves the image on one side enters it on the other, so the prediction keeps its area and its
+    shape and every prediction has the same freedom. The translations are all pairs of k horizontal and k
+    vertical shifts, k = ceil(sqrt(translations)), one drawn uniformly from each k-th part of the side: an
+    unbiased estimate with far less variance than as many independent draws. The IoUs themselves are exact.
     """
     steps = int(np.ceil(np.sqrt(translations)))
     across = (np.arange(steps) + rng.random(steps)) * (width / steps)
@@ -57,3 +60,23 @@ def _wrapped_overlap(moving: FloatArray, fixed: FloatArray, shifts: FloatArray, 
         shared = np.minimum(high - turn, fixed[1:]) - np.maximum(low - turn, fixed[:-1])
         total += np.clip(shared, 0.0, None)
     return total
+
+
+def _compute(given: MetricInput) -> float:
+    evidence = given.evidence
+    rng = np.random.default_rng((given.seed, crc32(evidence.sample_id.encode())))
+    by_chance = chance_iou(
+        given.boxes, evidence.boxes, width=evidence.frame.width, height=evidence.frame.height, rng=rng
+    )
+    return corrected_iou(given.overlap.iou, by_chance)
+
+
+METRIC = Metric(
+    name="corrected_iou",
+    label="IoU-c",
+    help="IoU corrected by that of random translations of the same prediction; 0 by chance.",
+    needs={"region", "boxes"},
+    compute=_compute,
+    order=70,
+    featured=True,
+)

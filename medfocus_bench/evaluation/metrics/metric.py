@@ -1,0 +1,152 @@
+"""One score, and what it is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.overlap import Overlap, box_overlap
+from medfocus_bench.evaluation.protocol import Protocol
+from medfocus_bench.evaluation.ranking import RankingScores, ranking_scores
+from medfocus_bench.evaluation.regions import (
+    SaliencyMap,
+    explains,
+    map_to_boxes,
+    rescale_boxes,
+    selection_rank,
+    standard_regions,
+)
+from medfocus_bench.geometry import BoolArray, FloatArray, Frame, clip_boxes
+
+Need = Literal["region", "map", "boxes", "lvlm"]
+"""Inputs of a score. One that needs the `lvlm` is computed only where an LVLM can be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A score: `compute` gives its value for one explanation, higher is better.
+
+    Args:
+        name: its key in reports and results.
+        label: its heading in tables.
+        help: one sentence for readers of the page; docs/scores.md has the formula.
+        needs: what it looks at.
+        compute: from a `MetricInput` to a number; it is not called for an explanation that says nothing,
+            which scores 0.
+        order: its place in tables; scores of one order are sorted by name.
+        featured: whether the page shows its column from the start.
+        protocols: those that it belongs to.
+
+    """
+
+    name: str
+    label: str
+    help: str
+    needs: Set[Need]
+    compute: Callable[[MetricInput], float]
+    order: int = 1000
+    featured: bool = False
+    protocols: tuple[Protocol, ...] = ("standard",)
+
+    def __repr__(self) -> str:
+        return f"Metric({self.name!r})"
+
+
+@dataclass(frozen=True, eq=False)
+class MetricInput:
+    """An explanation beside the evidence region of its sample. What scores share is computed once.
+
+    `attribution` has its map in the model frame. `lvlm` is the adapter of the sample's LVLM, for the scores
+    that need it.
+    """
+
+    sample: Sample
+    evidence: Evidence
+    attribution: Attribution
+    protocol: Protocol = "standard"
+    seed: int = 0
+    lvlm: Any = None
+
+    @cached_property
+    def values(self) -> SaliencyMap:
+        """The map on the image's pixels, (content height, content width); of boxes, their coverage."""
+        frame = self.evidence.frame
+        if self.attribution.saliency is not None:
+            return frame.content_of(self.attribution.saliency)
+        return frame.coverage(self.boxes).astype(np.float32)
+
+    @cached_property
+    def says_nothing(self) -> bool:
+        """Whether there is nothing to score; the `paper` protocol makes something of any map."""
+        saliency, boxes = self.attribution.saliency, self.attribution.boxes
+        if boxes is not None and len(boxes) == 0:
+            return True
+        if self.protocol == "paper":
+            return False
+        if saliency is not None:
+            return not (explains(saliency) and explains(self.values))
+        return not self.values.any()
+
+    @cached_property
+    def ranking(self) -> RankingScores:
+        return ranking_scores(self.values, self.evidence.pixels)
+
+    @cached_property
+    def selected(self) -> BoolArray:
+        """The pixels of a map that are above its threshold, (content height, content width)."""
+        ordered = self.ranking.ordered
+        zeros = int(np.searchsorted(ordered, ordered[0], side="right"))
+        return np.asarray(self.values >= np.float32(ordered[selection_rank(len(ordered), zeros)]))
+
+    @cached_property
+    def boxes(self) -> FloatArray:
+        """The boxes (n, 4), native pixels; of a map, those of its regions."""
+        frame, saliency = self.evidence.frame, self.attribution.saliency
+        if self.protocol == "paper":
+            return _paper_boxes(frame, self.attribution)
+        if saliency is None:
+            assert self.attribution.boxes is not None
+            return clip_boxes(self.attribution.boxes, frame.width, frame.height)
+        regions = standard_regions(self.values, self.selected)
+        in_content = np.array([region.box for region in regions], dtype=np.float64).reshape(-1, 4)
+        left, top, _, _ = frame.content
+        return frame.to_native(in_content + np.array([left, top, left, top]))
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        return box_overlap(self.boxes, self.evidence.boxes)
+
+
+def _paper_boxes(frame: Frame, attribution: Attribution) -> FloatArray:
+    if attribution.saliency is None:
+        assert attribution.boxes is not None
+        return attribution.boxes
+    regions = map_to_boxes(_in_model_pixels(frame, attribution.saliency), protocol="paper")
+    boxes = [region.box for region in regions]
+    native = rescale_boxes(boxes, (frame.width, frame.height), (frame.size, frame.size)) if boxes else []
+    return np.array(native, dtype=np.float64).reshape(-1, 4)
+
+
+def _in_model_pixels(frame: Frame, saliency: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The map at the model frame's pixels, which the smallest area counts; an empty one as it is.
+
+    A value that is not finite reaches the pixels that draw on it, and no others.
+    """
+    if saliency.size == 0:
+        return saliency
+    finite = np.isfinite(saliency)
+    with np.errstate(over="ignore"):
+        resampled = frame.whole_of(np.where(finite, saliency, 0))
+    if not finite.all():
+        # The protocol makes nothing of a map with a NaN or a negative infinity, wherever they are.
+        value = np.inf if (saliency[~finite] > 0).all() else np.nan
+        resampled[frame.whole_of(~finite) > 0] = value
+    return resampled

@@ -1,0 +1,12 @@
+"""Relevance rank: the share of the top pixels inside the region."""
+
+from medfocus_bench.evaluation.metrics.metric import Metric
+
+METRIC = Metric(
+    name="relevance_rank",
+    label="Rel. rank",
+    help="Share of the top pixels inside the region.",
+    needs={"region", "map"},
+    compute=lambda given: given.ranking.relevance_rank,
+    order=100,
+)

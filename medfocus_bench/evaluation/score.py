@@ -1,0 +1,236 @@
+"""Scores of one attribution or of many, and their aggregation to slices with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.data.columns import Sample
+from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.groups import CELL, Group, Groups
+from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
+from medfocus_bench.evaluation.metrics.registry import metrics
+from medfocus_bench.evaluation.protocol import Protocol, Settings
+from medfocus_bench.evaluation.report import Counts, MeanCost, Score, SliceKind, SliceScores
+from medfocus_bench.evaluation.statistics import Interval
+from medfocus_bench.geometry import BoxUnion, FloatArray
+
+LoadLVLM = Callable[[str], Any]
+"""Gives the adapter of an LVLM by the name that samples have it under."""
+
+
+def score(
+    attribution: Attribution | None,
+    sample: Sample,
+    *,
+    names: Sequence[str] | None = None,
+    protocol: Protocol = "standard",
+    seed: int = 0,
+    lvlm: Any = None,
+) -> dict[str, float]:
+    """The scores of one attribution by name; all 0 where it explains nothing.
+
+    Args:
+        attribution: a map or boxes of this sample; None for a missing one.
+        sample: its evidence region is what the attribution is held against.
+        names: the scores to compute. Default: those of the protocol, without those that need an LVLM if none
+            is given.
+        protocol: "standard" or "paper".
+        seed: of the random translations behind IoU-c.
+        lvlm: the adapter of the sample's LVLM.
+
+    Raises:
+        InputError: a name that the protocol does not have, or a score that needs the LVLM.
+
+    Example:
+        >>> import medfocus_bench as mb
+        >>> sample = mb.load_benchmark("phantom").samples[0]
+        >>> perfect = mb.Attribution(sample.sample_id, boxes=sample.boxes)
+        >>> mb.score(perfect, sample)["iou"]
+        1.0
+
+    """
+    known = metrics(protocol, with_lvlm=lvlm is not None)
+    chosen = known if names is None else [_named(name, protocol, lvlm is not None) for name in names]
+    given = explanation(attribution, sample, protocol=protocol, seed=seed, lvlm=lvlm)
+    return {metric.name: 0.0 if given is None else float(metric.compute(given)) for metric in chosen}
+
+
+def _named(name: str, protocol: Protocol, with_lvlm: bool) -> Metric:
+    known = {metric.name: metric for metric in metrics(protocol)}
+    if name not in known:
+        raise InputError(f"no score {name!r} under the {protocol} protocol; there are {', '.join(known)}")
+    if "lvlm" in known[name].needs and not with_lvlm:
+        raise InputError(f"the score {name} needs the LVLM; give lvlm")
+    return known[name]
+
+
+def explanation(
+    attribution: Attribution | None,
+    sample: Sample,
+    *,
+    protocol: Protocol = "standard",
+    seed: int = 0,
+    lvlm: Any = None,
+) -> MetricInput | None:
+    """The input of every score; None where there is no explanation, which counts as zero in every mean.
+
+    No explanation: a missing attribution, an empty list of boxes and, under `standard`, an empty, constant or
+    not everywhere finite map.
+    """
+    if attribution is None:
+        return None
+    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
+    framed = attribution.in_model_frame(evidence.frame)
+    given = MetricInput(sample, evidence, framed, protocol, seed, lvlm)
+    return None if given.says_nothing else given
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredSamples:
+    """The scores of one method, (n, m) in the order of the samples and of `names`, with its counts.
+
+    `skipped`: scores that need the LVLM, of which none could be loaded.
+    """
+
+    names: tuple[str, ...]
+    scores: FloatArray
+    attributed: int
+    explained: int
+    cost: MeanCost
+    skipped: tuple[str, ...] = ()
+
+    def columns(self, names: Sequence[str]) -> FloatArray:
+        """The scores of these names, (n, len(names))."""
+        return self.scores[:, [self.names.index(name) for name in names]]
+
+
+def score_samples(
+    samples: Sequence[Sample],
+    attributions: Iterable[tuple[Sample, Attribution | None]],
+    settings: Settings,
+    *,
+    load_lvlm: LoadLVLM | None = None,
+) -> ScoredSamples:
+    """Score attributions as they come, in any order, one in memory at a time; one that never comes scores 0.
+
+    Scores that need the LVLM are skipped unless `load_lvlm` is given.
+    """
+    chosen = metrics(settings.protocol, with_lvlm=load_lvlm is not None)
+    row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
+    scores = np.zeros((len(samples), len(chosen)))
+    costs = _CostSum()
+    attributed = explained = 0
+    for sample, attribution in attributions:
+        if attribution is None:
+            continue
+        attributed += 1
+        costs.add(attribution)
+        lvlm = None if load_lvlm is None else load_lvlm(sample.lvlm)
+        given = explanation(attribution, sample, protocol=settings.protocol, seed=settings.seed, lvlm=lvlm)
+        if given is not None:
+            explained += 1
+            scores[row_of[sample.sample_id]] = [metric.compute(given) for metric in chosen]
+    names = tuple(metric.name for metric in chosen)
+    skipped = tuple(metric.name for metric in metrics(settings.protocol) if metric not in chosen)
+    return ScoredSamples(names, scores, attributed, explained, costs.mean(), skipped)
+
+
+class _CostSum:
+    _PARTS = ("forward_passes", "backward_passes", "seconds")
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(self._PARTS, 0.0)
+        self._counts = dict.fromkeys(self._PARTS, 0)
+
+    def add(self, attribution: Attribution) -> None:
+        for part in self._PARTS:
+            value = getattr(attribution.cost, part)
+            if value is not None:
+                self._sums[part] += value
+                self._counts[part] += 1
+
+    def mean(self) -> MeanCost:
+        means = {part: self._sums[part] / n for part, n in self._counts.items() if n}
+        return MeanCost(**means)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """A named part of the samples."""
+
+    kind: SliceKind
+    value: str
+    group: Group
+
+
+class Aggregator:
+    """The slices of a list of samples; the same for every method that is scored on them."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.groups = Groups.of(samples)
+        self.slices = list(_slices(samples, self.groups))
+
+    def aggregate(self, scored: ScoredSamples, settings: Settings) -> list[SliceScores]:
+        """Means and intervals of the scores over every slice."""
+        results = self.groups.means(scored.scores, [part.group for part in self.slices], settings)
+        return [
+            self._slice_scores(part, result, scored.names)
+            for part, result in zip(self.slices, results, strict=True)
+        ]
+
+    def _slice_scores(self, part: Slice, result: Sequence[Interval], names: Sequence[str]) -> SliceScores:
+        samples, patients = self.groups.counts(part.group)
+        return SliceScores(
+            kind=part.kind,
+            value=part.value,
+            samples=samples,
+            patients=patients,
+            scores={
+                name: Score(mean=interval.mean, low=interval.low, high=interval.high)
+                for name, interval in zip(names, result, strict=True)
+            },
+        )
+
+    def counts(self, scored: ScoredSamples) -> Counts:
+        samples = len(scored.scores)
+        return Counts(
+            samples=samples,
+            attributed=scored.attributed,
+            missing=samples - scored.attributed,
+            no_explanation=scored.attributed - scored.explained,
+            patients=self.groups.patients,
+        )
+
+
+def _slices(samples: Sequence[Sample], groups: Groups) -> Iterable[Slice]:
+    yield Slice("all", "all", groups.macro())
+    yield Slice("pooled", "all", groups.pooled())
+    labels: dict[SliceKind, Sequence[str]] = {
+        "source": [s.source for s in samples],
+        "lvlm": [s.lvlm for s in samples],
+        "mode": [s.mode for s in samples],
+        "evidence": [s.evidence for s in samples],
+        "size": _size_terciles(samples),
+        "finding": [s.finding for s in samples],
+        "cell": [" / ".join(getattr(s, field) for field in CELL) for s in samples],
+    }
+    for kind, values in labels.items():
+        array = np.array(values)
+        for value in sorted(set(values)):
+            yield Slice(kind, value, groups.macro(array == value))
+
+
+def _size_terciles(samples: Sequence[Sample]) -> list[str]:
+    """Each sample's third by the evidence region's share of the image; thirds of the regions, not samples."""
+    shares = {s.region: BoxUnion.of(s.boxes).area / (s.width * s.height) for s in samples}
+    first, second = np.quantile(list(shares.values()), [1 / 3, 2 / 3])
+    return [
+        "1 small" if shares[s.region] <= first else "2 medium" if shares[s.region] <= second else "3 large"
+        for s in samples
+    ]
