@@ -217,6 +217,14 @@ class Frame:
         return framed
 
 
+def explains(saliency: npt.NDArray[np.generic]) -> bool:
+    """Whether a map says anything: it has pixels, all of them finite and not all equal."""
+    if saliency.size == 0:
+        return False
+    low, high = saliency.min(), saliency.max()
+    return bool(np.isfinite(low) and np.isfinite(high) and low < high)
+
+
 @lru_cache(maxsize=16)
 def area_weights(source: int, target: int) -> FloatArray:
     """Weights (target, source) of the means over `target` equal parts of a line of `source` cells."""

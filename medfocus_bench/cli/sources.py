@@ -68,7 +68,7 @@ def doctor_command(
 ) -> None:
     """Check which parts of the sources are below ROOT. Exit status 1 if any is missing."""
     from medfocus_bench.data.doctor import examine, sources_to_examine
-    from medfocus_bench.data.sheet import contact_sheet
+    from medfocus_bench.data.sheet import question_sheet
 
     examined = [
         examine(source, root, samples=samples, decode_all=decode_all, progress=show_progress)
@@ -88,7 +88,7 @@ def doctor_command(
         click.echo("No question can be shown, so no contact sheet is written.")
     elif sheet is not None:
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(shown).save(sheet, "PNG", optimize=True)
+        question_sheet(shown).save(sheet, "PNG", optimize=True)
         click.echo(str(sheet))
     if not all(one.complete for one in examined):
         sys.exit(1)

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from medfocus_bench.data.questions import Question
+from medfocus_bench.drawing.lettering import Font
+from medfocus_bench.drawing.sheets import contact_sheet
 from medfocus_bench.geometry import Frame
 
 TILE: Final = 320
@@ -20,18 +22,13 @@ _INK = (235, 235, 235)
 _BOX = (64, 200, 255)
 
 
-def contact_sheet(questions: Sequence[Question], columns: int = 4) -> Image.Image:
+def question_sheet(questions: Sequence[Question], columns: int = 4) -> Image.Image:
     """The pictures in rows of `columns`, padded to squares, never flipped. Raises ValueError for none."""
     if not questions:
         raise ValueError("a contact sheet needs a question")
-    rows = -(-len(questions) // columns)
-    width = min(columns, len(questions)) * (TILE + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, rows * (TILE + _CAPTION + _GAP) + _GAP), (20, 20, 24))
-    for number, question in enumerate(questions):
-        row, column = divmod(number, columns)
-        corner = (_GAP + column * (TILE + _GAP), _GAP + row * (TILE + _CAPTION + _GAP))
-        sheet.paste(_tile(question), corner)
-    return sheet
+    tiles = [_tile(question) for question in questions]
+    columns = min(columns, len(tiles))
+    return contact_sheet(tiles, columns, gap=_GAP, margin=_GAP, background=(20, 20, 24))
 
 
 def _tile(question: Question) -> Image.Image:
@@ -49,7 +46,7 @@ def _tile(question: Question) -> Image.Image:
     return tile
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _fitting(text: str, font: Font) -> str:
     """`text`, cut to the width of a tile; letters that the font lacks are drawn as boxes."""
     shown = text
     while font.getlength(shown) > TILE - 8 and len(shown) > 4:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from medfocus_bench.evaluation.protocol import MAX_BOXES, MIN_AREA, QUANTILE, Protocol
-from medfocus_bench.geometry import BoolArray
+from medfocus_bench.geometry import BoolArray, explains
 
 SaliencyMap = npt.NDArray[np.float32]
 
@@ -29,14 +29,6 @@ class Region:
     box: tuple[int, int, int, int]
     score: float
     area: int
-
-
-def explains(saliency: npt.NDArray[np.generic]) -> bool:
-    """Whether a map says anything: it has pixels, all of them finite and not all equal."""
-    if saliency.size == 0:
-        return False
-    low, high = saliency.min(), saliency.max()
-    return bool(np.isfinite(low) and np.isfinite(high) and low < high)
 
 
 def map_to_boxes(

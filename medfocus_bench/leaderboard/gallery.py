@@ -10,18 +10,19 @@ from typing import Final
 from zlib import crc32
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import decode_uint8
+from medfocus_bench.drawing.colours import BACKGROUND
+from medfocus_bench.drawing.overlay import dash_boxes, fit, overlay, plain
 from medfocus_bench.errors import InputError, SubmissionError
-from medfocus_bench.geometry import MODEL_SIZE, FloatArray
+from medfocus_bench.geometry import MODEL_SIZE
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
 from medfocus_bench.leaderboard.workers import worker_pool
-from medfocus_bench.runs.panel import BACKGROUND, fit, overlay, plain
 from medfocus_bench.submission.reader import Submission, reopen_submission
 
 OPEN_SOURCES: Final = ("phantom",)
@@ -40,8 +41,6 @@ _GAP: Final = 6
 _QUALITY: Final = 72
 _EFFORT: Final = 0
 """Of WebP's encoder: 4, its default, takes four times as long for a fifth fewer bytes."""
-_REGION: Final = (64, 224, 208)
-"""Colour of the evidence region: apart from the yellow of reported boxes and from the scale of maps."""
 
 _MAX_TOKENS: Final = 120
 _LEVELS: Final = 6
@@ -209,7 +208,7 @@ def _draw(
     explained = None if attribution is None else overlay(image, attribution, size, MODEL_SIZE, left)
     right = explained if explained is not None else left.point(lambda value: value * 0.35)
     for picture in (left, right):
-        _dash(picture, sample.boxes * np.array([size[0] / sample.width, size[1] / sample.height] * 2))
+        dash_boxes(picture, sample.boxes * np.array([size[0] / sample.width, size[1] / sample.height] * 2))
     sheet = Image.new("RGB", (2 * size[0] + _GAP, size[1]), BACKGROUND)
     sheet.paste(left, (0, 0))
     sheet.paste(right, (size[0] + _GAP, 0))
@@ -263,19 +262,3 @@ def _marks(attribution: Attribution | None) -> tuple[TokenMark, ...]:
         TokenMark(text[:100], round((_LEVELS - 1) * (max(score, 0.0) / largest)) if largest > 0 else 0)
         for text, score in tokens
     )
-
-
-def _dash(picture: Image.Image, boxes: FloatArray) -> None:
-    """Outlines boxes with dashes, dark below light, so that they show on any ground."""
-    draw = ImageDraw.Draw(picture)
-    for x1, y1, x2, y2 in np.round(boxes).astype(int).tolist():
-        right, bottom = max(x1, x2 - 1), max(y1, y2 - 1)
-        draw.rectangle((x1, y1, right, bottom), outline=(0, 0, 0), width=1)
-        for start in range(x1, right + 1, 9):
-            end = min(start + 5, right)
-            draw.line((start, y1, end, y1), fill=_REGION, width=2)
-            draw.line((start, bottom, end, bottom), fill=_REGION, width=2)
-        for start in range(y1, bottom + 1, 9):
-            end = min(start + 5, bottom)
-            draw.line((x1, start, x1, end), fill=_REGION, width=2)
-            draw.line((right, start, right, end), fill=_REGION, width=2)

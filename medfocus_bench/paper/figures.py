@@ -11,15 +11,15 @@ import numpy as np
 
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.concepts import COMPOSITES, CONCEPTS
+from medfocus_bench.drawing.bars import Bar, BarGroup, bar_chart
+from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
+from medfocus_bench.drawing.overlay import fit, overlay, plain
 from medfocus_bench.geometry import MODEL_SIZE, FloatArray
-from medfocus_bench.paper.bars import Bar, BarGroup, bar_chart
 from medfocus_bench.paper.comparing import document, failure_column, parts_of
 from medfocus_bench.paper.document import Column, Entry, Line, Measured, Reproduction, Section
 from medfocus_bench.paper.measuring import Part, Samples
 from medfocus_bench.paper.request import Request, with_samples
 from medfocus_bench.paper.work import Work
-from medfocus_bench.runs.concept_panel import ConceptDrawing, concept_panel
-from medfocus_bench.runs.panel import fit, overlay, plain
 from medfocus_bench.runs.records import Record
 
 FAILURE: Final = "none (failure)"

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
+from medfocus_bench.drawing.sheets import contact_sheet
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.phantom.track import box_of
@@ -28,7 +29,7 @@ def finding_sheet(columns: int = 4) -> Image.Image:
         tiles.append(
             _tile(Image.fromarray(phantom.image), boxes, "lesion", [names[0] if names else "normal"])
         )
-    return _sheet(tiles, columns)
+    return contact_sheet(tiles, columns, gap=4)
 
 
 def track_sheet(folder: Path, columns: int = 4) -> Image.Image:
@@ -41,7 +42,7 @@ def track_sheet(folder: Path, columns: int = 4) -> Image.Image:
             picture = Image.open(BytesIO(row["image"]["bytes"]))
             captions = [f"{split}, {lvlm}: {row['finding']}", row["response"]]
             tiles.append(_tile(picture, row["boxes"], row["evidence"], captions))
-    return _sheet(tiles, columns)
+    return contact_sheet(tiles, columns, gap=4)
 
 
 def _tile(
@@ -56,12 +57,3 @@ def _tile(
         text = caption if len(caption) <= 38 else "..." + caption[-35:]
         pen.text((4, _TILE + 2 + 14 * line), text, fill=(230, 230, 230))
     return tile
-
-
-def _sheet(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
-    height = _TILE + _CAPTION
-    sheet = Image.new("RGB", (columns * (_TILE + 4), -(-len(tiles) // columns) * (height + 4)))
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        sheet.paste(tile, (column * (_TILE + 4), row * (height + 4)))
-    return sheet

@@ -13,8 +13,8 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.regions import explains
 from medfocus_bench.evaluation.score import score
+from medfocus_bench.geometry import explains
 from medfocus_bench.runs.records import Failure, Record, RecordFiles, read_failures
 from medfocus_bench.runs.settings import (
     SETTINGS_NAME,

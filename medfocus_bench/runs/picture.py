@@ -17,15 +17,16 @@ from medfocus_bench.data.benchmark import read_benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
 from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
+from medfocus_bench.drawing.overlay import fit, overlay, plain
+from medfocus_bench.drawing.panel import TILE_SIZE, Tile, panel
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import EXPECTED, RunConfig, explain, reason
-from medfocus_bench.runs.concept_panel import ConceptDrawing, concept_panel
 from medfocus_bench.runs.methods import MethodSpec, metadata
-from medfocus_bench.runs.panel import TILE_SIZE, Tile, fit, overlay, panel, plain
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.storage import atomic_folder, read_regular
 from medfocus_bench.submission.maps import MapWriter

@@ -17,7 +17,7 @@ from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.evaluation.evidence import Evidence
 from medfocus_bench.evaluation.ranking import ranking_scores
-from medfocus_bench.evaluation.regions import explains
+from medfocus_bench.geometry import explains
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
 from medfocus_bench.lvlm.example import EncodedExample
 from medfocus_bench.phantom import PHANTOM_LVLMS

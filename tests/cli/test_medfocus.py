@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
 from medfocus_bench.medfocus.reference import ReferencePool
 from medfocus_bench.paper import ablate as ablation
 from medfocus_bench.paper.ablate import Variant, read_ablation, variants
 from medfocus_bench.phantom.render import Patient, render
-from medfocus_bench.runs.concept_panel import ConceptDrawing, concept_panel
 
 from ..runs.conftest import first_rows
 from .running import run

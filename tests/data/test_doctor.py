@@ -10,7 +10,7 @@ from PIL import Image
 
 from medfocus_bench.data.doctor import examine, sources_to_examine
 from medfocus_bench.data.questions import Question
-from medfocus_bench.data.sheet import TILE, contact_sheet
+from medfocus_bench.data.sheet import TILE, question_sheet
 from medfocus_bench.data.sources import open_source
 from medfocus_bench.errors import InputError
 from tests.data import source_trees as trees
@@ -120,7 +120,7 @@ def question(width: int, height: int, finding: str = "nodule") -> Question:
 
 @pytest.mark.parametrize(("width", "height"), [(640, 640), (640, 320), (300, 700)])
 def test_left_is_left_on_the_sheet_and_the_box_is_where_it_is(width: int, height: int) -> None:
-    sheet = np.asarray(contact_sheet([question(width, height)]))
+    sheet = np.asarray(question_sheet([question(width, height)]))
     tile = sheet[6 : 6 + TILE, 6 : 6 + TILE].astype(int)
     lit = np.argwhere(tile.min(axis=2) > 150)
     assert lit[:, 1].max() < TILE / 2 + 2, "the bright half is the left one"
@@ -132,7 +132,7 @@ def test_left_is_left_on_the_sheet_and_the_box_is_where_it_is(width: int, height
 
 
 def test_the_caption_can_be_read_and_stays_in_its_tile() -> None:
-    sheet = np.asarray(contact_sheet([question(320, 320, "a finding " * 29), question(320, 320)]))
+    sheet = np.asarray(question_sheet([question(320, 320, "a finding " * 29), question(320, 320)]))
     captions = sheet[6 + TILE : 6 + TILE + 38]
     first, gap = captions[:, 6 : 6 + TILE], captions[:, 6 + TILE : 12 + TILE]
     assert (first.min(axis=2) > 200).sum() > 200
@@ -141,4 +141,4 @@ def test_the_caption_can_be_read_and_stays_in_its_tile() -> None:
 
 def test_a_sheet_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs a question"):
-        contact_sheet([])
+        question_sheet([])

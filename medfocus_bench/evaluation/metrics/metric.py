@@ -18,13 +18,12 @@ from medfocus_bench.evaluation.protocol import Protocol
 from medfocus_bench.evaluation.ranking import RankingScores, ranking_scores
 from medfocus_bench.evaluation.regions import (
     SaliencyMap,
-    explains,
     map_to_boxes,
     rescale_boxes,
     selection_rank,
     standard_regions,
 )
-from medfocus_bench.geometry import BoolArray, FloatArray, Frame, clip_boxes
+from medfocus_bench.geometry import BoolArray, FloatArray, Frame, clip_boxes, explains
 
 Need = Literal["region", "map", "boxes", "lvlm"]
 """Inputs of a score. One that needs the `lvlm` is computed only where an LVLM can be loaded."""

@@ -9,7 +9,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medfocus_bench.runs.panel import BACKGROUND, QUIET, TEXT, colour_scale, printable
+from medfocus_bench.drawing.bars import Bar, BarStyle, draw_bar
+from medfocus_bench.drawing.colours import BACKGROUND, QUIET, TEXT, colour_scale
+from medfocus_bench.drawing.lettering import printable
 
 _DARK: Final = (14, 14, 18)
 _BAR: Final = (245, 128, 32)
@@ -125,23 +127,10 @@ def _bars(draw: ImageDraw.ImageDraw, drawing: ConceptDrawing, left: int, top: in
     shown = sorted(drawing.concepts.items(), key=lambda one: -one[1])[:_MAX_CONCEPTS]
     ends = [drawing.intervals.get(name, (score, score))[1] for name, score in shown]
     largest = max((end for end in [*ends, *(score for _, score in shown)] if end > 0), default=0.0)
-    font = ImageFont.load_default(15)
-    start, room = left + _NAME, _COLUMN - _NAME - _NUMBER
-
-    def along(score: float) -> int:
-        return start + (round(room * max(score, 0.0) / largest) if largest > 0 else 0)
-
+    style = BarStyle(TEXT, QUIET, _BAR, size=15, offset=4, gap=10, digits=".3g", letters=34)
     for name, score in shown:
-        draw.text((left, top), printable(name)[:34], font=font, fill=TEXT)
-        draw.rectangle((start, top + 4, max(along(score), start + 1), top + 16), fill=_BAR)
-        number, end = f"{score:.3g}", along(score)
-        if name in drawing.intervals:
-            low, high = drawing.intervals[name]
-            number += f" [{low:.3g}, {high:.3g}]"
-            end = max(end, along(high))
-            draw.line((along(low), top + 10, along(high), top + 10), fill=TEXT, width=2)
-            for edge in (low, high):
-                draw.line((along(edge), top + 6, along(edge), top + 14), fill=TEXT, width=2)
-        draw.text((end + 10, top), number, font=font, fill=QUIET)
+        interval = drawing.intervals.get(name)
+        room = _COLUMN - _NAME - _NUMBER
+        draw_bar(draw, (left, top), (left + _NAME, room), Bar(name, score, *(interval or ())), largest, style)
         top += _BAR_LINE
     return top

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.drawing.colours import colour_scale
+from medfocus_bench.drawing.overlay import fit, overlay, plain
+from medfocus_bench.drawing.panel import TILE_SIZE, Tile, panel
 from medfocus_bench.geometry import Frame
-from medfocus_bench.runs.panel import TILE_SIZE, Tile, colour_scale, fit, overlay, panel, plain
 
 GREY = np.full((120, 200), 90, dtype=np.uint8)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from medfocus_bench.runs.panel import printable
+from medfocus_bench.drawing.lettering import printable
 
 _BACKGROUND: Final = (255, 255, 255)
 _TEXT: Final = (24, 28, 36)
@@ -42,6 +42,23 @@ class BarGroup:
     bars: Sequence[Bar]
 
 
+@dataclass(frozen=True, slots=True)
+class BarStyle:
+    """Colours, the size of the letters, and the distances in pixels of one bar."""
+
+    text: tuple[int, int, int]
+    quiet: tuple[int, int, int]
+    bar: tuple[int, int, int]
+    size: int
+    offset: int
+    gap: int
+    digits: str
+    letters: int
+
+
+_STYLE: Final = BarStyle(_TEXT, _QUIET, _BAR, size=14, offset=3, gap=8, digits=".1f", letters=32)
+
+
 def bar_chart(title: str, groups: Sequence[BarGroup]) -> Image.Image:
     """All groups on one scale, up to three beside each other, the largest value at full width."""
     columns = min(_COLUMNS, max(1, len(groups)))
@@ -64,22 +81,38 @@ def bar_chart(title: str, groups: Sequence[BarGroup]) -> Image.Image:
 
 def _draw_group(draw: ImageDraw.ImageDraw, group: BarGroup, left: int, top: int, largest: float) -> None:
     draw.text((left, top), printable(group.title)[:80], font=ImageFont.load_default(16), fill=_TEXT)
-    font = ImageFont.load_default(14)
-    start = left + _NAME
+    for number, bar in enumerate(group.bars):
+        at = (left, top + 30 + _LINE * number)
+        draw_bar(draw, at, (left + _NAME, _BAR_WIDTH), bar, largest, _STYLE)
+
+
+def draw_bar(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    room: tuple[int, int],
+    bar: Bar,
+    largest: float,
+    style: BarStyle,
+) -> None:
+    """A name at a place, its bar, its number, and its interval as a whisker.
+
+    `room`: where bars begin, and how wide that of the value `largest` is.
+    """
+    font = ImageFont.load_default(style.size)
+    left, y = at
+    start, width = room
+    top = y + style.offset
 
     def along(value: float) -> int:
-        return start + round(_BAR_WIDTH * max(value, 0.0) / largest)
+        return start + (round(width * max(value, 0.0) / largest) if largest > 0 else 0)
 
-    y = top + 30
-    for bar in group.bars:
-        draw.text((left, y), printable(bar.name)[:32], font=font, fill=_TEXT)
-        draw.rectangle((start, y + 3, max(along(bar.value), start + 1), y + 15), fill=_BAR)
-        text, end = f"{bar.value:.1f}", along(bar.value)
-        if bar.low is not None and bar.high is not None:
-            text += f" [{bar.low:.1f}, {bar.high:.1f}]"
-            draw.line((along(bar.low), y + 9, along(bar.high), y + 9), fill=_TEXT, width=2)
-            for edge in (bar.low, bar.high):
-                draw.line((along(edge), y + 5, along(edge), y + 13), fill=_TEXT, width=2)
-            end = max(end, along(bar.high))
-        draw.text((end + 8, y), text, font=font, fill=_QUIET)
-        y += _LINE
+    draw.text((left, y), printable(bar.name)[: style.letters], font=font, fill=style.text)
+    draw.rectangle((start, top, max(along(bar.value), start + 1), top + 12), fill=style.bar)
+    number, end = format(bar.value, style.digits), along(bar.value)
+    if bar.low is not None and bar.high is not None:
+        number += f" [{bar.low:{style.digits}}, {bar.high:{style.digits}}]"
+        draw.line((along(bar.low), top + 6, along(bar.high), top + 6), fill=style.text, width=2)
+        for edge in (bar.low, bar.high):
+            draw.line((along(edge), top + 2, along(edge), top + 10), fill=style.text, width=2)
+        end = max(end, along(bar.high))
+    draw.text((end + style.gap, y), number, font=font, fill=style.quiet)

@@ -1,0 +1,1 @@
+"""Pictures for people: explanations over images, panels, bars and contact sheets."""
