@@ -13,6 +13,7 @@ from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.vision_models import (
     MEDSAM,
     OWLV2,
+    check_vision_model,
     load_detector,
     load_segmenter,
     mask_boxes,
@@ -93,6 +94,10 @@ class PromptingMedSAM(Method):
     segmenter_revision: str | None = None
     threshold: float = 0.1
     max_new_tokens: int = 128
+
+    def check(self) -> None:
+        check_vision_model("segmenter", self.segmenter)
+        check_vision_model("detector", self.detector)
 
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0

@@ -99,6 +99,12 @@ class Method:
         """The hook of a method: attribute the response in an encoded example."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Raise InputError where a setting names a file or model that cannot be used.
+
+        A run asks before it reads the benchmark and loads an LVLM.
+        """
+
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterable[Mapping[str, Any]]:
         """The settings that `tune` tries on the dev split, by the names of the fields; by default none.
 

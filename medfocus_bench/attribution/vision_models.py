@@ -5,12 +5,14 @@ Each stands behind a protocol, so that anything that segments or detects can tak
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,8 @@ OWLV2: Final = "google/owlv2-base-patch16-ensemble"
 PHANTOM_VISION: Final = {"phantom_sam": "sam", "phantom_owlv2": "owlv2"}
 """The shipped tiny models, of phantoms alone, with the folder of their weights."""
 
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MAX_CONFIG_BYTES: Final = 2**20
 _AT_A_TIME: Final = 8
 """Boxes whose masks are upsampled together: on the way each is a float image of the native size."""
 
@@ -166,6 +170,7 @@ class _Kind:
     """What is loaded for a role, which checkpoint it is by default, and which one is shipped."""
 
     role: str
+    title: str
     model: Any
     processor: Any
     pictures: Any
@@ -173,9 +178,17 @@ class _Kind:
     shipped: str
 
 
-_SEGMENTER: Final = _Kind("segmenter", SamModel, SamProcessor, SamImageProcessorPil, MEDSAM, "phantom_sam")
+_SEGMENTER: Final = _Kind(
+    "segmenter", "MedSAM", SamModel, SamProcessor, SamImageProcessorPil, MEDSAM, "phantom_sam"
+)
 _DETECTOR: Final = _Kind(
-    "detector", Owlv2ForObjectDetection, Owlv2Processor, Owlv2ImageProcessorPil, OWLV2, "phantom_owlv2"
+    "detector",
+    "OWLv2",
+    Owlv2ForObjectDetection,
+    Owlv2Processor,
+    Owlv2ImageProcessorPil,
+    OWLV2,
+    "phantom_owlv2",
 )
 
 
@@ -233,6 +246,34 @@ def _loaded(kind: _Kind, source: str, revision: str | None, device: str) -> tupl
         first = min(info["missing_keys"])
         raise InputError(f"{source}: lacks weights of the {kind.role}, such as {first}; fetch it again")
     return model.eval().requires_grad_(False).to(device), processor
+
+
+def check_vision_model(role: Literal["segmenter", "detector"], source: str | None) -> None:
+    """Raise InputError where the source of a model is neither a Hub id nor a folder with such a model."""
+    kind = {"segmenter": _SEGMENTER, "detector": _DETECTOR}[role]
+    if source in (None, kind.shipped):
+        return
+    folder = Path(str(source))
+    if not folder.exists():
+        if not _HUB_ID.fullmatch(str(source)):
+            raise InputError(
+                f"--{role} {source}: is not there; give a folder with {kind.title}, a Hub id, or, for "
+                f"phantoms, {kind.shipped}"
+            )
+        return
+    try:
+        with (folder / "config.json").open("rb") as file:
+            value = json.loads(file.read(_MAX_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError):
+        raise InputError(
+            f"--{role} {source}: has no config.json that can be read; give the folder of a whole {kind.title}"
+        ) from None
+    found = value.get("model_type") if isinstance(value, dict) else None
+    wanted = kind.model.config_class.model_type
+    if found != wanted:
+        raise InputError(
+            f"--{role} {source}: holds a model of type {found!r}, not {wanted!r}; give {kind.title}"
+        )
 
 
 def _rgb(image: UInt8Image) -> Image.Image:

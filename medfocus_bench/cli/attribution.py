@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.checks import check_device, check_lvlms, check_methods, check_tuned
 from medfocus_bench.cli.options import (
     INPUT,
     INPUT_FILE,
@@ -26,7 +25,7 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.output import one_line
+from medfocus_bench.cli.output import one_line, print_tables, quiet_models
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -91,14 +90,15 @@ def attribute_command(
     command goes on with a run that was stopped. For a picture give --image and --question: maps, overlays and
     a panel of all methods are written to --out.
     """
-    from medfocus_bench.cli.output import quiet_models
-    from medfocus_bench.runs.methods import choose_methods
+    from medfocus_bench.runs.methods import check_methods, choose_methods
+    from medfocus_bench.runs.tuning import read_tuning
 
     _check_options(image is not None, options)
     conditions = conditions_of(target, options)
     methods = choose_methods(names, assignments)
-    check_methods(methods, options)
-    check_tuned(tuned)
+    check_methods(methods, options["lvlms"], options["device"])
+    for file in tuned:
+        read_tuning(file)
     quiet_models()
     if image is None:
         _attribute_benchmark(methods, tuned, conditions, options)
@@ -129,8 +129,8 @@ def tune_command(
     **options: Any,
 ) -> None:
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
-    from medfocus_bench.cli.output import print_tables, quiet_models
     from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.lvlm.registry import check_device, check_lvlms
     from medfocus_bench.runs.methods import metadata
     from medfocus_bench.runs.settings import write_document
     from medfocus_bench.runs.tune import dev_samples, tunable, tune
@@ -252,7 +252,6 @@ def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
 def _attribute_benchmark(
     methods: Sequence[MethodSpec], tuned: Iterable[Path], conditions: RunConfig, options: dict[str, Any]
 ) -> None:
-    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.data.resolve import open_benchmark
     from medfocus_bench.runs.attribute import attribute
     from medfocus_bench.runs.methods import with_tuning

@@ -9,13 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medfocus_bench.cli.attribution import conditions_of
-from medfocus_bench.cli.checks import (
-    check_device,
-    check_editor,
-    check_lvlms,
-    check_references,
-    check_vision_model,
-)
 from medfocus_bench.cli.options import (
     FOLDER_OR_NAME,
     INPUT_FOLDER,
@@ -73,8 +66,12 @@ def ablate_command(
     Region, fill, localisation, size of the pool, lambda and eps, each beside the null control of both lungs.
     Writes ablation.json and ablation.md to --out.
     """
+    from medfocus_bench.attribution.vision_models import check_vision_model
     from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.lvlm.registry import check_device, check_lvlms
+    from medfocus_bench.medfocus.generative_fill import check_editor
+    from medfocus_bench.medfocus.reference import check_references
     from medfocus_bench.paper.ablate import ablate, ablation_tables
     from medfocus_bench.tables import render_markdown
 
@@ -146,6 +143,9 @@ def build_command(
     if (folder is None) == (source is None):
         raise InputError("give a folder with images and masks, or --source and --root")
     if options["segmenter"] is not None:
+        from medfocus_bench.attribution.vision_models import check_vision_model
+        from medfocus_bench.lvlm.registry import check_device
+
         check_vision_model("segmenter", options["segmenter"])
         check_device(options["device"])
     if root is not None:

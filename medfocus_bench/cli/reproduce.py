@@ -9,13 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medfocus_bench.cli.attribution import conditions_of
-from medfocus_bench.cli.checks import (
-    check_device,
-    check_lvlms,
-    check_references,
-    check_tuned,
-    check_vision_model,
-)
 from medfocus_bench.cli.options import (
     FOLDER_OR_NAME,
     MODES,
@@ -159,8 +152,11 @@ def _check_given(target: str, pace: float | None, no_run: bool, options: dict[st
     """Everything that can be known to be wrong before the benchmark is read and an LVLM is loaded."""
     from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
+    from medfocus_bench.lvlm.registry import check_device, check_lvlms
+    from medfocus_bench.medfocus.reference import check_references
     from medfocus_bench.paper.plan import check_pace
     from medfocus_bench.paper.targets import find_target
+    from medfocus_bench.runs.tuning import read_tuning
 
     find_target(target).check_methods(options["methods"])
     check_pace(pace)
@@ -182,9 +178,13 @@ def _check_given(target: str, pace: float | None, no_run: bool, options: dict[st
     if not no_run:
         check_lvlms(options["lvlms"])
     check_references(options["references"])
-    check_vision_model("segmenter", options["segmenter"])
-    check_vision_model("detector", options["detector"])
-    check_tuned(options["tuned"])
+    if options["segmenter"] or options["detector"]:
+        from medfocus_bench.attribution.vision_models import check_vision_model
+
+        check_vision_model("segmenter", options["segmenter"])
+        check_vision_model("detector", options["detector"])
+    for file in options["tuned"]:
+        read_tuning(file)
     if not no_run:
         check_device(options["device"])
 

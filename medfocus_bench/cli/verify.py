@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.checks import check_device, check_lvlms
 from medfocus_bench.cli.options import (
     MODES,
     OUTPUT_FOLDER,
@@ -85,6 +84,7 @@ def _verify_phantom(
     lvlm: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path]:
     from medfocus_bench.errors import InputError
+    from medfocus_bench.lvlm.registry import check_lvlms
     from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
     for parameter in verify_command.params:
@@ -112,7 +112,7 @@ def _verify_source(
     from medfocus_bench.data.sources import open_source
     from medfocus_bench.data.sources.copies import check_copy
     from medfocus_bench.errors import InputError
-    from medfocus_bench.lvlm.registry import load_lvlm
+    from medfocus_bench.lvlm.registry import check_device, check_lvlms, load_lvlm
 
     source = open_source(name)
     root, split = options["root"], options["split"]

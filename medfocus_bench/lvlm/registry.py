@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -115,6 +117,29 @@ def list_lvlms(pattern: str | None = None) -> list[str]:
     ['phantom_gemma', 'phantom_gemma_twin']
     """
     return sorted(fnmatch.filter([*shipped_lvlms(), *PAPER_LVLMS], pattern or "*"))
+
+
+def check_lvlms(names: Iterable[str]) -> None:
+    """Raise InputError for an unknown LVLM, and for a folder that is not a checkpoint."""
+    for name in names:
+        lvlm_key(name)
+
+
+def check_device(device: str) -> None:
+    """Raise InputError for an unknown device, and for one that this machine does not have."""
+    try:
+        import torch
+    except ImportError:
+        return  # loading a model says which extra is missing
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", device):
+            reason = "there is no such kind of device"
+        raise InputError(
+            f"--device {device}: {reason}; give cpu, or cuda or cuda:NUMBER on a machine with such a GPU"
+        ) from None
 
 
 def lvlm_key(source: str | Path) -> str:

@@ -39,6 +39,12 @@ def generative_fill(editor: str, question: str, seed: int) -> Editor:
     return redraw
 
 
+def check_editor(editor: str | None) -> None:
+    """Raise InputError for an editor (`NAME` or `NAME,FIELD=VALUE`) that is not installed or so set."""
+    if editor is not None:
+        _loaded(editor)
+
+
 @lru_cache(maxsize=2)
 def _loaded(editor: str) -> CounterfactualEditor:
     name, *assignments = editor.split(",")

@@ -15,9 +15,10 @@ from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
 from medfocus_bench.medfocus.fills import Filling
-from medfocus_bench.medfocus.generative_fill import generative_fill
+from medfocus_bench.medfocus.generative_fill import check_editor, generative_fill
 from medfocus_bench.medfocus.interventions import TAU, Measured, Shape, decide, measure, sites_of
 from medfocus_bench.medfocus.localisers import Localiser
+from medfocus_bench.medfocus.reference import check_references
 from medfocus_bench.medfocus.transport import Problem
 
 if TYPE_CHECKING:
@@ -63,6 +64,14 @@ class MedFocus(Method):
     tau: float = TAU
     on_failure: OnFailure = "whole-image"
     places: Annotated[int, Field(ge=0, le=1000)] = 0
+
+    def check(self) -> None:
+        if self.segmenter is not None:
+            from medfocus_bench.attribution.vision_models import check_vision_model
+
+            check_vision_model("segmenter", self.segmenter)
+        check_references(self.references)
+        check_editor(self.editor)
 
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0

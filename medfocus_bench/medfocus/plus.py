@@ -28,6 +28,7 @@ from medfocus_bench.medfocus.interventions import (
 )
 from medfocus_bench.medfocus.localisers import Localiser
 from medfocus_bench.medfocus.method import ranked, token_scores
+from medfocus_bench.medfocus.reference import check_references
 from medfocus_bench.medfocus.vocabulary import with_lung_zones
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ class MedFocusPlus(Method):
     places: Annotated[int, Field(ge=1, le=1000)] = 2
     probes: Annotated[int, Field(ge=0, le=10_000)] = 48
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    def check(self) -> None:
+        if self.segmenter is not None:
+            from medfocus_bench.attribution.vision_models import check_vision_model
+
+            check_vision_model("segmenter", self.segmenter)
+        check_references(self.references)
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterable[Mapping[str, Any]]:
         return [

@@ -122,6 +122,15 @@ class ReferencePool:
         return np.asarray(across - within / 2 - own / 2)
 
 
+def check_references(source: str | None) -> None:
+    """Raise InputError where a pool of references is neither the shipped one nor a sound file."""
+    if source in (None, "phantom"):
+        return
+    if not Path(str(source)).is_file():
+        raise InputError(f"--references {source}: is not a file; give one of `reference build`, or phantom")
+    ReferencePool.load(str(source))
+
+
 def build_pool(folder: str | Path) -> ReferencePool:
     """The pool of a folder: `images/NAME.png` with the masks in `masks/NAME/CONCEPT.png`.
 

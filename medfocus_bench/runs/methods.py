@@ -18,6 +18,7 @@ from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX, NullControl
+from medfocus_bench.lvlm.registry import check_device, check_lvlms
 from medfocus_bench.runs.settings import PartSettings, place_of
 from medfocus_bench.runs.tuning import Tuning, check_tuning, read_tuning
 from medfocus_bench.submission.schema import MethodMetadata
@@ -169,6 +170,18 @@ def hyperparameters(method: Method) -> dict[str, Any]:
     """The fields of a method as a submission holds them; what is neither a scalar nor a list, as JSON."""
     values = TypeAdapter(type(method)).dump_python(method, mode="json")
     return {name: _submittable(value) for name, value in values.items()}
+
+
+def check_methods(methods: Iterable[MethodSpec], lvlms: Iterable[str], device: str) -> None:
+    """Raise InputError for LVLMs, a device, or files and models of settings that cannot be used."""
+    specs = [spec for spec in methods if spec.control is None]
+    if specs:
+        check_lvlms(lvlms)
+        check_device(device)
+    for spec in specs:
+        method = registry.load_method(spec.source, **spec.settings)
+        if isinstance(method, Method):
+            method.check()
 
 
 def _chosen(source: str) -> MethodSpec:

@@ -85,7 +85,9 @@ class Tuning(Strict):
 
 
 def read_tuning(path: Path) -> Tuning:
-    """The tuning file at `path`. Raises InputError for one that is missing or is none."""
+    """The tuning file at `path`. Raises InputError for one that is missing or not sound."""
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read: it is not a file; give one that `tune` wrote")
     try:
         return Tuning.model_validate_json(read_regular(path, MAX_DOCUMENT_BYTES))
     except OSError as error:

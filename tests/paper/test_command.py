@@ -142,7 +142,7 @@ def test_bad_input_is_one_line(words, says, bench, tmp_path, capsys):
         (("table6", "--segmenter", "nowhere"), "--segmenter nowhere: is not there"),
         (("table6", "--segmenter", "FOLDER"), "has no config.json that can be read"),
         (("table1", "--detector", "OTHER"), "holds a model of type 'sam', not 'owlv2'"),
-        (("table6", "--references", "nowhere"), "--references nowhere: is no file"),
+        (("table6", "--references", "nowhere"), "--references nowhere: is not a file"),
         (("table1", "--tuned", "nowhere"), "nowhere: cannot be read"),
         (("table1", "--root", "nowhere"), "--root nowhere: is not a folder"),
         (("table1", "--no-run", "--runs", "nowhere"), "--runs nowhere: is no folder"),

@@ -172,7 +172,7 @@ def test_a_tuning_file_of_something_else_is_refused(tmp_path, small, qwen):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file"),
+        (None, "cannot be read: it is not a file"),
         ("", "is not a tuning file"),
         ("[]", "is not a tuning file"),
         ('{"format": "other"}', "is not a tuning file: /format"),
