@@ -7,11 +7,12 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from medfocus_bench._version import __version__
@@ -24,21 +25,25 @@ from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
-from medfocus_bench.evaluation.score import Aggregator, ScoredSamples, score_samples
+from medfocus_bench.evaluation.score import Aggregator, LoadLVLM, ScoredSamples, score_samples
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.reader import Submission, open_submission
-from medfocus_bench.submission.schema import BenchmarkRef
+from medfocus_bench.submission.schema import BenchmarkRef, MethodMetadata
 
 Pairs = Iterable[tuple[Sample, Attribution | None]]
 
+_UNNAMED = MethodMetadata(
+    name="unnamed", family="other", version="0", description="Attributions that were given without a method."
+)
 _SLICES = TypeAdapter(list[SliceScores])
 
 
 def evaluate(
-    submission: str | Path,
+    attributions: str | Path | Submission | Iterable[Attribution],
     benchmark: BenchmarkLike,
     *,
+    method: MethodMetadata | None = None,
     protocol: Protocol = "standard",
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -46,26 +51,51 @@ def evaluate(
     any_version: bool = False,
     verified: bool = False,
     lvlms: str | Sequence[str] = (),
+    load_lvlm: LoadLVLM | None = None,
     progress: Progress = no_progress,
 ) -> Report:
-    """Scores a submission folder against the evidence regions of a benchmark.
+    """Score attributions against the evidence regions of a benchmark.
 
-    The samples are those of the configs and splits that the submission declares; each that it lacks scores 0.
-    `protocol` is "standard" or "paper". Null controls on the same samples are part of the report; they are
-    kept in a cache between calls. `any_version` accepts a submission to another version of the benchmark.
-    `lvlms` limits the report to the samples of these LVLMs, which it states; by default it is of all.
-    `verified` is for whoever recomputes the scores from the raw attributions.
+    A sample without an attribution scores 0. The samples are those of the configs and splits that a
+    submission declares, or in which any of the Attributions lies.
 
-    Raises SubmissionError or BenchmarkError, which name the file, the place in it and the way out.
+    Args:
+        attributions: a submission folder, an opened submission, or Attributions in any order.
+        benchmark: its name, its folder, or a loaded one.
+        method: what made Attributions that are given as such, for the report.
+        protocol: "standard" or "paper".
+        seed: of every random draw.
+        resamples: of the bootstrap by patient behind every interval.
+        nulls: whether the null controls on the same samples are part of the report; they are cached.
+        any_version: accept a submission to another version of the benchmark.
+        verified: for whoever recomputes the scores from the raw attributions.
+        lvlms: limits the report, which says so, to the samples of these LVLMs.
+        load_lvlm: gives the LVLM of a name, for scores that need one; they are skipped without it.
+        progress: shows how far the scoring is.
+
+    Raises:
+        SubmissionError, BenchmarkError: with the file, the place in it and the way out.
+        InputError: for an Attribution of no sample of the benchmark, or a second one of a sample.
+
+    Example:
+        >>> import medfocus_bench as mb
+        >>> bench = mb.load_benchmark("phantom")
+        >>> perfect = [mb.Attribution(s.sample_id, boxes=s.boxes) for s in bench.samples if s.split == "dev"]
+        >>> report = mb.evaluate(perfect, bench, nulls=False, resamples=100)
+        >>> report.headline["iou"].mean
+        1.0
+
     """
     return evaluate_samples(
-        submission,
+        attributions,
         benchmark,
         Settings(protocol, seed, resamples),
+        method=method,
         nulls=nulls,
         any_version=any_version,
         verified=verified,
         lvlms=lvlms,
+        load_lvlm=load_lvlm,
         progress=progress,
     ).report
 
@@ -84,50 +114,121 @@ class Evaluation:
 
 
 def evaluate_samples(
-    submission: str | Path,
+    attributions: str | Path | Submission | Iterable[Attribution],
     benchmark: BenchmarkLike,
     settings: Settings,
     *,
+    method: MethodMetadata | None = None,
     nulls: bool = True,
     any_version: bool = False,
     verified: bool = False,
     lvlms: str | Sequence[str] = (),
+    load_lvlm: LoadLVLM | None = None,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """As `evaluate`, with the scores of the samples."""
-    if str(submission).startswith(NULL_PREFIX):
-        raise InputError(
-            f"{submission}: is no submission; every report holds the null controls, `compare` takes one, and "
-            "`null` writes one as a submission"
-        )
-    whole = open_benchmark(benchmark)
-    opened = open_submission(submission, whole, any_version=any_version)
-    part, limited = covered_part(opened, whole), list(dict.fromkeys(one_or_more(lvlms)))
-    if limited:
-        part = part.of_lvlms(limited)
-    scored = score_submission(opened, part, settings, progress)
+    whole, limited = open_benchmark(benchmark), list(dict.fromkeys(one_or_more(lvlms)))
+    if isinstance(attributions, str | Path | Submission):
+        opened = _opened(attributions, whole, any_version)
+        part = covered_part(opened, whole)
+        part = part.of_lvlms(limited) if limited else part
+        scored = score_submission(opened, part, settings, progress, load_lvlm)
+        method, submitters = opened.document.method, opened.document.submitters
+        sha256, held = opened.sha256, {s.sample_id for s in part.samples if s.sample_id in opened}
+    else:
+        stream = _Stream(whole.of_lvlms(limited) if limited else whole, whole)
+        pairs = progress(stream.pairs(attributions), "Attributions", len(stream.scored.samples))
+        scored = score_samples(stream.scored.samples, pairs, settings, load_lvlm=load_lvlm)
+        part, scored = stream.covered(scored)
+        method, submitters = method or getattr(attributions, "metadata", None) or _UNNAMED, []
+        sha256, held = stream.sha256, set(stream.digests)
     aggregator = Aggregator(part.samples)
-    document = opened.document
     report = Report(
         provenance=Provenance(
             evaluator_version=__version__,
-            submission_sha256=opened.sha256,
+            submission_sha256=sha256,
             status="verified" if verified else "self-reported",
             lvlms=sorted(limited) or None,
             skipped_scores=list(scored.skipped) or None,
             **asdict(settings),
         ),
         benchmark=BenchmarkRef.model_validate(part.reference()),
-        method=document.method,
-        submitters=document.submitters,
+        method=method,
+        submitters=submitters,
         counts=aggregator.counts(scored),
         cost=scored.cost,
         slices=aggregator.aggregate(scored, settings),
         nulls=list(_null_scores(part, aggregator, settings, progress)) if nulls else [],
     )
-    explained = {sample.lvlm for sample in part.samples if sample.sample_id in opened}
-    unexplained = tuple(sorted({sample.lvlm for sample in part.samples} - explained))
+    attributed = {sample.lvlm for sample in part.samples if sample.sample_id in held}
+    unexplained = tuple(sorted({sample.lvlm for sample in part.samples} - attributed))
     return Evaluation(report, part, scored, unexplained)
+
+
+class _Stream:
+    """Attributions in any order, held against the samples of `whole`; those of `scored` are passed on.
+
+    `digests` of the attributions that came, by sample.
+    """
+
+    def __init__(self, scored: Benchmark, whole: Benchmark) -> None:
+        self.scored, self.whole = scored, whole
+        self.digests: dict[str, bytes] = {}
+
+    def pairs(self, attributions: Iterable[Attribution]) -> Iterator[tuple[Sample, Attribution]]:
+        scored = {sample.sample_id: sample for sample in self.scored.samples}
+        known = {sample.sample_id for sample in self.whole.samples}
+        for attribution in attributions:
+            if not isinstance(attribution, Attribution):
+                raise InputError(
+                    f"{attribution!r:.60}: is not an Attribution; give those, or a submission folder"
+                )
+            name = attribution.sample_id
+            if name not in known:
+                raise InputError(
+                    f"{name or 'an Attribution without sample_id'}: not a sample of {self.whole.name}"
+                )
+            if name in self.digests:
+                raise InputError(f"{name}: a second attribution of this sample; give one of each")
+            if name in scored:
+                self.digests[name] = _digest(attribution)
+                yield scored[name], attribution
+
+    def covered(self, scored: ScoredSamples) -> tuple[Benchmark, ScoredSamples]:
+        """The configs and splits in which an attribution lies, with their scores."""
+        samples = self.scored.samples
+        held = [sample for sample in samples if sample.sample_id in self.digests]
+        if not held:
+            raise InputError("no attributions to score; give those of some samples of the benchmark")
+        part = self.scored.select([s.source for s in held], [s.split for s in held])
+        kept = {sample.sample_id for sample in part.samples}
+        rows = [row for row, sample in enumerate(samples) if sample.sample_id in kept]
+        return part, replace(scored, scores=scored.scores[rows])
+
+    @property
+    def sha256(self) -> str:
+        """Of all attributions, in whatever order they came."""
+        return hashlib.sha256(b"".join(digest for _, digest in sorted(self.digests.items()))).hexdigest()
+
+
+def _digest(attribution: Attribution) -> bytes:
+    values = attribution.saliency if attribution.boxes is None else attribution.boxes
+    assert values is not None
+    head = (attribution.sample_id, attribution.frame, values.dtype.str, values.shape)
+    return hashlib.sha256(repr(head).encode() + np.ascontiguousarray(values).tobytes()).digest()
+
+
+def _opened(submission: str | Path | Submission, whole: Benchmark, any_version: bool) -> Submission:
+    if isinstance(submission, Submission):
+        if submission.document.benchmark.fingerprint != whole.fingerprint and not any_version:
+            raise InputError(f"{submission.path}: of another version of the benchmark; open it with this one")
+        return submission
+    if str(submission).startswith(NULL_PREFIX):
+        raise InputError(
+            f"{submission}: is a null control, not a submission; every report holds those, `compare` takes "
+            "one, and `null` writes one as a submission"
+        )
+    return open_submission(submission, whole, any_version=any_version)
 
 
 def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:
@@ -137,12 +238,16 @@ def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:
 
 
 def score_submission(
-    submission: Submission, part: Benchmark, settings: Settings, progress: Progress = no_progress
+    submission: Submission,
+    part: Benchmark,
+    settings: Settings,
+    progress: Progress = no_progress,
+    load_lvlm: LoadLVLM | None = None,
 ) -> ScoredSamples:
     """The scores of every sample of `part`, in its order."""
     pairs = ((sample, submission.attribution(sample.sample_id)) for sample in part.samples)
     tracked = progress(pairs, submission.document.method.title, len(part.samples))
-    return score_samples(part.samples, tracked, settings)
+    return score_samples(part.samples, tracked, settings, load_lvlm=load_lvlm)
 
 
 def score_null(

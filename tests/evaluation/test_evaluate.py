@@ -251,3 +251,40 @@ def test_the_paper_protocol_reports_the_papers_four_scores(benchmark, tmp_path):
     report = evaluate(folder, benchmark, protocol="paper", **QUICK)
     assert list(report.headline) == ["iou", "f1", "precision", "recall"]
     assert report.headline["iou"].mean == 1.0
+
+
+def test_attributions_in_any_order_are_scored_as_the_submission_that_holds_them(benchmark, tmp_path):
+    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    submission = medfocus_bench.open_submission(folder, benchmark)
+    written = evaluate(folder, benchmark, **QUICK)
+    given = evaluate(list(submission)[::-1], benchmark, method=submission.document.method, **QUICK)
+    assert (given.slices, given.nulls, given.counts) == (written.slices, written.nulls, written.counts)
+    assert given.method == written.method
+    assert evaluate(submission, benchmark, nulls=False, **QUICK).slices == written.slices
+    again = evaluate(iter(submission), benchmark, nulls=False, **QUICK)
+    assert again.provenance.submission_sha256 == given.provenance.submission_sha256
+    assert again.method.name == "unnamed"
+
+
+def test_attributions_that_are_not_there_score_zero_in_the_splits_of_those_that_are(benchmark):
+    part = [sample for sample in benchmark.samples if sample.lvlm == "tiny_a"]
+    some = [Attribution(sample.sample_id, boxes=sample.boxes) for sample in part]
+    report = evaluate(some, benchmark, nulls=False, **QUICK)
+    assert (report.counts.samples, report.counts.attributed) == (40, 20)
+    assert report.headline["iou"].mean == 0.5
+    limited = evaluate(some, benchmark, lvlms="tiny_a", nulls=False, **QUICK)
+    assert (limited.counts.samples, limited.headline["iou"].mean) == (20, 1.0)
+
+
+def test_attributions_of_no_sample_or_of_one_twice_are_refused(benchmark):
+    sample = benchmark.samples[0]
+    one = Attribution(sample.sample_id, boxes=sample.boxes)
+    for given, said in (
+        ([Attribution("elsewhere", boxes=sample.boxes)], "elsewhere: not a sample of"),
+        ([Attribution(boxes=sample.boxes)], "an Attribution without sample_id: not a sample of"),
+        ([one, one], f"{sample.sample_id}: a second attribution"),
+        ([sample], "is not an Attribution"),
+        ([], "no attributions to score"),
+    ):
+        with pytest.raises(InputError, match=said):
+            evaluate(given, benchmark, **QUICK)
