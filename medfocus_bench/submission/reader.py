@@ -29,6 +29,7 @@ from medfocus_bench.submission.document import (
     read_regular_file,
 )
 from medfocus_bench.submission.maps import MapFileError, MapReader
+from medfocus_bench.submission.raw import RawDocument
 from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, SubmissionDocument
 
 
@@ -81,10 +82,10 @@ def open_submission(
     and fits its samples; `any_version` lets it be of another version. Raises SubmissionError with every
     problem found.
     """
-    submission, problems = _inspect(Path(path), _opened(benchmark), any_version)
-    if problems or submission is None:
-        raise SubmissionError(problems)
-    return submission
+    found = inspect_submission(Path(path), _opened(benchmark), any_version=any_version)
+    if found.problems or found.submission is None:
+        raise SubmissionError(found.problems)
+    return found.submission
 
 
 def reopen_submission(path: Path, sha256: str, wanted: Collection[str]) -> Submission:
@@ -134,31 +135,49 @@ def validate(
     samples that it lacks, give the `benchmark`.
     """
     opened = _opened(benchmark)
-    submission, problems = _inspect(Path(path), opened, any_version)
-    if problems or submission is None:
-        return Problems(problems)
-    declared = submission.document.benchmark
-    part = opened and opened.select(declared.configs, declared.splits)
-    try:
-        return Problems(counts=count(submission, None if part is None else len(part.samples)))
-    except SubmissionError as problem:
-        return Problems(problem.problems)
+    return inspect_submission(Path(path), opened, any_version=any_version).validated(opened)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A submission whose document was read, parsed and held against its maps once.
+
+    `parsed` and `raw` are None where the document cannot be read, `submission` where it is unsound.
+    """
+
+    problems: tuple[str, ...]
+    submission: Submission | None = None
+    parsed: ParsedDocument | None = None
+    raw: RawDocument | None = None
+    maps: MapReader | None = None
+
+    def validated(self, benchmark: Benchmark | None) -> Problems:
+        """The problems; of a sound submission, what it says of the samples of `benchmark`."""
+        if self.problems or self.submission is None:
+            return Problems(self.problems)
+        declared = self.submission.document.benchmark
+        part = benchmark and benchmark.select(declared.configs, declared.splits)
+        try:
+            return Problems(counts=count(self.submission, None if part is None else len(part.samples)))
+        except SubmissionError as problem:
+            return Problems(problem.problems)
 
 
 def _opened(benchmark: BenchmarkLike | None) -> Benchmark | None:
     return None if benchmark is None else load_benchmark(benchmark)
 
 
-def _inspect(
-    path: Path, benchmark: Benchmark | None, any_version: bool
-) -> tuple[Submission | None, list[str]]:
+def inspect_submission(
+    path: Path, benchmark: Benchmark | None = None, *, any_version: bool = False
+) -> Inspection:
+    """As `open_submission`, but returns the problems beside whatever is sound."""
     file = path if path.suffix == ".json" else path / DOCUMENT_NAME
     if not os.path.lexists(path):
-        return None, [f"{path}: does not exist; give a submission folder or the {DOCUMENT_NAME} in it"]
+        return Inspection((f"{path}: does not exist; give a submission folder or the {DOCUMENT_NAME} in it",))
     try:
         raw = read_document(file)
     except DocumentError as problem:
-        return None, [str(problem)]
+        return Inspection((str(problem),))
     parsed = parse_document(raw, str(file))
     check = _Check(raw.head, str(file), parsed)
     problems = [*parsed.problems, *check.duplicates()]
@@ -166,10 +185,11 @@ def _inspect(
     problems += map_problems
     if benchmark is not None:
         problems += check.fits(benchmark, any_version)
-    if parsed.document is None:
-        return None, problems
-    sha256 = hashlib.sha256(raw.data).hexdigest()
-    return Submission(file, sha256, parsed.document, maps, _BySample(parsed.attributions)), problems
+    submission = None
+    if parsed.document is not None:
+        sha256 = hashlib.sha256(raw.data).hexdigest()
+        submission = Submission(file, sha256, parsed.document, maps, _BySample(parsed.attributions))
+    return Inspection(tuple(problems), submission, parsed, raw, maps)
 
 
 class _BySample(Mapping[str, AttributionEntry]):
