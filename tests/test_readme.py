@@ -63,10 +63,10 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
         str(place / "run"), str(place / "packed"), submitters=["Ada"], partial=True
     ),
     "medfocus.reference.build_pool": lambda call, place, bench: call(str(place / "pool")),
-    "run.ablate.ablate": lambda call, place, bench: call(
+    "paper.ablate.ablate": lambda call, place, bench: call(
         bench, str(place / "ablation"), splits="direct", lvlms="phantom_qwen", limit=1, resamples=50
     ),
-    "run.reproduce.targets.reproduce": lambda call, place, bench: call(
+    "paper.reproduce.reproduce": lambda call, place, bench: call(
         "table2", bench, str(place / "paper"), run=False
     ),
     "evaluate": lambda call, place, bench: call(noisy(place), str(place / "toy/benchmark"), resamples=200),

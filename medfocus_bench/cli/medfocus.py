@@ -90,7 +90,7 @@ def ablate_command(
         segmenter=segmenter,
         references=references,
         editor=editor,
-        conditions=conditions_of("response", options),
+        run_config=conditions_of("response", options),
         progress=show_progress,
     )
     tables = ablation_tables(document)

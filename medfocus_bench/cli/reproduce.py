@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -31,8 +31,29 @@ from medfocus_bench.cli.output import one_line
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
-    from medfocus_bench.paper.rebuild import Rebuild
-    from medfocus_bench.paper.request import Request
+    from medfocus_bench.paper.config import ReproduceConfig
+    from medfocus_bench.paper.rebuild import RebuildConfig
+
+
+_FILTER_OPTIONS: Final = {
+    "sources": "--source",
+    "editor": "--editor",
+    "editor_settings": "--editor-set",
+    "modes": "--mode",
+}
+"""Options of the causal filter, which runs where no benchmark is given."""
+
+
+def _list_tables(context: click.Context, option: click.Parameter, given: bool) -> None:
+    """Show the tables and figures, and end the command without asking for more."""
+    from medfocus_bench.cli.output import print_tables
+    from medfocus_bench.paper.tables import TABLES
+    from medfocus_bench.tables import Row, Table
+
+    if given:
+        rows = tuple(Row((one.name, one.title, one.published)) for one in TABLES.values())
+        print_tables([], [Table("Targets", ("", "what it shows", "published values"), rows)])
+        context.exit()
 
 
 @click.command("reproduce", cls=Command)
@@ -42,7 +63,7 @@ if TYPE_CHECKING:
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=lambda context, option, given: _list_targets(context) if given else None,
+    callback=_list_tables,
     help="List the targets, and what of each is published here.",
 )
 @benchmark_option(
@@ -120,7 +141,7 @@ def reproduce_command(
     """Reproduce TARGET, a table or figure of the paper: table1 to table8, fig3, fig5, fig6.
 
     Runs what is missing, and prints the paper's value beside ours with 95 % intervals and null controls.
-    Writes TARGET.json, TARGET.md and the figures to --out; a stopped run is gone on with.
+    Writes TARGET.json, TARGET.md and the figures to --out. An interrupted run is resumed.
     """
     from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.errors import InputError
@@ -131,16 +152,15 @@ def reproduce_command(
         raise InputError("--seconds-per-forward goes with --dry-run only")
     if no_run and dry_run:
         raise InputError("--no-run and --dry-run exclude each other; give one")
-    _check_given(target, seconds_per_forward, no_run, options)
+    _check_options(target, seconds_per_forward, no_run, options)
     quiet_models()
     if dry_run:
         _plan(target, seconds_per_forward, form, options)
         return
     from medfocus_bench.paper.document import reproduction_tables, summary
-    from medfocus_bench.paper.targets import reproduce
+    from medfocus_bench.paper.reproduce import reproduce
 
-    say = partial(click.echo, err=True)
-    document = reproduce(target, _request(options), run=not no_run, say=say)
+    document = reproduce(target, _config(options), run=not no_run, say=partial(click.echo, err=True))
     tables = reproduction_tables(document, brief=form == "table")
     _show(tables, summary(document), document.model_dump_json(indent=1), form)
     if form == "table":
@@ -148,35 +168,38 @@ def reproduce_command(
             click.echo(str(options["out"] / name))
 
 
-def _check_given(target: str, pace: float | None, no_run: bool, options: dict[str, Any]) -> None:
-    """Everything that can be known to be wrong before the benchmark is read and an LVLM is loaded."""
+def _check_options(target: str, pace: float | None, no_run: bool, options: dict[str, Any]) -> None:
+    """Refuse whatever is known to be wrong before the benchmark is read and an LVLM is loaded."""
     from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
     from medfocus_bench.lvlm.registry import check_device, check_lvlms
     from medfocus_bench.medfocus.reference import check_references
     from medfocus_bench.paper.plan import check_pace
-    from medfocus_bench.paper.targets import find_target
+    from medfocus_bench.paper.tables import find_table
     from medfocus_bench.runs.tuning import read_tuning
 
-    find_target(target).check_methods(options["methods"])
+    find_table(target).check_methods(options["methods"])
     check_pace(pace)
-    runs, name = options["runs"], options["benchmark"]
+    runs, root, attached = options["runs"], options["root"], options["out"] / "benchmark"
     if no_run and runs is not None and not runs.is_dir():
-        raise InputError(f"--runs {runs}: is no folder; give the one with the records, or leave --no-run out")
-    if name is None:
-        _check_rebuild(no_run, options)
+        raise InputError(
+            f"--runs {runs}: is not a folder; give the one with the records, or leave --no-run out"
+        )
+    if options["benchmark"] is None:
+        _check_filter(no_run, attached, options)
     else:
-        for flag in ("sources", "editor", "editor_settings", "modes"):
-            if options[flag]:
-                shown = {"editor_settings": "editor-set"}.get(flag, flag.removesuffix("s"))
-                raise InputError(f"--{shown} goes with a run of the filter, without --benchmark")
-    if options["root"] is not None:
-        check_root(options["root"])
-        check_vacant(options["out"] / "benchmark", overwrite=True)
-    if name is not None and options["root"] is not None:
-        _check_pointers(Path(name), options["out"] / "benchmark")
-    if not no_run:
-        check_lvlms(options["lvlms"])
+        for name, flag in _FILTER_OPTIONS.items():
+            if options[name]:
+                raise InputError(f"{flag} goes with a run of the filter, without --benchmark")
+    if root is not None:
+        check_root(root)
+        check_vacant(attached, overwrite=True)
+        if options["benchmark"] is not None:
+            folder = Path(options["benchmark"])
+            if not folder.is_dir():
+                raise InputError(f"--benchmark {folder}: is not a folder; with --root give one of pointers")
+            if folder.resolve() == attached.resolve():
+                raise InputError(f"--benchmark {folder}: is attached already; leave --root out")
     check_references(options["references"])
     if options["segmenter"] or options["detector"]:
         from medfocus_bench.attribution.vision_models import check_vision_model
@@ -186,10 +209,12 @@ def _check_given(target: str, pace: float | None, no_run: bool, options: dict[st
     for file in options["tuned"]:
         read_tuning(file)
     if not no_run:
+        check_lvlms(options["lvlms"])
         check_device(options["device"])
 
 
-def _check_rebuild(no_run: bool, options: dict[str, Any]) -> None:
+def _check_filter(no_run: bool, made: Path, options: dict[str, Any]) -> None:
+    """Refuse a run of the filter that lacks an option."""
     from medfocus_bench.errors import InputError
 
     if options["root"] is None:
@@ -201,86 +226,68 @@ def _check_rebuild(no_run: bool, options: dict[str, Any]) -> None:
             "give --benchmark, a folder of pointers; or --editor, to run the causal filter first"
         )
     if no_run:
-        made = options["out"] / "benchmark"
         raise InputError(f"--no-run needs --benchmark; the one that an earlier run made is in {made}")
-    _rebuild(options)
-
-
-def _check_pointers(folder: Path, attached: Path) -> None:
-    from medfocus_bench.errors import InputError
-
-    if not folder.is_dir():
-        raise InputError(f"--benchmark {folder}: is no folder; with --root give one of pointers")
-    if folder.resolve() == attached.resolve():
-        raise InputError(f"--benchmark {folder}: is attached already; leave --root out")
+    _rebuild_config(options)
 
 
 def _plan(target: str, pace: float | None, form: str, options: dict[str, Any]) -> None:
     from medfocus_bench.paper.plan import plan_tables
-    from medfocus_bench.paper.targets import find_target, plan_of
+    from medfocus_bench.paper.rebuild import plan_rebuild
+    from medfocus_bench.paper.reproduce import plan_of
+    from medfocus_bench.paper.tables import find_table
 
     if options["benchmark"] is None:
-        from medfocus_bench.paper.rebuild import plan_rebuild
-
-        plan = plan_rebuild(target, find_target(target).title, _rebuild(options), pace)
+        plan = plan_rebuild(target, find_table(target).title, _rebuild_config(options), pace)
     else:
-        plan = plan_of(target, _request(options), pace)
+        plan = plan_of(target, _config(options), pace)
     _show(plan_tables(plan), [], plan.model_dump_json(indent=1), form)
 
 
-def _request(options: dict[str, Any]) -> Request:
+def _config(options: dict[str, Any]) -> ReproduceConfig:
     from medfocus_bench.cli.progress import show_progress
-    from medfocus_bench.paper.request import Request
+    from medfocus_bench.paper.config import ReproduceConfig
 
-    out: Path = options["out"]
-    return Request(
+    same = ("lvlms", "methods", "limit", "references", "segmenter", "detector", "tuned", "resamples")
+    return ReproduceConfig(
         benchmark=_benchmark(options),
-        out=out,
-        runs=options["runs"] or out / "runs",
-        lvlms=options["lvlms"],
-        methods=options["methods"],
-        limit=options["limit"],
-        references=options["references"],
-        segmenter=options["segmenter"],
-        detector=options["detector"],
-        tuned=options["tuned"],
-        conditions=conditions_of("response", options),
-        resamples=options["resamples"],
+        out=options["out"],
+        runs=options["runs"] or options["out"] / "runs",
+        run_config=conditions_of("response", options),
         progress=show_progress,
+        **{name: options[name] for name in same},
     )
 
 
 def _benchmark(options: dict[str, Any]) -> Benchmark:
-    """The benchmark that is named, attached where that is asked for; or one that the filter makes."""
+    """The benchmark that is named, attached with --root; or the one that the filter makes."""
     from medfocus_bench.data.attach import attach_folder
     from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.paper.rebuild import rebuild
 
-    name, root, out = options["benchmark"], options["root"], options["out"]
-    if name is None:
-        from medfocus_bench.paper.rebuild import rebuild
-
-        rebuilt = rebuild(_rebuild(options))
+    name, root = options["benchmark"], options["root"]
+    if name is not None and root is None:
+        return open_benchmark(name)
+    if name is not None:
+        attached = attach_folder(Path(name), root, options["out"] / "benchmark", overwrite=True)
+    else:
+        rebuilt = rebuild(_rebuild_config(options))
         for failure in rebuilt.failures:
             click.echo(one_line(f"{failure.source} {failure.index}: {failure.reason}"), err=True)
         attached = rebuilt.attached
-    else:
-        if root is None:
-            return open_benchmark(name)
-        attached = attach_folder(Path(name), root, out / "benchmark", overwrite=True)
     for notice in (*attached.notices, *map(str, attached.losses)):
         click.echo(one_line(notice), err=True)
     return attached.benchmark
 
 
-def _rebuild(options: dict[str, Any]) -> Rebuild:
+def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
     from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.data.sources.registry import PUBLISHED, open_source
     from medfocus_bench.lvlm.registry import PAPER_LVLMS
-    from medfocus_bench.paper.rebuild import Rebuild
+    from medfocus_bench.paper.rebuild import RebuildConfig
 
-    return Rebuild(
+    return RebuildConfig(
         sources=[open_source(name) for name in options["sources"] or PUBLISHED],
         root=options["root"],
         editor=load_editor(options["editor"], **settings_of(options["editor_settings"], "--editor-set")),
@@ -288,7 +295,7 @@ def _rebuild(options: dict[str, Any]) -> Rebuild:
         lvlms=options["lvlms"] or tuple(PAPER_LVLMS),
         modes=[mode for mode in MODES if mode in (options["modes"] or MODES)],
         limit=options["limit"],
-        conditions=conditions_of("response", options),
+        run_config=conditions_of("response", options),
         progress=show_progress,
     )
 
@@ -301,14 +308,3 @@ def _show(tables: Any, lines: list[str], as_json: str, form: str) -> None:
         print_tables(lines, tables)
     else:
         click.echo(as_json if form == "json" else render_markdown(tables, lines), nl=form == "json")
-
-
-def _list_targets(context: click.Context) -> None:
-    """Shows the targets, and ends the command: nothing else is asked for."""
-    from medfocus_bench.cli.output import print_tables
-    from medfocus_bench.paper.targets import TARGETS
-    from medfocus_bench.tables import Row, Table
-
-    rows = tuple(Row((one.name, one.title, one.published)) for one in TARGETS.values())
-    print_tables([], [Table("Targets", ("", "what it shows", "published values"), rows)])
-    context.exit()

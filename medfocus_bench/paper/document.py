@@ -1,4 +1,4 @@
-"""What a reproduction found, as it is written: the published value and ours in every cell that has both."""
+"""The result of a reproduction as it is written: in every cell the published value, ours, or both."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from medfocus_bench.runs.settings import BenchmarkIdentity
 from medfocus_bench.submission.schema import Finite, Strict
 from medfocus_bench.tables import Row, Table, counted
 
-Kind = Literal["ours", "control"]
+RowKind = Literal["ours", "control"]
 
 NOT_PUBLISHED = "\N{EN DASH}"
 
 
-class Measured(Strict):
-    """A figure with its 95 % interval; a count has none, nor has a figure of one patient."""
+class Estimate(Strict):
+    """A value with its 95 % interval; counts and values of one patient have no interval."""
 
     value: Finite
     low: Finite | None = None
     high: Finite | None = None
 
 
-class Entry(Strict):
-    """One cell: what the paper states, what was measured here, either of them perhaps not."""
+class ComparedValue(Strict):
+    """One cell: the paper's value and ours; either may be missing."""
 
     published: Finite | None = None
-    ours: Measured | None = None
+    ours: Estimate | None = None
 
     @property
     def difference(self) -> float | None:
@@ -47,36 +47,37 @@ class Entry(Strict):
         return not low <= self.published <= high
 
 
-class Column(Strict):
-    """A quantity: its key in `Line.entries`, its heading, and how many digits it is shown with."""
+class ResultColumn(Strict):
+    """A quantity: its key in `ResultRow.entries`, its heading, and the number of digits shown."""
 
     key: str
     label: str
     digits: int = 2
 
 
-class Line(Strict):
-    """A method, a variant or a group; `control` marks null controls. `not_run` says why it has no figures."""
+class ResultRow(Strict):
+    """A method, a variant or a group; `control` marks null controls. `not_run`: the reason for no values."""
 
     name: str
-    kind: Kind = "ours"
-    entries: dict[str, Entry] = Field(default_factory=dict)
+    kind: RowKind = "ours"
+    entries: dict[str, ComparedValue] = Field(default_factory=dict)
     samples: int | None = None
     patients: int | None = None
     not_run: str | None = None
 
 
-class Section(Strict):
-    """Lines on the same samples. With several `lvlms` the figures are means over them, if it is `averaged`.
+class ResultSection(Strict):
+    """Rows about the same samples.
 
-    A section that is not `whole` is of one LVLM, beside the section of the mean.
+    With several `lvlms` and `averaged`, values are means over the LVLMs. A section that is not `whole` is
+    about one LVLM, beside the section of the mean.
     """
 
     title: str
     whole: bool = True
     averaged: bool = True
     lvlms: list[str]
-    lines: list[Line]
+    lines: list[ResultRow]
     samples: int
     patients: int
 
@@ -95,14 +96,14 @@ class Reproduction(Strict):
     seed: int
     resamples: int
     evaluator_version: str
-    columns: list[Column]
-    sections: list[Section]
+    columns: list[ResultColumn]
+    sections: list[ResultSection]
     notes: list[str]
     figures: list[str] = Field(default_factory=list)
 
 
 def summary(document: Reproduction) -> list[str]:
-    """What was reproduced on what, in a few lines."""
+    """The table, the benchmark and the settings, in a few lines."""
     limit = "" if document.limit is None else f", the first {document.limit} of each LVLM and split only"
     return [
         f"{document.target}: {document.title}",
@@ -130,7 +131,7 @@ def reproduction_tables(document: Reproduction, *, brief: bool = False) -> list[
     return tables
 
 
-def _table(section: Section, columns: Iterable[Column]) -> Table:
+def _table(section: ResultSection, columns: Iterable[ResultColumn]) -> Table:
     used = [c for c in columns if any(c.key in line.entries for line in section.lines)]
     with_published = {
         c.key for c in used if any(_entry(line, c).published is not None for line in section.lines)
@@ -152,17 +153,17 @@ def _table(section: Section, columns: Iterable[Column]) -> Table:
     return Table(section.title, tuple(header), tuple(rows), (sizes, *reasons))
 
 
-def _of(section: Section) -> str:
+def _of(section: ResultSection) -> str:
     names = ", ".join(section.lvlms)
     several = section.averaged and len(section.lvlms) > 1
     return f"the means of {len(section.lvlms)} LVLMs, averaged ({names})" if several else names
 
 
-def _entry(line: Line, column: Column) -> Entry:
-    return line.entries.get(column.key, Entry())
+def _entry(line: ResultRow, column: ResultColumn) -> ComparedValue:
+    return line.entries.get(column.key, ComparedValue())
 
 
-def _cells(entry: Entry, column: Column, with_published: bool) -> Iterator[str]:
+def _cells(entry: ComparedValue, column: ResultColumn, with_published: bool) -> Iterator[str]:
     if with_published:
         yield NOT_PUBLISHED if entry.published is None else f"{entry.published:.{column.digits}f}"
     if entry.ours is None:

@@ -1,10 +1,10 @@
-"""Figures of many samples as means with intervals, section by section."""
+"""The engine of all tables: measure quantities of runs and null controls, section by section."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 from scipy import stats
@@ -14,149 +14,286 @@ from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import UnavailableError
 from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.groups import CELL, Groups
-from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
-from medfocus_bench.evaluation.protocol import Protocol, Settings
-from medfocus_bench.evaluation.score import ScoredSamples, score_samples
+from medfocus_bench.evaluation.protocol import Settings
+from medfocus_bench.evaluation.score import ScoredSamples
 from medfocus_bench.geometry import BoolArray, FloatArray
-from medfocus_bench.paper.document import Column, Entry, Kind, Line, Measured, Section
-from medfocus_bench.paper.published import OVERLAP
-from medfocus_bench.paper.work import Work
-from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.paper.config import ReproduceConfig, with_samples
+from medfocus_bench.paper.document import (
+    ComparedValue,
+    Estimate,
+    ResultColumn,
+    ResultRow,
+    ResultSection,
+    RowKind,
+)
+from medfocus_bench.paper.published import NAMES, OVERLAP
+from medfocus_bench.paper.runs import RunResults
 
 _LABELS: Final = dict(zip(OVERLAP, ("IoU", "F1", "P", "R"), strict=True))
-
-SCORE_COLUMNS: Final = (
-    *(Column(key=f"paper_{name}", label=label) for name, label in _LABELS.items()),
-    Column(key="evidence_ap", label="Evidence AP (standard)"),
-    Column(key="iou", label="IoU (standard)"),
-)
-"""Per cent: the paper's four scores under its protocol, and beside them two of the standard one."""
-
 _STANDARD: Final = ("evidence_ap", "iou")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """Some of the samples, by number. `lvlms` are those averaged; `whole` says that none is left out."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The samples with these values of fields, under a title.
+
+    One that is not `whole` is about one LVLM, beside the selection of all LVLMs.
+    """
 
     title: str
-    members: BoolArray
-    lvlms: tuple[str, ...]
+    values: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
 
+    def __contains__(self, sample: Sample) -> bool:
+        return all(getattr(sample, name) == value for name, value in self.values.items())
 
-class Samples:
-    """Samples with the patients that every interval draws, the same for all methods that are measured."""
 
-    def __init__(self, samples: Sequence[Sample], settings: Settings) -> None:
+def selections(
+    samples: Sequence[Sample], by: Sequence[str], *, each_lvlm: bool = False, title: str = ""
+) -> list[Selection]:
+    """A selection for each combination of values of the fields `by`, and then each LVLM of it, if several."""
+    found: list[Selection] = []
+    for key in sorted({tuple(getattr(sample, name) for name in by) for sample in samples}):
+        whole = Selection(", ".join(key) or title, dict(zip(by, key, strict=True)))
+        lvlms = sorted({sample.lvlm for sample in samples if sample in whole})
+        each = [
+            Selection(", ".join([*key, lvlm]), {**whole.values, "lvlm": lvlm}, whole=False) for lvlm in lvlms
+        ]
+        found += [whole, *(each if each_lvlm and len(each) > 1 else [])]
+    return found
+
+
+class SampleSet:
+    """Samples with the patients that every interval resamples, the same for all runs that are measured."""
+
+    def __init__(
+        self, samples: Sequence[Sample], settings: Settings, by: Sequence[str] = (*CELL, "mode")
+    ) -> None:
         self.samples, self.settings = tuple(samples), settings
-        self._groups = Groups.of(samples, by=(*CELL, "mode"))
+        self._groups = Groups.of(samples, by=by)
 
-    def part(self, title: str, wanted: Callable[[Sample], bool], *, whole: bool = True) -> Part:
-        """The samples that are wanted, under a title."""
-        members = np.array([wanted(sample) for sample in self.samples], dtype=np.bool_)
-        lvlms = sorted({s.lvlm for s, inside in zip(self.samples, members, strict=True) if inside})
-        return Part(title, members, tuple(lvlms), whole)
+    def within(self, selection: Selection) -> list[Sample]:
+        return [sample for sample in self.samples if sample in selection]
 
-    def counts(self, part: Part) -> tuple[int, int]:
-        """Samples and patients of a part."""
-        return self._groups.counts(self._groups.pooled(part.members))
+    def counts(self, selection: Selection) -> tuple[int, int]:
+        """The number of samples and of patients."""
+        return self._groups.counts(self._groups.pooled(self._mask(selection)))
 
-    def within(self, part: Part) -> list[Sample]:
-        """The samples of a part."""
-        return [s for s, inside in zip(self.samples, part.members, strict=True) if inside]
-
-    def line(
+    def row(
         self,
-        part: Part,
+        selection: Selection,
         name: str,
-        entries: dict[str, Entry],
+        entries: dict[str, ComparedValue],
         *,
-        kind: Kind = "ours",
+        kind: RowKind = "ours",
         not_run: str | None = None,
-    ) -> Line:
-        """A line about the samples of a part."""
-        count, patients = self.counts(part)
-        return Line(name=name, kind=kind, entries=entries, samples=count, patients=patients, not_run=not_run)
+    ) -> ResultRow:
+        samples, patients = self.counts(selection)
+        return ResultRow(
+            name=name, kind=kind, entries=entries, samples=samples, patients=patients, not_run=not_run
+        )
 
-    def section(self, part: Part, lines: Iterable[Line], *, averaged: bool = True) -> Section:
-        """The section of a part."""
-        count, patients = self.counts(part)
-        return Section(
-            title=part.title,
-            whole=part.whole,
+    def section(
+        self, selection: Selection, rows: Iterable[ResultRow], *, averaged: bool = True
+    ) -> ResultSection:
+        samples, patients = self.counts(selection)
+        return ResultSection(
+            title=selection.title,
+            whole=selection.whole,
             averaged=averaged,
-            lvlms=list(part.lvlms),
-            lines=list(lines),
-            samples=count,
+            lvlms=sorted({sample.lvlm for sample in self.within(selection)}),
+            lines=list(rows),
+            samples=samples,
             patients=patients,
         )
 
-    def means(self, values: FloatArray, parts: Sequence[Part]) -> list[list[Measured]]:
-        """For each part the means of values (n, m) with intervals, macro over LVLMs, sources and modes."""
-        found = self._groups.means(values, [self._groups.macro(p.members) for p in parts], self.settings)
-        alone = [self.counts(part)[1] < 2 for part in parts]
-        return [
-            [
-                Measured(value=one.mean) if single else Measured(value=one.mean, low=one.low, high=one.high)
-                for one in measured
-            ]
-            for measured, single in zip(found, alone, strict=True)
-        ]
+    def estimates(
+        self, values: FloatArray, chosen: Sequence[Selection], *, share: bool = False
+    ) -> list[list[Estimate] | None]:
+        """For each selection the means of values (n, m) with intervals, macro over LVLMs, sources and modes.
 
-    def shares(self, values: FloatArray, parts: Sequence[Part]) -> list[list[Measured]]:
-        """As `means`, of values that are 0 or 100.
-
-        Where all samples agree, resampling them finds no spread: the interval is Wilson's over the patients.
+        Samples with NaN are left out; None where no sample remains. Where all samples of a `share` (values
+        of 0 or 100) agree, resampling finds no spread: the interval is Wilson's over the patients.
         """
-        found = self.means(values, parts)
-        for part, measured in zip(parts, found, strict=True):
-            patients = self.counts(part)[1]
-            for number, one in enumerate(measured):
-                if one.value in (0.0, 100.0) and one.low == one.high and patients > 1:
-                    measured[number] = _wilson(one.value, patients)
-        return found
+        stated = ~np.isnan(values).any(axis=1)
+        masks = [self._mask(selection) & stated for selection in chosen]
+        filled = [number for number, mask in enumerate(masks) if mask.any()]
+        groups = [self._groups.macro(masks[number]) for number in filled]
+        estimates: list[list[Estimate] | None] = [None] * len(masks)
+        for number, group, intervals in zip(
+            filled, groups, self._groups.means(values, groups, self.settings), strict=True
+        ):
+            _, patients = self._groups.counts(group)
+            estimates[number] = [
+                _estimate(one.mean, one.low, one.high, patients, share=share) for one in intervals
+            ]
+        return estimates
 
-    def scores(self, work: Work) -> FloatArray:
-        """The scores of a work's records in per cent, (n, 6) in the order of `SCORE_COLUMNS`."""
-        return self._both(
-            lambda settings: score_samples(self.samples, work.attributions(self.samples), settings)
-        )
-
-    def null_scores(self, name: str, benchmark: Benchmark) -> FloatArray:
-        """As `scores`, of a null control; `benchmark` has these samples. Raises UnavailableError."""
-        return self._both(lambda settings: score_null(name, benchmark, settings))
-
-    def _both(self, scored: Callable[[Settings], ScoredSamples]) -> FloatArray:
-        paper, standard = (scored(self._under(protocol)) for protocol in ("paper", "standard"))
-        names = [metric.name for metric in metrics("paper")]
-        return 100 * np.concatenate([paper.columns(names), standard.columns(_STANDARD)], axis=1)
-
-    def _under(self, protocol: Protocol) -> Settings:
-        return Settings(protocol, self.settings.seed, self.settings.resamples)
+    def _mask(self, selection: Selection) -> BoolArray:
+        return np.array([sample in selection for sample in self.samples], dtype=np.bool_)
 
 
-def _wilson(share: float, patients: int) -> Measured:
-    """A share of 0 or 100 per cent with its 95 % interval."""
-    exact = stats.binomtest(round(share / 100 * patients), patients).proportion_ci(method="wilson")
-    return Measured(value=share, low=100 * float(exact.low), high=100 * float(exact.high))
+def _estimate(mean: float, low: float, high: float, patients: int, *, share: bool) -> Estimate:
+    if patients < 2:
+        return Estimate(value=mean)
+    if share and mean in (0.0, 100.0) and low == high:
+        test = stats.binomtest(round(mean / 100 * patients), patients)
+        wilson = test.proportion_ci(method="wilson")
+        low, high = 100 * float(wilson.low), 100 * float(wilson.high)
+    return Estimate(value=mean, low=low, high=high)
 
 
-def null_controls(
-    samples: Samples,
-    benchmark: Benchmark,
+@dataclass(frozen=True, slots=True)
+class NullControlScores:
+    """A null control on a benchmark, by name."""
+
+    name: str
+    benchmark: Benchmark
+
+    def scores(self, samples: Sequence[Sample], settings: Settings) -> ScoredSamples:
+        """As those of a run. Raises UnavailableError."""
+        return score_null(self.name, with_samples(self.benchmark, samples), settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Columns of a table with the function that computes their values.
+
+    `compute` takes a RunResults, or with `of_controls` a null control, too, and returns (n, m) values, NaN
+    for a sample without one. A `share` has values of 0 or 100.
+    """
+
+    columns: tuple[ResultColumn, ...]
+    compute: Callable[[Any, SampleSet], FloatArray]
+    of_controls: bool = False
+    share: bool = False
+
+
+def _both_protocols(scored: Any, samples: SampleSet) -> FloatArray:
+    paper, standard = (
+        scored.scores(samples.samples, replace(samples.settings, protocol=protocol))
+        for protocol in ("paper", "standard")
+    )
+    return 100 * np.concatenate([paper.columns(OVERLAP), standard.columns(_STANDARD)], axis=1)
+
+
+def _costs(results: RunResults, samples: SampleSet) -> FloatArray:
+    costs = np.full((len(samples.samples), len(COSTS.columns)), np.nan)
+    for number, sample in enumerate(samples.samples):
+        record = results.record(sample)
+        if record is not None and record.entry.cost is not None:
+            costs[number] = [getattr(record.entry.cost, column.key) or 0.0 for column in COSTS.columns]
+    return costs
+
+
+SCORES: Final = Quantity(
+    (
+        *(ResultColumn(key=f"paper_{name}", label=label) for name, label in _LABELS.items()),
+        ResultColumn(key="evidence_ap", label="Evidence AP (standard)"),
+        ResultColumn(key="iou", label="IoU (standard)"),
+    ),
+    _both_protocols,
+    of_controls=True,
+)
+"""Per cent: the paper's four scores under its protocol, and beside them two of the standard one."""
+
+FAILURES: Final = Quantity(
+    (ResultColumn(key="failures", label="Failures"),),
+    lambda results, samples: 100 * results.failures(samples.samples)[:, None],
+    share=True,
+)
+"""Per cent of the samples on which nothing that MedFocus fills drives the response."""
+
+COSTS: Final = Quantity(
+    (
+        ResultColumn(key="seconds", label="Seconds a sample"),
+        ResultColumn(key="forward_passes", label="Forward passes", digits=1),
+        ResultColumn(key="backward_passes", label="Backward passes", digits=1),
+    ),
+    _costs,
+)
+"""Cost of a sample, as the records state it."""
+
+PublishedValues = Callable[[str, Selection], Mapping[str, float]]
+"""The paper's values for the label of a run and a selection, by the key of their column."""
+
+
+def nothing_published(label: str, selection: Selection) -> Mapping[str, float]:
+    return {}
+
+
+def rows_of_run(
+    results: RunResults,
+    samples: SampleSet,
+    chosen: Sequence[Selection],
+    quantities: Sequence[Quantity],
+    published: PublishedValues = nothing_published,
+) -> list[ResultRow]:
+    """One row of a run for each selection; a row without results says why."""
+    spec = results.spec
+    name = spec.method.metadata.title if spec.label in NAMES else spec.label
+    ran = results.reason(samples.samples) is None
+    measured = measure(results, samples, chosen, quantities) if ran else [{}] * len(chosen)
+    keys = [column.key for quantity in quantities for column in quantity.columns]
+    rows = []
+    for selection, ours in zip(chosen, measured, strict=True):
+        inside = samples.within(selection)
+        reason = results.reason(inside) if inside else None
+        stated = published(spec.label, selection)
+        entries = {
+            key: ComparedValue(published=stated.get(key), ours=None if reason else ours.get(key))
+            for key in keys
+        }
+        rows.append(samples.row(selection, name, entries, not_run=reason))
+    return rows
+
+
+def rows_of_controls(
+    config: ReproduceConfig,
+    samples: SampleSet,
+    chosen: Sequence[Selection],
+    quantities: Sequence[Quantity],
     names: Sequence[str] = tuple(NULL_CONTROLS),
-    progress: Progress = no_progress,
-) -> tuple[dict[str, FloatArray], list[str]]:
-    """The scores of the null controls by title, and what is to be said of those that cannot be had."""
-    found: dict[str, FloatArray] = {}
-    lacking: list[str] = []
-    for name in progress(names, "Scoring null controls", len(names)):
-        title = NULL_CONTROLS[name].title
+) -> tuple[list[list[ResultRow]], list[str]]:
+    """The rows of each null control, one a selection, and a note on each that is not available."""
+    scored = [quantity for quantity in quantities if quantity.of_controls]
+    rows: list[list[ResultRow]] = []
+    notes: list[str] = []
+    for name in config.progress(
+        names if scored and samples.samples else (), "Scoring null controls", len(names)
+    ):
+        title, control = NULL_CONTROLS[name].title, NullControlScores(name, config.benchmark)
         try:
-            found[title] = samples.null_scores(name, benchmark)
+            measured = measure(control, samples, chosen, scored)
         except UnavailableError as error:
-            reason = str(error).removeprefix(f"{benchmark.folder}: ")
-            lacking.append(f"Null control {title}: not available, {reason}")
-    return found, lacking
+            reason = str(error).removeprefix(f"{config.benchmark.folder}: ")
+            notes.append(f"Null control {title}: not available, {reason}")
+            continue
+        rows.append(
+            [
+                samples.row(
+                    selection,
+                    title,
+                    {key: ComparedValue(ours=estimate) for key, estimate in ours.items()},
+                    kind="control",
+                )
+                for selection, ours in zip(chosen, measured, strict=True)
+            ]
+        )
+    return rows, notes
+
+
+def measure(
+    scored: Any, samples: SampleSet, chosen: Sequence[Selection], quantities: Iterable[Quantity]
+) -> list[dict[str, Estimate]]:
+    """For each selection the estimates of all quantities, by column."""
+    measured: list[dict[str, Estimate]] = [{} for _ in chosen]
+    for quantity in quantities:
+        values = quantity.compute(scored, samples)
+        keys = [column.key for column in quantity.columns]
+        for ours, estimates in zip(
+            measured, samples.estimates(values, chosen, share=quantity.share), strict=True
+        ):
+            ours.update(zip(keys, estimates or (), strict=False))
+    return measured

@@ -1,20 +1,21 @@
-"""What a target would cost, before it is run: passes, hours and disk."""
+"""The cost of a table before it is run: passes, hours and disk."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import Sample
 from medfocus_bench.errors import InputError
-from medfocus_bench.paper.request import Request, forget_loaded, with_samples
-from medfocus_bench.paper.work import Work, pending
+from medfocus_bench.paper.config import ReproduceConfig, with_samples
+from medfocus_bench.paper.runs import RunResults, RunSpec
 from medfocus_bench.runs.cases import cases
-from medfocus_bench.runs.records import Record
 from medfocus_bench.submission.schema import Finite, Strict
 from medfocus_bench.tables import Row, Table
 
@@ -25,18 +26,18 @@ if TYPE_CHECKING:
 Origin = Literal["measured", "declared"]
 
 BACKWARD: Final = 2.0
-"""Forward passes that a backward pass is counted as."""
+"""A backward pass counts as this many forward passes."""
 
 LINE_BYTES: Final = 2_000
-"""Of a record, its map left out: concepts and tokens of a short response."""
+"""Size of a record without its map: concepts and tokens of a short response."""
 
 TIMED: Final = 3
-"""Passes that are timed on a loaded LVLM, after one that is not."""
+"""Passes that are timed on a loaded LVLM."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Passes and bytes of map a sample, as a method's settings in the paper make them."""
+    """Passes and bytes of map per sample, with a method's settings in the paper."""
 
     forward: float
     backward: float = 0.0
@@ -60,13 +61,11 @@ DECLARED: Final[Mapping[str, Passes]] = {
     "prompting": Passes(128),
     "prompting-medsam": Passes(64),
 }
-"""For methods of which there is no record yet. Of the prompting methods: a pass a written token, about."""
-
-_UNKNOWN: Final = Passes(1)
+"""For methods without records. Of the prompting methods: about one pass for each generated token."""
 
 
 class PlanLine(Strict):
-    """One method on one LVLM and split; `hours` are those of what is missing."""
+    """One method on one LVLM and split; `bytes` and `hours` are those of the missing records."""
 
     name: str
     lvlm: str
@@ -78,6 +77,32 @@ class PlanLine(Strict):
     passes: Origin
     bytes: int
     hours: Finite
+
+    @classmethod
+    def of(
+        cls,
+        part: tuple[str, str, str],
+        samples: int,
+        missing: int,
+        passes: Passes,
+        origin: Origin,
+        pace: Pace | None,
+    ) -> PlanLine:
+        """The line of a part (name, LVLM, split) at a pace; None where nothing is missing."""
+        name, lvlm, split = part
+        each = passes.forward + BACKWARD * passes.backward
+        return cls(
+            name=name,
+            lvlm=lvlm,
+            split=split,
+            samples=samples,
+            missing=missing,
+            forward=passes.forward,
+            backward=passes.backward,
+            passes=origin,
+            bytes=missing * (LINE_BYTES + passes.map_bytes),
+            hours=0.0 if pace is None else missing * each * pace.seconds / 3600,
+        )
 
 
 class Pace(Strict):
@@ -114,28 +139,39 @@ class Plan(Strict):
 
 
 def plan(
-    target: str, title: str, works: Sequence[Work], request: Request, seconds_per_forward: float | None = None
+    name: str,
+    title: str,
+    specs: Sequence[RunSpec],
+    config: ReproduceConfig,
+    seconds_per_forward: float | None = None,
 ) -> Plan:
-    """What is missing for a target, and what it would take.
+    """The records that a table lacks, and the cost of making them.
 
-    Unless `seconds_per_forward` is given, every LVLM that something is missing for is loaded and timed on
-    its first missing sample. Passes a sample are the mean of the records that are there, or declared.
+    Unless `seconds_per_forward` is given, every LVLM with missing records is loaded and timed on its first
+    missing sample. Passes a sample are the mean of the existing records, or declared.
     """
     check_pace(seconds_per_forward)
     paces: list[Pace] = []
     lines: list[PlanLine] = []
-    try:
-        for key in request.sources:
-            pairs = [(work, split) for work in works for split in work.splits]
-            own = [(work, split, _samples(work, split, key, request)) for work, split in pairs]
-            first = next(((w, missing[0]) for w, _, s in own if (missing := pending(w, s))), None)
-            pace = None
-            if first is not None:
-                pace = _pace(key, *first, request, seconds_per_forward)
-                paces.append(pace)
-            lines += [_line(work, split, key, samples, pace) for work, split, samples in own if samples]
-    finally:
-        forget_loaded()
+    results = [RunResults.read(spec) for spec in specs]
+    for key in config.sources:
+        jobs = [
+            (one, split, [s for s in config.selected((split,), one.spec.benchmark) if s.lvlm == key])
+            for one in results
+            for split in one.spec.splits
+        ]
+        lacking = [(one, missing[0]) for one, _, samples in jobs if (missing := one.missing(samples))]
+        pace = None
+        if lacking:
+            (one, sample), *_ = lacking
+            encode = partial(_encoded, config, key, one.spec.benchmark, sample)
+            pace = pace_of(key, config.run_config.device, seconds_per_forward, encode)
+            paces.append(pace)
+        for one, split, samples in jobs:
+            if samples:
+                passes, origin = _passes(one, samples)
+                part, lacks = (one.spec.label, key, split), len(one.missing(samples))
+                lines.append(PlanLine.of(part, len(samples), lacks, passes, origin, pace))
     notes = [
         "The time of what is missing, one picture at a time; a backward pass counts as two forward ones. "
         "Not in it: loading, localising the anatomy, detector and segmenter of Prompting + MedSAM.",
@@ -145,17 +181,29 @@ def plan(
         notes.append(
             "Prompting methods write text: their passes are as many as the tokens, declared by a guess."
         )
-    return Plan(target=target, title=title, paces=paces, lines=lines, notes=notes)
+    return Plan(target=name, title=title, paces=paces, lines=lines, notes=notes)
 
 
 def check_pace(seconds: float | None) -> None:
-    """Raises InputError for what is no time of a pass."""
+    """Raises InputError unless the seconds are positive and finite."""
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds-per-forward {seconds}: give a number above 0")
 
 
+def pace_of(
+    lvlm: str,
+    device: str,
+    given: float | None,
+    encode: Callable[[], tuple[HuggingFaceLVLM, EncodedExample]],
+) -> Pace:
+    """The pace that is given, or that of an LVLM on an example of `encode`."""
+    if given is not None:
+        return Pace(lvlm=lvlm, seconds=given, origin="given", device=device)
+    return Pace(lvlm=lvlm, seconds=seconds_a_pass(*encode()), origin="measured", device=device)
+
+
 def plan_tables(document: Plan) -> list[Table]:
-    """The lines with their totals, and how fast the LVLMs were taken to be."""
+    """The lines with their totals, and below them the pace of each LVLM."""
     on_gpu = all(pace.device.startswith("cuda") for pace in document.paces)
     hours = "GPU hours" if on_gpu else "hours"
     header = ("", "samples", "missing", "forward", "backward", "passes", hours, "disk")
@@ -175,8 +223,8 @@ def plan_tables(document: Plan) -> list[Table]:
         for line in document.lines
     ]
     missing = sum(line.missing for line in document.lines)
-    whole = ("all", "", str(missing), f"{document.forwards:.4g} in all", "", "", f"{document.hours:.3g}")
-    rows.append(Row((*whole, _size(document.bytes))))
+    total = ("all", "", str(missing), f"{document.forwards:.4g} in all", "", "", f"{document.hours:.3g}")
+    rows.append(Row((*total, _size(document.bytes))))
     paces = [
         f"{pace.lvlm}: {pace.seconds:.3g} s a forward pass, {pace.origin} ({pace.device})"
         for pace in document.paces
@@ -185,66 +233,38 @@ def plan_tables(document: Plan) -> list[Table]:
     return [Table(title, header, tuple(rows), (*paces, *document.notes))]
 
 
-def seconds_a_pass(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> float:
-    """The median time of a forward pass of a reading, after one that warms up."""
+def seconds_a_pass(lvlm: HuggingFaceLVLM, example: EncodedExample) -> float:
+    """The median time of a forward pass, after one that warms up."""
     times = []
     for _ in range(TIMED + 1):
         start = time.perf_counter()
-        lvlm.token_scores(reading, reading.pixel_values[None]).cpu()
+        lvlm.token_scores(example, example.pixel_values[None]).cpu()
         times.append(time.perf_counter() - start)
     return float(np.median(times[1:]))
 
 
-def _samples(work: Work, split: str, lvlm: str, request: Request) -> list[Sample]:
-    return [s for s in request.taken((split,), work.benchmark) if s.lvlm == lvlm]
+def _encoded(
+    config: ReproduceConfig, key: str, benchmark: Benchmark, sample: Sample
+) -> tuple[HuggingFaceLVLM, EncodedExample]:
+    lvlm = config.run_config.load(config.sources[key])
+    (case,) = cases(with_samples(benchmark, [sample]))
+    return lvlm, case.read(lvlm)
 
 
-def _pace(lvlm: str, work: Work, sample: Sample, request: Request, given: float | None) -> Pace:
-    device = request.conditions.device
-    if given is not None:
-        return Pace(lvlm=lvlm, seconds=given, origin="given", device=device)
-    loaded = request.load(request.sources[lvlm])
-    (case,) = cases(with_samples(work.benchmark, [sample]))
-    seconds = seconds_a_pass(loaded, case.read(loaded))
-    return Pace(lvlm=lvlm, seconds=seconds, origin="measured", device=device)
-
-
-def _line(work: Work, split: str, lvlm: str, samples: Sequence[Sample], pace: Pace | None) -> PlanLine:
-    missing = pending(work, samples)
-    passes, origin = _passes(work, samples)
-    each = passes.forward + BACKWARD * passes.backward
-    seconds = 0.0 if pace is None else len(missing) * each * pace.seconds
-    return PlanLine(
-        name=work.name,
-        lvlm=lvlm,
-        split=split,
-        samples=len(samples),
-        missing=len(missing),
-        forward=passes.forward,
-        backward=passes.backward,
-        passes=origin,
-        bytes=len(missing) * (LINE_BYTES + passes.map_bytes),
-        hours=seconds / 3600,
-    )
-
-
-def _passes(work: Work, samples: Sequence[Sample]) -> tuple[Passes, Origin]:
-    """Means over the records that are there, else what the method is known for."""
-    records = [record for sample in samples if (record := work.record(sample)) is not None]
-    costs = [cost for record in records if (cost := record.entry.cost) is not None]
+def _passes(results: RunResults, samples: Sequence[Sample]) -> tuple[Passes, Origin]:
+    """The means of the existing records, else the passes that the method is known for."""
+    records = [record for sample in samples if (record := results.record(sample)) is not None]
+    costs = [record.entry.cost for record in records]
     stated = [
-        (cost.forward_passes, cost.backward_passes or 0) for cost in costs if cost.forward_passes is not None
+        (cost.forward_passes, cost.backward_passes or 0)
+        for cost in costs
+        if cost is not None and cost.forward_passes is not None
     ]
     if not stated:
-        return DECLARED.get(work.method.metadata.name, _UNKNOWN), "declared"
+        return DECLARED.get(results.spec.method.metadata.name, Passes(1)), "declared"
     forward, backward = np.mean(stated, axis=0)
-    return Passes(
-        float(forward), float(backward), round(float(np.mean([_map_bytes(r) for r in records])))
-    ), "measured"
-
-
-def _map_bytes(record: Record) -> int:
-    return 0 if record.map is None else record.map.end - record.map.offset
+    map_bytes = np.mean([0 if r.map is None else r.map.end - r.map.offset for r in records])
+    return Passes(float(forward), float(backward), round(float(map_bytes))), "measured"
 
 
 def _size(count: int) -> str:

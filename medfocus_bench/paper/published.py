@@ -1,7 +1,7 @@
-"""What the paper reports (arXiv 2605.20158), for whoever lays figures beside it.
+"""The values that the paper reports (arXiv 2605.20158).
 
-Its own code computed these figures, on its own samples. What is not in this module has no published value
-here, and none is ever filled in.
+The paper's own code computed them, on its own samples. A value that is not in this module is not published
+here, and is never filled in.
 """
 
 from __future__ import annotations
@@ -23,79 +23,65 @@ NAMES: Final[Mapping[str, str]] = {
     "rise": "RISE",
     "medfocus": "MedFocus",
 }
-"""What the paper calls its methods, in its order."""
+"""Names of the methods in the paper, in its order."""
 
 SOURCES: Final[Mapping[str, str]] = {
     "imagenome": "ImaGenome",
     "vindr_cxr": "VinDR-CXR",
     "padchest_gr": "PadChest-GR",
 }
-"""What the paper calls its sources, in its order."""
+"""Names of the sources in the paper, in its order."""
 
 OVERLAP: Final = ("iou", "f1", "precision", "recall")
 """The order of the scores of `MAIN_DIRECT`."""
 
-MAIN_DIRECT: Final[Mapping[str, Mapping[str, tuple[float, float, float, float]]]] = {
-    "attention-head": {
-        "imagenome": (15.87, 26.10, 48.17, 19.12),
-        "vindr_cxr": (6.93, 11.80, 11.09, 23.53),
-        "padchest_gr": (14.33, 23.30, 31.42, 23.53),
-    },
-    "attention-rollout": {
-        "imagenome": (2.70, 5.05, 12.70, 3.30),
-        "vindr_cxr": (0.70, 1.30, 1.58, 1.67),
-        "padchest_gr": (2.77, 5.06, 9.29, 4.17),
-    },
-    "lrp": {
-        "imagenome": (5.67, 10.15, 22.61, 6.84),
-        "vindr_cxr": (1.93, 3.42, 3.39, 7.34),
-        "padchest_gr": (4.12, 7.18, 11.79, 6.89),
-    },
-    "gradient-weighted-attention": {
-        "imagenome": (39.24, 54.80, 39.25, 99.90),
-        "vindr_cxr": (7.73, 13.26, 7.73, 100.00),
-        "padchest_gr": (22.73, 34.21, 22.73, 100.00),
-    },
-    "grad-cam": {
-        "imagenome": (34.47, 49.10, 44.81, 80.62),
-        "vindr_cxr": (8.53, 14.36, 11.95, 68.91),
-        "padchest_gr": (20.33, 31.22, 26.01, 78.36),
-    },
-    "grad-cam-plus-plus": {
-        "imagenome": (30.54, 44.07, 44.40, 65.42),
-        "vindr_cxr": (7.40, 12.61, 9.36, 60.64),
-        "padchest_gr": (18.28, 28.09, 25.93, 62.96),
-    },
-    "integrated-gradients": {
-        "imagenome": (11.71, 19.13, 46.39, 13.45),
-        "vindr_cxr": (9.38, 14.96, 15.10, 30.42),
-        "padchest_gr": (13.06, 20.12, 33.85, 20.73),
-    },
-    "prompting": {
-        "imagenome": (8.24, 12.17, 15.24, 17.73),
-        "vindr_cxr": (2.45, 4.04, 3.24, 12.22),
-        "padchest_gr": (7.55, 11.47, 13.03, 18.02),
-    },
-    "prompting-medsam": {
-        "imagenome": (37.62, 50.56, 46.62, 74.64),
-        "vindr_cxr": (8.33, 13.78, 9.11, 86.08),
-        "padchest_gr": (21.76, 32.29, 23.22, 85.52),
-    },
-    "occlusion": {
-        "imagenome": (22.16, 33.48, 60.25, 36.72),
-        "vindr_cxr": (13.62, 21.28, 22.13, 43.81),
-        "padchest_gr": (20.56, 31.20, 44.03, 40.72),
-    },
-    "rise": {
-        "imagenome": (19.17, 30.84, 50.35, 24.18),
-        "vindr_cxr": (10.14, 16.69, 14.21, 36.69),
-        "padchest_gr": (16.80, 26.89, 33.76, 29.45),
-    },
-    "medfocus": {
-        "imagenome": (54.24, 67.54, 64.47, 80.58),
-        "vindr_cxr": (14.81, 23.04, 15.87, 80.99),
-        "padchest_gr": (32.77, 45.44, 40.15, 76.51),
-    },
+_MAIN: Final = {
+    "attention-head": (15.87, 26.10, 48.17, 19.12, 6.93, 11.80, 11.09, 23.53, 14.33, 23.30, 31.42, 23.53),
+    "attention-rollout": (2.70, 5.05, 12.70, 3.30, 0.70, 1.30, 1.58, 1.67, 2.77, 5.06, 9.29, 4.17),
+    "lrp": (5.67, 10.15, 22.61, 6.84, 1.93, 3.42, 3.39, 7.34, 4.12, 7.18, 11.79, 6.89),
+    "gradient-weighted-attention": (
+        39.24,
+        54.80,
+        39.25,
+        99.90,
+        7.73,
+        13.26,
+        7.73,
+        100.00,
+        22.73,
+        34.21,
+        22.73,
+        100.00,
+    ),
+    "grad-cam": (34.47, 49.10, 44.81, 80.62, 8.53, 14.36, 11.95, 68.91, 20.33, 31.22, 26.01, 78.36),
+    "grad-cam-plus-plus": (30.54, 44.07, 44.40, 65.42, 7.40, 12.61, 9.36, 60.64, 18.28, 28.09, 25.93, 62.96),
+    "integrated-gradients": (
+        11.71,
+        19.13,
+        46.39,
+        13.45,
+        9.38,
+        14.96,
+        15.10,
+        30.42,
+        13.06,
+        20.12,
+        33.85,
+        20.73,
+    ),
+    "prompting": (8.24, 12.17, 15.24, 17.73, 2.45, 4.04, 3.24, 12.22, 7.55, 11.47, 13.03, 18.02),
+    "prompting-medsam": (37.62, 50.56, 46.62, 74.64, 8.33, 13.78, 9.11, 86.08, 21.76, 32.29, 23.22, 85.52),
+    "occlusion": (22.16, 33.48, 60.25, 36.72, 13.62, 21.28, 22.13, 43.81, 20.56, 31.20, 44.03, 40.72),
+    "rise": (19.17, 30.84, 50.35, 24.18, 10.14, 16.69, 14.21, 36.69, 16.80, 26.89, 33.76, 29.45),
+    "medfocus": (54.24, 67.54, 64.47, 80.58, 14.81, 23.04, 15.87, 80.99, 32.77, 45.44, 40.15, 76.51),
+}
+
+MAIN_DIRECT: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
+    method: {
+        source: scores[start : start + len(OVERLAP)]
+        for source, start in zip(SOURCES, range(0, len(scores), len(OVERLAP)), strict=True)
+    }
+    for method, scores in _MAIN.items()
 }
 """Scores in per cent by method and source: direct mode, means over the six LVLMs."""
 

@@ -1,10 +1,10 @@
-"""A benchmark from raw data: the causal filter over licensed sources, where nobody ran it yet."""
+"""A benchmark from raw data: the causal filter over licensed sources."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,28 +15,29 @@ from medfocus_bench.data.attach import Attached, write_attached
 from medfocus_bench.data.questions import MODES, Mode, Question
 from medfocus_bench.data.rows import pointer_row, split_of
 from medfocus_bench.data.sources.copies import check_copy
-from medfocus_bench.data.sources.protocol import Annotations, Source
+from medfocus_bench.data.sources.protocol import Annotation, Annotations, Source
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
-from medfocus_bench.paper.plan import LINE_BYTES, Pace, Plan, PlanLine, check_pace, seconds_a_pass
+from medfocus_bench.paper.plan import Pace, Passes, Plan, PlanLine, check_pace, pace_of
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import RunConfig
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.example import EncodedExample
 
 VERSION: Final = "rebuilt"
 
 TOKENS: Final[dict[Mode, int]] = {"direct": 3, "reasoning": 64}
-"""Tokens that an answer is planned with; one pass each."""
+"""Tokens of an answer in a plan; one pass each."""
 
 
 @dataclass(frozen=True)
-class Rebuild:
-    """What is asked, and by whom: `lvlms` answer questions of `sources` below `root`, in these modes.
+class RebuildConfig:
+    """The questions, and who is asked: `lvlms` answer those of `sources` below `root`, in these modes.
 
-    Records of the filter go to `folder`/filter, the benchmark to `folder`/benchmark. `limit` takes the first
-    questions of each source.
+    Records of the filter go to `folder`/filter, the benchmark to `folder`/benchmark. `limit` selects the
+    first questions of each source.
     """
 
     sources: Sequence[Source]
@@ -47,7 +48,7 @@ class Rebuild:
     modes: Sequence[Mode] = MODES
     shams: int = 1
     limit: int | None = None
-    conditions: RunConfig = field(default_factory=RunConfig)
+    run_config: RunConfig = field(default_factory=RunConfig)
     progress: Progress = no_progress
 
     @cached_property
@@ -60,6 +61,10 @@ class Rebuild:
         for questions in found.values():
             check_copy(questions, self.root)
         return found
+
+    def questions(self, source: str) -> Sequence[Annotation]:
+        """The first `limit` questions of a source."""
+        return self.annotations[source].questions[: self.limit]
 
     @property
     def filter_folder(self) -> Path:
@@ -78,104 +83,94 @@ class Rebuilt:
     failures: tuple[Failure, ...]
 
 
-def rebuild(order: Rebuild) -> Rebuilt:
-    """Runs what is missing of the filter, and writes the benchmark of all its records, every group in it.
+def rebuild(config: RebuildConfig) -> Rebuilt:
+    """Run the filter where records are missing, and write the benchmark of all its records, with every group.
 
-    A stopped run is gone on with. Raises InputError for a table that is not there, for an LVLM or editor that
+    An interrupted run is resumed. Raises InputError for a table that is not there, for an LVLM or editor that
     cannot be loaded, and if no question turned out to be grounded.
     """
     failures: list[Failure] = []
-    found = order.annotations
-    for name in order.lvlms:
+    for name in config.lvlms:
         loaded: HuggingFaceLVLM | None = None
-        for source in order.sources:
-            for mode in order.modes:
-                asked = found[source.name].questions[: order.limit]
-                if not _missing(order, source.name, name, mode):
+        for source in config.sources:
+            for mode in config.modes:
+                asked = config.questions(source.name)
+                if not _missing(config, source.name, name, mode):
                     continue
-                loaded = loaded or order.conditions.load(name)
+                loaded = loaded or config.run_config.load(name)
                 made = verify(
-                    source_questions(asked, order.root),
+                    source_questions(asked, config.root),
                     loaded,
                     mode,
-                    order.editor,
-                    order.file(source.name, name, mode),
-                    sham_seeds=range(order.shams),
+                    config.editor,
+                    config.file(source.name, name, mode),
+                    sham_seeds=range(config.shams),
                     on_failure=failures.append,
                 )
-                for _ in order.progress(made, f"{loaded.key} {mode} {source.name}", len(asked)):
+                for _ in config.progress(made, f"{loaded.key} {mode} {source.name}", len(asked)):
                     pass
-    out = order.folder / "benchmark"
-    attached = write_attached(_rows(order), order.root, out, name=NAME, version=VERSION, overwrite=True)
+    out = config.folder / "benchmark"
+    attached = write_attached(_rows(config), config.root, out, name=NAME, version=VERSION, overwrite=True)
     return Rebuilt(attached, tuple(failures))
 
 
-def _rows(order: Rebuild) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The rows of the records of this order; a folder may hold more."""
-    keys = {lvlm_key(name) for name in order.lvlms}
-    for source in order.sources:
-        asked = {question.index for question in order.annotations[source.name].questions[: order.limit]}
-        for record in all_records(order.filter_folder, source):
-            if record.lvlm in keys and record.mode in order.modes and record.index in asked:
+def _rows(config: RebuildConfig) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The rows of the records of this configuration; the folder may hold more."""
+    keys = {lvlm_key(name) for name in config.lvlms}
+    for source in config.sources:
+        asked = {question.index for question in config.questions(source.name)}
+        for record in all_records(config.filter_folder, source):
+            if record.lvlm in keys and record.mode in config.modes and record.index in asked:
                 row = pointer_row(record) | {"finding": record.finding}
                 yield row["sample_id"], split_of(row), row
 
 
-def _missing(order: Rebuild, source: str, lvlm: str, mode: Mode) -> list[int]:
-    """The questions that an LVLM has not been asked in a mode."""
-    file = order.file(source, lvlm, mode)
+def _missing(config: RebuildConfig, source: str, lvlm: str, mode: Mode) -> list[int]:
+    """The questions that an LVLM has not yet answered in a mode."""
+    file = config.file(source, lvlm, mode)
     done = {record.index for record in read_verifications(file)} if file.exists() else set()
-    asked = order.annotations[source].questions[: order.limit]
-    return [question.index for question in asked if question.index not in done]
+    return [question.index for question in config.questions(source) if question.index not in done]
 
 
-def plan_rebuild(target: str, title: str, order: Rebuild, seconds_per_forward: float | None = None) -> Plan:
-    """What the filter would take. What the target needs after it depends on how many questions it keeps."""
+def plan_rebuild(
+    name: str, title: str, config: RebuildConfig, seconds_per_forward: float | None = None
+) -> Plan:
+    """The cost of the filter. That of the table after it depends on the number of questions that it keeps."""
     check_pace(seconds_per_forward)
-    pictures = 4 + order.shams
+    pictures = 4 + config.shams
     paces: list[Pace] = []
     lines: list[PlanLine] = []
-    for name in order.lvlms:
-        key = lvlm_key(name)
-        pairs = [(source.name, mode) for source in order.sources for mode in order.modes]
-        missing = {(source, mode): _missing(order, source, name, mode) for source, mode in pairs}
-        pace = _pace(order, name, seconds_per_forward) if any(missing.values()) else None
-        paces += [pace] if pace is not None else []
-        for (source, mode), lacking in missing.items():
-            forward = float(pictures * TOKENS[mode])
-            lines.append(
-                PlanLine(
-                    name=f"causal filter, {source}",
-                    lvlm=key,
-                    split=mode,
-                    samples=len(order.annotations[source].questions[: order.limit]),
-                    missing=len(lacking),
-                    forward=forward,
-                    backward=0,
-                    passes="declared",
-                    bytes=len(lacking) * LINE_BYTES,
-                    hours=0.0 if pace is None else len(lacking) * forward * pace.seconds / 3600,
-                )
-            )
-    direct, reasoning = TOKENS["direct"], TOKENS["reasoning"]
+    for lvlm in config.lvlms:
+        jobs = [
+            (source.name, mode, _missing(config, source.name, lvlm, mode))
+            for source in config.sources
+            for mode in config.modes
+        ]
+        pace = None
+        if any(missing for *_, missing in jobs):
+            encode = partial(_encoded, config, lvlm)
+            pace = pace_of(lvlm_key(lvlm), config.run_config.device, seconds_per_forward, encode)
+            paces.append(pace)
+        for source, mode, missing in jobs:
+            part = (f"causal filter, {source}", lvlm_key(lvlm), mode)
+            passes = Passes(float(pictures * TOKENS[mode]))
+            samples = len(config.questions(source))
+            lines.append(PlanLine.of(part, samples, len(missing), passes, "declared", pace))
     notes = [
-        f"Each question has {pictures} pictures; an answer is planned with {direct} tokens in direct and "
-        f"{reasoning} in reasoning mode, a pass each. The editor's own time is not in it.",
-        f"What {target} needs after the filter depends on what it keeps: plan again with --benchmark "
-        f"{order.folder / 'benchmark'}.",
+        f"Each question has {pictures} pictures; an answer is planned with {TOKENS['direct']} tokens in "
+        f"direct and {TOKENS['reasoning']} in reasoning mode, a pass each. The editor's time is not in it.",
+        f"The cost of {name} after the filter depends on the questions that it keeps: plan again with "
+        f"--benchmark {config.folder / 'benchmark'}.",
     ]
-    return Plan(target=target, title=title, paces=paces, lines=lines, notes=notes)
+    return Plan(target=name, title=title, paces=paces, lines=lines, notes=notes)
 
 
-def _pace(order: Rebuild, name: str, given: float | None) -> Pace:
-    device = order.conditions.device
-    if given is not None:
-        return Pace(lvlm=lvlm_key(name), seconds=given, origin="given", device=device)
-    loaded = order.conditions.load(name)
-    for source in order.sources:
-        for question in source_questions(order.annotations[source.name].questions, order.root):
+def _encoded(config: RebuildConfig, name: str) -> tuple[HuggingFaceLVLM, EncodedExample]:
+    """An LVLM with the first question whose picture can be read."""
+    lvlm = config.run_config.load(name)
+    for source in config.sources:
+        for question in source_questions(config.annotations[source.name].questions, config.root):
             if isinstance(question, Question):
-                reading = loaded.encode(question.image, f"Is there evidence of {question.finding}?", "Yes")
-                seconds = seconds_a_pass(loaded, reading)
-                return Pace(lvlm=loaded.key, seconds=seconds, origin="measured", device=device)
-    raise InputError(f"{order.root}: no picture can be read, so that no pass can be timed")
+                asked = f"Is there evidence of {question.finding}?"
+                return lvlm, lvlm.encode(question.image, asked, "Yes")
+    raise InputError(f"{config.root}: no picture can be read, so that no pass can be timed")

@@ -10,9 +10,10 @@ from PIL import Image
 
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
+from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.medfocus.reference import ReferencePool
 from medfocus_bench.paper import ablate as ablation
-from medfocus_bench.paper.ablate import Variant, read_ablation, variants
+from medfocus_bench.paper.ablate import Ablation, Variant, variants
 from medfocus_bench.phantom.render import Patient, render
 
 from ..runs.conftest import first_rows
@@ -26,6 +27,10 @@ def bench(tmp_path):
     rows = {split: first_rows(split) for split in ("dev", "direct")}
     write_benchmark(tmp_path / "small", rows, name="small", version="1")
     return tmp_path / "small"
+
+
+def read_ablation(path) -> Ablation:
+    return Ablation.model_validate_json(path.read_bytes())
 
 
 def few() -> list[Variant]:
@@ -92,11 +97,12 @@ def test_models_are_never_pooled_silently(bench, tmp_path, capsys, monkeypatch):
     """Trap 34: every LVLM has its own table, beside the mean over them."""
     monkeypatch.setattr(ablation, "variants", lambda *args: few()[:1])
     loads = []
-    monkeypatch.setattr(
-        ablation.RunConfig,
-        "load",
-        lambda self, source, load=ablation.RunConfig.load: loads.append(source) or load(self, source),
-    )
+
+    def counted(self, key, *args, load=HuggingFaceLVLM.__init__, **more):
+        loads.append(key)
+        load(self, key, *args, **more)
+
+    monkeypatch.setattr(HuggingFaceLVLM, "__init__", counted)
     status, _, _ = run(capsys, "ablate", "-b", bench, "--out", tmp_path / "out")
     assert status == 0
     rows = read_ablation(tmp_path / "out" / "ablation.json").rows

@@ -10,7 +10,7 @@ import pytest
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import open_benchmark
 from medfocus_bench.data.writing import write_benchmark
-from medfocus_bench.paper.request import Request, forget_loaded
+from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.runs.attribute import RunConfig
 
 from ..runs.conftest import track_rows
@@ -50,10 +50,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def request_for(grouped_bench, runs, tmp_path):
-    def make(**more) -> Request:
+def config_for(grouped_bench, runs, tmp_path):
+    def make(**more) -> ReproduceConfig:
         given = {"benchmark": grouped_bench, "out": tmp_path / "out", "runs": runs, "resamples": RESAMPLES}
-        return Request(**{**given, **more})
+        return ReproduceConfig(**{**given, **more})
 
     return make
 
@@ -64,7 +64,6 @@ def refuse_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **more: object) -> None:
         raise AssertionError("an LVLM was loaded")
 
-    forget_loaded()
     monkeypatch.setattr(RunConfig, "load", refuse)
 
 

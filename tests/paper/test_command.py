@@ -11,7 +11,7 @@ import pytest
 from medfocus_bench.data.attach import write_pointers
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.paper.document import Reproduction
-from medfocus_bench.paper.targets import TARGETS
+from medfocus_bench.paper.tables import TABLES
 
 from ..cli.running import run
 from ..data import source_trees as trees
@@ -27,7 +27,7 @@ def bench(grouped_bench):
 def test_the_list_names_every_target_and_what_is_published(capsys):
     status, shown, _ = run(capsys, "reproduce", "--list")
     assert status == 0
-    for name in TARGETS:
+    for name in TABLES:
         assert re.search(rf"^ *{name} ", shown, re.MULTILINE), name
     assert "not published here" in shown
 
@@ -145,7 +145,7 @@ def test_bad_input_is_one_line(words, says, bench, tmp_path, capsys):
         (("table6", "--references", "nowhere"), "--references nowhere: is not a file"),
         (("table1", "--tuned", "nowhere"), "nowhere: cannot be read"),
         (("table1", "--root", "nowhere"), "--root nowhere: is not a folder"),
-        (("table1", "--no-run", "--runs", "nowhere"), "--runs nowhere: is no folder"),
+        (("table1", "--no-run", "--runs", "nowhere"), "--runs nowhere: is not a folder"),
         (("table1", "--no-run", "--dry-run"), "exclude each other"),
         (("table1", "--editor-set", "a=b"), "--editor-set goes with a run of the filter"),
     ],
@@ -179,7 +179,7 @@ def test_no_run_never_filters(tmp_path, capsys, no_models):
 
 def test_the_page_names_every_target_with_what_it_shows():
     text = PAGE.read_text()
-    for target in TARGETS.values():
+    for target in TABLES.values():
         assert f"`{target.name}`" in text
         row = next(line for line in text.splitlines() if line.startswith(f"| `{target.name}`"))
         assert target.title.split(":")[0].split(",")[0] in row, target.name

@@ -9,10 +9,10 @@ import pytest
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.paper import plan as planning
-from medfocus_bench.paper.comparing import METHODS
+from medfocus_bench.paper.config import with_samples
 from medfocus_bench.paper.plan import BACKWARD, DECLARED, LINE_BYTES, Plan, plan_tables
-from medfocus_bench.paper.request import with_samples
-from medfocus_bench.paper.targets import TARGETS, plan_of, reproduce
+from medfocus_bench.paper.reproduce import plan_of, reproduce
+from medfocus_bench.paper.tables import METHODS, TABLES
 from medfocus_bench.runs.cases import cases
 from medfocus_bench.runs.methods import choose_methods
 
@@ -39,9 +39,9 @@ def test_declared_passes_are_those_that_the_methods_make(grouped_bench):
     assert set(DECLARED) == set(METHODS)
 
 
-def test_the_plan_of_a_pace_that_is_given_loads_nothing(request_for, no_models, tmp_path):
-    request = request_for(runs=tmp_path / "none", methods=("grad-cam", "occlusion"), lvlms=["phantom_qwen"])
-    made = plan_of("table1", request, 0.5)
+def test_the_plan_of_a_pace_that_is_given_loads_nothing(config_for, no_models, tmp_path):
+    config = config_for(runs=tmp_path / "none", methods=("grad-cam", "occlusion"), lvlms=["phantom_qwen"])
+    made = plan_of("table1", config, 0.5)
     grad_cam, occlusion = made.lines
     assert (grad_cam.samples, grad_cam.missing, grad_cam.passes) == (3, 3, "declared")
     assert grad_cam.hours == pytest.approx(3 * (1 + BACKWARD) * 0.5 / 3600)
@@ -50,48 +50,48 @@ def test_the_plan_of_a_pace_that_is_given_loads_nothing(request_for, no_models, 
     assert made.forwards == 3 * (1 + BACKWARD) + 3 * 65
     assert made.bytes == sum(3 * (LINE_BYTES + DECLARED[line.name].map_bytes) for line in made.lines)
     assert [(pace.seconds, pace.origin) for pace in made.paces] == [(0.5, "given")]
-    assert Plan.model_validate_json((request.out / "table1-plan.json").read_bytes()) == made
+    assert Plan.model_validate_json((config.out / "table1-plan.json").read_bytes()) == made
     (table,) = plan_tables(made)
     assert "given" in table.notes[0]
     assert table.rows[-1].cells[2] == "6"
 
 
-def test_what_is_there_is_not_planned_again_and_states_its_own_passes(request_for, tmp_path, monkeypatch):
-    request = request_for(runs=tmp_path / "runs", methods=("grad-cam",), lvlms=["phantom_qwen"])
-    reproduce("table1", replace(request, limit=1))
+def test_what_is_there_is_not_planned_again_and_states_its_own_passes(config_for, tmp_path, monkeypatch):
+    config = config_for(runs=tmp_path / "runs", methods=("grad-cam",), lvlms=["phantom_qwen"])
+    reproduce("table1", replace(config, limit=1))
     monkeypatch.setitem(planning.DECLARED, "grad-cam", planning.Passes(99, 99, 10**6))
-    (line,) = plan_of("table1", request, 1.0).lines
+    (line,) = plan_of("table1", config, 1.0).lines
     assert (line.samples, line.missing, line.passes) == (3, 2, "measured")
     assert (line.forward, line.backward) == (1, 1)
     assert line.bytes < 10**5
 
 
-def test_without_a_pace_every_lvlm_is_timed_with_a_few_passes(request_for, tmp_path):
-    request = request_for(runs=tmp_path / "none", methods=("grad-cam",))
-    made = plan_of("table1", request)
+def test_without_a_pace_every_lvlm_is_timed_with_a_few_passes(config_for, tmp_path):
+    config = config_for(runs=tmp_path / "none", methods=("grad-cam",))
+    made = plan_of("table1", config)
     assert [pace.lvlm for pace in made.paces] == ["phantom_gemma", "phantom_qwen"]
     assert all(pace.origin == "measured" and pace.seconds > 0 for pace in made.paces)
     assert not (tmp_path / "none").exists(), "a plan makes no records"
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_every_target_has_a_plan(request_for, no_models, name):
-    made = plan_of(name, request_for(limit=1), 0.1)
+@pytest.mark.parametrize("name", TABLES)
+def test_every_target_has_a_plan(config_for, no_models, name):
+    made = plan_of(name, config_for(limit=1), 0.1)
     assert made.target == name
     assert (len(made.lines) == 0) == (name == "table2"), "only counting needs no run"
 
 
-def test_panels_are_few_unless_a_limit_is_given(request_for, no_models, tmp_path, monkeypatch):
+def test_panels_are_few_unless_a_limit_is_given(config_for, no_models, tmp_path, monkeypatch):
     from medfocus_bench.paper import figures
 
     monkeypatch.setattr(figures, "MAX_PANELS", 3)
-    made = plan_of("fig5", request_for(runs=tmp_path / "none"), 0.1)
+    made = plan_of("fig5", config_for(runs=tmp_path / "none"), 0.1)
     assert [line.samples for line in made.lines] == [1, 1, 1]
-    made = plan_of("fig5", request_for(runs=tmp_path / "none", limit=2), 0.1)
+    made = plan_of("fig5", config_for(runs=tmp_path / "none", limit=2), 0.1)
     assert sum(line.samples for line in made.lines) == 6
 
 
 @pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_pace_that_is_none_is_refused(request_for, pace):
+def test_a_pace_that_is_none_is_refused(config_for, pace):
     with pytest.raises(InputError, match="above 0"):
-        plan_of("table1", request_for(), pace)
+        plan_of("table1", config_for(), pace)

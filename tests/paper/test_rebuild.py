@@ -16,7 +16,7 @@ from medfocus_bench.data.sources import open_source
 from medfocus_bench.errors import InputError
 from medfocus_bench.paper import rebuild as rebuilding
 from medfocus_bench.paper.document import Reproduction
-from medfocus_bench.paper.rebuild import Rebuild, plan_rebuild, rebuild
+from medfocus_bench.paper.rebuild import RebuildConfig, plan_rebuild, rebuild
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import patient_of
 
@@ -56,7 +56,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def order(root, tmp_path):
-    def make(**more) -> Rebuild:
+    def make(**more) -> RebuildConfig:
         given = {
             "sources": [open_source("imagenome")],
             "root": root,
@@ -65,7 +65,7 @@ def order(root, tmp_path):
             "lvlms": ["phantom_qwen"],
             "modes": ["direct"],
         }
-        return Rebuild(**{**given, **more})
+        return RebuildConfig(**{**given, **more})
 
     return make
 
