@@ -135,27 +135,29 @@ def tune_command(
     from medfocus_bench.runs.settings import write_document
     from medfocus_bench.runs.tune import dev_samples, tunable, tune
     from medfocus_bench.runs.tuning import open_tuning
+    from medfocus_bench.storage import exclusive
 
     about = metadata(tunable(method), method)
     check_lvlms(lvlms)
     check_device(options["device"])
     quiet_models()
     opened = open_benchmark(benchmark)
-    tuning = open_tuning(out, about.name, about.version, opened)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]
     conditions = conditions_of("response", options)
-    for source in dict.fromkeys(sources):
-        lvlm = conditions.load(source)
-        for mode in wanted:
-            dev_samples(opened, lvlm.key, mode)
-        for mode in wanted:
-            part = tune(
-                method, lvlm, opened, mode, limit=limit, conditions=conditions, progress=show_progress
-            )
-            tuning = tuning.extended(lvlm.key, mode, part)
-            write_document(out, tuning)
-            print_tables([], [_candidates_table(f"{about.title} for {lvlm.key}, {mode}", part)])
+    with exclusive(out):
+        tuning = open_tuning(out, about.name, about.version, opened)
+        for source in dict.fromkeys(sources):
+            lvlm = conditions.load(source)
+            for mode in wanted:
+                dev_samples(opened, lvlm.key, mode)
+            for mode in wanted:
+                part = tune(
+                    method, lvlm, opened, mode, limit=limit, conditions=conditions, progress=show_progress
+                )
+                tuning = tuning.extended(lvlm.key, mode, part)
+                write_document(out, tuning)
+                print_tables([], [_candidates_table(f"{about.title} for {lvlm.key}, {mode}", part)])
     click.echo(str(out))
 
 
@@ -274,7 +276,7 @@ def _attribute_benchmark(
             count = f"{len(outcome.reasons)} of {outcome.samples} samples failed"
             where = f"{outcome.method}, {outcome.lvlm} {outcome.split}"
             click.echo(one_line(f"{where}: {count}, the first with: {outcome.reasons[0]}"), err=True)
-    if all(outcome.had + outcome.made == 0 for outcome in outcomes):
+    if all(outcome.existing + outcome.new == 0 for outcome in outcomes):
         sys.exit(2)
 
 
@@ -315,8 +317,8 @@ def _outcome_table(outcomes: Iterable[PartOutcome], out: Path) -> Any:
 
     rows = []
     for one in outcomes:
-        pace = f"{one.seconds / one.made:.3g}" if one.made and one.seconds else ""
-        counts = (one.samples, one.had, one.made, len(one.reasons))
+        pace = f"{one.seconds / one.new:.3g}" if one.new and one.seconds else ""
+        counts = (one.samples, one.existing, one.new, len(one.reasons))
         rows.append(Row((f"{one.method}, {one.lvlm} {one.split}", *map(str, counts), pace)))
     header = ("", "samples", "had", "made", "failed", "s/sample")
     return Table(f"Records in {out}", header, tuple(rows))

@@ -100,7 +100,7 @@ def ablate_command(
     if reasons:
         count = f"{len(reasons)} explanations failed, the first with"
         click.echo(one_line(f"{count}: {reasons[0]}"), err=True)
-    if all(outcome.had + outcome.made == 0 for outcome in outcomes):
+    if all(outcome.existing + outcome.new == 0 for outcome in outcomes):
         sys.exit(2)
     click.echo(str(out / "ablation.md"))
 

@@ -1,4 +1,7 @@
-"""Methods over the samples of a benchmark: each record written as it is made, a stopped run gone on with."""
+"""Run attribution methods over a benchmark.
+
+Every record is saved immediately, so that an interrupted run can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -38,20 +41,21 @@ from medfocus_bench.runs.settings import (
     part_name,
     place_of,
 )
+from medfocus_bench.storage import exclusive
+from medfocus_bench.submission.entry import to_entry
 from medfocus_bench.submission.maps import as_stored
-from medfocus_bench.submission.writer import to_entry
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
     from medfocus_bench.lvlm.example import EncodedExample, Target
 
 EXPECTED = (InputError, ValueError)
-"""What a sample that cannot be explained raises; anything else is a fault of the program."""
+"""Errors of a sample that cannot be explained; any other is a fault of the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """What, beside the methods, decides what a run computes; the device alone does not count."""
+    """The settings of a run beside its methods; all but the device decide what it computes."""
 
     target: Target = "response"
     seed: int = 0
@@ -69,14 +73,17 @@ class RunConfig:
 
 @dataclass(slots=True)
 class PartOutcome:
-    """What came of one method on one LVLM and split: of `samples`, `made` now, or had before."""
+    """Counts for one (method, LVLM, split): all samples, already on disk, newly attributed.
+
+    `seconds` are those of the new ones; `reasons` say why samples could not be explained.
+    """
 
     method: str
     lvlm: str
     split: str
     samples: int
-    had: int
-    made: int = 0
+    existing: int
+    new: int = 0
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
@@ -93,53 +100,47 @@ def attribute(
     conditions: RunConfig | None = None,
     progress: Progress = no_progress,
 ) -> list[PartOutcome]:
-    """Explains the samples of a benchmark with every method; records go to `out`/<method>/.
+    """Explain the samples of a benchmark with every method; records go to `out`/<method>/.
 
-    Methods are names, as `choose_methods` takes them, or methods that it made, with their settings.
-    `lvlms` are sources of `load_lvlm`, by default the keys of all LVLMs of the part in `configs` and
-    `splits`; each explains the samples that are its own, the first `limit` of every split. Where a sample has
-    no response the LVLM answers now, and question and response stand in the record. What `out` holds
-    already is not computed again. A sample that a method cannot explain is put on record as a failure, and
-    tried again by the next run; any other error ends the run, with all records made so far in place.
+        attribute(["grad-cam", "whole-image"], "phantom", "run", splits="dev", limit=10)
+
+    Records that `out` holds already are not computed again. Where a sample has no response the LVLM answers
+    first, and question and response stand in the record. A sample that a method cannot explain is put on
+    record as a failure and tried again by the next run; any other error ends the run, with all records so
+    far in place.
+
+    Args:
+        methods: Names, as `choose_methods` takes them, or specs with their settings.
+        benchmark: A loaded one, its folder or its name.
+        out: The folder of the run; one process at a time writes to the folder of a method in it.
+        splits: Which to explain.
+        lvlms: Sources of `load_lvlm`; by default all LVLMs that have samples. Each explains its own samples.
+        configs: Which to explain; by default all.
+        limit: Only the first so many samples of every LVLM and split.
+        conditions: Target, seed and how the LVLM runs.
+        progress: Shows how far the run is.
 
     Raises InputError where `out` holds records of other settings or of another checkpoint of an LVLM, where
-    settings were tuned under other conditions, for an unknown LVLM, config or split, and for an LVLM that
-    has no samples.
+    another process writes to it, where settings were tuned under other conditions, for an unknown LVLM,
+    config or split, and for an LVLM without samples.
+
     """
     conditions = conditions or RunConfig()
-    benchmark, out = load_benchmark(benchmark), Path(out)
-    methods, splits = chosen_methods(one_or_more(methods)), one_or_more(splits)
+    benchmark, splits = load_benchmark(benchmark), one_or_more(splits)
+    specs = chosen_methods(one_or_more(methods))
     part = part_of(benchmark, one_or_more(configs), splits)
-    jobs = list(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
-    models = [method for method in methods if method.control is None]
-    checkpoints = {job.lvlm: folder_identity(job.source) for job in jobs} if models else {}
-    folders = {method.metadata.name: out / method.metadata.name for method in methods}
-    wanted = {
-        method.metadata.name: _settings(method, benchmark, jobs, conditions, checkpoints)
-        for method in methods
-    }
-    for name, settings in wanted.items():
-        check_settings(folders[name], settings)
-        read_failures(folders[name])  # an unsound file is said now, and not by `pack` after hours of work
-    outcomes: list[PartOutcome] = []
-    for method in methods:
-        if method.control is not None:
-            keep_settings(folders[method.metadata.name], wanted[method.metadata.name])
-            outcomes += _run_null(method, method.control, part, jobs, folders, conditions.seed, progress)
-    loaded: tuple[str, HuggingFaceLVLM] | None = None
-    for job in jobs:
-        with ExitStack() as stack:
-            parts = [stack.enter_context(_Part(job, method, folders, benchmark)) for method in models]
-            outcomes += [own.outcome for own in parts]
-            if any(own.pending for own in parts):
-                if loaded is None or loaded[0] != job.lvlm:
-                    loaded = job.lvlm, conditions.load(job.source)
-                checkpoint = loaded_identity(loaded[1])
-                begun = [own.settings(wanted[own.outcome.method], checkpoint) for own in parts]
-                for own, settings in zip(parts, begun, strict=True):
-                    own.begin(settings)
-                _run_job(job, parts, loaded[1], part, conditions, progress)
-    return outcomes
+    jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
+    settings = _settings_of_run(specs, benchmark, jobs, conditions)
+    run = _Run(Path(out), benchmark, part, jobs, settings, conditions, progress)
+    with ExitStack() as stack:
+        for name, wanted in settings.items():
+            folder = run.folder(name)
+            stack.enter_context(exclusive(folder))
+            check_settings(folder, wanted)
+            read_failures(folder)  # an unsound file is said now, and not by `pack` after hours of work
+        outcomes = [outcome for spec in specs if spec.control for outcome in run.null(spec, spec.control)]
+        models = [spec for spec in specs if not spec.control]
+        return outcomes + [outcome for job in jobs if models for outcome in run.job(job, models)]
 
 
 def explain(
@@ -175,30 +176,97 @@ class _Job:
     samples: tuple[Sample, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One call of `attribute`; `settings` are those of its methods by name."""
+
+    out: Path
+    benchmark: Benchmark
+    part: Benchmark
+    jobs: tuple[_Job, ...]
+    settings: Mapping[str, RunSettings]
+    conditions: RunConfig
+    progress: Progress
+
+    def folder(self, method: str) -> Path:
+        return self.out / method
+
+    def null(self, spec: MethodSpec, control: NullControl) -> Iterator[PartOutcome]:
+        """A null control split by split: the prior of one may be made of all its samples."""
+        name = spec.metadata.name
+        keep_settings(self.folder(name), self.settings[name])
+        for split in dict.fromkeys(job.split for job in self.jobs):
+            with ExitStack() as stack:
+                parts = {
+                    job.lvlm: stack.enter_context(_Part(job, spec, self.folder(name), self.benchmark))
+                    for job in self.jobs
+                    if job.split == split
+                }
+                if any(part.pending for part in parts.values()):
+                    of_split = self.part.select(self.part.configs, [split])
+                    pairs = control.make(of_split, self.conditions.seed)
+                    for sample, attribution in self.progress(pairs, control.title, len(of_split.samples)):
+                        if sample.lvlm in parts and sample.sample_id in parts[sample.lvlm].pending:
+                            parts[sample.lvlm].add(attribution)
+                yield from (part.outcome for part in parts.values())
+
+    def job(self, job: _Job, specs: Sequence[MethodSpec]) -> list[PartOutcome]:
+        """The methods that look at a model, on the samples of one job."""
+        with ExitStack() as stack:
+            parts = [
+                stack.enter_context(_Part(job, spec, self.folder(spec.metadata.name), self.benchmark))
+                for spec in specs
+            ]
+            if any(part.pending for part in parts):
+                lvlm = self.conditions.load(job.source)
+                checkpoint = loaded_identity(lvlm)
+                known = [part.settings(self.settings[part.outcome.method], checkpoint) for part in parts]
+                for part, settings in zip(parts, known, strict=True):
+                    part.begin(settings)
+                self._explain(job, parts, lvlm)
+            return [part.outcome for part in parts]
+
+    def _explain(self, job: _Job, parts: Sequence[_Part], lvlm: HuggingFaceLVLM) -> None:
+        """Encode each sample once for all the methods that lack it."""
+        pending = set().union(*(part.pending for part in parts))
+        samples = tuple(sample for sample in job.samples if sample.sample_id in pending)
+        found = cases(replace(self.part, samples=samples))
+        for case in self.progress(found, f"{job.lvlm} {job.split}", len(samples)):
+            key = case.sample.sample_id
+            lacking = [part for part in parts if key in part.pending]
+            try:
+                example = case.read(lvlm)
+            except EXPECTED as error:
+                for part in lacking:
+                    part.fail(key, error)
+                continue
+            asked = (case.question, example.response) if case.response is None else None
+            for part in lacking:
+                try:
+                    method = part.methods[case.sample.mode]
+                    part.add(explain(method, lvlm, example, key, self.conditions), asked)
+                except EXPECTED as error:
+                    part.fail(key, error)
+
+
 class _Part:
     """One method on the samples of one job: its records, and which samples they lack."""
 
-    def __init__(
-        self, job: _Job, method: MethodSpec, folders: Mapping[str, Path], benchmark: Benchmark
-    ) -> None:
-        name = method.metadata.name
-        self._job, self._folder, self._covers = job, folders[name], benchmark.covers
+    def __init__(self, job: _Job, spec: MethodSpec, folder: Path, benchmark: Benchmark) -> None:
+        self._job, self._folder, self._covers = job, folder, benchmark.covers
         self._samples = {sample.sample_id: sample for sample in job.samples}
         self._writer = RecordWriter(RecordFiles.of(self._folder, job.lvlm, job.split))
-        self.pending = {key for key in self._samples if key not in self._writer.held}
+        self.pending = {key for key in self._samples if key not in self._writer.sample_ids}
         self.outcome = PartOutcome(
-            name, job.lvlm, job.split, len(job.samples), len(job.samples) - len(self.pending)
+            spec.metadata.name, job.lvlm, job.split, len(job.samples), len(job.samples) - len(self.pending)
         )
-        self.methods = (
-            {mode: method.load(job.lvlm, mode) for mode in {sample.mode for sample in job.samples}}
-            if method.control is None
-            else {}
-        )
+        modes = {sample.mode for sample in job.samples} if spec.control is None else ()
+        self.methods = {mode: spec.load(job.lvlm, mode) for mode in modes}
 
     def settings(self, wanted: RunSettings, checkpoint: str | None) -> RunSettings:
-        """Those of what is to be written, with the checkpoint where loading told it.
+        """The settings of this part, with the checkpoint where loading the LVLM told it.
 
-        Raises InputError where the records there are of others.
+        Raises InputError where the records in the folder are of other settings.
         """
         names = {part_name(self._job.lvlm, sample.mode) for sample in self._job.samples}
         settings = wanted.of_parts(names, checkpoint)
@@ -207,7 +275,7 @@ class _Part:
         return settings
 
     def begin(self, settings: RunSettings) -> None:
-        """Notes the settings of what is written from now on; failures that are tried again are forgotten."""
+        """Write down the settings, and forget the failures that are tried again."""
         if self.pending:
             keep_settings(self._folder, settings)
             forget_failures(self._folder, self.pending)
@@ -220,15 +288,8 @@ class _Part:
 
     def add(self, attribution: Attribution, asked: tuple[str, str] | None = None) -> None:
         entry = to_entry(attribution, self._samples, self._covers, self.outcome.method)
-        self._writer.add(
-            entry,
-            attribution.saliency,
-            attribution.diagnostics,
-            attribution.intervals,
-            attribution.frame,
-            asked=asked,
-        )
-        self.outcome.made += 1
+        self._writer.add(entry, attribution, asked=asked)
+        self.outcome.new += 1
         self.outcome.seconds += attribution.cost.seconds or 0.0
 
     def fail(self, sample_id: str, error: Exception) -> None:
@@ -239,14 +300,14 @@ class _Part:
 
 
 def _sources(part: Benchmark, lvlms: Sequence[str]) -> dict[str, str]:
-    """What loads each LVLM, by its key."""
-    held = sorted({sample.lvlm for sample in part.samples})
+    """The source that loads each LVLM, by its key."""
+    present = sorted({sample.lvlm for sample in part.samples})
     if not lvlms:
-        return {key: key for key in held}
-    sources = {key if key in held else lvlm_key(key): key for key in lvlms}
+        return {key: key for key in present}
+    sources = {key if key in present else lvlm_key(key): key for key in lvlms}
     for key in sources:
-        if key not in held:
-            raise InputError(f"no samples of the LVLM {key!r} in {part.covers}, only of {', '.join(held)}")
+        if key not in present:
+            raise InputError(f"no samples of the LVLM {key!r} in {part.covers}, only of {', '.join(present)}")
     return sources
 
 
@@ -260,23 +321,32 @@ def _jobs(
                 yield _Job(key, source, split, tuple(samples[:limit]))
 
 
+def _settings_of_run(
+    specs: Sequence[MethodSpec], benchmark: Benchmark, jobs: Sequence[_Job], conditions: RunConfig
+) -> dict[str, RunSettings]:
+    """The settings of each method. Raises InputError for settings tuned under other conditions."""
+    looking = any(spec.control is None for spec in specs)
+    checkpoints = {job.lvlm: folder_identity(job.source) for job in jobs} if looking else {}
+    return {spec.metadata.name: _settings(spec, benchmark, jobs, conditions, checkpoints) for spec in specs}
+
+
 def _settings(
-    method: MethodSpec,
+    spec: MethodSpec,
     benchmark: Benchmark,
     jobs: Iterable[_Job],
     conditions: RunConfig,
     checkpoints: Mapping[str, str | None],
 ) -> RunSettings:
-    looks = method.control is None
+    looks = spec.control is None
     parts: dict[str, PartSettings] = {}
     if looks:
         for lvlm, mode in sorted({(job.lvlm, sample.mode) for job in jobs for sample in job.samples}):
-            method.check_conditions(lvlm, mode, conditions.dtype, conditions.framing)
+            spec.check_conditions(lvlm, mode, conditions.dtype, conditions.framing)
             known = {"checkpoint": checkpoints[lvlm]}
-            parts[part_name(lvlm, mode)] = method.part(lvlm, mode).model_copy(update=known)
+            parts[part_name(lvlm, mode)] = spec.part(lvlm, mode).model_copy(update=known)
     return RunSettings(
-        source=method.source,
-        method=method.metadata,
+        source=spec.source,
+        method=spec.metadata,
         benchmark=BenchmarkIdentity.of(benchmark),
         opened=place_of(benchmark),
         target=conditions.target_name if looks else None,
@@ -285,55 +355,3 @@ def _settings(
         framing=conditions.framing if looks else None,
         parts=parts,
     )
-
-
-def _run_job(
-    job: _Job,
-    parts: Sequence[_Part],
-    lvlm: HuggingFaceLVLM,
-    part: Benchmark,
-    conditions: RunConfig,
-    progress: Progress,
-) -> None:
-    """Reads each sample once for all the methods that lack it."""
-    wanted = set().union(*(own.pending for own in parts))
-    samples = tuple(sample for sample in job.samples if sample.sample_id in wanted)
-    found = cases(replace(part, samples=samples))
-    for case in progress(found, f"{job.lvlm} {job.split}", len(samples)):
-        key = case.sample.sample_id
-        lacking = [own for own in parts if key in own.pending]
-        try:
-            example = case.read(lvlm)
-        except EXPECTED as error:
-            for own in lacking:
-                own.fail(key, error)
-            continue
-        asked = (case.question, example.response) if case.response is None else None
-        for own in lacking:
-            try:
-                own.add(explain(own.methods[case.sample.mode], lvlm, example, key, conditions), asked)
-            except EXPECTED as error:
-                own.fail(key, error)
-
-
-def _run_null(
-    null: MethodSpec,
-    control: NullControl,
-    part: Benchmark,
-    jobs: Sequence[_Job],
-    folders: Mapping[str, Path],
-    seed: int,
-    progress: Progress,
-) -> Iterator[PartOutcome]:
-    """A null control split by split: the prior of one may be made of all its samples."""
-    for split in dict.fromkeys(job.split for job in jobs):
-        own_jobs = [job for job in jobs if job.split == split]
-        with ExitStack() as stack:
-            own = {job.lvlm: stack.enter_context(_Part(job, null, folders, part)) for job in own_jobs}
-            if any(of_lvlm.pending for of_lvlm in own.values()):
-                of_split = part.select(part.configs, [split])
-                made = control.make(of_split, seed)
-                for sample, attribution in progress(made, control.title, len(of_split.samples)):
-                    if sample.lvlm in own and sample.sample_id in own[sample.lvlm].pending:
-                        own[sample.lvlm].add(attribution)
-            yield from (of_lvlm.outcome for of_lvlm in own.values())

@@ -15,7 +15,7 @@ from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.score import score
 from medfocus_bench.geometry import explains
-from medfocus_bench.runs.records import Failure, Record, RecordFiles, read_failures
+from medfocus_bench.runs.records import Failure, RunRecords, read_failures, read_records
 from medfocus_bench.runs.settings import (
     SETTINGS_NAME,
     BenchmarkIdentity,
@@ -88,8 +88,10 @@ def pack(
     folders = _method_folders([Path(run) for run in given], method)
     settings = _common_settings(folders)
     whole = _benchmark(folders[0], settings, benchmark)
-    records, failures = _records(folders)
-    part = _covered(whole, [*records, *(failure.sample_id for failure in failures)], folders[0])
+    records = read_records(folders)
+    failures = [failure for folder in dict.fromkeys(folders) for failure in read_failures(folder)]
+    tried = [*records.sample_ids, *(failure.sample_id for failure in failures)]
+    part = _covered(whole, tried, folders[0])
     failed = {failure.sample_id: failure for failure in failures if failure.sample_id not in records}
     missing = [sample for sample in part.samples if sample.sample_id not in records]
     if missing and not partial:
@@ -100,19 +102,18 @@ def pack(
     averaged: list[Sample] = []
     with SubmissionWriter(out, described, part, submitters=submitters, overwrite=overwrite) as writer:
         for sample in part.samples:
-            if sample.sample_id not in records:
+            recorded = records.attribution(sample.sample_id)
+            if recorded is None:
                 continue
-            files, record = records[sample.sample_id]
-            made = files.attribution(record)
-            attribution = made if keep else _thinned(made)
+            attribution = recorded if keep else _thinned(recorded)
             writer.add(attribution)
-            if attribution is not made:
+            if attribution is not recorded:
                 averaged.append(sample)
             packed.attributed += 1
             packed.explained += _says_something(attribution)
-            for name, value in record.diagnostics.items():
+            for name, value in recorded.diagnostics.items():
                 figures[name].append(value)
-    packed.diagnostics = {name: (sum(held) / len(held), len(held)) for name, held in figures.items()}
+    packed.diagnostics = {name: (sum(values) / len(values), len(values)) for name, values in figures.items()}
     if averaged:
         packed.thinning = _thinning(averaged, records)
     return packed
@@ -125,15 +126,15 @@ def _thinned(attribution: Attribution) -> Attribution:
     return attribution if stored is attribution.saliency else replace(attribution, saliency=stored)
 
 
-def _thinning(averaged: Sequence[Sample], records: Mapping[str, tuple[RecordFiles, Record]]) -> Thinning:
+def _thinning(averaged: Sequence[Sample], records: RunRecords) -> Thinning:
     """Scores some of the maps that were averaged as the run made them, and as they are stored."""
     step = -(-len(averaged) // MEASURED)
     measured = averaged[::step]
     sums = [0.0, 0.0]
     for sample in measured:
-        files, record = records[sample.sample_id]
-        made = files.attribution(record)
-        for number, attribution in enumerate((made, _thinned(made))):
+        recorded = records.attribution(sample.sample_id)
+        assert recorded is not None
+        for number, attribution in enumerate((recorded, _thinned(recorded))):
             sums[number] += _evidence_ap(sample, attribution)
     before, after = (total / len(measured) for total in sums)
     return Thinning(len(averaged), len(measured), before, after)
@@ -184,22 +185,6 @@ def _benchmark(folder: Path, settings: RunSettings, given: BenchmarkLike | None)
             "run `attribute` again in another folder"
         )
     return benchmark
-
-
-def _records(folders: Iterable[Path]) -> tuple[dict[str, tuple[RecordFiles, Record]], list[Failure]]:
-    records: dict[str, tuple[RecordFiles, Record]] = {}
-    failures: list[Failure] = []
-    for folder in dict.fromkeys(folders):
-        failures += read_failures(folder)
-        for files in RecordFiles.all_of(folder):
-            for record in files.read():
-                key = record.entry.sample_id
-                if key in records and records[key][0].lines.parent != folder:
-                    raise InputError(
-                        f"{key} is both in {records[key][0].lines} and in {files.lines}; give one of the runs"
-                    )
-                records.setdefault(key, (files, record))
-    return records, failures
 
 
 def _covered(benchmark: Benchmark, sample_ids: Iterable[str], folder: Path) -> Benchmark:

@@ -29,9 +29,9 @@ from medfocus_bench.runs.attribute import EXPECTED, RunConfig, explain, reason
 from medfocus_bench.runs.methods import MethodSpec, metadata
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.storage import atomic_folder, read_regular
-from medfocus_bench.submission.maps import MapWriter
+from medfocus_bench.submission.entry import to_entry
+from medfocus_bench.submission.maps import MAPS_NAME, MapWriter
 from medfocus_bench.submission.schema import AttributionEntry, Finite, MethodMetadata, Strict
-from medfocus_bench.submission.writer import MAPS_NAME, to_entry
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM

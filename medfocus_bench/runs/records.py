@@ -8,24 +8,24 @@ the line.
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, BinaryIO, Final, Generic, Literal, Self, TypeVar
+from typing import BinaryIO, Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from medfocus_bench.attribution.attribution import Attribution, Cost
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import MapFrame
 from medfocus_bench.storage import naming, open_regular, write_atomic
-from medfocus_bench.submission.schema import MAX_MAP_SIDE, AttributionEntry, Finite, Strict
+from medfocus_bench.submission.entry import to_attribution
+from medfocus_bench.submission.maps import MapPlace, RawMaps
+from medfocus_bench.submission.schema import AttributionEntry, Finite, Strict
 
 FAILURES_NAME = "failures.jsonl"
 
@@ -33,28 +33,6 @@ MAX_LINE_BYTES: Final = 16 * 2**20
 MAX_LINES: Final = 1_000_000
 
 _AGAIN: Final = "delete that line, and run `attribute` again, which makes what it held anew"
-
-
-class MapPlace(Strict):
-    """Where a map lies in the raw file: little-endian, row after row.
-
-    `crc32` is that of its type, shape and values; None in runs of earlier versions. `frame` is what it
-    covers, as in a submission.
-    """
-
-    offset: Annotated[int, Field(ge=0)]
-    shape: Annotated[list[Annotated[int, Field(ge=0, le=MAX_MAP_SIDE)]], Field(min_length=2, max_length=2)]
-    dtype: Literal["uint8", "float16", "float32"]
-    crc32: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    frame: MapFrame = "model"
-
-    def holds(self, data: bytes) -> bool:
-        """Whether these are the values that were written, as far as that is known."""
-        return self.crc32 is None or self.crc32 == _checksum(self.dtype, self.shape, data)
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
 
 
 class Record(Strict):
@@ -86,10 +64,10 @@ _Content = TypeVar("_Content", Record, Failure)
 
 @dataclass(frozen=True, slots=True)
 class _Line(Generic[_Content]):
-    """A line of a file: its number, from 1, what it holds, and the place where it ends."""
+    """A line of a file: its number, from 1, its content, and the byte where it ends."""
 
     number: int
-    held: _Content
+    content: _Content
     end: int
 
 
@@ -117,52 +95,46 @@ class RecordFiles:
         Raises InputError that names the line for one that is none, and for one whose map lies beyond the raw
         file or over that of another; at the end of the files both are what a stopped run leaves.
         """
-        return [line.held for line in self._sound()]
+        return [line.content for line in self._sound()]
 
     def attribution(self, record: Record) -> Attribution:
         """The attribution of a record, its map read from the raw file.
 
         Raises InputError where that is not the map that was written.
         """
-        entry, cost = record.entry, record.entry.cost
-        return Attribution(
-            entry.sample_id,
-            saliency=None if record.map is None else self._map(record, record.map),
-            boxes=None if entry.boxes is None else np.array(entry.boxes, dtype=np.float64).reshape(-1, 4),
-            concepts=entry.concepts or {},
-            tokens=[(token.text, token.score) for token in entry.tokens or ()],
-            cost=Cost(cost.forward_passes, cost.backward_passes, cost.seconds) if cost else Cost(),
-            frame="model" if record.map is None else record.map.frame,
+        found = to_attribution(
+            record.entry,
+            None if record.map is None else self._map(record, record.map),
+            "model" if record.map is None else record.map.frame,
         )
+        return replace(found, diagnostics=record.diagnostics, intervals=record.intervals)
 
     def cut(self) -> list[Record]:
         """As `read`, with each map held against its checksum; cuts off both files behind the last record."""
         sound = self._sound()
-        broken = self._broken(sound)
-        while sound and broken and sound[-1] is broken[-1]:
+        damaged = RawMaps(self.maps).damaged([line.content.map for line in sound if line.content.map])
+        while sound and damaged and sound[-1].content.map is damaged[-1]:
             sound.pop()
-            broken.pop()
-        if broken:
-            raise InputError(self._changed(broken[0].number, broken[0].held.entry.sample_id))
+            damaged.pop()
+        for line in sound:
+            if any(line.content.map is place for place in damaged):
+                raise InputError(self._changed(line.number, line.content.entry.sample_id))
         if self.lines.exists():
             _truncate(self.lines, sound[-1].end if sound else 0)
         if self.maps.exists():
-            _truncate(self.maps, max((line.held.map.end for line in sound if line.held.map), default=0))
-        return [line.held for line in sound]
+            _truncate(self.maps, max((line.content.map.end for line in sound if line.content.map), default=0))
+        return [line.content for line in sound]
 
     def _sound(self) -> list[_Line[Record]]:
         """The complete records, whose maps are all there."""
         lines = _lines(self.lines, Record, "record of an attribution")
-        available = 0
-        if self.maps.exists():
-            with open_regular(self.maps) as file:
-                available = file.seek(0, 2)
-        while lines and lines[-1].held.map is not None and lines[-1].held.map.end > available:
+        available = RawMaps(self.maps).size()
+        while lines and lines[-1].content.map is not None and lines[-1].content.map.end > available:
             lines.pop()
         places = sorted(
-            (line.held.map.offset, line.held.map.end, line.number)
+            (line.content.map.offset, line.content.map.end, line.number)
             for line in lines
-            if line.held.map is not None and line.held.map.end > line.held.map.offset
+            if line.content.map is not None and line.content.map.end > line.content.map.offset
         )
         for _, end, number in places:
             if end > available:
@@ -177,19 +149,6 @@ class RecordFiles:
                 )
         return lines
 
-    def _broken(self, lines: Sequence[_Line[Record]]) -> list[_Line[Record]]:
-        """Those whose maps are not what was written."""
-        if not any(line.held.map for line in lines):
-            return []
-        with open_regular(self.maps) as file:
-            return [
-                line
-                for line in lines
-                if line.held.map is not None
-                and line.held.map.crc32 is not None
-                and not line.held.map.holds(_data(file, line.held.map))
-            ]
-
     def _changed(self, number: int, sample_id: str) -> str:
         return (
             f"{self.lines}: line {number} ({sample_id}): its map in {self.maps.name} is not what was written "
@@ -197,23 +156,71 @@ class RecordFiles:
         )
 
     def _map(self, record: Record, place: MapPlace) -> npt.NDArray[np.generic]:
-        stored = np.dtype(place.dtype).newbyteorder("<")
-        with open_regular(self.maps) as file:
-            data = _data(file, place)
-        if len(data) != place.end - place.offset or not place.holds(data):
-            numbers = (line.number for line in self._sound() if line.held == record)
-            raise InputError(self._changed(next(numbers, 0), record.entry.sample_id))
-        return np.frombuffer(data, stored).reshape(place.shape).astype(place.dtype)
+        try:
+            return RawMaps(self.maps).read(place)
+        except ValueError:
+            numbers = (line.number for line in self._sound() if line.content == record)
+            raise InputError(self._changed(next(numbers, 0), record.entry.sample_id)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecords:
+    """The records of one method, of one or more runs, by sample; read like a `Submission`."""
+
+    _records: Mapping[str, tuple[RecordFiles, Record]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, sample_id: str) -> bool:
+        return sample_id in self._records
+
+    def __iter__(self) -> Iterator[Attribution]:
+        """All attributions, each read when its turn comes."""
+        return (files.attribution(record) for files, record in self._records.values())
+
+    @property
+    def sample_ids(self) -> Collection[str]:
+        """Those of the samples that have a record."""
+        return self._records.keys()
+
+    def record(self, sample_id: str) -> Record:
+        return self._records[sample_id][1]
+
+    def attribution(self, sample_id: str) -> Attribution | None:
+        """The attribution of one sample; None where the runs have none."""
+        if sample_id not in self._records:
+            return None
+        files, record = self._records[sample_id]
+        return files.attribution(record)
+
+
+def read_records(folders: Iterable[Path]) -> RunRecords:
+    """The records in the folders of one method. Raises InputError for a sample that two of them hold."""
+    records: dict[str, tuple[RecordFiles, Record]] = {}
+    for folder in dict.fromkeys(folders):
+        for files in RecordFiles.all_of(folder):
+            for record in files.read():
+                key = record.entry.sample_id
+                if key in records and records[key][0].lines.parent != folder:
+                    raise InputError(
+                        f"{key} is both in {records[key][0].lines} and in {files.lines}; give one of the runs"
+                    )
+                records.setdefault(key, (files, record))
+    return RunRecords(records)
 
 
 class RecordWriter:
-    """Appends records to two files; `held` are the samples that they hold."""
+    """Appends records to two files, which one process at a time may have open.
+
+    `sample_ids` are those of the samples that the files hold.
+    """
 
     def __init__(self, files: RecordFiles) -> None:
         self.files = files
-        self.held = {record.entry.sample_id for record in files.cut()}
+        self.sample_ids = {record.entry.sample_id for record in files.cut()}
         self._lines: BinaryIO | None = None
-        self._maps: BinaryIO | None = None
+        self._maps = RawMaps(files.maps)
 
     def __enter__(self) -> Self:
         return self
@@ -222,55 +229,42 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with ExitStack() as stack:  # which closes the second one, too, if the first cannot be written out
-            for file, path in ((self._lines, self.files.lines), (self._maps, self.files.maps)):
-                if file is not None:
-                    stack.enter_context(naming(path))
-                    stack.callback(file.close)
+            stack.callback(self._maps.close)
+            if self._lines is not None:
+                stack.enter_context(naming(self.files.lines))
+                stack.callback(self._lines.close)
 
     def add(
-        self,
-        entry: AttributionEntry,
-        saliency: npt.NDArray[np.generic] | None,
-        diagnostics: Mapping[str, float],
-        intervals: Mapping[str, tuple[float, float]] | None = None,
-        frame: MapFrame = "model",
-        *,
-        asked: tuple[str, str] | None = None,
+        self, entry: AttributionEntry, attribution: Attribution, *, asked: tuple[str, str] | None = None
     ) -> None:
-        """Appends one attribution; a figure that is not finite is left out of the diagnostics.
+        """Append an attribution with its entry; figures that are not finite are left out.
 
         `asked`: the question and the response, where the benchmark does not hold what was explained.
         """
-        if self._lines is None or self._maps is None:
+        if self._lines is None:
             self.files.lines.parent.mkdir(parents=True, exist_ok=True)
-            self._lines, self._maps = self.files.lines.open("ab"), self.files.maps.open("ab")
+            self._lines = self.files.lines.open("ab")
         place = None
-        if saliency is not None:
-            data = np.ascontiguousarray(saliency, dtype=saliency.dtype.newbyteorder("<")).tobytes()
-            with naming(self.files.maps):
-                self._maps.write(data)
-                self._maps.flush()
-                # Where it went in fact, even if another process writes to the same file.
-                offset = self._maps.tell() - len(data)
-            dtype, shape = saliency.dtype.name, list(saliency.shape)
-            checksum = _checksum(dtype, shape, data)
-            place = MapPlace.model_validate(
-                {"offset": offset, "shape": shape, "dtype": dtype, "crc32": checksum, "frame": frame}
-            )
-        figures = {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
+        if attribution.saliency is not None:
+            place = self._maps.append(attribution.saliency, attribution.frame)
         question, response = asked or (None, None)
         record = Record(
             entry=entry,
             map=place,
-            diagnostics=figures,
-            intervals=dict(intervals or {}),
+            diagnostics=finite(attribution.diagnostics),
+            intervals=dict(attribution.intervals),
             question=question,
             response=response,
         )
         with naming(self.files.lines):
             self._lines.write(record.model_dump_json(exclude_none=True).encode() + b"\n")
             self._lines.flush()
-        self.held.add(entry.sample_id)
+        self.sample_ids.add(entry.sample_id)
+
+
+def finite(diagnostics: Mapping[str, float]) -> dict[str, float]:
+    """The figures that are finite, as files hold them."""
+    return {name: float(value) for name, value in diagnostics.items() if np.isfinite(value)}
 
 
 def holds_records(folder: Path) -> bool:
@@ -283,20 +277,21 @@ def read_failures(folder: Path) -> list[Failure]:
 
     Raises InputError that names the line for any other that is none.
     """
-    return [line.held for line in _lines(folder / FAILURES_NAME, Failure, "record of a failure")]
+    return [line.content for line in _lines(folder / FAILURES_NAME, Failure, "record of a failure")]
 
 
 def forget_failures(folder: Path, sample_ids: Collection[str]) -> None:
     """Takes the failures of samples that are tried again off the record, and what is unsound at its end."""
     path = folder / FAILURES_NAME
     failures = _lines(path, Failure, "record of a failure")
-    kept = [line.held for line in failures if line.held.sample_id not in sample_ids]
+    others = [line.content for line in failures if line.content.sample_id not in sample_ids]
     end = failures[-1].end if failures else 0
-    if path.exists() and (len(kept) < len(failures) or path.stat().st_size > end):
-        write_atomic(path, "".join(failure.model_dump_json() + "\n" for failure in kept))
+    if path.exists() and (len(others) < len(failures) or path.stat().st_size > end):
+        write_atomic(path, "".join(failure.model_dump_json() + "\n" for failure in others))
 
 
 def add_failure(folder: Path, failure: Failure) -> None:
+    """Put a failure on record."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FAILURES_NAME
     with naming(path), path.open("a", encoding="utf-8") as file:
@@ -336,15 +331,6 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
             yield line
         if file.read(1):
             raise InputError(f"{path}: has more than {MAX_LINES:,} lines, as no run writes")
-
-
-def _data(file: BinaryIO, place: MapPlace) -> bytes:
-    file.seek(place.offset)
-    return file.read(place.end - place.offset)
-
-
-def _checksum(dtype: str, shape: Sequence[int], data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(f"{dtype} {shape[0]} {shape[1]}".encode()))
 
 
 def _truncate(path: Path, size: int) -> None:

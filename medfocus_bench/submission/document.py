@@ -97,7 +97,7 @@ class ParsedDocument:
 
     def at(self, name: str, index: int, *rest: int | str) -> str:
         """The place of a sound attribution, or of a part of it, in the file `name`."""
-        return place((_LISTED, index, *rest), name, self.attributions.ids[index])
+        return json_pointer((_LISTED, index, *rest), name, self.attributions.ids[index])
 
 
 def parse_document(raw: RawDocument, name: str) -> ParsedDocument:
@@ -135,7 +135,7 @@ def parse_attribution(entry: Any, name: str) -> AttributionEntry:
     return parsed
 
 
-def place(location: Iterable[int | str], name: str, sample_id: object = None) -> str:
+def json_pointer(location: Iterable[int | str], name: str, sample_id: object = None) -> str:
     """`file: /json/pointer (sample_id)` of a location in a document; the sample_id where it can be shown."""
     pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in location)
     where = f"{name}: {pointer[:200] or '/'}"
@@ -156,7 +156,7 @@ def _parse(
     messages: dict[str, list[str]] = {}
     for detail in details:
         steps = (*at, *_real_steps(part, detail["loc"], missing=detail["type"] == "missing"))
-        messages.setdefault(place(steps, name, sample_id), []).append(_plain(detail["msg"]))
+        messages.setdefault(json_pointer(steps, name, sample_id), []).append(_plain(detail["msg"]))
     return None, [f"{where}: {', or '.join(dict.fromkeys(said))}" for where, said in messages.items()]
 
 

@@ -1,4 +1,7 @@
-"""The map file of a submission: safetensors, read one map at a time."""
+"""The store of maps: a file that grows map by map, and the safetensors file that a submission makes of it.
+
+Every map on disk, of a run or of a submission, is written by `RawMaps.append`, in the type of `as_stored`.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,24 @@ import hashlib
 import json
 import os
 import weakref
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from medfocus_bench.attribution.attribution import unmasked
 from medfocus_bench.errors import InputError, SubmissionError
-from medfocus_bench.storage import LFS_ADVICE, is_lfs_pointer, open_part
-from medfocus_bench.submission.schema import MAX_MAP_SIDE
+from medfocus_bench.geometry import MapFrame
+from medfocus_bench.storage import LFS_ADVICE, is_lfs_pointer, naming, open_part, open_regular
+from medfocus_bench.submission.schema import MAX_MAP_SIDE, Strict
+
+MAPS_NAME: Final = "maps.safetensors"
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "U8": np.dtype(np.uint8),
@@ -205,68 +214,159 @@ def _check_nothing_else(path: Path, header: dict[str, Any], claimed: int, maps: 
         raise MapFileError(f"{path}: its header holds {spare:,} bytes of blanks; write it with safetensors")
 
 
+class MapPlace(Strict):
+    """Where a map lies in the file of a `RawMaps`: little-endian, row after row.
+
+    `crc32` is that of its type, shape and values; None in runs of earlier versions. `frame` is what the map
+    covers, as in a submission.
+    """
+
+    offset: Annotated[int, Field(ge=0)]
+    shape: Annotated[list[Annotated[int, Field(ge=0, le=MAX_MAP_SIDE)]], Field(min_length=2, max_length=2)]
+    dtype: Literal["uint8", "float16", "float32"]
+    crc32: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    frame: MapFrame = "model"
+
+    def holds(self, data: bytes) -> bool:
+        """Whether these are the values that were written, as far as that is known."""
+        complete = len(data) == self.end - self.offset
+        return complete and self.crc32 in (None, _checksum(self.dtype, self.shape, data))
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+
+
+class RawMaps:
+    """A file of maps, one behind the other, that is opened when the first is appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+
+    def append(self, saliency: npt.ArrayLike, frame: MapFrame = "model") -> MapPlace:
+        """Append one 2-D map in the type that `as_stored` gives it; it is on disk when this returns.
+
+        Raises ValueError, and appends nothing, for a map that cannot be stored.
+        """
+        array = as_stored(saliency)
+        data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+        with naming(self.path):
+            if self._file is None:
+                self._file = self.path.open("ab")
+            self._file.write(data)
+            self._file.flush()
+            offset = self._file.tell() - len(data)
+        dtype, shape = array.dtype.name, list(array.shape)
+        checksum = _checksum(dtype, shape, data)
+        return MapPlace.model_validate(
+            {"offset": offset, "shape": shape, "dtype": dtype, "crc32": checksum, "frame": frame}
+        )
+
+    def read(self, place: MapPlace) -> npt.NDArray[np.generic]:
+        """The map at a place. Raises ValueError where the file does not hold what was written there."""
+        with open_regular(self.path) as file:
+            data = _data(file, place)
+        if not place.holds(data):
+            raise ValueError(f"the map at byte {place.offset:,} is not what was written")
+        return (
+            np.frombuffer(data, np.dtype(place.dtype).newbyteorder("<"))
+            .reshape(place.shape)
+            .astype(place.dtype)
+        )
+
+    def damaged(self, places: Sequence[MapPlace]) -> list[MapPlace]:
+        """Those of the places where the file does not hold what was written."""
+        if not places:
+            return []
+        with open_regular(self.path) as file:
+            return [place for place in places if not place.holds(_data(file, place))]
+
+    def size(self) -> int:
+        """Bytes of the file; 0 where there is none."""
+        if not self.path.exists():
+            return 0
+        with open_regular(self.path) as file:
+            return file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        if self._file is not None:
+            with naming(self.path):
+                self._file.close()
+
+
+def _data(file: BinaryIO, place: MapPlace) -> bytes:
+    file.seek(place.offset)
+    return file.read(place.end - place.offset)
+
+
+def _checksum(dtype: str, shape: Sequence[int], data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(f"{dtype} {shape[0]} {shape[1]}".encode()))
+
+
 class MapWriter:
     """Writes maps to a safetensors file as they come, in constant memory.
 
-    The library's own writer holds every tensor at once; this one spools the values to `path.data` and puts
+    The library's own writer holds every tensor at once; this one appends the values to `path.data` and puts
     the header in front when it is finished.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries: dict[str, dict[str, Any]] = {}
-        self._spool_path = path.with_name(path.name + ".data")
-        self._spool: BinaryIO = self._spool_path.open("xb")
-        self._offset = 0
+        self._places: dict[str, MapPlace] = {}
+        self._raw = RawMaps(path.with_name(path.name + ".data"))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._places)
 
-    def add(self, key: str, saliency: npt.NDArray[np.generic]) -> None:
-        """Appends one 2-D map, in the type that `as_stored` gives it.
-
-        Raises ValueError that starts with the key, and appends nothing, for what cannot be stored so.
-        """
+    def add(self, key: str, saliency: npt.ArrayLike) -> None:
+        """Append one 2-D map. Raises ValueError that starts with the key, as `RawMaps.append`."""
         try:
-            array = as_stored(saliency)
+            self._places[key] = self._raw.append(saliency)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-        data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
-        end = self._offset + len(data)
-        self._entries[key] = {
-            "dtype": _NAMES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [self._offset, end],
-        }
-        self._spool.write(data)
-        self._offset = end
 
     def close(self) -> None:
-        """Lets go of the spool; for one that is not finished."""
-        self._spool.close()
+        """Close the file of a writer that is not finished."""
+        self._raw.close()
 
     def finish(self) -> str:
-        """Writes the file and returns its sha256."""
-        self._spool.close()
-        header = json.dumps(self._entries, separators=(",", ":")).encode()
+        """Write the file and return its sha256."""
+        self._raw.close()
+        header = json.dumps(
+            {
+                key: {
+                    "dtype": _NAMES[np.dtype(place.dtype)],
+                    "shape": place.shape,
+                    "data_offsets": [place.offset, place.end],
+                }
+                for key, place in self._places.items()
+            },
+            separators=(",", ":"),
+        ).encode()
         header += b" " * (-len(header) % 8)
         digest = hashlib.sha256()
-        with self.path.open("xb") as file, self._spool_path.open("rb") as spool:
-            for block in (len(header).to_bytes(8, "little"), header, *iter(lambda: spool.read(2**20), b"")):
+        with self.path.open("xb") as file:
+            for block in (len(header).to_bytes(8, "little"), header, *self._values()):
                 file.write(block)
                 digest.update(block)
             file.flush()
             os.fsync(file.fileno())
-        self._spool_path.unlink()
+        self._raw.path.unlink(missing_ok=True)
         return digest.hexdigest()
+
+    def _values(self) -> Iterator[bytes]:
+        if self._places:
+            with self._raw.path.open("rb") as file:
+                yield from iter(lambda: file.read(_BLOCK), b"")
 
 
 def as_stored(saliency: npt.ArrayLike) -> npt.NDArray[np.generic]:
-    """A map in a type that a submission holds: uint8, float16 and float32 as they are, others as float32.
+    """A map in a type that files hold: uint8, float16 and float32 unchanged, every other as float32.
 
-    Values whose size float32 cannot hold, or holds with fewer digits, are divided by the largest of them
-    first: they neither overflow nor vanish, and the ranking stays. Raises ValueError for a map that no
-    submission can hold.
+    A map of another type whose largest magnitude float32 cannot hold, or holds with fewer digits (beyond
+    2**120, or below 2**-100), is divided by that magnitude first: it neither overflows nor vanishes, and its
+    ranking stays. Raises ValueError for a map that no file can hold.
     """
     array = unmasked(saliency, "a map")
     if array.ndim != 2 or max(array.shape) > MAX_MAP_SIDE:

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medfocus_bench.attribution.attribution import Attribution, Cost
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
@@ -28,6 +26,7 @@ from medfocus_bench.submission.document import (
     read_document,
     read_regular_file,
 )
+from medfocus_bench.submission.entry import to_attribution
 from medfocus_bench.submission.maps import MapFileError, MapReader
 from medfocus_bench.submission.raw import RawDocument
 from medfocus_bench.submission.schema import AttributionEntry, BenchmarkRef, SubmissionDocument
@@ -61,16 +60,9 @@ class Submission:
         entry = self._entries.get(sample_id)
         if entry is None:
             return None
-        cost = entry.cost
-        return Attribution(
-            sample_id,
-            saliency=self._maps.read(sample_id) if entry.map and self._maps else None,
-            boxes=None if entry.boxes is None else np.array(entry.boxes, dtype=np.float64).reshape(-1, 4),
-            concepts=entry.concepts or {},
-            tokens=[(token.text, token.score) for token in entry.tokens or ()],
-            cost=Cost(cost.forward_passes, cost.backward_passes, cost.seconds) if cost else Cost(),
-            frame=self.document.maps.frame if entry.map and self.document.maps else "model",
-        )
+        if entry.map is None or self._maps is None or self.document.maps is None:
+            return to_attribution(entry, None)
+        return to_attribution(entry, self._maps.read(sample_id), self.document.maps.frame)
 
 
 def open_submission(

@@ -6,28 +6,22 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.geometry import MapFrame
 from medfocus_bench.storage import replace_folder
-from medfocus_bench.submission.compatibility import incompatibilities
-from medfocus_bench.submission.document import (
-    DOCUMENT_NAME,
-    MAX_DOCUMENT_BYTES,
-    parse_attribution,
-    parse_head,
-    place,
-)
-from medfocus_bench.submission.maps import MapWriter
+from medfocus_bench.submission.document import DOCUMENT_NAME, MAX_DOCUMENT_BYTES, parse_head
+from medfocus_bench.submission.entry import to_entry
+from medfocus_bench.submission.maps import MAPS_NAME, MapWriter
 from medfocus_bench.submission.schema import (
     SCHEMA_VERSION,
     AttributionEntry,
@@ -35,8 +29,6 @@ from medfocus_bench.submission.schema import (
     SubmissionDocument,
     Submitter,
 )
-
-MAPS_NAME = "maps.safetensors"
 
 _Submitter = Submitter | Mapping[str, Any] | str
 
@@ -119,18 +111,21 @@ class SubmissionWriter:
             )
         entry = to_entry(attribution, self._samples, self._benchmark.covers, str(self.folder))
         if attribution.saliency is not None:
-            frame: MapFrame = "image" if "image" in (self._default_frame, attribution.frame) else "model"
-            if len(self._maps) and frame != self._frame:
-                raise SubmissionError(
-                    f"{self.folder}: {sample_id}: its map covers the {frame} frame, and those before it the "
-                    f"{self._frame} frame; give all of one, for example by Attribution.in_model_frame"
-                )
-            self._frame = frame
-            try:
-                self._maps.add(sample_id, attribution.saliency)
-            except ValueError as error:
-                raise SubmissionError(f"{self.folder}: {error}") from None
+            self._add_map(sample_id, attribution.saliency, attribution.frame)
         self._entries[sample_id] = entry
+
+    def _add_map(self, sample_id: str, saliency: npt.NDArray[np.generic], covers: MapFrame) -> None:
+        frame: MapFrame = "image" if "image" in (self._default_frame, covers) else "model"
+        if len(self._maps) and frame != self._frame:
+            raise SubmissionError(
+                f"{self.folder}: {sample_id}: its map covers the {frame} frame, and those before it the "
+                f"{self._frame} frame; give all of one, for example by Attribution.in_model_frame"
+            )
+        self._frame = frame
+        try:
+            self._maps.add(sample_id, saliency)
+        except ValueError as error:
+            raise SubmissionError(f"{self.folder}: {error}") from None
 
     def _check_free(self) -> None:
         if not os.path.lexists(self.folder):
@@ -170,39 +165,6 @@ class SubmissionWriter:
         self._work.chmod(0o755)
         self._check_free()
         replace_folder(self._work, self.folder)
-
-
-def to_entry(
-    attribution: Attribution, samples: Mapping[str, Sample], covers: str, source: str
-) -> AttributionEntry:
-    """The attribution as it stands in a submission that `covers` the samples.
-
-    Raises SubmissionError, which starts with `source`, for one that breaks the format.
-    """
-    name = f"{source}: {attribution.sample_id}"
-    value = _entry(attribution)
-    entry = parse_attribution(value, name)
-    problems = incompatibilities(entry, samples, covers)
-    found = [f"{place(at, name)}: {problem}" for at, problem in problems]
-    if found:
-        raise SubmissionError(found)
-    return entry
-
-
-def _entry(attribution: Attribution) -> dict[str, Any]:
-    entry: dict[str, Any] = {"sample_id": attribution.sample_id}
-    if attribution.boxes is None:
-        entry["map"] = True
-    else:
-        entry["boxes"] = attribution.boxes.tolist()
-    if attribution.concepts:
-        entry["concepts"] = {name: float(score) for name, score in attribution.concepts.items()}
-    if attribution.tokens:
-        entry["tokens"] = [{"text": text, "score": float(score)} for text, score in attribution.tokens]
-    measured = {name: value for name, value in asdict(attribution.cost).items() if value is not None}
-    if measured:
-        entry["cost"] = measured
-    return entry
 
 
 def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:

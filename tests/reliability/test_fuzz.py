@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from medfocus_bench.answers import parse_verdict
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.box_parsing import parse_boxes, parse_phrases
 from medfocus_bench.counterfactual.causal_filter import Failure as FilterFailure
 from medfocus_bench.counterfactual.causal_filter import read_failures as read_filter_failures
@@ -97,8 +98,9 @@ def record_files(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         with RecordWriter(RecordFiles.of(folder, "lvlm", "direct")) as writer:
             for number in range(3):
-                entry = AttributionEntry(sample_id=f"s{number}", map=True)
-                writer.add(entry, np.full((3, 4), number, np.float32), {"figure": 1.0})
+                saliency, figures = np.full((3, 4), number, np.float32), {"figure": 1.0}
+                attribution = Attribution(f"s{number}", saliency, diagnostics=figures)
+                writer.add(AttributionEntry(sample_id=f"s{number}", map=True), attribution)
         return folder / name
 
     return make

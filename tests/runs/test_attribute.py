@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +22,7 @@ from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.runs import attribute as running
 from medfocus_bench.runs.attribute import RunConfig, attribute
 from medfocus_bench.runs.methods import choose_methods, with_tuning
-from medfocus_bench.runs.records import RecordFiles, read_failures
+from medfocus_bench.runs.records import RecordFiles, read_failures, read_records
 from medfocus_bench.runs.tuning import Tuning
 from tests.lvlm.checkpoints import save_overflowing
 
@@ -41,7 +44,7 @@ def records(out, method, lvlm="phantom_qwen", split="direct"):
 
 @pytest.fixture
 def loads(monkeypatch):
-    """The LVLMs that were loaded, in order."""
+    """The keys of the LVLMs that runs asked for, in order; `load_lvlm` keeps the last one."""
     loaded = []
     real = running.load_lvlm
     monkeypatch.setattr(running, "load_lvlm", lambda key, **more: (loaded.append(key), real(key, **more))[1])
@@ -50,7 +53,7 @@ def loads(monkeypatch):
 
 def test_a_record_holds_what_the_method_says_of_the_row_s_own_response(small, tmp_path):
     (outcome,) = run(small, tmp_path, "occlusion", sets=["cells=4"], limit=1)
-    assert (outcome.samples, outcome.had, outcome.made, outcome.reasons) == (1, 0, 1, [])
+    assert (outcome.samples, outcome.existing, outcome.new, outcome.reasons) == (1, 0, 1, [])
     (row,) = first_rows("direct")[:1]
     lvlm = load_lvlm("phantom_qwen")
     image = decode_uint8(row["image"]["bytes"], place="row")
@@ -82,14 +85,14 @@ def test_each_sample_is_read_once_for_all_methods(small, tmp_path, monkeypatch):
     assert len(read) == 4
 
 
-def test_every_lvlm_explains_its_own_samples_only_and_is_loaded_once(small, tmp_path, loads):
+def test_every_lvlm_explains_its_own_samples_only_one_lvlm_after_the_other(small, tmp_path, loads):
     outcomes = run(small, tmp_path, COUNTING, splits=["direct", "reasoning"], lvlms=())
-    assert [(o.lvlm, o.split, o.made) for o in outcomes] == [
+    assert [(o.lvlm, o.split, o.new) for o in outcomes] == [
         ("phantom_gemma", "direct", 2),
         ("phantom_qwen", "direct", 4),
         ("phantom_qwen", "reasoning", 1),
     ]
-    assert loads == ["phantom_gemma", "phantom_qwen"]
+    assert loads == ["phantom_gemma", "phantom_qwen", "phantom_qwen"]
     for lvlm in ("phantom_gemma", "phantom_qwen"):
         assert all(f"-{lvlm}-" in key for key in records(tmp_path, "counting", lvlm))
 
@@ -102,7 +105,7 @@ def test_an_interrupted_run_goes_on_without_computing_anything_again(small, tmp_
     assert len(before) == 2
     monkeypatch.setattr(Counting, "breaks_at", None)
     (outcome,) = run(small, tmp_path, COUNTING)
-    assert (outcome.had, outcome.made) == (2, 2)
+    assert (outcome.existing, outcome.new) == (2, 2)
     assert len(Counting.calls) == 4
     after = records(tmp_path, "counting")
     assert len(after) == 4
@@ -114,7 +117,7 @@ def test_a_finished_run_loads_no_model(small, tmp_path, loads):
     run(small, tmp_path, COUNTING)
     outcomes = run(small, tmp_path, COUNTING)
     assert loads == ["phantom_qwen"]
-    assert [(o.had, o.made) for o in outcomes] == [(4, 0)]
+    assert [(o.existing, o.new) for o in outcomes] == [(4, 0)]
 
 
 def test_an_unsound_record_of_failures_is_said_even_where_all_is_done(small, tmp_path):
@@ -126,10 +129,69 @@ def test_an_unsound_record_of_failures_is_said_even_where_all_is_done(small, tmp
         run(small, tmp_path, COUNTING)
 
 
+OTHER_PROCESS = """
+import sys, time
+from pathlib import Path
+from medfocus_bench.runs.attribute import attribute
+
+bench, out, meeting = sys.argv[1:]
+
+def slowly(items, label, total):
+    for number, item in enumerate(items):
+        if number == 3:
+            Path(meeting, "half").touch()
+            while not Path(meeting, "go").exists():
+                time.sleep(0.01)
+        yield item
+
+attribute("random-map", bench, out, splits="direct", progress=slowly)
+"""
+
+
+@pytest.fixture
+def half_way(small, tmp_path):
+    """Another process that waits in the middle of a run into `run`, until there is a file `go`."""
+    arguments = [small.folder, tmp_path / "run", tmp_path]
+    process = subprocess.Popen([sys.executable, "-c", OTHER_PROCESS, *map(str, arguments)])
+    while not (tmp_path / "half").exists() and process.poll() is None:
+        time.sleep(0.01)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def check_random_maps(small, out):
+    """Every sample has a record, with its own map."""
+    part = small.select(small.configs, ["direct"])
+    expected = dict(NULL_CONTROLS["random-map"].make(part, 0))
+    found = {a.sample_id: a.saliency for a in read_records([out / "null-random-map"])}
+    assert len(found) == len(expected)
+    for sample, attribution in expected.items():
+        np.testing.assert_array_equal(found[sample.sample_id], attribution.saliency)
+
+
+def test_a_second_process_is_refused_and_the_first_loses_and_swaps_nothing(small, tmp_path, half_way):
+    holder = rf"null-random-map: process {half_way.pid} on .*, since .*writes to it; wait until that ends"
+    for _ in range(2):
+        with pytest.raises(InputError, match=holder):
+            attribute("random-map", small, tmp_path / "run", splits="direct")
+    (tmp_path / "go").touch()
+    assert half_way.wait() == 0
+    check_random_maps(small, tmp_path / "run")
+
+
+def test_the_lock_of_a_killed_process_is_no_obstacle(small, tmp_path, half_way):
+    half_way.kill()
+    half_way.wait()
+    outcomes = attribute("random-map", small, tmp_path / "run", splits="direct")
+    assert sum(o.existing for o in outcomes) == 3
+    check_random_maps(small, tmp_path / "run")
+
+
 def test_a_limited_run_is_finished_by_one_without_limit(small, tmp_path):
     run(small, tmp_path, COUNTING, limit=1)
     (outcome,) = run(small, tmp_path, COUNTING)
-    assert (outcome.had, outcome.made) == (1, 3)
+    assert (outcome.existing, outcome.new) == (1, 3)
 
 
 def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
@@ -140,7 +202,7 @@ def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
     files.lines.write_bytes(lines[:-40])
     files.maps.write_bytes(files.maps.read_bytes() + b"torn")
     (outcome,) = run(small, tmp_path, COUNTING)
-    assert (outcome.had, outcome.made) == (3, 1)
+    assert (outcome.existing, outcome.new) == (3, 1)
     again = records(tmp_path, "counting")
     for key, (_, attribution) in whole.items():
         np.testing.assert_array_equal(again[key][1].saliency, attribution.saliency)
@@ -184,14 +246,14 @@ def test_another_checkpoint_of_the_same_key_does_not_go_on_with_the_records(
     assert loads == ["phantom_qwen"]
     run(small, out, COUNTING, lvlms=["phantom_gemma"])
     (outcome,) = run(small, out, COUNTING)
-    assert (outcome.had, outcome.made) == (1, 3)
+    assert (outcome.existing, outcome.new) == (1, 3)
 
 
 def test_the_same_checkpoint_in_another_place_goes_on_with_the_records(small, tmp_path):
     run(small, tmp_path / "run", COUNTING, limit=1)
     copy = shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], tmp_path / "copy" / "phantom_qwen")
     (outcome,) = run(small, tmp_path / "run", COUNTING, lvlms=[str(copy)])
-    assert (outcome.had, outcome.made) == (1, 3)
+    assert (outcome.existing, outcome.new) == (1, 3)
 
 
 def test_records_that_do_not_say_their_checkpoint_are_not_gone_on_with(small, tmp_path):
@@ -213,7 +275,7 @@ def test_a_hub_id_is_held_to_the_commit_that_was_loaded(small, tmp_path, monkeyp
     monkeypatch.setattr(running, "loaded_identity", lambda lvlm: commit)
     run(small, tmp_path, COUNTING, limit=1)
     (outcome,) = run(small, tmp_path, COUNTING, limit=2)
-    assert (outcome.had, outcome.made) == (1, 1)
+    assert (outcome.existing, outcome.new) == (1, 1)
     commit = "commit:2"
     with pytest.raises(InputError, match="direct commit:1, and this run has commit:2; choose another"):
         run(small, tmp_path, COUNTING)
@@ -237,12 +299,12 @@ def test_a_class_of_an_installed_method_s_name_does_not_go_on_with_its_records(s
 
 def test_a_sample_that_cannot_be_explained_is_a_failure_on_record(small, tmp_path):
     (outcome,) = run(small, tmp_path, REFUSING)
-    assert (outcome.made, outcome.reasons) == (1, ["not of my kind"] * 3)
+    assert (outcome.new, outcome.reasons) == (1, ["not of my kind"] * 3)
     failures = read_failures(tmp_path / "refusing")
     assert {(f.lvlm, f.split, f.reason) for f in failures} == {("phantom_qwen", "direct", "not of my kind")}
     assert len(failures) == 3
     (again,) = run(small, tmp_path, REFUSING)
-    assert (again.had, again.made, len(again.reasons)) == (1, 0, 3)
+    assert (again.existing, again.new, len(again.reasons)) == (1, 0, 3)
     assert len(read_failures(tmp_path / "refusing")) == 3
 
 
@@ -251,20 +313,20 @@ def test_a_verdict_that_the_response_lacks_is_a_failure(small, tmp_path):
     other = write_benchmark(tmp_path / "bench", {"direct": rows}, name="b", version="1")
     options = {"sets": ["cells=2"], "conditions": RunConfig(target="verdict")}
     (outcome,) = run(other, tmp_path / "run", "occlusion", **options)
-    assert outcome.made == 0
+    assert outcome.new == 0
     assert "states no yes or no to explain" in outcome.reasons[0]
 
 
 def test_an_attribution_that_no_submission_can_hold_is_a_failure(small, tmp_path):
     (outcome,) = run(small, tmp_path, STRAY, limit=1)
-    assert outcome.made == 0
+    assert outcome.new == 0
     assert "reaches out of the image" in outcome.reasons[0]
 
 
 def test_a_map_with_values_that_are_not_finite_is_a_failure_on_record(small, tmp_path):
     (outcome,) = run(small, tmp_path, f"{HERE}:Holed", limit=1)
     said = "holed made a map of phantom_qwen in float32 with 1 of 4 values that are not finite"
-    assert (outcome.made, len(outcome.reasons)) == (0, 1)
+    assert (outcome.new, len(outcome.reasons)) == (0, 1)
     assert outcome.reasons[0].startswith(said)
     assert not records(tmp_path, "holed")
 
@@ -279,7 +341,7 @@ def test_a_model_that_overflows_float16_leaves_a_failure_for_each_sample_and_no_
     outcomes = run(small, tmp_path / "run", "occlusion", "grad-cam", **narrow)
     asked = {sample.sample_id for sample in small.samples if sample.lvlm == "phantom_qwen"}
     for outcome in outcomes:
-        assert outcome.made == 0
+        assert outcome.new == 0
         failures = read_failures(tmp_path / "run" / outcome.method)
         assert {failure.sample_id for failure in failures} <= asked
         assert len(failures) == outcome.samples == 4
@@ -296,7 +358,7 @@ def test_a_picture_that_cannot_be_decoded_is_a_failure_of_its_sample_alone(tmp_p
     damaged = {**first, "image": {**first["image"], "bytes": b"no picture"}}
     bench = write_benchmark(tmp_path / "b", {"direct": [damaged, second]}, name="b", version="1")
     (outcome,) = run(bench, tmp_path / "run", COUNTING)
-    assert outcome.made == 1
+    assert outcome.new == 1
     assert "is no PNG or JPEG picture, or a damaged one" in outcome.reasons[0]
     assert [f.sample_id for f in read_failures(tmp_path / "run" / "counting")] == [first["sample_id"]]
 
@@ -323,7 +385,7 @@ def test_without_a_response_the_lvlm_answers_now_and_the_record_holds_what_was_e
     bare = {**row, "question": None, "response": None}
     bench = write_benchmark(tmp_path / "b", {"direct": [bare]}, name="b", version="1")
     (outcome,) = run(bench, tmp_path / "run", COUNTING)
-    assert (outcome.made, outcome.reasons) == (1, [])
+    assert (outcome.new, outcome.reasons) == (1, [])
     ((record, _),) = records(tmp_path / "run", "counting").values()
     assert (record.question, record.response) == (row["question"], row["response"])
 
@@ -347,7 +409,7 @@ def test_a_response_of_the_benchmark_is_not_written_again(small, tmp_path):
 
 def test_null_controls_run_without_a_model(small, tmp_path, loads):
     outcomes = run(small, tmp_path, "whole-image", "null:mean-map", "image-edges", lvlms=())
-    assert [(o.method, o.lvlm, o.made) for o in outcomes] == [
+    assert [(o.method, o.lvlm, o.new) for o in outcomes] == [
         (f"null-{name}", lvlm, count)
         for name in ("whole-image", "mean-map", "image-edges")
         for lvlm, count in (("phantom_gemma", 2), ("phantom_qwen", 4))
@@ -433,7 +495,7 @@ def test_a_run_that_recorded_nothing_leaves_its_folder_free_for_other_settings(s
     run(small, tmp_path, REFUSING, sets=["likes=nothing"])
     assert len(read_failures(tmp_path / "refusing")) == 4
     (outcome,) = run(small, tmp_path, REFUSING, limit=1)
-    assert outcome.made == 1
+    assert outcome.new == 1
     assert read_failures(tmp_path / "refusing") == []
     with pytest.raises(InputError, match="was made with likes cardiomegaly, and this run has nothing"):
         run(small, tmp_path, REFUSING, sets=["likes=nothing"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.errors import InputError
 from medfocus_bench.runs.records import (
     MAX_LINE_BYTES,
@@ -32,8 +33,12 @@ def write(folder, count=3):
     maps = [rng.random((3, 4 + n)).astype(dtype) for n, dtype in zip(range(count), "fef", strict=False)]
     with RecordWriter(files) as writer:
         for number, saliency in enumerate(maps):
-            writer.add(AttributionEntry(sample_id=f"s{number}", map=True), saliency, {})
+            add(writer, f"s{number}", saliency)
     return files, maps
+
+
+def add(writer, sample_id, saliency):
+    writer.add(AttributionEntry(sample_id=sample_id, map=True), Attribution(sample_id, saliency))
 
 
 def test_maps_come_back_as_they_were(tmp_path):
@@ -52,8 +57,8 @@ def test_a_line_that_a_stopped_run_left_half_written_is_cut_off(tmp_path, cut):
     files.lines.write_bytes(files.lines.read_bytes()[:-cut])
     assert [record.entry.sample_id for record in files.read()] == ["s0", "s1"]
     with RecordWriter(files) as writer:
-        assert writer.held == {"s0", "s1"}
-        writer.add(AttributionEntry(sample_id="s2", map=True), np.ones((1, 1), np.float32), {})
+        assert writer.sample_ids == {"s0", "s1"}
+        add(writer, "s2", np.ones((1, 1), np.float32))
     assert [record.entry.sample_id for record in files.read()] == ["s0", "s1", "s2"]
     assert files.maps.stat().st_size == files.read()[-1].map.end
 
@@ -93,7 +98,7 @@ def test_a_run_without_checksums_is_read_as_before(tmp_path):
     back = [files.attribution(record).saliency for record in files.read()]
     for found, saliency in zip(back, maps, strict=True):
         np.testing.assert_array_equal(found, saliency)
-    assert RecordWriter(files).held == {"s0", "s1", "s2"}
+    assert RecordWriter(files).sample_ids == {"s0", "s1", "s2"}
 
 
 @pytest.mark.parametrize("bit", [0, 7])
@@ -111,8 +116,8 @@ def test_a_bit_that_flipped_in_a_map_is_noticed_by_who_packs_and_by_who_goes_on(
         RecordWriter(files)
     files.lines.write_bytes(b"".join(lines_of(files)[::2]))  # as the message says
     with RecordWriter(files) as writer:
-        assert writer.held == {"s0", "s2"}
-        writer.add(AttributionEntry(sample_id="s1", map=True), np.ones((1, 1), np.float32), {})
+        assert writer.sample_ids == {"s0", "s2"}
+        add(writer, "s1", np.ones((1, 1), np.float32))
     assert [files.attribution(record).saliency.shape for record in files.read()] == [(3, 4), (3, 6), (1, 1)]
 
 
@@ -120,7 +125,7 @@ def test_the_last_map_that_a_power_loss_zeroed_is_made_again(tmp_path):
     files, _ = write(tmp_path)
     place = files.read()[2].map
     files.maps.write_bytes(files.maps.read_bytes()[: place.offset] + bytes(place.end - place.offset))
-    assert RecordWriter(files).held == {"s0", "s1"}
+    assert RecordWriter(files).sample_ids == {"s0", "s1"}
     assert files.maps.stat().st_size == place.offset
 
 
@@ -130,7 +135,7 @@ def test_a_last_line_that_is_no_record_is_cut_off_like_a_half_one(tmp_path, last
     first, second, _ = lines_of(files)
     files.lines.write_bytes(first + second + last)
     assert held(files) == ["s0", "s1"]
-    assert RecordWriter(files).held == {"s0", "s1"}
+    assert RecordWriter(files).sample_ids == {"s0", "s1"}
     assert files.lines.read_bytes() == first + second
 
 
@@ -228,9 +233,8 @@ def test_a_line_longer_than_any_record_is_refused_before_it_is_read_whole(tmp_pa
 @pytest.mark.parametrize("suffix", [".maps", ".jsonl"])
 def test_a_full_disk_is_said_of_the_file_that_it_is_full_for(tmp_path, suffix):
     files = RecordFiles.of(tmp_path, "some/lvlm", "direct")
-    entry, saliency = AttributionEntry(sample_id="s0", map=True), np.ones((200, 200), np.float32)
     writer = RecordWriter(files)
     (tmp_path / f"some_lvlm-direct{suffix}").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device") as raised, writer:
-        writer.add(entry, saliency, {})
+        add(writer, "s0", np.ones((200, 200), np.float32))
     assert raised.value.filename == str(tmp_path / f"some_lvlm-direct{suffix}")

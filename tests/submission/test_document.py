@@ -16,8 +16,8 @@ from medfocus_bench.submission.document import (
     MAX_DOCUMENT_BYTES,
     MAX_PROBLEMS,
     DocumentError,
+    json_pointer,
     parse_document,
-    place,
     read_document,
 )
 from medfocus_bench.submission.raw import MAX_KEYS, RawDocument, raw_document
@@ -128,7 +128,7 @@ def test_a_pointer_escapes_as_the_standard_says(document: dict[str, Any]) -> Non
 
 def test_a_sample_id_is_quoted_only_where_it_is_short_and_printable() -> None:
     for sample_id, quoted in (("a", " (a)"), ("a\x1b", ""), ("a" * 201, ""), (7, ""), (None, "")):
-        assert place(("attributions", 0), "file", sample_id) == f"file: /attributions/0{quoted}"
+        assert json_pointer(("attributions", 0), "file", sample_id) == f"file: /attributions/0{quoted}"
 
 
 def test_problems_end_at_a_limit(document: dict[str, Any]) -> None:
