@@ -54,19 +54,19 @@ METHOD = MethodMetadata(
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
+def golden():
     """Outputs of the paper's released code, and what each file holds in its README."""
     return GOLDEN
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
+def real_data():
     """Real radiographs and published records, which this repository may not pass on; skipped without them."""
     if not REAL_DATA.is_dir():
         pytest.skip("real radiographs and published records may not be passed on: none beside this checkout")
@@ -74,7 +74,7 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def closed_url() -> Iterator[str]:
+def closed_url():
     """An address on loopback that refuses every connection: its port is taken, and nobody listens there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -135,7 +135,7 @@ def make_row(
 
 
 @pytest.fixture
-def make_benchmark(tmp_path: Path) -> Callable[..., Benchmark]:
+def make_benchmark(tmp_path):
     """Writes rows as a benchmark folder named `bench` and loads it."""
 
     def build(rows: Iterable[Mapping[str, Any]], name: str = "bench", split: str = "direct") -> Benchmark:

@@ -132,7 +132,7 @@ def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("as_published")
 @pytest.mark.filterwarnings("ignore::medfocus_bench.errors.OfflineWarning")
 @pytest.mark.parametrize("page", PLAYED)
-def test_the_commands_of_a_page_run_as_printed(page, tmp_path, monkeypatch, capsys):
+def test_the_commands_of_a_page_run_as_printed(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     Image.fromarray(render(Patient.sample(3)).image).save("chest.png")
@@ -149,11 +149,11 @@ def test_the_commands_of_a_page_run_as_printed(page, tmp_path, monkeypatch, caps
         program, *words = shlex.split(command)
         assert program == "medfocus-bench", command
         if "controls" in words:
-            run(capsys, "null", "centre-box", "-b", "published", "--split", "direct", "--out", "controls")
+            run("null", "centre-box", "-b", "published", "--split", "direct", "--out", "controls")
         if words[0] == "data" and words[1] in ("attach", "import-medground", "build"):
             shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
         more = [] if "--image" in words else FEW.get(words[0], [])
-        status, _, error = run(capsys, *words, *more)
+        status, _, error = run(*words, *more)
         assert status == 0, (command, error)
         assert "Traceback" not in error
 

@@ -33,7 +33,7 @@ def found(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, small) -> Path:
+def place(tmp_path_factory, small):
     """A folder with all that the commands read, by name: strings, as they are typed."""
     root = tmp_path_factory.mktemp("readme")
     write_toy(root / "toy", patients=8)

@@ -21,7 +21,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
+def test_a_file_is_written_with_its_folder(tmp_path):
     write_atomic(tmp_path / "a" / "b.txt", "Größe\n")
     assert (tmp_path / "a" / "b.txt").read_bytes() == "Größe\n".encode()
     write_atomic(tmp_path / "a" / "b.txt", b"\x00\r\n")
@@ -29,7 +29,7 @@ def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
     assert names(tmp_path / "a") == ["b.txt"]
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path):
     write_atomic(tmp_path / "b.txt", "old")
     with pytest.raises(UnicodeEncodeError):
         write_atomic(tmp_path / "b.txt", "\ud800")
@@ -40,14 +40,14 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path: 
     assert names(tmp_path) == ["b.txt", "folder"]
 
 
-def test_a_written_file_can_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+def test_a_written_file_can_be_read_by_whom_the_user_lets(tmp_path):
     """A temporary file's mode would lock a group out of a shared cache."""
     write_atomic(tmp_path / "a", "x")
     (tmp_path / "plain").write_text("x")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def test_a_folder_takes_its_place_when_it_is_finished(tmp_path: Path) -> None:
+def test_a_folder_takes_its_place_when_it_is_finished(tmp_path):
     out = tmp_path / "new" / "out"
     with atomic_folder(out) as work:
         (work / "one").write_text("1")
@@ -60,7 +60,7 @@ def test_a_folder_takes_its_place_when_it_is_finished(tmp_path: Path) -> None:
     assert stat.S_IMODE(out.stat().st_mode) == 0o755
 
 
-def test_a_folder_whose_making_fails_leaves_the_old_one_and_no_part(tmp_path: Path) -> None:
+def test_a_folder_whose_making_fails_leaves_the_old_one_and_no_part(tmp_path):
     with atomic_folder(tmp_path / "out") as work:
         (work / "one").write_text("1")
 
@@ -75,7 +75,7 @@ def test_a_folder_whose_making_fails_leaves_the_old_one_and_no_part(tmp_path: Pa
     assert names(tmp_path) == ["out"]
 
 
-def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "one").write_text("1")
     with pytest.raises(FileNotFoundError):
@@ -84,12 +84,12 @@ def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path) -> Non
     assert names(tmp_path) == ["out"]
 
 
-def test_the_hash_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
+def test_the_hash_of_a_file_is_that_of_its_content(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert file_sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
 
 
-def test_a_pointer_of_git_lfs_is_called_one_wherever_it_lies(tmp_path: Path) -> None:
+def test_a_pointer_of_git_lfs_is_called_one_wherever_it_lies(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "large.bin").write_bytes(POINTER + b"x" * 2000)
     check_fetched(tmp_path)
@@ -101,7 +101,7 @@ def test_a_pointer_of_git_lfs_is_called_one_wherever_it_lies(tmp_path: Path) -> 
             check_fetched(place)
 
 
-def test_a_parquet_file_that_git_lfs_did_not_fetch_is_named_so(tmp_path: Path) -> None:
+def test_a_parquet_file_that_git_lfs_did_not_fetch_is_named_so(tmp_path):
     from medfocus_bench.data.resolve import load_benchmark
 
     (tmp_path / "direct.parquet").write_bytes(POINTER)
@@ -109,7 +109,7 @@ def test_a_parquet_file_that_git_lfs_did_not_fetch_is_named_so(tmp_path: Path) -
         load_benchmark(tmp_path)
 
 
-def test_a_pool_of_references_that_git_lfs_did_not_fetch_is_named_so(tmp_path: Path) -> None:
+def test_a_pool_of_references_that_git_lfs_did_not_fetch_is_named_so(tmp_path):
     from medfocus_bench.medfocus.reference import ReferencePool
 
     (tmp_path / "pool.safetensors").write_bytes(POINTER)
@@ -117,7 +117,7 @@ def test_a_pool_of_references_that_git_lfs_did_not_fetch_is_named_so(tmp_path: P
         ReferencePool.load(tmp_path / "pool.safetensors")
 
 
-def test_weights_that_git_lfs_did_not_fetch_are_named_so(tmp_path: Path) -> None:
+def test_weights_that_git_lfs_did_not_fetch_are_named_so(tmp_path):
     from medfocus_bench.lvlm.registry import load_lvlm
 
     shutil.copytree(WEIGHTS, tmp_path / "qwen")

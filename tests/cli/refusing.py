@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
-import pytest
-
-from medfocus_bench.cli.main import main
 from medfocus_bench.data.benchmark import Benchmark
 
 from ..submission.documents import entry
+from .running import run
 
 LARGE = entry([50_000, 50_000], 0, 2_500_000_000)
 """The header of a map that is too large to be read."""
 
 BOXES: tuple[int | str, ...] = ("attributions", 0, "boxes")
 """The place of the boxes in a sound document."""
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    """Status, stdout and stderr of the command line, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        patch.object(sys, "argv", ["medfocus-bench", *map(str, arguments)]),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
 def evaluate(path: Path, bench: Benchmark) -> tuple[int, str, str]:

@@ -15,7 +15,7 @@ from medfocus_bench.runs.records import RecordFiles
 
 from ..runs.conftest import CONTENT, first_rows
 from ..runs.methods import HERE, Counting
-from .running import run
+from .running import refused, run
 
 COUNTING, SIDED = f"{HERE}:Counting", f"{HERE}:Sided"
 QUESTION = first_rows("direct")[0]["question"]
@@ -42,24 +42,24 @@ def _fresh(monkeypatch):
     monkeypatch.setattr(Counting, "breaks_at", None)
 
 
-def test_attribute_pack_validate_evaluate(bench, tmp_path, capsys):
+def test_attribute_pack_validate_evaluate(bench, tmp_path):
     out, packed = tmp_path / "run", tmp_path / "submissions" / "mine"
     words = ("attribute", "--method", "occlusion,rise", "-b", bench, "--split", "direct", "--out", out)
     words += ("--set", "cells=4", "--set", "rise.masks=8", "--lvlm", "phantom_qwen")
-    status, shown, _ = run(capsys, *words, "--limit", 2)
+    status, shown, _ = run(*words, "--limit", 2)
     assert status == 0
     assert "occlusion, phantom_qwen direct" in shown
-    status, shown, error = run(capsys, "pack", out, "--method", "occlusion", "-o", packed)
+    status, shown, error = run("pack", out, "--method", "occlusion", "-o", packed)
     assert (status, shown) == (2, "")
     assert "4 of 6 samples are missing (phantom_qwen direct 2, phantom_gemma direct 2)" in error
-    assert run(capsys, *words[:-2], "--lvlm", "phantom_qwen,phantom_gemma")[0] == 0
+    assert run(*words[:-2], "--lvlm", "phantom_qwen,phantom_gemma")[0] == 0
     status, shown, _ = run(
-        capsys, "pack", out, "--method", "occlusion", "-o", packed, "--submitter", "Ada", "--version", "2"
+        "pack", out, "--method", "occlusion", "-o", packed, "--submitter", "Ada", "--version", "2"
     )
     assert status == 0
     assert shown.startswith(f"{packed}: Occlusion 2, 6 of 6 samples of phantom / direct\n6 explain something")
-    assert run(capsys, "validate", packed, "-b", bench)[0] == 0
-    status, shown, _ = run(capsys, "evaluate", packed, "-b", bench, "--format", "json", *QUICK)
+    assert run("validate", packed, "-b", bench)[0] == 0
+    status, shown, _ = run("evaluate", packed, "-b", bench, "--format", "json", *QUICK)
     report = json.loads(shown)
     assert report["counts"] == {
         "samples": 6,
@@ -73,45 +73,45 @@ def test_attribute_pack_validate_evaluate(bench, tmp_path, capsys):
     assert report["submitters"] == [{"name": "Ada", "affiliation": None, "url": None}]
 
 
-def test_an_interrupted_attribute_goes_on_where_it_stopped(bench, tmp_path, capsys, monkeypatch):
+def test_an_interrupted_attribute_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     words = ("attribute", "--method", COUNTING, "-b", bench, "--split", "direct", "--out", tmp_path)
     monkeypatch.setattr(Counting, "breaks_at", 4)
     with pytest.raises(RuntimeError, match="the power is gone"):
-        run(capsys, *words)
+        run(*words)
     monkeypatch.setattr(Counting, "breaks_at", None)
-    status, shown, _ = run(capsys, *words)
+    status, shown, _ = run(*words)
     assert status == 0
     assert len(Counting.calls) == 6
     assert "samples  had  made" in shown
 
 
-def test_tune_writes_a_file_that_attribute_and_pack_quote(bench, tmp_path, capsys):
+def test_tune_writes_a_file_that_attribute_and_pack_quote(bench, tmp_path):
     file, out, packed = tmp_path / "sided.json", tmp_path / "run", tmp_path / "s"
     words = ("tune", SIDED, "--lvlm", "phantom_qwen", "-b", bench, "--out", file)
-    status, shown, _ = run(capsys, *words)
+    status, shown, _ = run(*words)
     assert status == 0
     assert "Sided for phantom_qwen, direct" in shown
     assert "side = left" in shown
-    status, shown, _ = run(capsys, *words, "--mode", "reasoning", "--limit", 1)
+    status, shown, _ = run(*words, "--mode", "reasoning", "--limit", 1)
     assert status == 0
     document = json.loads(file.read_text())
     assert document["parts"].keys() == {"phantom_qwen direct", "phantom_qwen reasoning"}
     chosen = document["parts"]["phantom_qwen direct"]["chosen"]["side"]
     words = ("attribute", "--method", SIDED, "-b", bench, "--split", "direct", "--out", out)
-    status, _, _ = run(capsys, *words, "--tuned", file, "--lvlm", "phantom_qwen")
+    status, _, _ = run(*words, "--tuned", file, "--lvlm", "phantom_qwen")
     assert status == 0
-    assert run(capsys, "pack", out, "-o", packed, "--partial")[0] == 0
+    assert run("pack", out, "-o", packed, "--partial")[0] == 0
     method = json.loads((packed / "submission.json").read_text())["method"]
     assert method["tuned_on_dev"]
     assert method["hyperparameters"]["phantom_qwen direct: side"] == chosen
-    assert run(capsys, "validate", packed, "-b", bench)[0] == 0
+    assert run("validate", packed, "-b", bench)[0] == 0
 
 
-def test_one_picture_gets_maps_overlays_and_a_panel(picture, tmp_path, capsys):
+def test_one_picture_gets_maps_overlays_and_a_panel(picture, tmp_path):
     out = tmp_path / "out"
     words = ("attribute", "--image", picture, "--question", QUESTION, "--lvlm", "phantom_qwen", "--out", out)
     words += ("--method", "occlusion,rise,centre-box", "--set", "cells=4", "--set", "rise.masks=8")
-    status, shown, error = run(capsys, *words)
+    status, shown, error = run(*words)
     assert (status, error.replace("\r", "").count("Traceback")) == (0, 0)
     assert "phantom_qwen answers: Yes." in shown
     assert str(out / "panel.png") in shown
@@ -121,8 +121,8 @@ def test_one_picture_gets_maps_overlays_and_a_panel(picture, tmp_path, capsys):
         assert 400 < panel.height < 600
         drawn = np.asarray(panel.convert("RGB"))
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 1000
-    assert run(capsys, *words)[0] == 2
-    assert run(capsys, *words, "--overwrite")[0] == 0
+    assert run(*words)[0] == 2
+    assert run(*words, "--overwrite")[0] == 0
 
 
 EVERY_METHOD = ("--method", "all", "--set", "prompting-medsam.detector=phantom_owlv2")
@@ -131,12 +131,12 @@ QUICKER = ("rise.masks=8", "occlusion.cells=4", "integrated-gradients.steps=4", 
 
 
 @pytest.mark.parametrize(("name", "sets"), [("00000001_000.png", ()), ("00027426_000.png", QUICKER)])
-def test_every_method_explains_a_real_radiograph(real_data, tmp_path, capsys, name, sets):
+def test_every_method_explains_a_real_radiograph(real_data, tmp_path, name, sets):
     out = tmp_path / "out"
     image = real_data / "cxr" / name
     words = ("attribute", "--image", image, "--question", QUESTION, "--out", out)
     words += ("--lvlm", "phantom_gemma", *EVERY_METHOD)
-    assert run(capsys, *words, *(word for text in sets for word in ("--set", text)))[0] == 0
+    assert run(*words, *(word for text in sets for word in ("--set", text)))[0] == 0
     found = json.loads((out / "explanations.json").read_text())["explanations"]
     assert len(found) == len(list_methods())
     assert {one["method"]["name"]: one["error"] for one in found if one["error"]} == {}
@@ -156,7 +156,7 @@ def test_every_method_explains_a_real_radiograph(real_data, tmp_path, capsys, na
 
 
 @pytest.mark.parametrize("name", ["00000001_000.png", "00027426_000.png"])
-def test_a_real_radiograph_goes_through_at_its_own_size(real_data, tmp_path, capsys, name):
+def test_a_real_radiograph_goes_through_at_its_own_size(real_data, tmp_path, name):
     out = tmp_path / "out"
     image = real_data / "cxr" / name
     words = ("attribute", "--image", image, "--question", QUESTION, "--lvlm", "phantom_qwen", "--out", out)
@@ -168,7 +168,7 @@ def test_a_real_radiograph_goes_through_at_its_own_size(real_data, tmp_path, cap
         "--set",
         "rise.masks=8",
     )
-    assert run(capsys, *words)[0] == 0
+    assert run(*words)[0] == 0
     with Image.open(image) as original:
         size = original.size
     for method in ("occlusion", "rise", "null-whole-image", "null-image-edges"):
@@ -187,37 +187,28 @@ def test_a_real_radiograph_goes_through_at_its_own_size(real_data, tmp_path, cap
         (("--target", "verdict"), [0.0, 0.0, 1.0]),
     ],
 )
-def test_seed_framing_and_target_reach_the_methods(bench, picture, tmp_path, capsys, given, told):
+def test_seed_framing_and_target_reach_the_methods(bench, picture, tmp_path, given, told):
     common = ("attribute", "--method", f"{HERE}:Telling", "--lvlm", "phantom_qwen", *given)
     words = (*common, "-b", bench, "--split", "direct", "--limit", 1, "--out", tmp_path / "run")
-    assert run(capsys, *words)[0] == 0
+    assert run(*words)[0] == 0
     (files,) = RecordFiles.all_of(tmp_path / "run" / "telling")
     (record,) = files.read()
     assert [record.diagnostics[name] for name in ("seed", "native", "verdict")] == told
     words = (*common, "--image", picture, "--question", QUESTION, "--out", tmp_path / "out")
-    assert run(capsys, *words)[0] == 0
+    assert run(*words)[0] == 0
     (one,) = json.loads((tmp_path / "out" / "explanations.json").read_text())["explanations"]
     assert [one["diagnostics"][name] for name in ("seed", "native", "verdict")] == told
 
 
 @pytest.mark.parametrize(("methods", "status"), [("occlusion", 2), ("occlusion,whole-image", 0)])
-def test_a_picture_that_no_method_could_explain_is_status_2(picture, tmp_path, capsys, methods, status):
+def test_a_picture_that_no_method_could_explain_is_status_2(picture, tmp_path, methods, status):
     out = tmp_path / "out"
     words = ("attribute", "--image", picture, "--question", QUESTION, "--lvlm", "phantom_qwen", "--out", out)
     words += ("--method", methods, "--set", "occlusion.cells=2", "--response", "Yes.", "--target", "0:9")
-    found, _, error = run(capsys, *words)
+    found, _, error = run(*words)
     assert found == status
     assert "occlusion: no tokens 0:9 in a response of 2" in error
     assert (out / "panel.png").is_file()
-
-
-def refused(capsys, *words):
-    """The one line with which a command refuses its input."""
-    status, shown, error = run(capsys, *words)
-    assert (status, shown) == (2, "")
-    (line,) = error.splitlines()
-    assert line.startswith("medfocus-bench: ")
-    return line
 
 
 BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phantom_qwen"}
@@ -244,10 +235,10 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--device": "abacus"}, "--device abacus: there is no such kind of device"),
     ],
 )
-def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, capsys, changes, message):
+def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, changes, message):
     options = BENCHMARK_WORDS | changes
     words = [word for option in options.items() for word in option]
-    line = refused(capsys, "attribute", "-b", bench, "--out", tmp_path / "run", *words)
+    line = refused("attribute", "-b", bench, "--out", tmp_path / "run", *words)
     assert message in line
 
 
@@ -267,25 +258,23 @@ def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, capsys, ch
         ({"--image": __file__}, "is no PNG or JPEG picture"),
     ],
 )
-def test_bad_input_of_a_picture_is_one_line_and_status_2(picture, tmp_path, capsys, changes, message):
+def test_bad_input_of_a_picture_is_one_line_and_status_2(picture, tmp_path, changes, message):
     options = {"--image": picture, "--question": QUESTION, "--lvlm": "phantom_qwen", "--method": "occlusion"}
     words = [word for option in (options | changes).items() if option[1] is not None for word in option]
-    assert message in refused(capsys, "attribute", "--out", tmp_path / "out", *words)
+    assert message in refused("attribute", "--out", tmp_path / "out", *words)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_settings_in_a_folder_are_one_line_and_status_2(bench, tmp_path, capsys):
+def test_other_settings_in_a_folder_are_one_line_and_status_2(bench, tmp_path):
     words = ("attribute", "--method", COUNTING, "-b", bench, "--split", "direct", "--limit", 1)
     words += ("--lvlm", "phantom_qwen", "--out", tmp_path)
-    assert run(capsys, *words)[0] == 0
-    assert "was made with seed 0, and this run has 3; choose another folder" in refused(
-        capsys, *words, "--seed", 3
-    )
+    assert run(*words)[0] == 0
+    assert "was made with seed 0, and this run has 3; choose another folder" in refused(*words, "--seed", 3)
 
 
-def test_a_method_that_explains_nothing_at_all_is_status_2_with_its_reason(bench, tmp_path, capsys):
+def test_a_method_that_explains_nothing_at_all_is_status_2_with_its_reason(bench, tmp_path):
     words = ("attribute", "--method", f"{HERE}:Stray", "-b", bench, "--split", "reasoning", "--out", tmp_path)
-    status, shown, error = run(capsys, *words)
+    status, shown, error = run(*words)
     assert status == 2
     assert "stray, phantom_qwen reasoning" in shown
     assert "1 of 1 samples failed, the first with: stray: phantom-" in error
@@ -301,27 +290,25 @@ def test_a_method_that_explains_nothing_at_all_is_status_2_with_its_reason(bench
         ((SIDED, "--lvlm", "phantom_gemma", "--mode", "reasoning"), "has no reasoning samples of the LVLM"),
     ],
 )
-def test_bad_input_of_tune_is_one_line_and_status_2(bench, tmp_path, capsys, words, message):
-    line = refused(capsys, "tune", *words, "-b", bench, "--out", tmp_path / "t.json")
+def test_bad_input_of_tune_is_one_line_and_status_2(bench, tmp_path, words, message):
+    line = refused("tune", *words, "-b", bench, "--out", tmp_path / "t.json")
     assert message in line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tuning_file_of_another_method_is_one_line_and_status_2(bench, tmp_path, capsys):
+def test_a_tuning_file_of_another_method_is_one_line_and_status_2(bench, tmp_path):
     file = tmp_path / "t.json"
-    assert run(capsys, "tune", SIDED, "--lvlm", "phantom_qwen", "-b", bench, "--out", file)[0] == 0
+    assert run("tune", SIDED, "--lvlm", "phantom_qwen", "-b", bench, "--out", file)[0] == 0
     words = ("attribute", "--method", "occlusion", "-b", bench, "--split", "direct", "--out", tmp_path / "r")
-    assert "is of the method sided, which is not in this run (occlusion)" in refused(
-        capsys, *words, "--tuned", file
-    )
+    assert "is of the method sided, which is not in this run (occlusion)" in refused(*words, "--tuned", file)
     words = ("tune", SIDED, "-b", "phantom", "--lvlm", "phantom_qwen", "--out", file)
-    assert "was tuned on small 1" in refused(capsys, *words)
+    assert "was tuned on small 1" in refused(*words)
 
 
-def test_bad_input_of_pack_is_one_line_and_status_2(bench, tmp_path, capsys):
-    assert "holds no records" in refused(capsys, "pack", tmp_path / "none", "-o", tmp_path / "s")
+def test_bad_input_of_pack_is_one_line_and_status_2(bench, tmp_path):
+    assert "holds no records" in refused("pack", tmp_path / "none", "-o", tmp_path / "s")
     words = ("attribute", "--method", "whole-image,centre-box", "-b", bench, "--split", "direct")
-    assert run(capsys, *words, "--out", tmp_path / "r")[0] == 0
-    assert "choose one with --method" in refused(capsys, "pack", tmp_path / "r", "-o", tmp_path / "s")
+    assert run(*words, "--out", tmp_path / "r")[0] == 0
+    assert "choose one with --method" in refused("pack", tmp_path / "r", "-o", tmp_path / "s")
     words = ("pack", tmp_path / "r", "--method", "rise", "-o", tmp_path / "s")
-    assert "holds no records of 'rise'" in refused(capsys, *words)
+    assert "holds no records of 'rise'" in refused(*words)

@@ -23,33 +23,33 @@ def toy(tmp_path_factory):
     return folder
 
 
-def test_evaluate_prints_what_the_function_computes(toy, capsys):
+def test_evaluate_prints_what_the_function_computes(toy):
     submission, benchmark = toy / "submissions" / "oracle", toy / "benchmark"
-    status, shown, _ = run(capsys, "evaluate", submission, "-b", benchmark, "--format", "json", *QUICK)
+    status, shown, _ = run("evaluate", submission, "-b", benchmark, "--format", "json", *QUICK)
     assert status == 0
     assert Report.model_validate_json(shown) == evaluate(submission, benchmark, resamples=200)
 
 
-def test_the_table_shows_the_method_its_interval_and_every_null(toy, capsys):
-    status, shown, _ = run(capsys, "evaluate", toy / "submissions" / "noisy", "-b", toy / "benchmark", *QUICK)
+def test_the_table_shows_the_method_its_interval_and_every_null(toy):
+    status, shown, _ = run("evaluate", toy / "submissions" / "noisy", "-b", toy / "benchmark", *QUICK)
     assert status == 0
     for text in ("noisy", "Evidence AP", "null: Whole image", "null: Mean expert map", "  nodule", "macro"):
         assert text in shown
     assert max(map(len, shown.splitlines())) <= 168
 
 
-def test_brief_shows_the_first_table_only(toy, capsys):
+def test_brief_shows_the_first_table_only(toy):
     words = ("evaluate", toy / "submissions" / "noisy", "-b", toy / "benchmark", "--brief", *QUICK)
-    _, shown, _ = run(capsys, *words)
+    _, shown, _ = run(*words)
     assert "Evidence AP" in shown
     assert "AUROC" not in shown
 
 
 @pytest.mark.parametrize("suffix", ["json", "md"])
-def test_out_writes_the_report_by_its_suffix(toy, capsys, tmp_path, suffix):
+def test_out_writes_the_report_by_its_suffix(toy, tmp_path, suffix):
     out = tmp_path / "new" / f"report.{suffix}"
     submission = toy / "submissions" / "shifted"
-    status, _, _ = run(capsys, "evaluate", submission, "-b", toy / "benchmark", "--out", out, *QUICK)
+    status, _, _ = run("evaluate", submission, "-b", toy / "benchmark", "--out", out, *QUICK)
     assert status == 0
     text = out.read_text()
     if suffix == "json":
@@ -60,15 +60,15 @@ def test_out_writes_the_report_by_its_suffix(toy, capsys, tmp_path, suffix):
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_out_with_another_suffix_is_refused_before_anything_is_computed(toy, capsys, tmp_path):
+def test_out_with_another_suffix_is_refused_before_anything_is_computed(toy, tmp_path):
     status, _, error = run(
-        capsys, "evaluate", toy / "submissions/noisy", "-b", toy / "benchmark", "--out", tmp_path / "r.txt"
+        "evaluate", toy / "submissions/noisy", "-b", toy / "benchmark", "--out", tmp_path / "r.txt"
     )
     assert status == 2
     assert ".json or .md" in error
 
 
-def test_markdown_escapes_what_a_submission_says_of_itself(toy, tmp_path, capsys):
+def test_markdown_escapes_what_a_submission_says_of_itself(toy, tmp_path):
     folder = tmp_path / "evil"
     folder.mkdir()
     source = toy / "submissions" / "noisy"
@@ -77,29 +77,29 @@ def test_markdown_escapes_what_a_submission_says_of_itself(toy, tmp_path, capsys
     (folder / "submission.json").write_text(json.dumps(document))
     (folder / "maps.safetensors").write_bytes((source / "maps.safetensors").read_bytes())
     words = ("evaluate", folder, "-b", toy / "benchmark", "--format", "markdown", "--no-nulls", *QUICK)
-    status, shown, _ = run(capsys, *words)
+    status, shown, _ = run(*words)
     if status == 0:
         assert "<script>" not in shown.replace("\\<", "")
         assert "[x](" not in shown.replace("\\[", "")
         assert not any(line.startswith("# ") for line in shown.splitlines())
 
 
-def test_compare_prints_differences_with_corrected_p_values(toy, capsys):
+def test_compare_prints_differences_with_corrected_p_values(toy):
     folder = toy / "submissions"
     words = ("compare", folder / "oracle", folder / "noisy", "null:whole-image", "-b", toy / "benchmark")
-    status, shown, _ = run(capsys, *words, *QUICK)
+    status, shown, _ = run(*words, *QUICK)
     assert status == 0
     assert "oracle - noisy" in shown
     assert "p (Holm)" in shown
-    status, shown, _ = run(capsys, *words, *QUICK, "--format", "json")
+    status, shown, _ = run(*words, *QUICK, "--format", "json")
     assert len(json.loads(shown)["differences"]) == 3
 
 
 @pytest.mark.parametrize("suffix", ["json", "md"])
-def test_compare_writes_its_result_by_suffix(toy, capsys, tmp_path, suffix):
+def test_compare_writes_its_result_by_suffix(toy, tmp_path, suffix):
     out = tmp_path / f"comparison.{suffix}"
     words = ("compare", "null:centre-box", "null:whole-image", "-b", toy / "benchmark", "--metric", "IoU")
-    status, shown, _ = run(capsys, *words, *QUICK, "--out", out)
+    status, shown, _ = run(*words, *QUICK, "--out", out)
     assert status == 0
     assert "Paired differences" in shown
     if suffix == "json":
@@ -108,14 +108,14 @@ def test_compare_writes_its_result_by_suffix(toy, capsys, tmp_path, suffix):
         assert "| null:centre-box - null:whole-image | iou |" in out.read_text()
 
 
-def test_evaluate_says_what_to_do_with_a_null_control(toy, capsys):
-    status, _, error = run(capsys, "evaluate", "null:whole-image", "-b", toy / "benchmark")
+def test_evaluate_says_what_to_do_with_a_null_control(toy):
+    status, _, error = run("evaluate", "null:whole-image", "-b", toy / "benchmark")
     assert status == 2
     assert "`compare` takes one, and `null` writes one as a submission" in error
 
 
-def test_info_shows_what_a_submission_quotes(toy, capsys):
-    status, shown, _ = run(capsys, "info", toy / "benchmark")
+def test_info_shows_what_a_submission_quotes(toy):
+    status, shown, _ = run("info", toy / "benchmark")
     shown_values = dict(line.split(":", 1) for line in shown.splitlines())
     benchmark = load_benchmark(toy / "benchmark")
     assert status == 0
@@ -130,18 +130,18 @@ def test_info_shows_what_a_submission_quotes(toy, capsys):
     }
 
 
-def test_null_writes_a_submission_that_evaluate_takes(toy, capsys, tmp_path):
+def test_null_writes_a_submission_that_evaluate_takes(toy, tmp_path):
     target = tmp_path / "null"
     words = ("null", "centre-box", "-b", toy / "benchmark", "--out", target)
-    assert run(capsys, *words)[0] == 0
-    assert run(capsys, *words)[0] == 2
-    assert run(capsys, *words, "--overwrite", "--split", "direct")[0] == 0
-    assert run(capsys, "validate", target, "-b", toy / "benchmark")[0] == 0
-    assert run(capsys, *words, "--overwrite", "--split", "nowhere")[0] == 2
+    assert run(*words)[0] == 0
+    assert run(*words)[0] == 2
+    assert run(*words, "--overwrite", "--split", "direct")[0] == 0
+    assert run("validate", target, "-b", toy / "benchmark")[0] == 0
+    assert run(*words, "--overwrite", "--split", "nowhere")[0] == 2
 
 
-def test_validate_says_that_a_sound_submission_is_sound(toy, capsys):
-    status, shown, error = run(capsys, "validate", toy / "submissions" / "oracle", "-b", toy / "benchmark")
+def test_validate_says_that_a_sound_submission_is_sound(toy):
+    status, shown, error = run("validate", toy / "submissions" / "oracle", "-b", toy / "benchmark")
     assert (status, error) == (0, "")
     assert "sound" in shown
 
@@ -149,17 +149,17 @@ def test_validate_says_that_a_sound_submission_is_sound(toy, capsys):
 @pytest.mark.parametrize(
     ("name", "schema"), [("submission", submission_json_schema()), ("report", report_json_schema())]
 )
-def test_the_published_schemas_are_those_of_the_code(name, schema, capsys, pytestconfig):
+def test_the_published_schemas_are_those_of_the_code(name, schema, pytestconfig):
     root = pytestconfig.rootpath
-    _, shown, _ = run(capsys, "schema", name)
+    _, shown, _ = run("schema", name)
     home = {"submission": "submission", "report": "evaluation"}[name]
     assert json.loads(shown) == schema
     assert (root / "docs" / f"{name}.schema.json").read_text() == shown
     assert (root / "medfocus_bench" / home / f"{name}.schema.json").read_text() == shown
 
 
-def test_an_unknown_benchmark_is_an_error_that_says_what_to_give(toy, capsys):
-    status, _, error = run(capsys, "evaluate", toy / "submissions" / "noisy", "-b", "phantom-menace")
+def test_an_unknown_benchmark_is_an_error_that_says_what_to_give(toy):
+    status, _, error = run("evaluate", toy / "submissions" / "noisy", "-b", "phantom-menace")
     assert status == 2
     assert len(error.splitlines()) == 1
     assert "phantom-menace" in error

@@ -18,12 +18,12 @@ from tests.data import source_trees as trees
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     return trees.write_all(tmp_path_factory.mktemp("root"))
 
 
 @pytest.fixture
-def as_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_published(monkeypatch):
     """The published numbers of questions, made those of the fixture trees."""
     for name, counts in {
         "imagenome": {"test": 12},
@@ -49,13 +49,11 @@ def records(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("as_published")
-def test_a_licence_holder_goes_from_folders_to_scores(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_licence_holder_goes_from_folders_to_scores(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def ok(*words: object) -> str:
-        status, out, err = run(capsys, *words)
+        status, out, err = run(*words)
         assert status == 0, (words, out, err)
         return out
 
@@ -107,13 +105,11 @@ def test_a_licence_holder_goes_from_folders_to_scores(
         assert all(image is None for image in pq.read_table(path).column("image").to_pylist()), path
 
 
-def test_an_incomplete_root_is_status_1_with_what_is_missing_and_where(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_incomplete_root_is_status_1_with_what_is_missing_and_where(root, tmp_path):
     shutil.copytree(root / "vindr-cxr", tmp_path / "vindr-cxr")
     lost = open_source("vindr_cxr").annotations(tmp_path).by_index[4].image_ref
     (tmp_path / lost).unlink()
-    status, out, _ = run(capsys, "data", "doctor", "--root", tmp_path, "--skips", tmp_path / "skips.jsonl")
+    status, out, _ = run("data", "doctor", "--root", tmp_path, "--skips", tmp_path / "skips.jsonl")
     assert status == 1
     assert f"{tmp_path / trees.IMAGENOME_TABLE}: is not there" in out
     assert f"{tmp_path / lost}: is not there" in out
@@ -121,12 +117,10 @@ def test_an_incomplete_root_is_status_1_with_what_is_missing_and_where(
     assert 4 in [entry["index"] for entry in written]
 
 
-def test_bad_records_are_status_2_with_every_problem_on_its_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_records_are_status_2_with_every_problem_on_its_line(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"model": "\x1b[31m", "prediction_direct": "Yes"}, 7]))
-    status, _, err = run(capsys, "data", "import-medground", path, "--out", tmp_path / "out")
+    status, _, err = run("data", "import-medground", path, "--out", tmp_path / "out")
     assert status == 2
     assert "record 1: lacks answer" in err
     assert "record 2: is no object but int" in err
@@ -134,9 +128,7 @@ def test_bad_records_are_status_2_with_every_problem_on_its_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(root, tmp_path):
     """Trap 18: the run goes on, the others keep their indices, and a second run tries again."""
     shutil.copytree(root / "vindr-cxr", tmp_path / "vindr-cxr")
     ref = open_source("vindr_cxr").annotations(tmp_path).by_index[1].image_ref
@@ -146,7 +138,7 @@ def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(
         *("verify", "--source", "vindr_cxr", "--root", tmp_path, "--lvlm", "phantom_qwen"),
         *("--editor", "inpainting", "--out", tmp_path / "work", "--limit", 4),
     )
-    status, out, _ = run(capsys, *words)
+    status, out, _ = run(*words)
     (file,) = (tmp_path / "work").glob("*.jsonl")
     asked = {record.index for record in read_verifications(file)}
     failed = {failure.index for failure in read_failures(file)}
@@ -155,7 +147,7 @@ def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(
     assert 1 in failed
     assert asked | failed == {0, 1, 2, 3}
     (tmp_path / ref).write_bytes(sound)
-    assert run(capsys, *words)[0] == 0
+    assert run(*words)[0] == 0
     assert {record.index for record in read_verifications(file)} == {0, 1, 2, 3}
 
 
@@ -178,39 +170,29 @@ def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(
         ),
     ],
 )
-def test_what_verify_lacks_is_said_at_once(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
-    message: str,
-) -> None:
+def test_what_verify_lacks_is_said_at_once(tmp_path, monkeypatch, words, message):
     """Trap 35."""
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(capsys, "verify", "--lvlm", "phantom_qwen", "--out", "work", *words)
+    status, _, err = run("verify", "--lvlm", "phantom_qwen", "--out", "work", *words)
     assert (status, message in err) == (2, True), err
 
 
-def test_building_without_records_or_root_is_status_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_building_without_records_or_root_is_status_2(tmp_path):
     build = ("data", "build", "nih", "--work", tmp_path, "--out", tmp_path / "out")
-    status, _, err = run(capsys, *build)
+    status, _, err = run(*build)
     assert status == 2
     assert "holds no records nih-*.jsonl" in err
 
 
 @pytest.mark.parametrize("command", ["import-medground", "attach"])
-def test_losses_are_written_also_where_nothing_joins(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_losses_are_written_also_where_nothing_joins(command, tmp_path):
     """Which is when they are wanted most."""
     pointers = tmp_path / "pointers"
-    assert run(capsys, "data", "import-medground", records(tmp_path), "--out", pointers)[0] == 0
+    assert run("data", "import-medground", records(tmp_path), "--out", pointers)[0] == 0
     (tmp_path / "copies").mkdir()
     given = tmp_path / "direct.json" if command == "import-medground" else pointers
     words = ("--root", tmp_path / "copies", "--out", tmp_path / "out", "--losses", tmp_path / "lost.jsonl")
-    status, _, err = run(capsys, "data", command, given, *words)
+    status, _, err = run("data", command, given, *words)
     assert (status, "none of 66 rows can be joined" in err) == (2, True), err
     lost = [json.loads(line) for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
     assert len(lost) == 66

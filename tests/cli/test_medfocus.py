@@ -65,11 +65,11 @@ def test_the_grid_is_the_papers():
     assert not any(set(folder) & set(" +/") for folder in folders)
 
 
-def test_ablate_writes_tables_and_goes_on_where_it_stopped(bench, tmp_path, capsys, monkeypatch):
+def test_ablate_writes_tables_and_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "variants", lambda *args: few())
     out = tmp_path / "out"
     words = ("ablate", "-b", bench, "--split", "dev", "--lvlm", "phantom_qwen", "--out", out)
-    status, shown, _ = run(capsys, *words, "--limit", 1)
+    status, shown, _ = run(*words, "--limit", 1)
     assert status == 0, shown
     document = read_ablation(out / "ablation.json")
     assert {row.lvlm for row in document.rows} == {"phantom_qwen"}
@@ -78,7 +78,7 @@ def test_ablate_writes_tables_and_goes_on_where_it_stopped(bench, tmp_path, caps
     assert document.rows[-1].failure_rate is None
     lines = {path: path.read_text() for path in out.glob("*/medfocus/*.jsonl")}
     assert len(lines) == len(few())
-    status, shown, _ = run(capsys, *words)
+    status, shown, _ = run(*words)
     assert status == 0
     for path, before in lines.items():
         assert path.read_text().startswith(before)
@@ -93,7 +93,7 @@ def test_ablate_writes_tables_and_goes_on_where_it_stopped(bench, tmp_path, caps
     assert "| region | mask |" in page
 
 
-def test_models_are_never_pooled_silently(bench, tmp_path, capsys, monkeypatch):
+def test_models_are_never_pooled_silently(bench, tmp_path, monkeypatch):
     """Trap 34: every LVLM has its own table, beside the mean over them."""
     monkeypatch.setattr(ablation, "variants", lambda *args: few()[:1])
     loads = []
@@ -103,7 +103,7 @@ def test_models_are_never_pooled_silently(bench, tmp_path, capsys, monkeypatch):
         load(self, key, *args, **more)
 
     monkeypatch.setattr(HuggingFaceLVLM, "__init__", counted)
-    status, _, _ = run(capsys, "ablate", "-b", bench, "--out", tmp_path / "out")
+    status, _, _ = run("ablate", "-b", bench, "--out", tmp_path / "out")
     assert status == 0
     rows = read_ablation(tmp_path / "out" / "ablation.json").rows
     names = list(dict.fromkeys(row.lvlm for row in rows))
@@ -112,17 +112,17 @@ def test_models_are_never_pooled_silently(bench, tmp_path, capsys, monkeypatch):
     assert len(loads) == len(set(loads)) == len(names) - 1
 
 
-def test_bad_input_of_ablate_is_one_line(bench, tmp_path, capsys):
-    status, _, error = run(capsys, "ablate", "-b", bench, "--split", "nope", "--out", tmp_path / "o")
+def test_bad_input_of_ablate_is_one_line(bench, tmp_path):
+    status, _, error = run("ablate", "-b", bench, "--split", "nope", "--out", tmp_path / "o")
     assert (status, len(error.splitlines())) == (2, 1)
-    status, _, error = run(capsys, "ablate", "-b", bench, "--lvlm", "nobody", "--out", tmp_path / "o")
+    status, _, error = run("ablate", "-b", bench, "--lvlm", "nobody", "--out", tmp_path / "o")
     assert (status, len(error.splitlines())) == (2, 1)
 
 
 # -- reference ---------------------------------------------------------------------------------------------
 
 
-def test_a_pool_of_ones_own_is_built_and_used(tmp_path, capsys):
+def test_a_pool_of_ones_own_is_built_and_used(tmp_path):
     folder = tmp_path / "mine"
     for number in range(2):
         patient = render(Patient.sample((88, number)))
@@ -133,22 +133,22 @@ def test_a_pool_of_ones_own_is_built_and_used(tmp_path, capsys):
         for concept, mask in patient.concepts.items():
             Image.fromarray(mask.astype(np.uint8) * 255).save(place / f"{concept}.png")
     pool = tmp_path / "pool.safetensors"
-    status, shown, _ = run(capsys, "reference", "build", folder, "--out", pool)
+    status, shown, _ = run("reference", "build", folder, "--out", pool)
     assert status == 0
     assert f"{pool}: 2 references, 11 concepts" in shown
     assert len(ReferencePool.load(pool)) == 2
-    status, _, error = run(capsys, "reference", "build", folder, "--out", pool)
+    status, _, error = run("reference", "build", folder, "--out", pool)
     assert status == 2
     assert "--overwrite" in error
     picture = tmp_path / "p.png"
     Image.fromarray(render(Patient.sample((88, 9))).image).save(picture)
     words = ("attribute", "--method", "medfocus", "--lvlm", "phantom_qwen", "--image", picture)
     words += ("--question", "Is there evidence of nodule in the image?", "--response", "Yes.")
-    assert run(capsys, *words, "--set", f"references={pool}", "--out", tmp_path / "look")[0] == 0
+    assert run(*words, "--set", f"references={pool}", "--out", tmp_path / "look")[0] == 0
 
 
-def test_a_folder_without_images_is_refused(tmp_path, capsys):
-    status, _, error = run(capsys, "reference", "build", tmp_path, "--out", tmp_path / "pool")
+def test_a_folder_without_images_is_refused(tmp_path):
+    status, _, error = run("reference", "build", tmp_path, "--out", tmp_path / "pool")
     assert (status, len(error.splitlines())) == (2, 1)
     assert "images" in error
 
@@ -156,12 +156,12 @@ def test_a_folder_without_images_is_refused(tmp_path, capsys):
 # -- panel -------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_gets_a_panel_of_concepts(tmp_path, capsys):
+def test_a_picture_gets_a_panel_of_concepts(tmp_path):
     path = tmp_path / "p.png"
     Image.fromarray(render(Patient.sample((77, 6), findings=["consolidation"])).image).save(path)
     words = ("attribute", "--method", "medfocus,occlusion", "--lvlm", "phantom_qwen", "--image", path)
     words += ("--question", "Is there evidence of consolidation in the image?", "--response", "Yes.")
-    assert run(capsys, *words, "--out", tmp_path / "look")[0] == 0
+    assert run(*words, "--out", tmp_path / "look")[0] == 0
     assert (tmp_path / "look" / "concepts-medfocus.png").exists()
     assert not (tmp_path / "look" / "concepts-occlusion.png").exists()
     document = json.loads((tmp_path / "look" / "explanations.json").read_text())

@@ -39,21 +39,21 @@ def test_the_scores_of_one_lvlm_hold_no_zeros_of_the_others(packed, small):
     assert alone.provenance.lvlms == ["phantom_gemma"]
 
 
-def test_the_command_says_what_was_scored_and_how_the_zeros_of_the_others_are_left_out(packed, small, capsys):
+def test_the_command_says_what_was_scored_and_how_the_zeros_of_the_others_are_left_out(packed, small):
     words = ("evaluate", packed, "-b", small.folder, *QUICK)
-    status, shown, error = run(capsys, *words)
+    status, shown, error = run(*words)
     assert status == 0
     assert (
         "No sample of phantom_qwen has an attribution, so that all of them score 0; --lvlm phantom_gemma"
         in error
     )
-    status, shown, error = run(capsys, *words, "--lvlm", "phantom_gemma")
+    status, shown, error = run(*words, "--lvlm", "phantom_gemma")
     assert (status, error) == (0, "")
     assert "phantom / direct, of phantom_gemma alone" in " ".join(shown.split())
 
 
-def test_a_report_of_all_lvlms_is_written_as_before(packed, small, capsys):
-    _, shown, _ = run(capsys, "evaluate", packed, "-b", small.folder, *QUICK, "--format", "json")
+def test_a_report_of_all_lvlms_is_written_as_before(packed, small):
+    _, shown, _ = run("evaluate", packed, "-b", small.folder, *QUICK, "--format", "json")
     assert "lvlms" not in json.loads(shown)["provenance"]
 
 
@@ -66,8 +66,8 @@ def test_submissions_are_compared_on_the_samples_of_one_lvlm(packed, small):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
-def test_an_lvlm_that_is_not_covered_is_refused_with_those_that_are(packed, small, capsys, command):
+def test_an_lvlm_that_is_not_covered_is_refused_with_those_that_are(packed, small, command):
     more = ("null:whole-image",) if command == "compare" else ()
-    status, _, error = run(capsys, command, packed, *more, "-b", small.folder, "--lvlm", "gpt")
+    status, _, error = run(command, packed, *more, "-b", small.folder, "--lvlm", "gpt")
     assert status == 2
     assert "no samples of the LVLM 'gpt' in phantom / direct, only of phantom_gemma, phantom_qwen" in error

@@ -10,11 +10,10 @@ import pytest
 
 from medfocus_bench.cli.main import cli
 from medfocus_bench.cli.options import DTYPES, Command, Group, Output, check_writable
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError
 
 from ..submission.documents import sound_document, write_folder
-from .refusing import run
+from .running import refused, run
 
 
 def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
@@ -44,13 +43,7 @@ def typed(words: tuple[str, ...], param: click.Parameter, place: object) -> list
     return [*words, *([param.opts[0]] if isinstance(param, click.Option) else []), place]
 
 
-def refused(*words: object) -> str:
-    status, shown, error = run(*words)
-    assert (status, shown, error.count("\n")) == (2, "", 1), error
-    return error
-
-
-def test_every_command_checks_its_arguments() -> None:
+def test_every_command_checks_its_arguments():
     assert isinstance(cli, Group)
     for words, command in commands().items():
         assert isinstance(command, Command), words
@@ -61,9 +54,7 @@ def test_every_command_checks_its_arguments() -> None:
 
 
 @pytest.mark.parametrize(("words", "param"), OUTPUTS, ids=lambda value: getattr(value, "name", None))
-def test_a_place_that_cannot_be_written_comes_before_anything_else(
-    words: tuple[str, ...], param: click.Parameter, tmp_path: Path
-) -> None:
+def test_a_place_that_cannot_be_written_comes_before_anything_else(words, param, tmp_path):
     """Even before what is missing on the command line."""
     (tmp_path / "file").write_text("as it was")
     error = refused(*typed(words, param, tmp_path / "file" / "below.json"))
@@ -75,7 +66,7 @@ def test_a_place_that_cannot_be_written_comes_before_anything_else(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_place_is_checked_without_leaving_anything_behind(tmp_path: Path) -> None:
+def test_a_place_is_checked_without_leaving_anything_behind(tmp_path):
     assert check_writable(tmp_path / "a" / "b", folder=True) == tmp_path / "a" / "b"
     assert check_writable(tmp_path / "a" / "b.json") == tmp_path / "a" / "b.json"
     assert list(tmp_path.iterdir()) == []
@@ -85,7 +76,7 @@ def test_a_place_is_checked_without_leaving_anything_behind(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(os.name != "posix" or not Path("/proc/self").is_dir(), reason="writes below /proc")
-def test_a_folder_that_takes_no_files_is_found_out_by_trying() -> None:
+def test_a_folder_that_takes_no_files_is_found_out_by_trying():
     """Permissions alone do not tell: they let root do anything."""
     with pytest.raises(InputError, match="/proc: cannot be written to"):
         check_writable(Path("/proc/out.json"))
@@ -104,9 +95,7 @@ def test_a_folder_that_takes_no_files_is_found_out_by_trying() -> None:
         (("leaderboard", "build", "--results", ""), "--results"),
     ],
 )
-def test_an_empty_argument_never_means_the_current_folder_or_all(
-    words: tuple[str, ...], what: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_argument_never_means_the_current_folder_or_all(words, what, tmp_path, monkeypatch):
     """It is what an unset variable leaves (trap 35)."""
     monkeypatch.chdir(tmp_path)
     status, _, error = run(*words)
@@ -117,12 +106,12 @@ def test_an_empty_argument_never_means_the_current_folder_or_all(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_commas_alone_name_no_lvlm_rather_than_all() -> None:
+def test_commas_alone_name_no_lvlm_rather_than_all():
     words = ("attribute", "--method", "occlusion", "-b", "phantom", "--split", "dev", "--out", "x")
     assert "--lvlm ,: names nothing" in refused(*words, "--lvlm", ",")
 
 
-def test_an_input_is_not_written_over(bench: Benchmark, folder: Path, tmp_path: Path) -> None:
+def test_an_input_is_not_written_over(bench, folder, tmp_path):
     write_folder(folder, sound_document(bench))
     before = (folder / "submission.json").read_bytes()
     for words, what in (
@@ -139,33 +128,31 @@ def test_an_input_is_not_written_over(bench: Benchmark, folder: Path, tmp_path: 
     assert bench.folder.is_dir()
 
 
-def test_two_files_are_not_written_to_one_place(tmp_path: Path) -> None:
+def test_two_files_are_not_written_to_one_place(tmp_path):
     same = tmp_path / "same"
     words = ("data", "doctor", "--root", tmp_path, "--skips", same, "--sheet", same)
     assert "is to be written by both --sheet and --skips" in refused(*words)
 
 
-def test_a_name_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_no_place(tmp_path, monkeypatch):
     """`phantom` is a benchmark; a folder may be called so where none is yet."""
     monkeypatch.chdir(tmp_path)
     assert run("null", "whole-image", "-b", "phantom", "--split", "dev", "--out", "phantom")[0] == 0
 
 
-def test_what_is_there_is_said_before_the_benchmark_is_read(tmp_path: Path) -> None:
+def test_what_is_there_is_said_before_the_benchmark_is_read(tmp_path):
     (tmp_path / "old").mkdir()
     words = ("null", "whole-image", "-b", tmp_path / "nowhere", "--out", tmp_path / "old")
     assert "old: exists already" in refused(*words)
 
 
-def test_the_types_of_weights_are_those_that_load() -> None:
+def test_the_types_of_weights_are_those_that_load():
     from medfocus_bench.lvlm import checkpoint
 
     assert tuple(checkpoint.DTYPES) == DTYPES
 
 
-def test_a_place_that_cannot_be_written_is_bad_input_and_comes_first(
-    bench: Benchmark, tmp_path: Path
-) -> None:
+def test_a_place_that_cannot_be_written_is_bad_input_and_comes_first(bench, tmp_path):
     (tmp_path / "file").write_text("as it was")
     out = tmp_path / "file" / "control"
     status, shown, error = run("null", "centre-box", "--benchmark", bench.folder, "--out", out)

@@ -28,14 +28,14 @@ BATCH = 2
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("root")
     trees.write_vindr(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def settings(tmp_path_factory):
     """`--set` for each setting of the tiny model."""
     stack = save_stack(tmp_path_factory.mktemp("stack")) | {"size": "64", "steps": "10", "skip_ratio": "0.5"}
     return tuple(word for name, value in stack.items() for word in ("--set", f"{name}={value}"))
@@ -76,19 +76,13 @@ main()
 """The entry point, which ends without a word when it opens the file of its records for the second time."""
 
 
-def test_a_killed_run_goes_on_and_its_records_become_the_dataset(
-    root: Path,
-    settings: tuple[str, ...],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_killed_run_goes_on_and_its_records_become_the_dataset(root, settings, tmp_path, monkeypatch):
     """Trap 33: what is lost is a batch at most, and nothing is drawn twice."""
     monkeypatch.chdir(tmp_path)
     words = verify(root, settings, "--set", "cache=edits")
 
     def ok(*words: object) -> str:
-        status, out, err = run(capsys, *words)
+        status, out, err = run(*words)
         assert status == 0, (words, out, err)
         return out
 
@@ -152,34 +146,26 @@ def test_a_killed_run_goes_on_and_its_records_become_the_dataset(
     ],
 )
 def test_a_setting_that_cannot_be_is_status_2_before_anything_is_asked(
-    root: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    settings: tuple[str, ...],
-    more: tuple[str, ...],
-    message: str,
-) -> None:
+    root, tmp_path, monkeypatch, settings, more, message
+):
     """Trap 35."""
     monkeypatch.chdir(tmp_path)
     Path("taken").write_text("a file")
     given = {word.split("=")[0] for word in more if "=" in word}
     pairs = zip(settings[::2], settings[1::2], strict=True)
     kept = tuple(word for pair in pairs if pair[1].split("=")[0] not in given for word in pair)
-    status, _, err = run(capsys, *verify(root, kept, *more, "--out", "work"))
+    status, _, err = run(*verify(root, kept, *more, "--out", "work"))
     assert (status, message in err) == (2, True), err
     assert not list(Path().glob("work/*.jsonl"))
 
 
-def test_other_settings_or_shams_do_not_go_on_from_records(
-    root: Path, settings: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_settings_or_shams_do_not_go_on_from_records(root, settings, tmp_path):
     once = ("--out", tmp_path, "--limit", 1, "--set", f"cache={tmp_path / 'edits'}")
-    assert run(capsys, *verify(root, settings, *once))[0] == 0
-    status, _, err = run(capsys, *verify(root, settings, *once, "--shams", 1))
+    assert run(*verify(root, settings, *once))[0] == 0
+    status, _, err = run(*verify(root, settings, *once, "--shams", 1))
     assert status == 2
     assert "was made with another number of sham edits (2); go on with as many, or write" in err
-    status, _, err = run(capsys, *verify(root, settings, *once, "--set", "guidance=3"))
+    status, _, err = run(*verify(root, settings, *once, "--set", "guidance=3"))
     assert status == 2
     assert "go on with the same, or write the records elsewhere" in err
     (line,) = (tmp_path / "vindr_cxr-test-phantom_qwen-direct.jsonl").read_text().splitlines()

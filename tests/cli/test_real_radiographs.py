@@ -56,7 +56,7 @@ def benchmark(real_data, tmp_path):
     return write_benchmark(tmp_path / "nih", {"direct": rows}, name="nih", version="1")
 
 
-def test_a_saliency_of_the_pictures_is_scored_between_the_nulls_and_the_experts(benchmark, tmp_path, capsys):
+def test_a_saliency_of_the_pictures_is_scored_between_the_nulls_and_the_experts(benchmark, tmp_path):
     rng = np.random.default_rng(0)
     with SubmissionWriter(tmp_path / "near", METHOD, benchmark, submitters=["tests"]) as writer:
         for sample in benchmark.samples:
@@ -66,7 +66,7 @@ def test_a_saliency_of_the_pictures_is_scored_between_the_nulls_and_the_experts(
             writer.add(Attribution(sample.sample_id, saliency=saliency))
     out = tmp_path / "report.json"
     status, shown, _ = run(
-        capsys, "evaluate", tmp_path / "near" / "submission.json", "-b", benchmark.folder, "--out", out
+        "evaluate", tmp_path / "near" / "submission.json", "-b", benchmark.folder, "--out", out
     )
     assert status == 0
     assert "Evidence AP" in shown

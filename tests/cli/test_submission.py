@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from medfocus_bench.data.benchmark import Benchmark
 
 from ..submission.documents import (
     MAPS,
@@ -129,9 +126,7 @@ WRONG_VALUES: dict[str, Broken] = {
 
 
 @pytest.mark.parametrize(("at", "value", "said"), WRONG_VALUES.values(), ids=WRONG_VALUES)
-def test_a_wrong_value_is_refused_with_its_place(
-    at: tuple[int | str, ...], value: Any, said: str, folder: Path, bench: Benchmark
-) -> None:
+def test_a_wrong_value_is_refused_with_its_place(at, value, said, folder, bench):
     write_folder(folder, changed(sound_document(bench), at, value))
     problems = refusal(folder, bench)
     assert any(said in problem for problem in problems), problems
@@ -161,21 +156,19 @@ RAW_DOCUMENTS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("raw", "said"), RAW_DOCUMENTS.values(), ids=RAW_DOCUMENTS)
-def test_a_document_that_is_no_json_is_refused_with_its_place(
-    raw: bytes, said: str, folder: Path, bench: Benchmark
-) -> None:
+def test_a_document_that_is_no_json_is_refused_with_its_place(raw, said, folder, bench):
     (problem,) = refusal(write_folder(folder, raw=raw), bench)
     assert problem.startswith(f"{folder}/submission.json: ")
     assert said in problem
 
 
-def test_a_number_too_large_for_a_float_is_refused(folder: Path, bench: Benchmark) -> None:
+def test_a_number_too_large_for_a_float_is_refused(folder, bench):
     text = json.dumps(changed(sound_document(bench), (*BOXES, 0, 0), 424242)).replace("424242", "1e999")
     problems = refusal(write_folder(folder, raw=text.encode()), bench)
     assert f"/attributions/0/boxes/0/0 ({WITH_BOXES})" in problems[0]
 
 
-def test_a_submission_that_covers_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_submission_that_covers_nothing_is_refused(folder, tmp_path):
     from medfocus_bench.data.writing import write_benchmark
 
     from ..conftest import make_row
@@ -190,7 +183,7 @@ def test_a_submission_that_covers_nothing_is_refused(folder: Path, tmp_path: Pat
     assert problem.endswith("/benchmark: the benchmark holds no samples in other / direct")
 
 
-def test_validate_lists_all_problems_at_once(folder: Path, bench: Benchmark) -> None:
+def test_validate_lists_all_problems_at_once(folder, bench):
     document = sound_document(bench)
     document["method"]["name"] = "No Name"
     document["extra"] = 1
@@ -223,14 +216,14 @@ def test_validate_lists_all_problems_at_once(folder: Path, bench: Benchmark) -> 
     assert len(problems) == 13  # entry 5 is one of the two of its sample as well
 
 
-def test_validate_lists_map_problems_beside_those_of_the_document(folder: Path, bench: Benchmark) -> None:
+def test_validate_lists_map_problems_beside_those_of_the_document(folder, bench):
     maps = safetensors({"a": entry([1, 1, 1], 0, 1), "b": entry([1, 1], 1, 9, "F64")}, bytes(9))
     document = changed(sound_document(bench, maps), (*BOXES, 0), [9, 9, 1, 1])
     problems = refusal(write_folder(folder, document, maps), bench)
     assert len(problems) == 4
 
 
-def test_a_sound_submission_passes_both_commands(folder: Path, bench: Benchmark) -> None:
+def test_a_sound_submission_passes_both_commands(folder, bench):
     write_folder(folder, sound_document(bench))
     said = "2 of 2 samples, 1 by maps and 1 by boxes"
     assert validate(folder, bench) == (0, f"{folder}: sound for {bench.folder}; {said}\n", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,15 +37,13 @@ def outcome(folder: Path, bench: Benchmark) -> None:
 
 @fuzz
 @given(document=json_values)
-def test_any_json_value_is_scored_or_refused(document: Any, folder: Path, bench: Benchmark) -> None:
+def test_any_json_value_is_scored_or_refused(document, folder, bench):
     outcome(write_folder(folder, document), bench)
 
 
 @fuzz
 @given(data=st.data(), new=json_values, extra=st.booleans())
-def test_any_changed_value_of_a_document_is_scored_or_refused(
-    data: st.DataObject, new: Any, extra: bool, folder: Path, bench: Benchmark
-) -> None:
+def test_any_changed_value_of_a_document_is_scored_or_refused(data, new, extra, folder, bench):
     document = sound_document(bench)
     at = data.draw(st.sampled_from(places(document)))
     outcome(write_folder(folder, changed(document, at, new, extra=extra)), bench)
@@ -54,20 +51,18 @@ def test_any_changed_value_of_a_document_is_scored_or_refused(
 
 @fuzz
 @given(raw=st.binary(max_size=64))
-def test_any_bytes_of_a_document_are_scored_or_refused(raw: bytes, folder: Path, bench: Benchmark) -> None:
+def test_any_bytes_of_a_document_are_scored_or_refused(raw, folder, bench):
     outcome(write_folder(folder, raw=raw), bench)
 
 
 @fuzz
 @given(data=st.data())
-def test_any_damage_to_a_document_is_scored_or_refused(
-    data: st.DataObject, folder: Path, bench: Benchmark
-) -> None:
+def test_any_damage_to_a_document_is_scored_or_refused(data, folder, bench):
     raw = data.draw(mutated_bytes(json.dumps(sound_document(bench)).encode()))
     outcome(write_folder(folder, raw=raw), bench)
 
 
 @fuzz
 @given(maps=mutated_bytes(sound_maps()))
-def test_any_damage_to_a_map_file_is_scored_or_refused(maps: bytes, folder: Path, bench: Benchmark) -> None:
+def test_any_damage_to_a_map_file_is_scored_or_refused(maps, folder, bench):
     outcome(write_folder(folder, sound_document(bench, maps), maps), bench)

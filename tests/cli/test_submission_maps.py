@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,8 @@ from ..submission.documents import (
     sound_document,
     write_folder,
 )
-from .refusing import LARGE, printable_lines, refusal, run
+from .refusing import LARGE, printable_lines, refusal
+from .running import run
 
 MAP_FILES: dict[str, tuple[bytes, str]] = {
     "an empty file": (b"", "its header is longer than the file"),
@@ -76,9 +76,7 @@ MAP_FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("maps", "said"), MAP_FILES.values(), ids=MAP_FILES)
-def test_a_map_file_that_cannot_be_trusted_is_refused(
-    maps: bytes, said: str, folder: Path, bench: Benchmark
-) -> None:
+def test_a_map_file_that_cannot_be_trusted_is_refused(maps, said, folder, bench):
     write_folder(folder, sound_document(bench, maps), maps)
     (problem,) = refusal(folder, bench)
     assert said in problem
@@ -117,9 +115,7 @@ def _link_to_a_sound_file(path: Path) -> None:
         (_link_to_a_sound_file, "is a symbolic link"),
     ],
 )
-def test_only_regular_files_are_read(
-    put: Callable[[Path], None], said: str, name: str, folder: Path, bench: Benchmark
-) -> None:
+def test_only_regular_files_are_read(put, said, name, folder, bench):
     write_folder(folder, sound_document(bench))
     (folder / name).rename(folder / "sound")
     put(folder / name)
@@ -127,7 +123,7 @@ def test_only_regular_files_are_read(
 
 
 @pytest.mark.parametrize("name", ["none", "none\x1b[31m\nx", "x" * 300, "x/" * 3000, "\udcff"])
-def test_a_path_that_is_not_there_is_refused_in_one_line(name: str, tmp_path: Path, bench: Benchmark) -> None:
+def test_a_path_that_is_not_there_is_refused_in_one_line(name, tmp_path, bench):
     (problem,) = refusal(tmp_path / name, bench)
     assert "does not exist" in problem
     for command in ("evaluate", "validate"):
@@ -215,9 +211,7 @@ def _too_many_values(folder: Path, bench: Benchmark) -> None:
         (_too_many_values, "holds more than 4,000,000 values", 250),
     ],
 )
-def test_a_huge_input_is_refused_in_little_memory_and_time(
-    make: Callable[[Path, Benchmark], None], said: str, megabytes: int, folder: Path, bench: Benchmark
-) -> None:
+def test_a_huge_input_is_refused_in_little_memory_and_time(make, said, megabytes, folder, bench):
     write_folder(folder, sound_document(bench))
     make(folder, bench)
     status, err, peak, seconds = measured("validate", folder, "--benchmark", bench.folder)
@@ -229,7 +223,7 @@ def test_a_huge_input_is_refused_in_little_memory_and_time(
 
 
 @linux_only
-def test_evaluate_as_a_process_ends_with_one_line_and_status_2(folder: Path, bench: Benchmark) -> None:
+def test_evaluate_as_a_process_ends_with_one_line_and_status_2(folder, bench):
     write_folder(folder, sound_document(bench))
     _large_map(folder, bench)
     status, err, peak, _ = measured("evaluate", folder, "--benchmark", bench.folder)

@@ -55,7 +55,7 @@ def only_problem(folder, benchmark, titles=None) -> str:
 
 def submit(capsys, folder, original, *words):
     results = original[0] / "repository" / "leaderboard" / "results"
-    return run(capsys, "submit", folder, "-b", original[1].folder, "--results", results, *words)
+    return run("submit", folder, "-b", original[1].folder, "--results", results, *words)
 
 
 def test_a_sound_folder_has_no_problem(folder, benchmark):
@@ -433,9 +433,9 @@ def test_a_folder_elsewhere_is_told_where_it_belongs(original, capsys):
     assert "stands elsewhere; a pull request adds submissions/<name>" in errors
 
 
-def test_the_first_row_of_all_needs_no_results(folder, benchmark, capsys, tmp_path, monkeypatch):
+def test_the_first_row_of_all_needs_no_results(folder, benchmark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, shown, _ = run(capsys, "submit", "submissions/blurred", "-b", benchmark.folder)
+    status, shown, _ = run("submit", "submissions/blurred", "-b", benchmark.folder)
     assert status == 0
     assert "of 1 in the ranking" in shown
     assert "There are no null controls among the results" in shown
@@ -513,9 +513,7 @@ def test_a_script_in_the_methods_name_is_text_in_the_summary(folder, original, c
     assert html.count("<table>") == summary.read_text().count("\n| ---")
 
 
-def test_results_that_are_not_where_they_are_said_to_be_are_an_error(folder, benchmark, capsys, tmp_path):
-    status, _, errors = run(
-        capsys, "submit", folder, "-b", benchmark.folder, "--results", tmp_path / "nowhere"
-    )
+def test_results_that_are_not_where_they_are_said_to_be_are_an_error(folder, benchmark, tmp_path):
+    status, _, errors = run("submit", folder, "-b", benchmark.folder, "--results", tmp_path / "nowhere")
     assert status == 2
     assert "is no folder; give the one with the results" in errors

@@ -28,9 +28,9 @@ def copy(original, tmp_path) -> Path:
     return folder
 
 
-def test_the_attributions_of_another_folder_are_refused(copy, original, capsys):
+def test_the_attributions_of_another_folder_are_refused(copy, original):
     results = original[0] / "repository" / "leaderboard" / "results"
-    status, _, errors = run(capsys, "submit", copy, "-b", original[1].folder, "--results", results)
+    status, _, errors = run("submit", copy, "-b", original[1].folder, "--results", results)
     assert status == 2
     assert f"{copy}: holds the same attributions as submissions/noisy; submit your own" in errors
 

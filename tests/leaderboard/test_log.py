@@ -18,7 +18,7 @@ def place(original, tmp_path) -> Path:
 
 
 def check_log(capsys, place, *words):
-    return run(capsys, "leaderboard", "log", "--log", place / "log.jsonl", *words)
+    return run("leaderboard", "log", "--log", place / "log.jsonl", *words)
 
 
 def log_lines(place) -> list[dict]:
@@ -157,7 +157,7 @@ def test_no_row_changes_or_vanishes_without_an_entry(capsys, place, monkeypatch,
     spoil(place)
     for given in (True, False):
         monkeypatch.chdir(place.parent)
-        status, shown, errors = check_log(capsys, place) if given else run(capsys, "leaderboard", "log")
+        status, shown, errors = check_log(capsys, place) if given else run("leaderboard", "log")
         assert (status, shown) == (2, "")
         assert said in errors
 
@@ -189,17 +189,17 @@ def test_lines_of_the_log_as_it_was_neither_change_nor_go(capsys, place, tmp_pat
     assert (status, "none: is not there" in errors) == (2, True)
 
 
-def test_the_log_of_this_repository_tells_of_every_row(capsys, monkeypatch):
+def test_the_log_of_this_repository_tells_of_every_row(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setattr("medfocus_bench.leaderboard.log._today", lambda: "2099-12-31")  # of any machine
-    status, _, errors = run(capsys, "leaderboard", "log")
+    status, _, errors = run("leaderboard", "log")
     assert (status, errors) == (0, "")
 
 
 @pytest.mark.parametrize("words", [(), ("added", "mine", "--reason", "First.")])
-def test_the_log_makes_no_leaderboard_where_there_is_none(words, capsys, tmp_path, monkeypatch):
+def test_the_log_makes_no_leaderboard_where_there_is_none(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, errors = run(capsys, "leaderboard", "log", *words)
+    status, _, errors = run("leaderboard", "log", *words)
     assert status == 2
     assert "leaderboard/results: is no folder, so there is no leaderboard here" in errors
     assert list(tmp_path.iterdir()) == []

@@ -106,7 +106,7 @@ def test_a_changed_submission_is_computed_again(place):
         (("report", "counts", "missing"), "/report/counts/missing: is "),
     ],
 )
-def test_a_check_names_the_figure_that_was_changed(place, capsys, where, figure):
+def test_a_check_names_the_figure_that_was_changed(place, where, figure):
     path = result_file(place, "noisy")
     value = json.loads(path.read_text())
     part = value
@@ -114,7 +114,7 @@ def test_a_check_names_the_figure_that_was_changed(place, capsys, where, figure)
         part = part[step]
     part[where[-1]] += 1 if where[-1] == "missing" else 1e-5
     path.write_text(json.dumps(value))
-    status, _, errors = run(capsys, *command(place, "--check", "--only", "noisy"))
+    status, _, errors = run(*command(place, "--check", "--only", "noisy"))
     assert status == 1
     first = errors.splitlines()[0]
     assert first.startswith(f"{path}: ")
@@ -140,25 +140,25 @@ def test_a_self_reported_result_is_not_what_a_check_computes(place):
     assert settled(place, only=["noisy"])["noisy"].status == "written"
 
 
-def test_a_result_without_a_submission_is_a_fault_and_one_that_is_yet_to_come_is_not(place, capsys):
+def test_a_result_without_a_submission_is_a_fault_and_one_that_is_yet_to_come_is_not(place):
     shutil.rmtree(place[0] / "submissions" / "shifted")
     result_file(place, "oracle").unlink()
-    status, shown, errors = run(capsys, *command(place, "--check"))
+    status, shown, errors = run(*command(place, "--check"))
     assert status == 1
     assert f"{result_file(place, 'shifted')}: has no submission; " in errors
     assert f"{result_file(place, 'oracle')}: is pending; " in errors
     assert "1 of 10 results are not as they should be" in errors
     assert "oracle: pending" in shown
-    status, _, errors = run(capsys, *command(place))
+    status, _, errors = run(*command(place))
     assert status == 1
     assert result_file(place, "shifted").exists()  # what was removed is for a person to decide
     assert result_file(place, "oracle").exists()
 
 
-def test_an_unsound_submission_stops_no_other(place, capsys):
+def test_an_unsound_submission_stops_no_other(place):
     (place[0] / "submissions" / "noisy" / "maps.safetensors").write_bytes(b"no maps")
     result_file(place, "oracle").unlink()
-    status, shown, errors = run(capsys, *command(place))
+    status, shown, errors = run(*command(place))
     assert status == 2
     assert "noisy: unsound" in shown
     assert "oracle: written" in shown
@@ -201,14 +201,14 @@ def test_a_null_control_that_the_benchmark_does_not_allow_has_no_result(place, m
     assert found["null-mean-map"] == "written"
 
 
-def test_what_was_written_is_told_with_the_line_that_logs_it(place, capsys):
+def test_what_was_written_is_told_with_the_line_that_logs_it(place):
     result_file(place, "oracle").unlink()
     path = result_file(place, "noisy")
     value = json.loads(path.read_text())
     value["views"][0]["scores"]["evidence_ap"]["mean"] = 0.125
     value["report"]["provenance"]["evaluator_version"] = "0.0.1"
     path.write_text(json.dumps(value))
-    status, shown, _ = run(capsys, *command(place))
+    status, shown, _ = run(*command(place))
     assert status == 0
     assert "to log it: medfocus-bench leaderboard log added oracle --reason ..." in shown
     assert "to log it: medfocus-bench leaderboard log rescored noisy --reason ..." in shown

@@ -275,20 +275,20 @@ def test_the_vendored_library_has_its_licence(site):
     assert "Tabulator v6.5.2" in (vendor / "tabulator.min.js").read_text()[:100]
 
 
-def test_the_command_builds_and_says_where(board, tmp_path, capsys):
+def test_the_command_builds_and_says_where(board, tmp_path):
     status, out, err = run(
-        capsys, "leaderboard", "build", "--results", board.results, "--no-gallery", "--out", tmp_path / "site"
+        "leaderboard", "build", "--results", board.results, "--no-gallery", "--out", tmp_path / "site"
     )
     assert (status, err) == (0, "")
     assert f"open {(tmp_path / 'site' / 'index.html').resolve()}" in out
     assert "Withdrawn." in (tmp_path / "site" / "log.html").read_text()
 
 
-def test_the_command_names_a_result_at_fault(board, tmp_path, capsys):
+def test_the_command_names_a_result_at_fault(board, tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "x.json").write_text("{}")
     status, _, err = run(
-        capsys, "leaderboard", "build", "--results", tmp_path / "results", "--out", tmp_path / "site"
+        "leaderboard", "build", "--results", tmp_path / "results", "--out", tmp_path / "site"
     )
     assert status == 2
     assert err.startswith(f"medfocus-bench: {tmp_path / 'results' / 'x.json'}: /name: ")

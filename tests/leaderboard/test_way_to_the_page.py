@@ -76,9 +76,9 @@ def test_whatever_a_page_has_a_user_write_in_a_clone_is_ignored(clone):
     assert git(clone, "status", "--porcelain", "--untracked-files=all") == ""
 
 
-def test_outside_a_clone_the_row_is_said_to_stand_alone(clone, tmp_path, monkeypatch, capsys):
+def test_outside_a_clone_the_row_is_said_to_stand_alone(clone, tmp_path, monkeypatch):
     shutil.copytree(clone / "submissions", tmp_path / "away" / "submissions")
     monkeypatch.chdir(tmp_path / "away")
-    status, _, error = run(capsys, "submit", "submissions/grad-cam")
+    status, _, error = run("submit", "submissions/grad-cam")
     assert status == 0
     assert "No results of others are here, so that the row stands alone; run this in a clone" in error

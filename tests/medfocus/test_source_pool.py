@@ -228,20 +228,20 @@ def test_a_segmenter_refines_the_boxes_and_a_lost_concept_keeps_its_box(tree):
     np.testing.assert_array_equal(refined["mediastinum"], plain["mediastinum"])
 
 
-def test_the_command_writes_the_pool_and_what_was_left_out(tree, tmp_path, capsys):
+def test_the_command_writes_the_pool_and_what_was_left_out(tree, tmp_path):
     tree.picture(0)
     tree.picture(1)
     tree.picture(2, asserts=[("pneumonia", "disease")])
     root = tree.write()
     pool, skips = tmp_path / "pool.safetensors", tmp_path / "skips.txt"
     words = ("reference", "build", "--source", "imagenome", "--root", root, "--out", pool)
-    status, shown, error = run(capsys, *words, "--size", 2, "--skips", skips)
+    status, shown, error = run(*words, "--size", 2, "--skips", skips)
     assert status == 0, error
     assert "2 references, 11 concepts" in shown
     assert "keep it to yourself" in shown
     assert len(ReferencePool.load(pool)) == 2
     assert "pneumonia" in skips.read_text()
-    status, _, error = run(capsys, *words, "--overwrite")
+    status, _, error = run(*words, "--overwrite")
     assert (status, len(error.splitlines())) == (2, 1)
     assert "of 16 that are wanted" in error
     assert "gold_bbox_coordinate_annotations_1000images.csv" in error
@@ -257,7 +257,7 @@ def test_the_command_writes_the_pool_and_what_was_left_out(tree, tmp_path, capsy
         (("--source", "imagenome", "--root", "nowhere"), "nowhere"),
     ],
 )
-def test_bad_input_is_one_line(words, says, tmp_path, capsys):
-    status, _, error = run(capsys, "reference", "build", *words, "--out", tmp_path / "pool")
+def test_bad_input_is_one_line(words, says, tmp_path):
+    status, _, error = run("reference", "build", *words, "--out", tmp_path / "pool")
     assert (status, len(error.splitlines())) == (2, 1)
     assert says in error

@@ -24,38 +24,38 @@ def bench(grouped_bench):
     return grouped_bench.folder
 
 
-def test_the_list_names_every_target_and_what_is_published(capsys):
-    status, shown, _ = run(capsys, "reproduce", "--list")
+def test_the_list_names_every_target_and_what_is_published():
+    status, shown, _ = run("reproduce", "--list")
     assert status == 0
     for name in TABLES:
         assert re.search(rf"^ *{name} ", shown, re.MULTILINE), name
     assert "not published here" in shown
 
 
-def test_a_table_is_printed_and_written(bench, runs, tmp_path, capsys):
+def test_a_table_is_printed_and_written(bench, runs, tmp_path):
     words = ("reproduce", "table1", "-b", bench, "--method", "grad-cam", "--runs", runs, "--resamples", 20)
-    status, shown, error = run(capsys, *words, "--out", tmp_path / "out")
+    status, shown, error = run(*words, "--out", tmp_path / "out")
     assert status == 0, error
     assert "null: Both lungs" in shown
     assert "Each LVLM on its own: table1.md" in shown
     assert str(tmp_path / "out" / "table1.json") in shown
-    status, shown, _ = run(capsys, *words, "--out", tmp_path / "out", "--format", "json")
+    status, shown, _ = run(*words, "--out", tmp_path / "out", "--format", "json")
     document = Reproduction.model_validate_json(shown)
     assert document.target == "table1"
-    status, shown, _ = run(capsys, *words, "--out", tmp_path / "out", "--format", "markdown")
+    status, shown, _ = run(*words, "--out", tmp_path / "out", "--format", "markdown")
     assert "### phantom, phantom\\_qwen" in shown
     assert shown.rstrip("\n") in (tmp_path / "out" / "table1.md").read_text()
 
 
-def test_a_dry_run_prints_the_plan_and_runs_nothing(bench, tmp_path, capsys, no_models):
+def test_a_dry_run_prints_the_plan_and_runs_nothing(bench, tmp_path, no_models):
     out = tmp_path / "out"
     words = ("reproduce", "table1", "-b", bench, "--out", out, "--dry-run", "--seconds-per-forward", 0.2)
-    status, shown, error = run(capsys, *words)
+    status, shown, error = run(*words)
     assert status == 0, error
     assert "integrated-gradients, phantom_qwen direct" in shown
     assert "hours" in shown
     assert sorted(path.name for path in out.iterdir()) == ["table1-plan.json"]
-    status, shown, _ = run(capsys, *words, "--format", "json")
+    status, shown, _ = run(*words, "--format", "json")
     assert json.loads(shown)["target"] == "table1"
 
 
@@ -84,28 +84,28 @@ def copies(tmp_path):
     return "-b", tmp_path / "pointers", "--root", tmp_path / "copies", "--out", tmp_path / "out"
 
 
-def test_pointers_are_attached_to_the_users_copies(copies, capsys, no_models):
+def test_pointers_are_attached_to_the_users_copies(copies, no_models):
     """From pointers and a root to a table, the losses said on the way."""
-    status, shown, error = run(capsys, "reproduce", "table2", *copies)
+    status, shown, error = run("reproduce", "table2", *copies)
     assert status == 0, error
     assert "none of them 999" in error
     assert re.search(r"imagenome .* 105 +3\*", shown), shown
-    status, shown, _ = run(capsys, "reproduce", "table2", *copies)
+    status, shown, _ = run("reproduce", "table2", *copies)
     assert status == 0, "a second run attaches again"
 
 
-def test_a_licensed_source_is_explained_and_stands_beside_the_paper(copies, capsys):
+def test_a_licensed_source_is_explained_and_stands_beside_the_paper(copies):
     words = ("--lvlm", "phantom_qwen", "--resamples", 20, "--format", "json")
-    status, shown, error = run(capsys, "reproduce", "table1", *copies, *words, "--method", "grad-cam")
+    status, shown, error = run("reproduce", "table1", *copies, *words, "--method", "grad-cam")
     assert status == 0, error
     line = Reproduction.model_validate_json(shown).sections[0].lines[0]
     assert line.samples == 2
     assert line.entries["paper_iou"].published == 34.47
     assert line.entries["paper_iou"].ours.value > 0
-    status, _, error = run(capsys, "reproduce", "fig6", *copies, *words)
+    status, _, error = run("reproduce", "fig6", *copies, *words)
     assert (status, len(error.splitlines()[-1:])) == (2, 1)
     assert "--references" in error
-    status, shown, error = run(capsys, "reproduce", "fig6", *copies, *words, "--references", "phantom")
+    status, shown, error = run("reproduce", "fig6", *copies, *words, "--references", "phantom")
     assert status == 0, error
     assert Reproduction.model_validate_json(shown).sections[0].lines[0].samples == 2
 
@@ -125,9 +125,9 @@ def test_a_licensed_source_is_explained_and_stands_beside_the_paper(copies, caps
         (("table1", "-b", "BENCH", "--tuned", "missing.json"), "missing.json"),
     ],
 )
-def test_bad_input_is_one_line(words, says, bench, tmp_path, capsys):
+def test_bad_input_is_one_line(words, says, bench, tmp_path):
     words = [bench if word == "BENCH" else word for word in words]
-    status, _, error = run(capsys, "reproduce", *words, "--out", tmp_path / "out")
+    status, _, error = run("reproduce", *words, "--out", tmp_path / "out")
     assert (status, len(error.splitlines())) == (2, 1), error
     assert says in error
 
@@ -150,30 +150,30 @@ def test_bad_input_is_one_line(words, says, bench, tmp_path, capsys):
         (("table1", "--editor-set", "a=b"), "--editor-set goes with a run of the filter"),
     ],
 )
-def test_what_is_given_is_checked_before_the_benchmark_is_read(words, says, tmp_path, capsys, monkeypatch):
+def test_what_is_given_is_checked_before_the_benchmark_is_read(words, says, tmp_path, monkeypatch):
     """The benchmark does not exist, and that is not what is said."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"model_type": "sam"}')
     monkeypatch.chdir(tmp_path)
     words = [{"FOLDER": "folder", "OTHER": "other"}.get(word, word) for word in words]
-    status, shown, error = run(capsys, "reproduce", *words, "-b", "absent")
+    status, shown, error = run("reproduce", *words, "-b", "absent")
     assert (status, shown, len(error.splitlines())) == (2, "", 1), error
     assert says in error
     assert not (tmp_path / "reproduction").exists()
 
 
-def test_no_run_loads_no_lvlm_and_says_what_it_does(bench, tmp_path, capsys, no_models):
+def test_no_run_loads_no_lvlm_and_says_what_it_does(bench, tmp_path, no_models):
     words = ("reproduce", "table1", "-b", bench, "--no-run", "--resamples", 20, "--method", "grad-cam")
-    status, _, error = run(capsys, *words, "--out", tmp_path / "out")
+    status, _, error = run(*words, "--out", tmp_path / "out")
     assert status == 0, error
     assert f"table1: 0 of 5 records are in {tmp_path / 'out' / 'runs'}; nothing is run" in error
     assert "table1: computing the table with 20 resamples" in error
 
 
-def test_no_run_never_filters(tmp_path, capsys, no_models):
+def test_no_run_never_filters(tmp_path, no_models):
     words = ("--root", tmp_path, "--editor", "inpainting", "--no-run", "--out", tmp_path / "out")
-    status, _, error = run(capsys, "reproduce", "table1", *words)
+    status, _, error = run("reproduce", "table1", *words)
     assert (status, "--no-run needs --benchmark" in error) == (2, True), error
 
 

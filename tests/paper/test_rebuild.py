@@ -119,7 +119,7 @@ def test_the_plan_of_the_filter_counts_pictures_and_tokens(order, monkeypatch):
     assert [line.missing for line in plan_rebuild("table1", "title", order(limit=6)).lines] == [0]
 
 
-def test_the_command_goes_from_raw_copies_to_a_table(root, tmp_path, capsys, monkeypatch):
+def test_the_command_goes_from_raw_copies_to_a_table(root, tmp_path, monkeypatch):
     from medfocus_bench.counterfactual import registry
 
     monkeypatch.setattr(registry, "load_editor", lambda name, **settings: TreeEditor(**settings))
@@ -136,24 +136,20 @@ def test_the_command_goes_from_raw_copies_to_a_table(root, tmp_path, capsys, mon
         "direct",
     )
     words += ("--out", tmp_path / "out", "--resamples", 20, "--limit", 6)
-    status, shown, error = run(
-        capsys, "reproduce", "table1", *words, "--method", "grad-cam", "--format", "json"
-    )
+    status, shown, error = run("reproduce", "table1", *words, "--method", "grad-cam", "--format", "json")
     assert status == 0, error
     assert "1,405 were published" in error
     document = Reproduction.model_validate_json(shown)
     line = document.sections[0].lines[0]
     assert (line.name, document.sections[0].title) == ("Grad-CAM", "imagenome")
     assert line.entries["paper_iou"].published == 34.47
-    status, shown, error = run(
-        capsys, "reproduce", "table5", *words, "--references", "phantom", "--format", "json"
-    )
+    status, shown, error = run("reproduce", "table5", *words, "--references", "phantom", "--format", "json")
     assert status == 0, error
     lines = {one.name: one for one in Reproduction.model_validate_json(shown).sections[0].lines}
     shares = [lines[group].entries["share"].ours.value for group in ("incorrect", "ungrounded", "grounded")]
     assert sum(shares) == pytest.approx(100)
     assert lines["incorrect"].samples + lines["ungrounded"].samples > 0
-    status, shown, _ = run(capsys, "reproduce", "table1", *words, "--dry-run", "--seconds-per-forward", 1)
+    status, shown, _ = run("reproduce", "table1", *words, "--dry-run", "--seconds-per-forward", 1)
     assert status == 0
     assert "causal filter, imagenome, phantom_qwen direct" in shown
 
@@ -170,9 +166,9 @@ def test_the_command_goes_from_raw_copies_to_a_table(root, tmp_path, capsys, mon
         (("-b", "phantom", "--editor", "inpainting"), "without --benchmark"),
     ],
 )
-def test_bad_input_is_one_line(words, says, root, tmp_path, capsys):
+def test_bad_input_is_one_line(words, says, root, tmp_path):
     words = [root if word == "ROOT" else word for word in words]
-    status, _, error = run(capsys, "reproduce", "table1", *words, "--out", tmp_path / "out")
+    status, _, error = run("reproduce", "table1", *words, "--out", tmp_path / "out")
     assert (status, len(error.splitlines())) == (2, 1), error
     assert says in error
 

@@ -22,11 +22,9 @@ def source(tmp_path):
     return write_small(tmp_path / "source")
 
 
-def test_export_says_what_it_wrote(capsys, tmp_path, source):
+def test_export_says_what_it_wrote(tmp_path, source):
     pointers = write_pointers(tmp_path / "pointers", ["imagenome"])
-    status, out, err = run(
-        capsys, "data", "export", tmp_path / "out", "--from", source, "--pointers", pointers
-    )
+    status, out, err = run("data", "export", tmp_path / "out", "--from", source, "--pointers", pointers)
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "phantom, direct: 6 rows, 4 samples, 1 shard"
@@ -35,100 +33,100 @@ def test_export_says_what_it_wrote(capsys, tmp_path, source):
     assert lines[-1] == f"{tmp_path / 'out'}: medfocus/cxr-causal 1.0.0"
 
 
-def test_info_shows_every_config_of_an_export(capsys, tmp_path, source):
+def test_info_shows_every_config_of_an_export(tmp_path, source):
     pointers = write_pointers(tmp_path / "pointers", ["imagenome"])
-    run(capsys, "data", "export", tmp_path / "out", "--from", source, "--pointers", pointers)
-    status, shown, err = run(capsys, "info", tmp_path / "out")
+    run("data", "export", tmp_path / "out", "--from", source, "--pointers", pointers)
+    status, shown, err = run("info", tmp_path / "out")
     assert (status, err) == (0, "")
     assert re.search(r"^configs: +phantom$", shown, re.MULTILINE)
     assert "a dataset repository of 2 configs; above stands phantom, its default" in shown
     assert re.search(r"^phantom: complete; fingerprint [0-9a-f]{64}$", shown, re.MULTILINE)
     assert re.search(r"^imagenome: pointers, .*; fingerprint [0-9a-f]{64}$", shown, re.MULTILINE)
     assert "  reasoning: 5 samples in 5 rows" in shown
-    assert "repository" not in run(capsys, "info", source)[1]
+    assert "repository" not in run("info", source)[1]
 
 
-def test_a_version_that_is_none_is_said_before_rows_are_read(capsys, tmp_path):
+def test_a_version_that_is_none_is_said_before_rows_are_read(tmp_path):
     words = ("data", "export", tmp_path / "out", "--from", tmp_path / "nowhere", "--version", "1")
-    status, _, err = run(capsys, *words)
+    status, _, err = run(*words)
     assert (status, "version '1' is not major.minor.patch" in err) == (2, True), err
 
 
-def test_export_refuses_in_one_line(capsys, tmp_path, source):
+def test_export_refuses_in_one_line(tmp_path, source):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()
-    status, out, err = run(capsys, "data", "export", tmp_path / "out", "--from", source)
+    status, out, err = run("data", "export", tmp_path / "out", "--from", source)
     assert (status, out) == (2, "")
     assert err == f"medfocus-bench: {tmp_path / 'out'}: exists and is no empty folder; give a new one\n"
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-def test_push_prints_what_changed(capsys, hub, owner, small, tmp_path):
+def test_push_prints_what_changed(hub, owner, small, tmp_path):
     words = ["data", "push", small, "--repo", DATASET]
-    status, out, err = run(capsys, *words, "--dry-run")
+    status, out, err = run(*words, "--dry-run")
     assert (status, err) == (0, "")
     assert out.startswith("medfocus/cxr-causal: would be created\n+ CHANGELOG.md\n")
     assert out.endswith("0 files are there already\nmedfocus/cxr-causal: nothing was sent\n")
     assert not hub.repos
-    status, out, err = run(capsys, *words, "--private", "--revision", "v1.0.0")
+    status, out, err = run(*words, "--private", "--revision", "v1.0.0")
     assert (status, err) == (0, "")
     assert [line[2:] for line in out.splitlines() if line.startswith("+ ")] == sorted(contents(small))
     commit = hub.repos[DATASET].commits[-1].sha
     assert out.endswith(f"medfocus/cxr-causal: v1.0.0 is commit {commit}\n")
     assert hub.repos[DATASET].private
-    status, out, _ = run(capsys, *words)
+    status, out, _ = run(*words)
     assert (status, out) == (
         0,
         f"{len(contents(small))} files are there already\nmedfocus/cxr-causal: v1.0.0 is published already\n",
     )
 
 
-def test_push_without_a_token_is_bad_input(capsys, hub, small):
-    status, out, err = run(capsys, "data", "push", small, "--repo", DATASET)
+def test_push_without_a_token_is_bad_input(hub, small):
+    status, out, err = run("data", "push", small, "--repo", DATASET)
     assert (status, out) == (2, "")
     assert err.startswith("medfocus-bench: hf://medfocus/cxr-causal: needs a token; log in with `hf auth")
     assert err.count("\n") == 1
 
 
-def test_diff_exits_as_diff_does(capsys, tmp_path, source):
+def test_diff_exits_as_diff_does(tmp_path, source):
     newer = write_small(tmp_path / "newer", "1.1.0", rows=30)
-    assert run(capsys, "data", "diff", source, source) == (
+    assert run("data", "diff", source, source) == (
         0,
         "samples: 0 added, 0 removed, 0 changed, 14 the same\n",
         "",
     )
-    status, out, _ = run(capsys, "data", "diff", source, newer)
+    status, out, _ = run("data", "diff", source, newer)
     assert status == 1
     lines = out.splitlines()
     assert lines[0] == "+ phantom-00006-phantom_qwen-reasoning"
     assert lines[10] == "  and 38 more added; --all shows them"
     assert "~ phantom-00006-phantom_qwen-direct: split" in lines
     assert lines[-1] == "samples: 48 added, 0 removed, 2 changed (split), 12 the same"
-    _, out, _ = run(capsys, "data", "diff", source, newer, "--all")
+    _, out, _ = run("data", "diff", source, newer, "--all")
     assert sum(line.startswith("+ ") for line in out.splitlines()) == 48
-    assert run(capsys, "data", "diff", source, tmp_path / "none")[0] == 2
+    assert run("data", "diff", source, tmp_path / "none")[0] == 2
 
 
-def test_the_published_name_is_a_benchmark(capsys, hub, small):
+def test_the_published_name_is_a_benchmark(hub, small):
     publish(hub, small)
-    status, out, err = run(capsys, "info", DATASET)
+    status, out, err = run("info", DATASET)
     assert (status, err) == (0, "")
     assert "name:        medfocus/cxr-causal\nversion:     1.0.0\n" in out
-    status, _, err = run(capsys, "info", f"{DATASET}@v3.0.0")
+    status, _, err = run("info", f"{DATASET}@v3.0.0")
     assert status == 2
     assert err.startswith("medfocus-bench: hf://medfocus/cxr-causal@v3.0.0: has no such revision; give a tag")
 
 
-def test_a_licensed_config_needs_its_boxes_attached(capsys, hub, small):
+def test_a_licensed_config_needs_its_boxes_attached(hub, small):
     publish(hub, small)
-    status, _, err = run(capsys, "info", f"{DATASET}/imagenome")
+    status, _, err = run("info", f"{DATASET}/imagenome")
     assert status == 2
     assert "is a pointer to a licensed source, without boxes" in err
 
 
 @pytest.mark.filterwarnings("default::medfocus_bench.errors.OfflineWarning")
-def test_offline_the_command_line_says_in_one_line_what_it_uses(capsys, no_hub):
-    status, out, err = run(capsys, "info", DATASET)
+def test_offline_the_command_line_says_in_one_line_what_it_uses(no_hub):
+    status, out, err = run("info", DATASET)
     assert status == 0
     assert err == (
         "medfocus-bench: hf://medfocus/cxr-causal: the Hub is out of reach; "
