@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from medfocus_bench.attribution.attribution import Attribution as Attribution
     from medfocus_bench.attribution.attribution import Cost as Cost
     from medfocus_bench.data.benchmark import Benchmark as Benchmark
-    from medfocus_bench.data.columns import Sample as Sample
     from medfocus_bench.data.hub.samples import load_samples as load_samples
     from medfocus_bench.data.resolve import load_benchmark as load_benchmark
     from medfocus_bench.data.resolve import open_benchmark as open_benchmark
+    from medfocus_bench.data.sample import Sample as Sample
     from medfocus_bench.data.writing import write_benchmark as write_benchmark
     from medfocus_bench.errors import InputError as InputError
     from medfocus_bench.errors import MedFocusError as MedFocusError
@@ -44,7 +44,7 @@ _HOMES = {
     "MedFocusError": "errors",
     "MethodMetadata": "submission.schema",
     "Report": "evaluation.report",
-    "Sample": "data.columns",
+    "Sample": "data.sample",
     "SubmissionWriter": "submission.writer",
     "box_overlap": "evaluation.overlap",
     "compare": "evaluation.compare",

@@ -18,7 +18,7 @@ from scipy import ndimage
 from medfocus_bench._version import __version__
 from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.geometry import FloatArray, Frame
 from medfocus_bench.submission.schema import MethodMetadata

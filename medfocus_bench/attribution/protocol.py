@@ -72,6 +72,7 @@ class Method:
         *,
         target: Target = "response",
         seed: int = 0,
+        finding: str | None = None,
     ) -> Attribution:
         """Attribute the response of an LVLM to a question about an image.
 
@@ -83,6 +84,7 @@ class Method:
             target: "response" (the log-probability of the whole response), "verdict" (the log-odds of yes
                 over no where it says so), or a span (start, stop) of its tokens.
             seed: Of methods that draw at random.
+            finding: The one that the question is about, for methods that remove it.
 
         Returns:
             The attribution with its cost; `sample_id` is empty.
@@ -90,8 +92,8 @@ class Method:
         Raises InputError for a response without tokens and for a map with values that are not finite.
 
         """
-        said = lvlm.generate(image, question) if response is None else response
-        return measured(self, lvlm, lvlm.encode(image, question, said), target=target, seed=seed)
+        example = lvlm.encode(image, question, response, finding=finding)
+        return measured(self, lvlm, example, target=target, seed=seed)
 
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, /, *, target: Target, seed: int

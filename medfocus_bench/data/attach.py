@@ -15,9 +15,10 @@ from medfocus_bench.data.benchmark import (
     Benchmark,
     read_rows,
 )
-from medfocus_bench.data.columns import MODES, SCHEMA
+from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.images import picture_at, read_picture
 from medfocus_bench.data.manifest import Attachment, read_manifest
+from medfocus_bench.data.questions import MODES
 from medfocus_bench.data.rows import complete_row, split_of
 from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from medfocus_bench.data.columns import SCHEMA, Sample, is_line, sample_of
+from medfocus_bench.data.columns import SCHEMA, is_line
 from medfocus_bench.data.manifest import (
     MANIFEST_NAME,
     NOT_ATTACHED,
@@ -29,9 +29,9 @@ from medfocus_bench.data.manifest import (
     read_manifest,
 )
 from medfocus_bench.data.parquet import MAX_ROWS, check_parquet, parquet_rows
-from medfocus_bench.data.pictures import PICTURE_COLUMNS, stored_picture
+from medfocus_bench.data.sample import Sample, sample_of
+from medfocus_bench.data.stored import StoredFile, StoredRow
 from medfocus_bench.errors import BenchmarkError, InputError
-from medfocus_bench.geometry import UInt8Image
 
 UNVERSIONED: Final = "unversioned"
 SPLITS: Final = ("direct", "reasoning", "dev")
@@ -44,7 +44,7 @@ _UNCOUNTED = ("image", *(name for name in SCHEMA.names if name.startswith("log_o
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Benchmark:
     """The samples of a benchmark, or of a part of it, with the identity of the whole.
 
@@ -58,6 +58,12 @@ class Benchmark:
     samples: tuple[Sample, ...]
     attachment: Attachment = NOT_ATTACHED
 
+    def __repr__(self) -> str:
+        return (
+            f"Benchmark({self.name} {self.version} ({self.fingerprint[:12]}): "
+            f"{len(self.samples):,} samples in {self.covers})"
+        )
+
     @property
     def configs(self) -> tuple[str, ...]:
         return tuple(sorted({sample.source for sample in self.samples}))
@@ -70,6 +76,19 @@ class Benchmark:
     def covers(self) -> str:
         """The configs and splits, as part of a sentence."""
         return f"{', '.join(self.configs)} / {', '.join(self.splits)}"
+
+    def part(self, configs: Sequence[str], splits: Sequence[str]) -> Benchmark:
+        """As `select`, for names that a user gave; no `configs` mean all.
+
+        Raises InputError for an unknown one.
+        """
+        for kind, names, known in (("config", configs, self.configs), ("split", splits, self.splits)):
+            for name in names:
+                if name not in known:
+                    raise InputError(
+                        f"no {kind} {name!r} in {self.name} {self.version}, only {', '.join(known)}"
+                    )
+        return self.select(configs or self.configs, splits)
 
     def select(self, configs: Sequence[str], splits: Sequence[str]) -> Benchmark:
         """The part of the benchmark in these configs and splits, under the same identity."""
@@ -105,28 +124,12 @@ class Benchmark:
             if row["sample_id"] in sample_ids and row["group"] not in (None, "grounded")
         }
 
-    def images(self) -> Iterator[tuple[Sample, bytes | None]]:
-        """Each sample with its encoded image (None where the benchmark holds none), read as it goes."""
-        for sample, row in self.rows(["image"]):
-            yield sample, (row["image"] or {}).get("bytes")
+    def all_rows(self) -> Iterator[Sample]:
+        """Every row of the folder, whatever its `group`: also those that the causal filter did not keep.
 
-    def pictures(self) -> Iterator[tuple[Sample, UInt8Image | None]]:
-        """Each sample with its picture, embedded or from the user's own copies, decoded as it goes.
-
-        (height, width), levels of 0 to 255; None where the benchmark has none. Raises PictureError.
+        Read again from the files. Raises BenchmarkError for a row that is not one.
         """
-        for sample, row in self.rows(PICTURE_COLUMNS):
-            stored = stored_picture(sample, row, self.attachment.root)
-            yield sample, None if stored is None else stored.decode()
-
-    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Sample, dict[str, Any]]]:
-        """Each sample with these columns of its row, read as it goes; None for what the benchmark lacks."""
-        wanted = {sample.sample_id: sample for sample in self.samples}
-        for path in _parquet_files(self.folder):
-            for _, row in parquet_rows(path, ["sample_id", *columns]):
-                sample = wanted.get(row["sample_id"])
-                if sample is not None:
-                    yield sample, {column: row.get(column) for column in columns}
+        return (sample for sample, _ in _read_samples(self.folder, self.attachment.root))
 
 
 def read_benchmark(folder: str | Path) -> Benchmark:
@@ -135,26 +138,23 @@ def read_benchmark(folder: str | Path) -> Benchmark:
     Raises BenchmarkError that names the file and the sample at fault.
     """
     root = _default_config(Path(folder))
+    manifest = read_manifest(root)
     samples: list[Sample] = []
     digests: list[bytes] = []
     seen: set[str] = set()
-    for place, split, row in read_rows(root):
-        try:
-            sample = sample_of(row, split)
-        except (ValueError, TypeError) as error:
-            raise BenchmarkError(f"{place}: {error}") from None
+    for sample, row in _read_samples(root, manifest.attachment.root if manifest else None):
         if sample.sample_id in seen:
             raise BenchmarkError(f"{root}: the sample {sample.sample_id} stands twice")
         seen.add(sample.sample_id)
         samples.append(sample)
-        digests.append(row_digest(row, split))
+        digests.append(row_digest(row, sample.split))
     if not samples:
         raise BenchmarkError(f"{root}: its Parquet files hold no rows")
     _check_shared_regions(root, samples)
     fingerprint = fingerprint_of(digests)
-    manifest = read_manifest(root) or Manifest(_name_of(root), UNVERSIONED, fingerprint)
+    manifest = manifest or Manifest(_name_of(root), UNVERSIONED, fingerprint)
     _check_fingerprint(root, manifest, fingerprint)
-    grounded = tuple(sample for sample in samples if sample.grounded)
+    grounded = tuple(sample for sample in samples if sample.group == "grounded")
     if not grounded:
         raise BenchmarkError(f"{root}: no row is grounded, so there is nothing to score")
     return Benchmark(manifest.name, manifest.version, fingerprint, root, grounded, manifest.attachment)
@@ -165,7 +165,11 @@ def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
     Only the names and types of the columns are checked; labels come as words. Raises BenchmarkError.
     """
-    root = Path(folder)
+    for path, number, row in _numbered_rows(Path(folder)):
+        yield _place(path, number, row), _split_of(path, row), row
+
+
+def _numbered_rows(root: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
     files = _parquet_files(root)
     _check_no_benchmark_below(root)
     if not files:
@@ -176,7 +180,23 @@ def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         if rows > MAX_ROWS:
             raise BenchmarkError(f"{root}: has over {MAX_ROWS:,} rows, the most that are read")
         for number, row in parquet_rows(path):
-            yield f"{path}: row {number} ({str(row['sample_id'])[:200]})", _split_of(path, row), row
+            yield path, number, row
+
+
+def _read_samples(root: Path, pictures: Path | None) -> Iterator[tuple[Sample, dict[str, Any]]]:
+    """Every row as a sample, with its columns; `pictures` is the root of the user's own copies."""
+    file = StoredFile(Path(), root, None)
+    for path, number, row in _numbered_rows(root):
+        if file.path != path:
+            file = StoredFile(path, root, pictures)
+        try:
+            yield sample_of(row, _split_of(path, row), StoredRow(file, number)), row
+        except (ValueError, TypeError) as error:
+            raise BenchmarkError(f"{_place(path, number, row)}: {error}") from None
+
+
+def _place(path: Path, number: int, row: Mapping[str, Any]) -> str:
+    return f"{path}: row {number} ({str(row['sample_id'])[:200]})"
 
 
 def fingerprint_of(digests: Iterable[bytes]) -> str:

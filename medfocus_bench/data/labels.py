@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from medfocus_bench.data.columns import EVIDENCE_KINDS, GROUPS, MODES
+from medfocus_bench.data.columns import EVIDENCE_KINDS, GROUPS
+from medfocus_bench.data.questions import MODES
 
 LABELS: Final[Mapping[str, tuple[str, ...]]] = {"mode": MODES, "evidence": EVIDENCE_KINDS, "group": GROUPS}
 """The columns that are published as labels, with their names in order: a row holds the position."""

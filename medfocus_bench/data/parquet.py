@@ -8,6 +8,7 @@ pictures are read as dictionaries, as they are stored, and measured before a row
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,26 +69,43 @@ def check_parquet(path: Path) -> int:
     return int(metadata.num_rows)
 
 
-def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+def group_starts(path: Path) -> list[int]:
+    """The number of the first row of every row group of a checked file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    except _UNREADABLE as error:
+        raise BenchmarkError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from None
+    return [0, *accumulate(sizes)][:-1]
+
+
+def parquet_rows(
+    path: Path, columns: Sequence[str] | None = None, *, start: int = 0
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a checked file with their numbers, as they are made; labels come as words.
 
-    Raises BenchmarkError where the file breaks off, or has a cell or more in all than is read.
+    `start`, the first row of a row group, is where reading begins. Raises BenchmarkError where the file
+    breaks off, or has a cell or more in all than is read.
     """
-    number = 0
+    number = start
     most = max(MAX_UNPACKED_BYTES, MAX_TIMES_UNPACKED * path.stat().st_size)
     unpacked = 0
     wanted = None if columns is None else list(columns)
+    starts = group_starts(path) if start else [0]
+    groups = [group for group, first in enumerate(starts) if first >= start] if start else None
     try:
         with pq.ParquetFile(path, read_dictionary=_texts(path), pre_buffer=False, buffer_size=2**16) as file:
             names = label_names(file.schema_arrow)
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
+            for batch in file.iter_batches(
+                batch_size=_BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False
+            ):
                 size = sum(map(_checked, batch.columns, batch.schema.names))
                 unpacked += size
                 if unpacked > most:
                     raise _TooLargeError(f"its texts and pictures unpack to more than {most:,} bytes")
                 together, rows = (_BATCH_ROWS, _plain(batch)) if size < _TOGETHER_BYTES else (1, batch)
-                for start in range(0, rows.num_rows, together):
-                    for row in rows.slice(start, together).to_pylist():
+                for first in range(0, rows.num_rows, together):
+                    for row in rows.slice(first, together).to_pylist():
                         yield number, in_words(row, names)
                         number += 1
     except _TooLargeError as error:

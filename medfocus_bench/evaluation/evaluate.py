@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from medfocus_bench._version import __version__
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError, Notice, UnavailableError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
@@ -255,7 +255,7 @@ def score_null(
 ) -> ScoredSamples:
     """The scores of a null control. Raises UnavailableError where the benchmark lacks what it needs."""
     control = NULL_CONTROLS[name]
-    tracked = progress(control.make(part, settings.seed), control.title, len(part.samples))
+    tracked = progress(control.make(part.samples, settings.seed), control.title, len(part.samples))
     return score_samples(part.samples, tracked, settings)
 
 
@@ -269,8 +269,7 @@ def _null_scores(
             try:
                 scored = score_null(name, part, settings, progress)
             except UnavailableError as error:
-                reason = str(error).removeprefix(f"{part.folder}: ")  # a report holds no paths of a machine
-                yield NullScores(name=name, title=control.title, unavailable=reason)
+                yield NullScores(name=name, title=control.title, unavailable=str(error))
                 continue
             slices = aggregator.aggregate(scored, settings)
             _write_cache(kept, slices)

@@ -6,7 +6,7 @@ A method that does not beat them has shown where findings tend to be, not what t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,8 @@ from scipy import ndimage
 
 from medfocus_bench._version import __version__
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.geometry import FloatArray, Frame, clip_boxes, rasterise
 from medfocus_bench.submission.schema import MethodMetadata
@@ -44,7 +43,7 @@ class NullControl:
     name: str
     title: str
     description: str
-    make: Callable[[Benchmark, int], Attributions]
+    make: Callable[[Sequence[Sample], int], Attributions]
 
     def method(self) -> MethodMetadata:
         """The control as the method of a submission."""
@@ -77,9 +76,12 @@ def write_null(
     writer = SubmissionWriter(
         target, control.method(), benchmark, submitters=["medfocus-bench"], overwrite=overwrite
     )
-    with writer:
-        for _, attribution in control.make(benchmark, seed):
-            writer.add(attribution)
+    try:
+        with writer:
+            for _, attribution in control.make(benchmark.samples, seed):
+                writer.add(attribution)
+    except UnavailableError as error:
+        raise UnavailableError(f"{benchmark.folder}: {error}") from None
     return target
 
 
@@ -87,20 +89,20 @@ def _rng(seed: int, control: str, sample: Sample) -> np.random.Generator:
     return np.random.default_rng((seed, crc32(control.encode()), crc32(sample.sample_id.encode())))
 
 
-def _whole_image(benchmark: Benchmark, seed: int) -> Attributions:
-    for sample in benchmark.samples:
+def _whole_image(samples: Sequence[Sample], seed: int) -> Attributions:
+    for sample in samples:
         whole = np.array([[0, 0, sample.width, sample.height]], dtype=np.float64)
         yield sample, Attribution(sample.sample_id, boxes=whole)
 
 
-def _centre_box(benchmark: Benchmark, seed: int) -> Attributions:
-    for sample in benchmark.samples:
+def _centre_box(samples: Sequence[Sample], seed: int) -> Attributions:
+    for sample in samples:
         sides = np.array([sample.width, sample.height] * 2, dtype=np.float64)
         yield sample, Attribution(sample.sample_id, boxes=(sides * [0.25, 0.25, 0.75, 0.75])[None])
 
 
-def _random_boxes(benchmark: Benchmark, seed: int) -> Attributions:
-    for sample in benchmark.samples:
+def _random_boxes(samples: Sequence[Sample], seed: int) -> Attributions:
+    for sample in samples:
         rng = _rng(seed, "random-boxes", sample)
         sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
         corners = rng.random(sides.shape) * ([sample.width, sample.height] - sides)
@@ -109,13 +111,13 @@ def _random_boxes(benchmark: Benchmark, seed: int) -> Attributions:
         yield sample, Attribution(sample.sample_id, boxes=boxes)
 
 
-def _random_map(benchmark: Benchmark, seed: int) -> Attributions:
-    for sample in benchmark.samples:
+def _random_map(samples: Sequence[Sample], seed: int) -> Attributions:
+    for sample in samples:
         noise = _rng(seed, "random-map", sample).random((_TOKEN_GRID, _TOKEN_GRID))
         yield sample, Attribution(sample.sample_id, saliency=noise.astype(np.float16))
 
 
-def _mean_map(benchmark: Benchmark, seed: int) -> Attributions:
+def _mean_map(samples: Sequence[Sample], seed: int) -> Attributions:
     """The mean expert region of the other patients, on the image's own axes.
 
     Of the patients with the same finding and kind of evidence in the same source; where there is no other,
@@ -124,13 +126,13 @@ def _mean_map(benchmark: Benchmark, seed: int) -> Attributions:
     sums: dict[_Group, FloatArray] = defaultdict(lambda: np.zeros((_PRIOR_GRID, _PRIOR_GRID)))
     members: dict[_Group, int] = defaultdict(int)
     of_patient: dict[tuple[_Group, str], list[Sample]] = defaultdict(list)
-    for sample in {sample.region: sample for sample in benchmark.samples}.values():
+    for sample in {sample.region: sample for sample in samples}.values():
         region = _on_unit_square(sample)
         for group in _groups(sample):
             sums[group] += region
             members[group] += 1
             of_patient[group, sample.patient_id].append(sample)
-    for sample in benchmark.samples:
+    for sample in samples:
         prior = np.zeros((_PRIOR_GRID, _PRIOR_GRID))
         for group in _groups(sample):
             own = of_patient[group, sample.patient_id]
@@ -155,22 +157,23 @@ def _on_unit_square(sample: Sample) -> FloatArray:
     return rasterise(sample.boxes / scale, _PRIOR_GRID, _PRIOR_GRID)
 
 
-def _both_lungs(benchmark: Benchmark, seed: int) -> Attributions:
-    for sample in benchmark.samples:
+def _both_lungs(samples: Sequence[Sample], seed: int) -> Attributions:
+    for sample in samples:
         missing = [lung for lung in LUNGS if lung not in sample.anatomy]
         if missing:
-            lacks = f"{sample.sample_id} has no box of the {missing[0]} (column anatomy)"
-            raise UnavailableError(f"{benchmark.folder}: {lacks}")
+            raise UnavailableError(f"{sample.sample_id} has no box of the {missing[0]} (column anatomy)")
         boxes = np.concatenate([sample.anatomy[lung] for lung in LUNGS])
         yield sample, Attribution(sample.sample_id, boxes=clip_boxes(boxes, sample.width, sample.height))
 
 
-def _image_edges(benchmark: Benchmark, seed: int) -> Attributions:
-    for sample, picture in benchmark.pictures():
-        if picture is None:
-            raise UnavailableError(f"{benchmark.folder}: {sample.sample_id} has no image (column image)")
+def _image_edges(samples: Sequence[Sample], seed: int) -> Attributions:
+    for sample in samples:
+        try:
+            image = sample.image
+        except UnavailableError:  # whose message names folders, which a report must not hold
+            raise UnavailableError(f"{sample.sample_id} has no image (column image)") from None
         frame = Frame(sample.width, sample.height)
-        resized = Image.fromarray(picture.astype(np.float32) / np.float32(255)).resize(
+        resized = Image.fromarray(image.astype(np.float32) / np.float32(255)).resize(
             frame.content_size, Image.Resampling.BICUBIC
         )
         edges = ndimage.gaussian_gradient_magnitude(np.asarray(resized, dtype=np.float32), sigma=1.5)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evidence import Evidence
 from medfocus_bench.evaluation.groups import CELL, Group, Groups

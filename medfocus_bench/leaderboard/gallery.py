@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -14,11 +14,10 @@ from PIL import Image
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
-from medfocus_bench.data.images import decode_uint8
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.drawing.colours import BACKGROUND
 from medfocus_bench.drawing.overlay import dash_boxes, fit, overlay, plain
-from medfocus_bench.errors import InputError, SubmissionError
+from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.geometry import MODEL_SIZE
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
@@ -139,16 +138,15 @@ def _galleries(
         for one in chosen:
             wanted.setdefault(one.sample_id, []).append((one, opened))
     drawn: dict[str, list[tuple[int, int, Picture]]] = {}
-    shown = tuple(sample for sample in benchmark.samples if sample.sample_id in wanted)
-    part = replace(benchmark, samples=shown)
-    for sample, row in part.rows(["image", "question", "response"]):
-        data = (row["image"] or {}).get("bytes")
-        if data is None:
+    for sample in benchmark.samples:
+        if sample.sample_id not in wanted:
             continue
-        image = decode_uint8(data, place=sample.sample_id)
-        texts = str(row["question"] or ""), str(row["response"] or "")
+        try:
+            image = sample.image
+        except UnavailableError:
+            continue
         for one, submission in wanted[sample.sample_id]:
-            picture = _draw(one, submission.attribution(sample.sample_id), sample, image, texts, out)
+            picture = _draw(one, submission.attribution(sample.sample_id), sample, image, out)
             drawn.setdefault(one.name, []).append((KINDS.index(one.kind), one.place, picture))
     return {
         result.name: tuple(
@@ -200,7 +198,6 @@ def _draw(
     attribution: Attribution | None,
     sample: Sample,
     image: np.ndarray[tuple[int, int], np.dtype[np.uint8]],
-    texts: tuple[str, str],
     out: Path,
 ) -> Picture:
     size = fit(sample.width, sample.height, (_SIDE, _SIDE))
@@ -216,7 +213,6 @@ def _draw(
     path = out / file
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, "WEBP", quality=_QUALITY, method=_EFFORT)
-    question, response = texts
     return Picture(
         kind=chosen.kind,
         file=file,
@@ -228,8 +224,8 @@ def _draw(
         mode=sample.mode,
         evidence=sample.evidence,
         score=chosen.score,
-        question=question[:2000],
-        response=response[:2000],
+        question=sample.question[:2000],
+        response=(sample.response or "")[:2000],
         tokens=_marks(attribution),
         concept=_concept(attribution),
         shows=_shows(attribution, explained is not None),

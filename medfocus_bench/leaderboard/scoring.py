@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.evaluation.evaluate import Evaluation, evaluate_samples
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings

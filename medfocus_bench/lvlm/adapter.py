@@ -135,15 +135,23 @@ class HuggingFaceLVLM:
     # -- teacher forcing -----------------------------------------------------------------------------------
 
     def encode(
-        self, image: UInt8Image, question: str, response: str | Response, *, finding: str | None = None
+        self,
+        image: UInt8Image,
+        question: str,
+        response: str | Response | None,
+        *,
+        finding: str | None = None,
     ) -> EncodedExample:
         """The image, the question and the response to it, tokenised and preprocessed once.
 
         A `Response` keeps the ids that the model wrote; a text is tokenised on its own, as it follows the
-        prompt, and must come back unchanged. `finding`, the one that the question is about, is kept for
-        methods that need to know it. Raises InputError for an empty response or one that does not come back,
-        for special tokens in the question, and where all of it has more tokens than the model has positions.
+        prompt, and must come back unchanged; for None the model writes one. `finding`, the one that the
+        question is about, is kept for methods that need to know it. Raises InputError for an empty response
+        or one that does not come back, for special tokens in the question, and where all of it has more
+        tokens than the model has positions.
         """
+        if response is None:
+            response = self.generate(image, question)
         written = response if isinstance(response, Response) else self.wording.tokenised(response)
         if not written.ids:
             raise InputError(f"the response {written.text!r} has no tokens: there is nothing to explain")

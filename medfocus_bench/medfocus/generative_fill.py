@@ -14,26 +14,22 @@ from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.medfocus.fills import Editor
-from medfocus_bench.text import tidy
 
-_ASKED = re.compile(r"Is there evidence of (?P<finding>[^?\n]{1,200}) in the image\?")
 _SETTING = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
 _ANYTHING = "abnormality"
-"""What is drawn away where the question does not name a finding as the benchmark's questions do."""
+"""The finding that is removed where the example does not name one."""
 
 
-def generative_fill(editor: str, question: str, seed: int) -> Editor:
-    """How `editor` redraws a region of an image about which `question` was asked.
+def generative_fill(editor: str, finding: str | None, seed: int) -> Editor:
+    """Return the edit by which `editor` removes `finding` from a region of an image.
 
     `editor` is a name of `medfocus_bench.editors`, with settings as in "radedit,size=512,device=cuda". The
     edit is that of the causal filter's foreground. Raises InputError for an unknown editor or setting.
     """
     drawing = _loaded(editor)
-    asked = _ASKED.match(tidy(question))
-    finding = asked["finding"] if asked else _ANYTHING
 
     def redraw(image: UInt8Image, region: BoolArray) -> UInt8Image:
-        own = Question("own", 0, "own", finding, image, np.zeros((0, 4)))
+        own = Question("own", 0, "own", finding or _ANYTHING, image, np.zeros((0, 4)))
         return drawing.redraw(own, "foreground", region, seed)
 
     return redraw

@@ -83,7 +83,7 @@ class MedFocus(Method):
             example,
             sites,
             shape=self.region,
-            fill=self.fill if self.editor is None else generative_fill(self.editor, example.question, seed),
+            fill=self.fill if self.editor is None else generative_fill(self.editor, example.finding, seed),
             target=target,
             places=self.places,
             seed=seed,

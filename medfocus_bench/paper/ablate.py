@@ -28,7 +28,6 @@ from medfocus_bench.paper.measuring import (
 from medfocus_bench.paper.runs import RunResults, RunSpec, run_missing
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.attribute import PartOutcome, RunConfig
-from medfocus_bench.runs.cases import part_of
 from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.settings import BenchmarkIdentity, write_document
 from medfocus_bench.submission.schema import Finite, Strict
@@ -143,7 +142,7 @@ def ablate(
     Records go to `out`/<variant>/ as they are made, and a second call resumes. Of every LVLM and split the
     first `limit` samples are used. Raises InputError as `attribute` does.
     """
-    part = part_of(load_benchmark(benchmark), (), one_or_more(splits))
+    part = load_benchmark(benchmark).part((), one_or_more(splits))
     config = ReproduceConfig(
         part,
         Path(out),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.lvlm.registry import lvlm_key

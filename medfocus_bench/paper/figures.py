@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.concepts import COMPOSITES, CONCEPTS
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.drawing.bars import Bar, BarGroup, bar_chart
 from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
 from medfocus_bench.drawing.overlay import fit, overlay, plain
 from medfocus_bench.geometry import MODEL_SIZE
-from medfocus_bench.paper.config import ReproduceConfig, with_samples
+from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.paper.document import (
     ComparedValue,
     Estimate,
@@ -100,24 +100,22 @@ def concept_panels(table: PaperTable, config: ReproduceConfig, results: Sequence
     """A panel of tokens and concepts for the first samples of each LVLM and split."""
     (run,) = results
     selected = config.selected(run.spec.splits)
-    pictures = with_samples(config.benchmark, selected)
-    asked = {sample.sample_id: row for sample, row in pictures.rows(("question", "response"))}
     drawn: list[str] = []
     sections = []
-    for sample, image in pictures.pictures():
+    for sample in selected:
         record, attribution = run.record(sample), run.attribution(sample)
-        if record is None or attribution is None or image is None:
+        if record is None or attribution is None:
             continue
+        image = sample.image
         size = fit(sample.width, sample.height, _PANEL_SIZE)
-        row = asked[sample.sample_id]
         sheet = concept_panel(
             ConceptDrawing(
                 title=f"{run.spec.method.metadata.title}, {sample.lvlm}",
-                question=row["question"] or "",
+                question=sample.question,
                 picture=overlay(image, attribution, size, MODEL_SIZE) or plain(image, size),
                 tokens=list(attribution.tokens),
                 concepts=attribution.concepts,
-                response=row["response"] or "",
+                response=sample.response or "",
                 note=f"named: {winner(record)}",
             )
         )

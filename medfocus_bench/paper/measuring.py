@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import UnavailableError
 from medfocus_bench.evaluation.evaluate import score_null
 from medfocus_bench.evaluation.groups import CELL, Groups
@@ -267,8 +267,7 @@ def rows_of_controls(
         try:
             measured = measure(control, samples, chosen, scored)
         except UnavailableError as error:
-            reason = str(error).removeprefix(f"{config.benchmark.folder}: ")
-            notes.append(f"Null control {title}: not available, {reason}")
+            notes.append(f"Null control {title}: not available, {error}")
             continue
         rows.append(
             [

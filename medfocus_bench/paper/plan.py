@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
-from medfocus_bench.paper.config import ReproduceConfig, with_samples
+from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.paper.runs import RunResults, RunSpec
-from medfocus_bench.runs.cases import cases
+from medfocus_bench.runs.attribute import encode_sample
 from medfocus_bench.submission.schema import Finite, Strict
 from medfocus_bench.tables import Row, Table
 
@@ -163,8 +162,8 @@ def plan(
         lacking = [(one, missing[0]) for one, _, samples in jobs if (missing := one.missing(samples))]
         pace = None
         if lacking:
-            (one, sample), *_ = lacking
-            encode = partial(_encoded, config, key, one.spec.benchmark, sample)
+            (_, sample), *_ = lacking
+            encode = partial(_encoded, config, key, sample)
             pace = pace_of(key, config.run_config.device, seconds_per_forward, encode)
             paces.append(pace)
         for one, split, samples in jobs:
@@ -243,12 +242,9 @@ def seconds_a_pass(lvlm: HuggingFaceLVLM, example: EncodedExample) -> float:
     return float(np.median(times[1:]))
 
 
-def _encoded(
-    config: ReproduceConfig, key: str, benchmark: Benchmark, sample: Sample
-) -> tuple[HuggingFaceLVLM, EncodedExample]:
+def _encoded(config: ReproduceConfig, key: str, sample: Sample) -> tuple[HuggingFaceLVLM, EncodedExample]:
     lvlm = config.run_config.load(config.sources[key])
-    (case,) = cases(with_samples(benchmark, [sample]))
-    return lvlm, case.read(lvlm)
+    return lvlm, encode_sample(lvlm, sample)
 
 
 def _passes(results: RunResults, samples: Sequence[Sample]) -> tuple[Passes, Origin]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.score import ScoredSamples, score_samples

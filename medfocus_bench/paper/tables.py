@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from medfocus_bench.data.benchmark import read_rows
-from medfocus_bench.data.columns import GROUPS, Sample, sample_of
+from medfocus_bench.data.columns import GROUPS
 from medfocus_bench.data.questions import MODES
-from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.data.sample import Sample
+from medfocus_bench.errors import InputError
 from medfocus_bench.paper import figures
 from medfocus_bench.paper.ablate import variants
 from medfocus_bench.paper.config import MEDFOCUS, ReproduceConfig, with_samples
@@ -112,12 +112,9 @@ def groups(config: ReproduceConfig) -> list[RunSpec]:
     """MedFocus on the rows of each group; those that were kept share their records with other tables."""
     splits, method = config.splits(MODES), config.method(MEDFOCUS)
     by_group: dict[str, list[Sample]] = {group: [] for group in GROUPS}
-    for place, split, row in read_rows(config.benchmark.folder):
-        if split in splits:
-            try:
-                by_group[row.get("group") or GROUNDED].append(sample_of(row, split))
-            except (ValueError, TypeError, KeyError) as error:
-                raise BenchmarkError(f"{place}: {error}") from None
+    for sample in config.benchmark.all_rows():
+        if sample.split in splits:
+            by_group[sample.group].append(sample)
     return [
         RunSpec(
             group,

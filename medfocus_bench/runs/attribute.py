@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method, measured
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.images import PictureError
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
-from medfocus_bench.errors import InputError
+from medfocus_bench.data.sample import Sample
+from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.cases import cases, part_of
 from medfocus_bench.runs.checkpoints import folder_identity, loaded_identity
 from medfocus_bench.runs.methods import MethodSpec, chosen_methods
 from medfocus_bench.runs.records import (
@@ -128,7 +128,7 @@ def attribute(
     conditions = conditions or RunConfig()
     benchmark, splits = load_benchmark(benchmark), one_or_more(splits)
     specs = chosen_methods(one_or_more(methods))
-    part = part_of(benchmark, one_or_more(configs), splits)
+    part = benchmark.part(one_or_more(configs), splits)
     jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
     settings = _settings_of_run(specs, benchmark, jobs, conditions)
     run = _Run(Path(out), benchmark, part, jobs, settings, conditions, progress)
@@ -141,6 +141,20 @@ def attribute(
         outcomes = [outcome for spec in specs if spec.control for outcome in run.null(spec, spec.control)]
         models = [spec for spec in specs if not spec.control]
         return outcomes + [outcome for job in jobs if models for outcome in run.job(job, models)]
+
+
+def encode_sample(lvlm: HuggingFaceLVLM, sample: Sample) -> EncodedExample:
+    """The sample as an LVLM reads it; where it has no response, the LVLM writes one now.
+
+    Raises one of `EXPECTED`: for a picture that cannot be decoded or a response without tokens, which
+    concern this sample alone, and for a benchmark that cannot be read (see `ends_run`).
+    """
+    return lvlm.encode(sample.image, sample.question, sample.response, finding=sample.finding)
+
+
+def ends_run(error: Exception) -> bool:
+    """Whether an error concerns the whole benchmark: no pictures at all, a damaged file."""
+    return isinstance(error, UnavailableError | BenchmarkError) and not isinstance(error, PictureError)
 
 
 def explain(
@@ -204,7 +218,7 @@ class _Run:
                 }
                 if any(part.pending for part in parts.values()):
                     of_split = self.part.select(self.part.configs, [split])
-                    pairs = control.make(of_split, self.conditions.seed)
+                    pairs = control.make(of_split.samples, self.conditions.seed)
                     for sample, attribution in self.progress(pairs, control.title, len(of_split.samples)):
                         if sample.lvlm in parts and sample.sample_id in parts[sample.lvlm].pending:
                             parts[sample.lvlm].add(attribution)
@@ -230,20 +244,21 @@ class _Run:
         """Encode each sample once for all the methods that lack it."""
         pending = set().union(*(part.pending for part in parts))
         samples = tuple(sample for sample in job.samples if sample.sample_id in pending)
-        found = cases(replace(self.part, samples=samples))
-        for case in self.progress(found, f"{job.lvlm} {job.split}", len(samples)):
-            key = case.sample.sample_id
+        for sample in self.progress(samples, f"{job.lvlm} {job.split}", len(samples)):
+            key = sample.sample_id
             lacking = [part for part in parts if key in part.pending]
             try:
-                example = case.read(lvlm)
+                example = encode_sample(lvlm, sample)
             except EXPECTED as error:
+                if ends_run(error):
+                    raise
                 for part in lacking:
                     part.fail(key, error)
                 continue
-            asked = (case.question, example.response) if case.response is None else None
+            asked = (example.question, example.response) if sample.response is None else None
             for part in lacking:
                 try:
-                    method = part.methods[case.sample.mode]
+                    method = part.methods[sample.mode]
                     part.add(explain(method, lvlm, example, key, self.conditions), asked)
                 except EXPECTED as error:
                     part.fail(key, error)

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.score import score
 from medfocus_bench.geometry import explains

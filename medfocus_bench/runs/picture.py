@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.benchmark import read_benchmark
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
-from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
 from medfocus_bench.drawing.overlay import fit, overlay, plain
 from medfocus_bench.drawing.panel import TILE_SIZE, Tile, panel
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.progress import Progress, no_progress
@@ -57,10 +53,9 @@ _MODE: Final = "direct"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A picture of one's own: the name and the bytes of its file, and its pixels (height, width)."""
+    """A picture of the user's own: the name of its file, and its pixels (height, width)."""
 
     name: str
-    data: bytes
     image: UInt8Image
 
 
@@ -125,7 +120,7 @@ def read_picture(path: Path) -> Picture:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if header_size(data) is None:
         raise InputError(f"{path}: is no PNG or JPEG picture")
-    return Picture(path.name, data, decode_uint8(data, place=str(path)))
+    return Picture(path.name, decode_uint8(data, place=str(path)))
 
 
 def explain_picture(
@@ -156,13 +151,12 @@ def explain_picture(
             )
         chosen.check_conditions(lvlm.key, _MODE, conditions.dtype, conditions.framing)
     try:
-        written = lvlm.generate(image, question) if response is None else response
-        reading = lvlm.encode(image, question, written)
+        reading = lvlm.encode(image, question, response)
     except NotFiniteError as error:
         raise InputError(f"{picture.name}: {error}") from None
     except ValueError as error:
         raise InputError(f"{picture.name}: cannot be shown to {lvlm.key}: {reason(error)}") from None
-    sample = _sample(image)
+    sample = Sample.of_image(image, question, reading.response, name=_SAMPLE_ID, mode=_MODE)
     found: list[PictureExplanation] = []
     for chosen in progress(methods, lvlm.key, len(methods)):
         method = chosen.metadata
@@ -172,7 +166,7 @@ def explain_picture(
                 method = metadata(runner, chosen.source)
                 attribution = explain(runner, lvlm, reading, sample.sample_id, conditions)
             else:
-                attribution = _null(chosen.control, sample, picture.data, conditions.seed)
+                ((_, attribution),) = chosen.control.make([sample], conditions.seed)
             entry = to_entry(attribution, {sample.sample_id: sample}, "this picture", method.name)
         except EXPECTED as error:
             found.append(PictureExplanation(method, error=reason(error)))
@@ -221,36 +215,6 @@ def draw_panel(explained: ExplainedPicture) -> Any:
     tiles = [Tile("Picture", f"{width} x {height}", plain(explained.picture.image, size))]
     tiles += [_tile(explained, one, size) for one in explained.explanations]
     return panel(tiles, explained.lvlm, explained.question, explained.response)
-
-
-def _sample(image: UInt8Image) -> Sample:
-    """The picture as a sample of which nothing is known."""
-    height, width = image.shape
-    return Sample(
-        sample_id=_SAMPLE_ID,
-        split=_MODE,
-        source=_SAMPLE_ID,
-        index=0,
-        patient_id=_SAMPLE_ID,
-        width=width,
-        height=height,
-        finding=_SAMPLE_ID,
-        lvlm=_SAMPLE_ID,
-        mode=_MODE,
-        evidence="lesion",
-        boxes=np.array([[0, 0, width, height]], dtype=np.float64),
-    )
-
-
-def _null(control: NullControl, sample: Sample, data: bytes, seed: int) -> Attribution:
-    """A null control on a benchmark of this one picture."""
-    names = ("sample_id", "source", "index", "patient_id", "width", "height", "finding", "lvlm", "mode")
-    row = {name: getattr(sample, name) for name in names}
-    row |= {"image": {"bytes": data, "path": None}, "boxes": sample.boxes.tolist()}
-    with tempfile.TemporaryDirectory() as folder:
-        write_benchmark(folder, {"direct": [row]}, name="own", version="1")
-        ((_, attribution),) = control.make(read_benchmark(folder), seed)
-    return attribution
 
 
 def _write(explained: ExplainedPicture, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics.registry import headline
@@ -21,8 +20,15 @@ from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.score import score
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.attribute import EXPECTED, RunConfig, as_recorded, explain, reason
-from medfocus_bench.runs.cases import cases
+from medfocus_bench.runs.attribute import (
+    EXPECTED,
+    RunConfig,
+    as_recorded,
+    encode_sample,
+    ends_run,
+    explain,
+    reason,
+)
 from medfocus_bench.runs.methods import hyperparameters
 from medfocus_bench.runs.tuning import DEV, Candidate, TunedPart
 
@@ -59,12 +65,12 @@ def tune(
     failed = np.zeros(len(methods), dtype=np.intp)
     last_reason = ""
     row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
-    found = cases(replace(benchmark, samples=samples))
-    for case in progress(found, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
-        sample = case.sample
+    for sample in progress(samples, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
         try:
-            example = case.read(lvlm)
+            example = encode_sample(lvlm, sample)
         except EXPECTED as error:
+            if ends_run(error):
+                raise
             failed += 1
             last_reason = reason(error)
             continue

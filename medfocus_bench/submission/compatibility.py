@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.submission.schema import BOX_TOLERANCE, AttributionEntry, BenchmarkRef
 

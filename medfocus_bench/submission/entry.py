@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medfocus_bench.attribution.attribution import Attribution, Cost
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.geometry import MapFrame
 from medfocus_bench.submission.compatibility import incompatibilities

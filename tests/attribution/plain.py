@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from medfocus_bench.attribution.protocol import Method
@@ -82,14 +80,13 @@ def at_image(lvlm: HuggingFaceLVLM, passed: PlainPass, values: torch.Tensor) -> 
 def planted(lvlm: HuggingFaceLVLM, count: int) -> list[tuple[EncodedExample, Evidence]]:
     """Dev samples of an LVLM, direct mode, spread over all of them, with where their evidence lies."""
     ours = [s for s in phantom().samples if (s.split, s.mode, s.lvlm) == ("dev", "direct", lvlm.key)]
-    chosen = {ours[n * len(ours) // count].sample_id for n in range(count)}
+    chosen = [ours[n] for n in sorted({n * len(ours) // count for n in range(count)})]
     return [
         (
-            lvlm.encode(np.asarray(Image.open(BytesIO(data))), prompt(sample.finding, "direct"), "Yes."),
+            lvlm.encode(sample.image, sample.question, "Yes."),
             Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes),
         )
-        for sample, data in phantom().select(["phantom"], ["dev"]).images()
-        if sample.sample_id in chosen and data is not None
+        for sample in chosen
     ]
 
 

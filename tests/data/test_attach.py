@@ -5,29 +5,30 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from medfocus_bench import load_benchmark
 from medfocus_bench.data import attach as joining
 from medfocus_bench.data.attach import attach, attach_folder, write_attached, write_pointers
+from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.images import PictureError
+from medfocus_bench.data.manifest import Attachment
 from medfocus_bench.data.medground import PublishedRecord
 from medfocus_bench.data.rows import pointer_row, split_of
 from medfocus_bench.data.sources import open_source, read_question
 from medfocus_bench.data.sources.protocol import DEV_START
-from medfocus_bench.data.writing import write_rows
+from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import null_control
 from medfocus_bench.phantom import TRACK
+from tests.conftest import make_row
 from tests.data import source_trees as trees
 
 ANSWERS = {"original": "Yes", "foreground": "No", "background": "Yes", "background_normal": "Yes"}
@@ -71,7 +72,7 @@ def test_every_row_gets_the_question_of_its_rank(root: Path, tmp_path: Path) -> 
     found = attached(root, tmp_path / "out")
     assert not found.losses
     assert len(found.benchmark.samples) == 2 * len(QUESTIONS)
-    for sample, row in found.benchmark.rows(("question", "image_ref", "image")):
+    for sample in found.benchmark.samples:
         split = "dev" if sample.index >= DEV_START else "test"
         annotation = open_source(sample.source).annotations(root, split).by_index[sample.index]
         question = read_question(annotation, root)
@@ -79,18 +80,17 @@ def test_every_row_gets_the_question_of_its_rank(root: Path, tmp_path: Path) -> 
         assert (sample.height, sample.width) == question.image.shape
         assert (sample.finding, sample.patient_id) == (annotation.finding, annotation.patient_id)
         np.testing.assert_allclose(sample.boxes, question.boxes)
-        assert f"evidence of {sample.finding} in" in row["question"]
-        assert row["image"] is None, "no pixel is copied"
+        assert f"evidence of {sample.finding} in" in sample.question
+    rows = [row for _, _, row in read_rows(tmp_path / "out")]
+    assert all(row["image"] is None and row["image_ref"] for row in rows), "no pixel is copied"
 
 
 def test_pictures_of_every_kind_come_through_one_door(root: Path, tmp_path: Path) -> None:
     benchmark = attached(root, tmp_path / "out").benchmark
-    for sample, picture in benchmark.pictures():
-        assert picture is not None
-        assert picture.shape == (sample.height, sample.width)
-        assert picture.std() > 10
-    assert all(data is None for _, data in benchmark.images())
-    assert len(list(null_control("image-edges").make(benchmark, 0))) == len(benchmark.samples)
+    for sample in benchmark.samples:
+        assert sample.image.shape == (sample.height, sample.width)
+        assert sample.image.std() > 10
+    assert len(list(null_control("image-edges").make(benchmark.samples, 0))) == len(benchmark.samples)
 
 
 def test_imagenomes_anatomy_comes_along_so_that_both_lungs_can_be_a_null(root: Path, tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_imagenomes_anatomy_comes_along_so_that_both_lungs_can_be_a_null(root: P
         assert "spine" not in sample.anatomy
         # left and right are the patient's: the left lung lies on the right of the picture
         assert sample.anatomy["left lung"][0, 0] > sample.anatomy["right lung"][0, 0]
-    assert len(list(null_control("both-lungs").make(imagenome, 0))) == 24
+    assert len(list(null_control("both-lungs").make(imagenome.samples, 0))) == 24
     with pytest.raises(UnavailableError, match="has no box of the left lung"):
-        list(null_control("both-lungs").make(whole.select(["vindr_cxr"], ["direct"]), 0))
+        list(null_control("both-lungs").make(whole.select(["vindr_cxr"], ["direct"]).samples, 0))
 
 
 def test_the_fingerprint_does_not_depend_on_the_root(root: Path, tmp_path: Path) -> None:
@@ -252,14 +252,12 @@ def test_a_manifest_with_a_strange_attachment_is_refused(
 
 def test_a_reference_out_of_the_root_is_refused_when_it_is_followed(root: Path, tmp_path: Path) -> None:
     """A benchmark folder of a stranger's must not make anybody read other files."""
-    attached(root, tmp_path / "out", [("vindr_cxr", 0)])
-    path = tmp_path / "out" / "direct.parquet"
-    rows = [row | {"image_ref": "../../etc/passwd"} for row in pq.read_table(path).to_pylist()]
-    (tmp_path / "out" / "benchmark.json").write_text(json.dumps({"root": str(root)}))
-    write_rows(path, rows)
-    benchmark = replace(attached(root, tmp_path / "b", [("vindr_cxr", 0)]).benchmark, folder=tmp_path / "out")
+    rows = [make_row(image_ref="../../etc/passwd")]
+    own = write_benchmark(
+        tmp_path / "b", {"direct": rows}, name="b", version="1", attachment=Attachment(root)
+    )
     with pytest.raises(PictureError, match="no path below"):
-        list(benchmark.pictures())
+        _ = own.samples[0].image
 
 
 def test_a_replaced_picture_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
@@ -270,7 +268,7 @@ def test_a_replaced_picture_of_another_size_is_refused(root: Path, tmp_path: Pat
         np.arange(3000, dtype=np.uint16).reshape(50, 60),
     )
     with pytest.raises(PictureError, match=r"is 60 x 50 pixels, but padchest_gr-00000-.* is of 260 x 224"):
-        list(benchmark.pictures())
+        _ = benchmark.samples[0].image
 
 
 # datasets -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.benchmark import Benchmark, read_rows
 from medfocus_bench.data.columns import REQUIRED, SCHEMA
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.writing import write_benchmark
@@ -148,19 +148,6 @@ def test_a_selection_keeps_the_identity_of_the_whole(make_benchmark: MakeBenchma
         ("other",),
         ("other", "phantom"),
     )
-
-
-def test_images_come_with_their_samples(make_benchmark: MakeBenchmark) -> None:
-    bench = make_benchmark(ROWS)
-    assert {sample.index: data for sample, data in bench.images()} == {n: b"png" * n for n in range(6)}
-
-
-def test_a_file_without_images_has_samples_without_images(tmp_path: Path) -> None:
-    bare = [make_row(number) for number in range(6, 8)]
-    save(tmp_path / "direct.parquet", ROWS)
-    save(tmp_path / "dev.parquet", bare, pa.schema([field for field in SCHEMA if field.name != "image"]))
-    images = {sample.index: data for sample, data in load_benchmark(tmp_path).images()}
-    assert images == {n: b"png" * n for n in range(6)} | {6: None, 7: None}
 
 
 def test_the_folder_above_a_benchmark_is_refused_with_the_one_to_give(make_benchmark: MakeBenchmark) -> None:
@@ -454,7 +441,9 @@ def test_any_damage_to_a_file_is_found_or_harmless(data: st.DataObject, tmp_path
         sound.write_bytes(save(path, ROWS).read_bytes())
     path.write_bytes(data.draw(mutated_bytes(sound.read_bytes())))
     with suppress(BenchmarkError):
-        list(load_benchmark(tmp_path).images())
+        read = load_benchmark(tmp_path)
+        assert [sample.response for sample in read.samples]
+        list(read_rows(tmp_path))
 
 
 def test_the_size_of_a_row_is_that_of_its_picture_as_it_is_shown(
@@ -467,7 +456,7 @@ def test_the_size_of_a_row_is_that_of_its_picture_as_it_is_shown(
     file = io.BytesIO()
     Image.fromarray(levels).save(file, "PNG", exif=exif)
     row = make_row(0, image={"bytes": file.getvalue(), "path": None}, width=224, height=200)
-    ((_, shown),) = make_benchmark([row]).pictures()
+    shown = make_benchmark([row]).samples[0].image
     np.testing.assert_array_equal(shown, np.rot90(levels, -1))
     save(tmp_path / "stored" / "direct.parquet", [row | {"width": 200, "height": 224}])
     assert "image is 224 x 200 pixels, but width x height is 200 x 224" in refusal(tmp_path / "stored")

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from medfocus_bench import InputError, load_benchmark, write_benchmark
+from medfocus_bench.data.benchmark import read_rows
 
 from ..conftest import make_row
 
@@ -25,10 +26,9 @@ def written(folder, *rows, **more):
 
 def test_a_picture_of_pil_is_stored_as_png_and_read_back_as_it_is(tmp_path):
     bench = written(tmp_path / "mine", own_row(image=Image.fromarray(PICTURE)))
-    ((_, data),) = bench.images()
-    assert Image.open(io.BytesIO(data)).format == "PNG"
-    ((_, picture),) = bench.pictures()
-    assert np.array_equal(picture, PICTURE)
+    ((*_, row),) = read_rows(bench.folder)
+    assert Image.open(io.BytesIO(row["image"]["bytes"])).format == "PNG"
+    assert np.array_equal(bench.samples[0].image, PICTURE)
 
 
 def test_bytes_of_a_file_and_arrays_of_boxes_are_taken(tmp_path):
@@ -36,8 +36,7 @@ def test_bytes_of_a_file_and_arrays_of_boxes_are_taken(tmp_path):
     Image.fromarray(PICTURE).save(file, "PNG")
     row = own_row(image=file.getvalue()) | {"boxes": np.array([[8.0, 8, 40, 40]])}
     bench = written(tmp_path / "mine", row)
-    ((_, picture),) = bench.pictures()
-    assert np.array_equal(picture, PICTURE)
+    assert np.array_equal(bench.samples[0].image, PICTURE)
     assert bench.samples[0].boxes.tolist() == [[8, 8, 40, 40]]
 
 

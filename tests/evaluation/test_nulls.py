@@ -41,7 +41,7 @@ def benchmark(make_benchmark):
 
 
 def attributions(name, benchmark, seed=0):
-    return {sample.sample_id: said for sample, said in NULL_CONTROLS[name].make(benchmark, seed)}
+    return {sample.sample_id: said for sample, said in NULL_CONTROLS[name].make(benchmark.samples, seed)}
 
 
 @pytest.mark.parametrize("name", NULL_CONTROLS)

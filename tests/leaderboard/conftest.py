@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.columns import Sample
 from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.geometry import Frame
 from medfocus_bench.leaderboard.result import Result, result_text
@@ -166,7 +166,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
         with SubmissionWriter(
             submissions / f"null-{name}", control.method(), track, submitters=["medfocus-bench"]
         ) as writer:
-            for _, attribution in control.make(track, 0):
+            for _, attribution in control.make(track.samples, 0):
                 writer.add(attribution)
     for folder in sorted(submissions.iterdir()):
         verified = folder.name not in ENTRIES or ENTRIES[folder.name].verified

@@ -217,7 +217,7 @@ def test_nulls_stand_at_the_floor(control, evidence, tmp_path):
     part = replace(track.select(track.configs, ["dev"]), samples=tuple(kept[::5]))
     folder, method = tmp_path / f"null-{control}", NULL_CONTROLS[control].method()
     with SubmissionWriter(folder, method, part, submitters=["x"]) as writer:
-        for _, attribution in NULL_CONTROLS[control].make(part, 0):
+        for _, attribution in NULL_CONTROLS[control].make(part.samples, 0):
             writer.add(attribution)
     entry = write_entry(tmp_path / "entry", Entry("other", shifted, modes=("dev",)), part)
     null, planted = (score_result(place, part, resamples=10) for place in (folder, entry))

@@ -82,7 +82,7 @@ def test_a_copy_of_boxes_is_found_and_no_explanation_is_nobodys(copy, benchmark)
 @pytest.mark.parametrize("control", ["centre-box", "mean-map", "random-map"])
 def test_a_null_control_under_another_name_is_refused(copy, benchmark, control):
     """A rank for looking at no model; one box moved, it is whatever its scores say."""
-    drawn = {a.sample_id: a for _, a in NULL_CONTROLS[control].make(benchmark, 0)}
+    drawn = {a.sample_id: a for _, a in NULL_CONTROLS[control].make(benchmark.samples, 0)}
     written_anew(copy, benchmark, lambda n, a: drawn[a.sample_id], split=benchmark.splits[0])
     (problem,) = copied_from(copy, copy.parent, benchmark)
     assert f"holds the same attributions as the null control {control};" in problem

@@ -99,7 +99,7 @@ def test_an_editor_redraws_a_region_in_the_place_of_the_fill(qwen, reading):
     assert set(filled.concepts) == set(redrawn.concepts)
     assert filled.concepts != redrawn.concepts
     sites = sites_of(localise(PATIENT.image, phantom_pool()), COMPOSITES)
-    draw = generative_fill("inpainting", reading.question, 0)
+    draw = generative_fill("inpainting", reading.finding, 0)
     expected = measure(qwen, reading, sites, fill=draw).effects.total
     assert sorted(redrawn.concepts.values()) == pytest.approx(sorted(expected))
 
@@ -113,8 +113,8 @@ def test_an_editor_is_told_which_finding_to_draw_away(monkeypatch):
             return question.image
 
     monkeypatch.setattr("medfocus_bench.medfocus.generative_fill._loaded", lambda editor: Recorder())
-    for question in ("Is there evidence of rib lesion in the image? Answer now.", "What is this?"):
-        generative_fill("x", question, 7)(np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
+    for finding in ("rib lesion", None):
+        generative_fill("x", finding, 7)(np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
     assert asked == [("rib lesion", "foreground", 7), ("abnormality", "foreground", 7)]
 
 

@@ -9,11 +9,9 @@ import pytest
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.paper import plan as planning
-from medfocus_bench.paper.config import with_samples
 from medfocus_bench.paper.plan import BACKWARD, DECLARED, LINE_BYTES, Plan, plan_tables
 from medfocus_bench.paper.reproduce import plan_of, reproduce
 from medfocus_bench.paper.tables import METHODS, TABLES
-from medfocus_bench.runs.cases import cases
 from medfocus_bench.runs.methods import choose_methods
 
 WRITING = ("prompting", "prompting-medsam")
@@ -23,8 +21,7 @@ WRITING = ("prompting", "prompting-medsam")
 def test_declared_passes_are_those_that_the_methods_make(grouped_bench):
     lvlm = load_lvlm("phantom_qwen")
     sample = next(s for s in grouped_bench.samples if (s.lvlm, s.split) == ("phantom_qwen", "direct"))
-    (case,) = cases(with_samples(grouped_bench, [sample]))
-    reading = case.read(lvlm)
+    reading = lvlm.encode(sample.image, sample.question, sample.response)
     for name in METHODS:
         if name not in WRITING:
             method = choose_methods([name])[0].load("phantom_qwen", "direct")

@@ -73,8 +73,8 @@ def benchmark(folder: Path) -> Path:
 
 
 def pictures(path: Path) -> None:
-    for _ in load_benchmark(path.parent).pictures():
-        pass
+    for sample in load_benchmark(path.parent).samples:
+        _ = sample.image
 
 
 def submission(name: str) -> Callable[[Path], Path]:

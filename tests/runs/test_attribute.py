@@ -20,7 +20,7 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.runs import attribute as running
-from medfocus_bench.runs.attribute import RunConfig, attribute
+from medfocus_bench.runs.attribute import RunConfig, attribute, encode_sample
 from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.records import RecordFiles, read_failures, read_records
 from medfocus_bench.runs.tuning import Tuning
@@ -76,11 +76,11 @@ def test_a_record_keeps_tokens_concepts_and_finite_diagnostics(small, tmp_path):
 
 
 def test_each_sample_is_read_once_for_all_methods(small, tmp_path, monkeypatch):
-    from medfocus_bench.runs.cases import Case
-
     read = []
-    real = Case.read
-    monkeypatch.setattr(Case, "read", lambda self, lvlm: (read.append(self.sample), real(self, lvlm))[1])
+    monkeypatch.setattr(
+        "medfocus_bench.runs.attribute.encode_sample",
+        lambda lvlm, sample: (read.append(sample), encode_sample(lvlm, sample))[1],
+    )
     run(small, tmp_path, COUNTING, REFUSING)
     assert len(read) == 4
 
@@ -416,7 +416,7 @@ def test_null_controls_run_without_a_model(small, tmp_path, loads):
     ]
     assert loads == []
     part = small.select(["phantom"], ["direct"])
-    made = {sample.sample_id: found for sample, found in NULL_CONTROLS["mean-map"].make(part, 0)}
+    made = {sample.sample_id: found for sample, found in NULL_CONTROLS["mean-map"].make(part.samples, 0)}
     for key, (_, attribution) in records(tmp_path, "null-mean-map").items():
         np.testing.assert_array_equal(attribution.saliency, made[key].saliency)
 

@@ -12,8 +12,7 @@ from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
 from medfocus_bench.lvlm.registry import load_lvlm
-from medfocus_bench.runs.attribute import RunConfig
-from medfocus_bench.runs.cases import Case
+from medfocus_bench.runs.attribute import RunConfig, encode_sample
 from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.runs.tune import tune
@@ -85,14 +84,14 @@ def test_a_candidate_that_never_runs_does_not_win_over_one_below_zero(tmp_path, 
 
 def test_a_sample_that_cannot_be_read_counts_as_nothing_for_every_candidate(small, qwen, monkeypatch):
     first = next(sample for sample in small.samples if sample.split == "dev" and sample.mode == "direct")
-    plain, read = tune(SIDED, qwen, small, "direct"), Case.read
+    plain, read = tune(SIDED, qwen, small, "direct"), encode_sample
 
-    def broken(case, lvlm):
-        if case.sample == first:
+    def broken(lvlm, sample):
+        if sample == first:
             raise ValueError("an image token in the question")
-        return read(case, lvlm)
+        return read(lvlm, sample)
 
-    monkeypatch.setattr(Case, "read", broken)
+    monkeypatch.setattr("medfocus_bench.runs.tune.encode_sample", broken)
     part = tune(SIDED, qwen, small, "direct")
     failed = {json.dumps(one.settings): one.failed for one in plain.candidates}
     for one in part.candidates:

@@ -71,7 +71,7 @@ def _scored(root: Path) -> tuple[Result, list[Result]]:
     for name in NULLS:
         control = NULL_CONTROLS[name]
         with SubmissionWriter(root / f"null-{name}", control.method(), part, submitters=["x"]) as writer:
-            for _, attribution in control.make(part, 0):
+            for _, attribution in control.make(part.samples, 0):
                 writer.add(attribution)
         nulls.append(score_result(root / f"null-{name}", part, resamples=200, verified=True))
     return seed, nulls

@@ -16,14 +16,14 @@ from medfocus_bench.data.benchmark import SPLITS, fingerprint_of, read_rows, row
 from medfocus_bench.data.columns import (
     EVIDENCE_KINDS,
     GROUPS,
-    MODES,
     SAMPLE_ID_PATTERN,
     SCHEMA,
     is_line,
-    sample_of,
 )
 from medfocus_bench.data.hub.layout import CONFIGS, LICENSED_COLUMNS
 from medfocus_bench.data.manifest import MANIFEST_NAME, Manifest, read_manifest
+from medfocus_bench.data.questions import MODES
+from medfocus_bench.data.sample import sample_of
 from medfocus_bench.errors import BenchmarkError
 
 Row = Mapping[str, Any]
@@ -132,7 +132,7 @@ def _check(row: Row, split: str, *, is_open: bool) -> None:
 
 
 def _check_pointer(row: Row, split: str) -> None:
-    """As `columns.sample_of`, for a row that may lack what the licensed copy will tell."""
+    """As `sample.sample_of`, for a row that may lack what the licensed copy will tell."""
     if not isinstance(row["sample_id"], str) or not _SAMPLE_ID.fullmatch(row["sample_id"]):
         raise ValueError("sample_id is not a plain identifier")
     if row["index"] is None or row["index"] < 0:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.columns import Sample
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.evaluation.evidence import Evidence
 from medfocus_bench.evaluation.overlap import Overlap, box_overlap
 from medfocus_bench.evaluation.protocol import Protocol

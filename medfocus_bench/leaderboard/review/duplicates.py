@@ -71,7 +71,7 @@ def copied_from(folder: Path, submissions: Path, benchmark: Benchmark) -> list[s
 def _is_null(ours: _Attributions, control: NullControl, benchmark: Benchmark) -> bool:
     """Whether all attributions are those of a null control; it is drawn until two differ."""
     try:
-        return not any(ours.is_other(attribution) for _, attribution in control.make(benchmark, 0))
+        return not any(ours.is_other(attribution) for _, attribution in control.make(benchmark.samples, 0))
     except UnavailableError:
         return False
 

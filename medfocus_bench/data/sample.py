@@ -1,0 +1,249 @@
+"""A sample: one (question, LVLM, mode), the unit of the benchmark."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from medfocus_bench.data.columns import EVIDENCE_KINDS, GROUPS, SAMPLE_ID_PATTERN, is_line
+from medfocus_bench.data.concepts import concept_named
+from medfocus_bench.data.images import header_size
+from medfocus_bench.data.questions import MODES, prompt
+from medfocus_bench.errors import UnavailableError
+from medfocus_bench.geometry import FloatArray, UInt8Image, as_boxes, clip_boxes
+from medfocus_bench.text import tidy
+
+MAX_SIDE: Final = 65_536
+
+EVIDENCE_TOLERANCE: Final = 1.0
+"""Native pixels by which an evidence box may stick out of the image (rounding) before it is an error."""
+
+_SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
+
+
+class Content(Protocol):
+    """The parts of a sample that are read when they are asked for."""
+
+    def texts(self, sample_id: str) -> tuple[str | None, str | None]: ...
+
+    def picture(self, sample_id: str, size: tuple[int, int]) -> UInt8Image: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Sample:
+    """One (question, LVLM, mode); `boxes` (n, 4) and `anatomy` (one box a concept) are native pixels.
+
+    `image`, `question` and `response` are read from `content` each time they are asked for. Samples taken
+    in the order of their benchmark are read in one pass over its files.
+
+    >>> sample = load_benchmark("phantom").samples[0]
+    >>> sample.image.shape, sample.finding
+    ((224, 224), 'effusion')
+    """
+
+    sample_id: str
+    split: str
+    source: str
+    index: int
+    patient_id: str
+    width: int
+    height: int
+    finding: str
+    lvlm: str
+    mode: str
+    evidence: str
+    boxes: FloatArray
+    anatomy: Mapping[str, FloatArray] = field(default_factory=dict)
+    group: str = "grounded"
+    content: Content | None = None
+
+    @classmethod
+    def of_image(
+        cls,
+        image: UInt8Image,
+        question: str,
+        response: str | None = None,
+        *,
+        finding: str = "",
+        name: str = "image",
+        lvlm: str = "",
+        mode: str = "direct",
+    ) -> Sample:
+        """A sample of an image of your own (height, width), uint8, whose evidence is not known.
+
+        >>> sample = Sample.of_image(radiograph, "Is there a nodule?", finding="nodule")
+        """
+        height, width = image.shape
+        return cls(
+            sample_id=name,
+            split=mode,
+            source=name,
+            index=0,
+            patient_id=name,
+            width=width,
+            height=height,
+            finding=finding,
+            lvlm=lvlm,
+            mode=mode,
+            evidence="lesion",
+            boxes=np.zeros((0, 4)),
+            content=_Given(image, question, response),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Sample({self.sample_id}: {self.finding or 'no finding'}, {self.width} x {self.height}, "
+            f"{self.source} / {self.split}, {self.evidence}, {len(self.boxes)} box"
+            f"{'' if len(self.boxes) == 1 else 'es'})"
+        )
+
+    @property
+    def patient(self) -> tuple[str, str]:
+        """The cluster of the sample in every bootstrap."""
+        return self.source, self.patient_id
+
+    @property
+    def region(self) -> tuple[str, int, str]:
+        """The evidence region, which several LVLMs and modes share."""
+        return self.source, self.index, self.evidence
+
+    @property
+    def image(self) -> UInt8Image:
+        """The picture as an LVLM is given it: (height, width), levels of 0 to 255, decoded at every access.
+
+        Raises PictureError for one that cannot be decoded or is of another size, and UnavailableError where
+        the benchmark has none.
+        """
+        return self._content.picture(self.sample_id, (self.width, self.height))
+
+    @property
+    def question(self) -> str:
+        """The full question; a row without one asks about its finding in the benchmark's words."""
+        return self._content.texts(self.sample_id)[0] or prompt(
+            self.finding, "reasoning" if self.mode == "reasoning" else "direct"
+        )
+
+    @property
+    def response(self) -> str | None:
+        """The LVLM's response; None where the benchmark has none, so that the LVLM is asked."""
+        return self._content.texts(self.sample_id)[1]
+
+    @property
+    def _content(self) -> Content:
+        if self.content is None:
+            raise UnavailableError(f"{self.sample_id}: has neither picture nor texts; load a benchmark")
+        return self.content
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Given:
+    """Content that is held in memory."""
+
+    image: UInt8Image
+    question: str
+    response: str | None
+
+    def texts(self, sample_id: str) -> tuple[str | None, str | None]:
+        return self.question, self.response
+
+    def picture(self, sample_id: str, size: tuple[int, int]) -> UInt8Image:
+        return self.image
+
+
+def sample_of(row: Mapping[str, Any], split: str, content: Content | None = None) -> Sample:
+    """A row as a Sample. Raises ValueError with a sentence that names the column at fault."""
+    sample_id = row["sample_id"]
+    if not isinstance(sample_id, str) or not _SAMPLE_ID.fullmatch(sample_id):
+        raise ValueError(f"sample_id {str(sample_id)[:100]!r} is not a plain identifier")
+    if row["width"] is None and row["boxes"] is None:
+        raise ValueError(
+            "is a pointer to a licensed source, without boxes; join your copy to it with "
+            "`medfocus-bench data attach FOLDER --root COPIES --out DIR`"
+        )
+    width, height = _side(row, "width"), _side(row, "height")
+    _check_image(row.get("image"), width, height)
+    mode = _text(row, "mode")
+    if mode not in MODES:
+        raise ValueError(f"mode {mode[:100]!r} is neither of {', '.join(MODES)}")
+    if split in MODES and split != mode:
+        raise ValueError(f"mode is {mode}, but the file is named {split}; move the row, or rename the file")
+    evidence = row.get("evidence") or "lesion"
+    if evidence not in EVIDENCE_KINDS:
+        raise ValueError(f"evidence {str(evidence)[:100]!r} is neither of {', '.join(EVIDENCE_KINDS)}")
+    group = row.get("group") or "grounded"
+    if group not in GROUPS:
+        raise ValueError(f"group {str(group)[:100]!r} is none of {', '.join(GROUPS)}")
+    if row["index"] is None or row["index"] < 0:
+        raise ValueError(f"index {row['index']} is not a rank in the source")
+    return Sample(
+        sample_id=sample_id,
+        split=sys.intern(split),
+        source=_text(row, "source"),
+        index=int(row["index"]),
+        patient_id=_text(row, "patient_id"),
+        width=width,
+        height=height,
+        finding=_finding(row),
+        lvlm=_text(row, "lvlm"),
+        mode=mode,
+        evidence=sys.intern(evidence),
+        boxes=_evidence_boxes(row["boxes"], width, height),
+        anatomy=_anatomy(row.get("anatomy")),
+        group=sys.intern(group),
+        content=content,
+    )
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row[name]
+    if not is_line(value):
+        raise ValueError(f"{name} is empty or no short text on one line")
+    return sys.intern(value)
+
+
+def _finding(row: Mapping[str, Any]) -> str:
+    """One name for findings that differ only in characters that nobody sees."""
+    name = tidy(_text(row, "finding"))
+    if not name:
+        raise ValueError("finding is empty or no short text on one line")
+    return sys.intern(name)
+
+
+def _side(row: Mapping[str, Any], name: str) -> int:
+    value = row[name]
+    if not isinstance(value, int) or not 1 <= value <= MAX_SIDE:
+        raise ValueError(f"{name} {value} is not within 1 and {MAX_SIDE}")
+    return value
+
+
+def _check_image(value: Any, width: int, height: int) -> None:
+    """A picture whose header cannot be read is let be here: whoever decodes it names it."""
+    size = header_size(value["bytes"]) if value and value["bytes"] else None
+    if size is not None and size != (width, height):
+        raise ValueError(f"image is {size[0]} x {size[1]} pixels, but width x height is {width} x {height}")
+
+
+def _evidence_boxes(value: Any, width: int, height: int) -> FloatArray:
+    if not value:
+        raise ValueError("boxes is empty; licensed sources need their boxes attached first")
+    if any(box is None or len(box) != 4 for box in value):
+        raise ValueError("boxes are not all [x1, y1, x2, y2]")
+    given = np.array(value, dtype=np.float64)
+    boxes = clip_boxes(given, width, height)
+    if np.abs(boxes - given).max() > EVIDENCE_TOLERANCE:
+        raise ValueError(f"boxes reach out of the image of {width} x {height} pixels; give native pixels")
+    if not ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (width * height) > 0).any():
+        raise ValueError("boxes cover nothing of the image")
+    return boxes
+
+
+def _anatomy(value: Any) -> Mapping[str, FloatArray]:
+    entries = value or ()
+    if any(not entry or not is_line(entry["concept"]) or not entry["box"] for entry in entries):
+        raise ValueError("anatomy has an entry without a concept or without a box")
+    return {concept_named(entry["concept"]): as_boxes([entry["box"]]) for entry in entries}
