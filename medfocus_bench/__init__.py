@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark as Benchmark
     from medfocus_bench.data.hub.samples import load_samples as load_samples
     from medfocus_bench.data.resolve import load_benchmark as load_benchmark
-    from medfocus_bench.data.resolve import open_benchmark as open_benchmark
     from medfocus_bench.data.sample import Sample as Sample
     from medfocus_bench.data.writing import write_benchmark as write_benchmark
     from medfocus_bench.errors import InputError as InputError
@@ -52,7 +51,6 @@ _HOMES = {
     "load_benchmark": "data.resolve",
     "load_samples": "data.hub.samples",
     "map_to_boxes": "evaluation.regions",
-    "open_benchmark": "data.resolve",
     "open_submission": "submission.reader",
     "validate": "submission.reader",
     "write_benchmark": "data.writing",

@@ -10,7 +10,7 @@ import pytest
 
 from medfocus_bench.cli.main import cli
 from medfocus_bench.data.benchmark import read_rows
-from medfocus_bench.data.resolve import installed_benchmarks, open_benchmark
+from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.data.sources import SOURCES
 from medfocus_bench.data.sources.registry import PUBLISHED
 from medfocus_bench.paper.published import KEPT
@@ -74,7 +74,7 @@ def test_the_layout_names_the_tables_that_are_looked_for(name):
 
 
 def test_the_counts_of_the_phantoms_are_those_of_the_track():
-    benchmark = open_benchmark("phantom")
+    benchmark = load_benchmark("phantom")
     samples = Counter(sample.split for sample in benchmark.samples)
     rows = Counter(split for _, split, _ in read_rows(installed_benchmarks()["phantom"]))
     text = sections("phantom")["Counts"]

@@ -160,5 +160,5 @@ def test_the_example_of_a_submission_is_of_the_track_that_is_shipped():
     text = (ROOT / "docs" / "submission.md").read_text()
     (version,) = re.findall(r'"version": "(\d+\.\d+\.\d+)"', text)
     (fingerprint,) = re.findall(r'"fingerprint": "([0-9a-f]{12})', text)
-    track = medfocus_bench.open_benchmark("phantom")
+    track = medfocus_bench.load_benchmark("phantom")
     assert (version, fingerprint) == (track.version, track.fingerprint[:12])

@@ -129,7 +129,7 @@ def tune_command(
     **options: Any,
 ) -> None:
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.lvlm.registry import check_device, check_lvlms
     from medfocus_bench.runs.methods import metadata
     from medfocus_bench.runs.settings import write_document
@@ -141,7 +141,7 @@ def tune_command(
     check_lvlms(lvlms)
     check_device(options["device"])
     quiet_models()
-    opened = open_benchmark(benchmark)
+    opened = load_benchmark(benchmark)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]
     conditions = conditions_of("response", options)
@@ -181,11 +181,11 @@ def tune_command(
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it is a submission.")
 def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) -> None:
     """Make a submission of the records of RUNS, folders that `attribute` wrote."""
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.runs.pack import pack
 
     check_new(options["out"], overwrite=options["overwrite"])
-    opened = open_benchmark(benchmark) if benchmark else None
+    opened = load_benchmark(benchmark) if benchmark else None
     options["submitters"] = [submitter_of(text) for text in options["submitters"]] or ["anonymous"]
     packed = pack(runs, benchmark=opened, **options)
     share = f"{packed.attributed} of {packed.samples} samples of {packed.covers}"
@@ -254,11 +254,11 @@ def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
 def _attribute_benchmark(
     methods: Sequence[MethodSpec], tuned: Iterable[Path], conditions: RunConfig, options: dict[str, Any]
 ) -> None:
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.runs.attribute import attribute
     from medfocus_bench.runs.methods import with_tuning
 
-    benchmark = open_benchmark(options["benchmark"])
+    benchmark = load_benchmark(options["benchmark"])
     outcomes = attribute(
         with_tuning(methods, tuned, benchmark),
         benchmark,

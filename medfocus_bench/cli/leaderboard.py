@@ -65,7 +65,7 @@ def build_command(
     out: Path,
 ) -> None:
     """Build the static page of all results."""
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.errors import InputError
     from medfocus_bench.leaderboard.log import LOG_NAME
     from medfocus_bench.leaderboard.site import build_site
@@ -81,7 +81,7 @@ def build_command(
             out,
             log=log or results.parent / LOG_NAME,
             submissions=submissions if gallery else None,
-            benchmark=open_benchmark(benchmark) if gallery else None,
+            benchmark=load_benchmark(benchmark) if gallery else None,
             workers=workers,
             progress=progress,
         )

@@ -68,7 +68,7 @@ def ablate_command(
     """
     from medfocus_bench.attribution.vision_models import check_vision_model
     from medfocus_bench.cli.output import quiet_models
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.lvlm.registry import check_device, check_lvlms
     from medfocus_bench.medfocus.generative_fill import check_editor
     from medfocus_bench.medfocus.reference import check_references
@@ -82,7 +82,7 @@ def ablate_command(
     check_editor(editor)
     quiet_models()
     document, outcomes = ablate(
-        open_benchmark(benchmark),
+        load_benchmark(benchmark),
         out,
         splits=splits,
         lvlms=lvlms,

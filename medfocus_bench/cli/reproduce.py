@@ -261,12 +261,12 @@ def _config(options: dict[str, Any]) -> ReproduceConfig:
 def _benchmark(options: dict[str, Any]) -> Benchmark:
     """The benchmark that is named, attached with --root; or the one that the filter makes."""
     from medfocus_bench.data.attach import attach_folder
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.paper.rebuild import rebuild
 
     name, root = options["benchmark"], options["root"]
     if name is not None and root is None:
-        return open_benchmark(name)
+        return load_benchmark(name)
     if name is not None:
         attached = attach_folder(Path(name), root, options["out"] / "benchmark", overwrite=True)
     else:

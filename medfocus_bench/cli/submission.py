@@ -29,9 +29,9 @@ def info_command(benchmark: str) -> None:
 
     Of an exported dataset repository it is the default config; the others are listed below it.
     """
-    from medfocus_bench.data.resolve import is_folder, open_benchmark
+    from medfocus_bench.data.resolve import is_folder, load_benchmark
 
-    opened = open_benchmark(benchmark)
+    opened = load_benchmark(benchmark)
     for name, value in (
         ("name", opened.name),
         ("version", opened.version),
@@ -74,10 +74,10 @@ def validate_command(path: Path, benchmark: str | None, any_version: bool) -> No
     Of a sound one, warn of samples without an attribution, and of maps that are not finite or everywhere the
     same.
     """
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.submission.reader import validate
 
-    problems = validate(path, open_benchmark(benchmark) if benchmark else None, any_version=any_version)
+    problems = validate(path, load_benchmark(benchmark) if benchmark else None, any_version=any_version)
     if problems:
         print_problems(problems, str(path))
         sys.exit(2)
@@ -102,13 +102,13 @@ def null_command(
 
     NAME: whole-image, centre-box, random-boxes, random-map, mean-map, both-lungs or image-edges.
     """
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.errors import InputError
     from medfocus_bench.evaluation.nulls import null_control, write_null
 
     null_control(name)
     check_new(out, overwrite=overwrite)
-    part = open_benchmark(benchmark)
+    part = load_benchmark(benchmark)
     unknown = sorted(set(splits) - set(part.splits))
     if unknown:
         raise InputError(f"no split {unknown[0]!r} in the benchmark, only {', '.join(part.splits)}")

@@ -55,13 +55,13 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
 
     Status 2, with every problem, where it would be refused.
     """
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.errors import InputError
     from medfocus_bench.leaderboard.review.checks import check_place, check_submission, titles_beside
     from medfocus_bench.leaderboard.review.duplicates import copied_from
     from medfocus_bench.leaderboard.review.pull_request import check_account
 
-    opened = open_benchmark(benchmark)
+    opened = load_benchmark(benchmark)
     if results != RESULTS and not results.is_dir():
         raise InputError(f"{results}: is no folder; give the one with the results, or leave --results out")
     committed = _committed(results)
@@ -91,11 +91,11 @@ def guard_command(
 
     Nothing of the pull request is run. Status 2, with every problem, where it is refused.
     """
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.errors import InputError
     from medfocus_bench.leaderboard.review.pull_request import compared_trees, guard, read_changes
 
-    opened = open_benchmark(benchmark)
+    opened = load_benchmark(benchmark)
     for option, tree in (("--base", base), ("--head", head)):
         if not tree.is_dir():
             raise InputError(f"{option} {tree}: is no folder; give that of a checkout")
@@ -130,10 +130,10 @@ def rebuild_command(
 
     Writes what changed, as it is made. With --check, holds what is computed against what is committed.
     """
-    from medfocus_bench.data.resolve import open_benchmark
+    from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.leaderboard.rebuild import Rules, entries, rebuild, stray_results
 
-    opened = open_benchmark(benchmark)
+    opened = load_benchmark(benchmark)
     found = entries(submissions, only)
     outcomes = stray_results(found, results) if not only else []
     rules = Rules(results, check=check, force=force)

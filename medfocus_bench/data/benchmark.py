@@ -1,10 +1,10 @@
 """A benchmark folder: Parquet files with the columns of `columns.SCHEMA`.
 
-A file is one split of one config, named `<split>.parquet` or `<split>-00000-of-00001.parquet`, in any
-folder below the root; a name that is no split puts each row into the split of its mode, and in a file named
-after a mode every row has that mode. The config of a row is its source. `benchmark.json` holds the name, the
-version and the fingerprint; without it the folder's name counts and the version is "unversioned". A dataset
-repository (see `data.hub`) names a config to open by default, whose folder is the benchmark.
+A file is one split of one config, named `<split>.parquet` or `<split>-00000-of-00001.parquet`, in any folder
+below the root; any other name is an error. In a file named after a mode every row has that mode. The config
+of a row is its source. `benchmark.json` holds the name, the version and the fingerprint; without it the name
+is that of the folder and the version is "unversioned". A dataset repository (see `data.hub`) names a config
+to open by default, whose folder is the benchmark.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     Only the names and types of the columns are checked; labels come as words. Raises BenchmarkError.
     """
     for path, number, row in _numbered_rows(Path(folder)):
-        yield _place(path, number, row), _split_of(path, row), row
+        yield _place(path, number, row), _split_of(path), row
 
 
 def _numbered_rows(root: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
@@ -174,6 +174,8 @@ def _numbered_rows(root: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
     _check_no_benchmark_below(root)
     if not files:
         raise BenchmarkError(f"{root}: holds no Parquet file; a benchmark folder has <split>.parquet files")
+    for path in files:
+        _split_of(path)
     rows = 0
     for path in files:
         rows += check_parquet(path)
@@ -190,7 +192,7 @@ def _read_samples(root: Path, pictures: Path | None) -> Iterator[tuple[Sample, d
         if file.path != path:
             file = StoredFile(path, root, pictures)
         try:
-            yield sample_of(row, _split_of(path, row), StoredRow(file, number)), row
+            yield sample_of(row, _split_of(path), StoredRow(file, number)), row
         except (ValueError, TypeError) as error:
             raise BenchmarkError(f"{_place(path, number, row)}: {error}") from None
 
@@ -225,10 +227,16 @@ def _check_no_benchmark_below(root: Path) -> None:
         raise BenchmarkError(f"{root}: is no benchmark, but a folder in it is; give {below}")
 
 
-def _split_of(path: Path, row: Mapping[str, Any]) -> str:
+def _split_of(path: Path) -> str:
+    """The split that a file holds. Raises BenchmarkError for a name that is not one of `SPLITS`."""
     match = _SHARD.match(path.name)
-    stem = match["split"] if match else path.stem
-    return stem if stem in SPLITS else str(row["mode"])
+    split = match["split"] if match else path.stem
+    if split not in SPLITS:
+        raise BenchmarkError(
+            f"{path}: {split[:100]!r} is not a split that this version knows, which are {', '.join(SPLITS)}; "
+            "name the file <split>.parquet or <split>-00000-of-00001.parquet, or move it out of the folder"
+        )
+    return split
 
 
 def row_digest(row: Mapping[str, Any], split: str) -> bytes:

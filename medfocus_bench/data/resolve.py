@@ -31,21 +31,24 @@ def installed_benchmarks() -> dict[str, Path]:
     return {entry.name: entry.load() for entry in entry_points(group=GROUP)}
 
 
-def load_benchmark(path_or_name: BenchmarkLike) -> Benchmark:
-    """The benchmark in a local folder, an embedded one by its name, or one on the Hub.
+def load_benchmark(name_or_path: BenchmarkLike, split: str | Sequence[str] | None = None) -> Benchmark:
+    """Load a benchmark: all of its splits, or one or more of them.
 
-    On the Hub: `medfocus/cxr-causal`, or `hf://OWNER/NAME`, either with `@REVISION`; out of its reach the
-    embedded one stands in for the published one, with a warning. A folder of that name in the current one
-    wins over any other meaning. One that is loaded is passed through. Raises BenchmarkError for what is not
-    there or not a benchmark.
+    >>> load_benchmark("phantom", split="direct")
+    Benchmark(medfocus/cxr-causal 3.0.0 (a895c1fc3c84): 976 samples in phantom / direct)
+
+    Args:
+        name_or_path: A folder, the name of an installed benchmark, or one on the Hub, `medfocus/cxr-causal`
+            or `hf://OWNER/NAME`, either with `@REVISION`. A folder in the current one wins over any other
+            meaning of its name. Where the Hub is out of reach the installed copy stands in for the published
+            benchmark, with a warning. A loaded benchmark is passed through.
+        split: `direct`, `reasoning`, `dev`, or several of them.
+
+    Raises BenchmarkError for a name or folder that is not a benchmark, and InputError for an unknown split.
+
     """
-    if isinstance(path_or_name, Benchmark):
-        return path_or_name
-    return read_benchmark(locate(path_or_name))
-
-
-open_benchmark: Final = load_benchmark
-"""The same under the name that it had first."""
+    loaded = name_or_path if isinstance(name_or_path, Benchmark) else read_benchmark(locate(name_or_path))
+    return loaded if split is None else loaded.part((), one_or_more(split))
 
 
 def one_or_more(values: str | Sequence[One]) -> Sequence[One | str]:

@@ -11,7 +11,7 @@ import numpy as np
 from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import is_line
-from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import covered_part, score_null, score_submission
 from medfocus_bench.evaluation.groups import Groups
@@ -51,7 +51,7 @@ def compare(
     chosen = _chosen(metrics or [headline(protocol).name], protocol)
     if len(submissions) < 2:
         raise InputError("give at least two submissions to compare")
-    whole = open_benchmark(benchmark)
+    whole = load_benchmark(benchmark)
     opened = [_open(entry, whole, any_version) for entry in submissions]
     part, limited = _common_part(opened, whole), list(dict.fromkeys(one_or_more(lvlms)))
     if limited:

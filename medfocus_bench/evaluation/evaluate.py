@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from medfocus_bench._version import __version__
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import BenchmarkLike, one_or_more, open_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError, Notice, UnavailableError
 from medfocus_bench.evaluation.metrics.registry import metrics
@@ -127,7 +127,7 @@ def evaluate_samples(
     progress: Progress = no_progress,
 ) -> Evaluation:
     """As `evaluate`, with the scores of the samples."""
-    whole, limited = open_benchmark(benchmark), list(dict.fromkeys(one_or_more(lvlms)))
+    whole, limited = load_benchmark(benchmark), list(dict.fromkeys(one_or_more(lvlms)))
     if isinstance(attributions, str | Path | Submission):
         opened = _opened(attributions, whole, any_version)
         part = covered_part(opened, whole)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import pytest
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.lvlm.registry import load_lvlm
 
@@ -19,7 +19,7 @@ def shipped(key: str) -> HuggingFaceLVLM:
 
 @lru_cache
 def phantom() -> Benchmark:
-    return open_benchmark("phantom")
+    return load_benchmark("phantom")
 
 
 @pytest.fixture(params=["phantom_qwen", "phantom_gemma"])

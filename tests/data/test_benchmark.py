@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +21,9 @@ from PIL import ExifTags, Image
 
 from medfocus_bench.data.benchmark import Benchmark, read_rows
 from medfocus_bench.data.columns import REQUIRED, SCHEMA
-from medfocus_bench.data.resolve import load_benchmark
+from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.data.writing import write_benchmark
-from medfocus_bench.errors import BenchmarkError
+from medfocus_bench.errors import BenchmarkError, InputError
 from medfocus_bench.evaluation.evaluate import evaluate
 
 from ..conftest import make_row, write_submission
@@ -87,13 +88,26 @@ def test_a_folder_without_a_manifest_is_unversioned_and_named_as_it_is(tmp_path:
     assert (read.name, read.version) == ("mine", "unversioned")
 
 
-def test_the_split_is_the_name_of_the_file_or_else_the_mode(tmp_path: Path) -> None:
-    other = make_row(9, sample_id="b", mode="reasoning")
+def test_the_split_is_the_name_of_the_file(tmp_path: Path) -> None:
     save(tmp_path / "phantom" / "dev-00000-of-00001.parquet", [ROWS[0]])
     save(tmp_path / "reasoning.parquet", [ROWS[1] | {"mode": "reasoning"}])
-    save(tmp_path / "rows.parquet", [ROWS[2], other])
-    splits = {sample.sample_id: sample.split for sample in load_benchmark(tmp_path).samples}
-    assert list(splits.values()) == ["dev", "reasoning", "direct", "reasoning"]
+    assert [sample.split for sample in load_benchmark(tmp_path).samples] == ["dev", "reasoning"]
+    assert [sample.split for sample in load_benchmark(tmp_path, split="dev").samples] == ["dev"]
+    assert load_benchmark(load_benchmark(tmp_path), split=["reasoning"]).splits == ("reasoning",)
+    with pytest.raises(InputError, match=r"no split 'direct' in .*, only dev, reasoning"):
+        load_benchmark(tmp_path, split="direct")
+
+
+@pytest.mark.parametrize("name", ["control", "control-00000-of-00001", "dev-copy", "Dev"])
+def test_a_file_of_an_unknown_split_is_never_read_as_another(tmp_path: Path, name: str) -> None:
+    """A later version's controls would be scored as evidence."""
+    shutil.copy(installed_benchmarks()["phantom"] / "dev.parquet", tmp_path / f"{name}.parquet")
+    save(tmp_path / "direct.parquet", ROWS)
+    assert refusal(tmp_path) == (
+        f"{tmp_path / name}.parquet: {name.partition('-0')[0]!r} is not a split that this version knows, "
+        "which are direct, reasoning, dev; name the file <split>.parquet or <split>-00000-of-00001.parquet, "
+        "or move it out of the folder"
+    )
 
 
 def test_a_mode_that_contradicts_the_name_of_the_file_is_refused(tmp_path: Path) -> None:

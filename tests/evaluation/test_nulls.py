@@ -130,7 +130,8 @@ def test_image_edges_need_the_image_of_every_sample(make_benchmark):
     """A file without the column is no sample less: its samples would score 0 without an explanation."""
     bench = make_benchmark([make_row(0, image=picture())])
     bare = pa.Table.from_pylist([make_row(1)])
-    pq.write_table(bare, bench.folder / "more.parquet")
+    (bench.folder / "more").mkdir()
+    pq.write_table(bare, bench.folder / "more" / "direct.parquet")
     (bench.folder / "benchmark.json").unlink()
     with pytest.raises(UnavailableError, match="phantom-00001-tiny-direct has no image"):
         attributions("image-edges", load_benchmark(bench.folder))

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.geometry import Frame
@@ -103,7 +103,7 @@ ENTRIES = {
 
 def small_track() -> Benchmark:
     """A few questions of the phantom track: an LVLM and a twin, both modes."""
-    track = open_benchmark("phantom")
+    track = load_benchmark("phantom")
     kept = [s for s in track.samples if s.split != "dev" and s.index < QUESTIONS and s.lvlm in LVLMS]
     return replace(track, samples=tuple(kept))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.compare import compare
 from medfocus_bench.evaluation.metrics.registry import metrics
@@ -193,7 +193,7 @@ def test_results_of_another_version_are_kept_apart(board):
 
 def test_the_order_of_oracle_blurred_shifted_and_null_is_right_for_every_score(tmp_path):
     """Ranking sanity on a split of the phantom track."""
-    track = open_benchmark("phantom")
+    track = load_benchmark("phantom")
     part = track.select(track.configs, ["dev"])
     part = replace(part, samples=part.samples[::5])
     explain = {"oracle": oracle, "blurred": blurred, "shifted": shifted, "null": _noise}
@@ -212,7 +212,7 @@ def test_the_order_of_oracle_blurred_shifted_and_null_is_right_for_every_score(t
 @pytest.mark.parametrize("control", sorted(NULL_CONTROLS))
 def test_nulls_stand_at_the_floor(control, evidence, tmp_path):
     """Each below the region itself when that is moved by half of its width."""
-    track = open_benchmark("phantom")
+    track = load_benchmark("phantom")
     kept = [s for s in track.select(track.configs, ["dev"]).samples if s.evidence == evidence]
     part = replace(track.select(track.configs, ["dev"]), samples=tuple(kept[::5]))
     folder, method = tmp_path / f"null-{control}", NULL_CONTROLS[control].method()
@@ -230,7 +230,7 @@ def test_the_null_controls_are_the_floor_of_the_reference_submissions(tmp_path):
 
     A moved oracle is a poor explanation, and better than each null on lesions, on marks and on both.
     """
-    track = open_benchmark("phantom")
+    track = load_benchmark("phantom")
     results = list(read_results(REPOSITORY / "leaderboard" / "results"))
     for name, explain in {"planted": oracle, "planted-blurred": blurred, "planted-moved": shifted}.items():
         folder = write_entry(tmp_path / name, Entry("other", explain, modes=("direct",)), track)

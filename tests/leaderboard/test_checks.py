@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.review.checks import (
     MAX_DOCUMENT_BYTES,
@@ -150,7 +150,7 @@ def test_a_title_claims_nothing_that_the_repository_alone_can_say(folder, benchm
 
 def test_the_reference_submission_may_be_called_as_it_is():
     folder = REPOSITORY / "submissions" / "medfocus"
-    assert check_submission(folder, open_benchmark("phantom")) == []
+    assert check_submission(folder, load_benchmark("phantom")) == []
 
 
 def test_a_letter_has_two_marks_at_most(folder, benchmark):

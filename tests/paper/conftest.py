@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.runs.attribute import RunConfig
@@ -40,7 +40,7 @@ def rows_of_all_groups() -> dict[str, list[dict]]:
 def grouped_bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     folder = tmp_path_factory.mktemp("grouped") / "bench"
     write_benchmark(folder, rows_of_all_groups(), name="grouped", version="1")
-    return open_benchmark(folder)
+    return load_benchmark(folder)
 
 
 @pytest.fixture(scope="session")

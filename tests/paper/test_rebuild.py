@@ -11,7 +11,7 @@ import pytest
 
 from medfocus_bench.counterfactual.editors import Edit
 from medfocus_bench.data.questions import Question
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.sources import open_source
 from medfocus_bench.errors import InputError
 from medfocus_bench.paper import rebuild as rebuilding
@@ -77,7 +77,7 @@ def test_a_benchmark_is_rebuilt_from_raw_data_with_every_group(order, monkeypatc
     assert {sample.source for sample in benchmark.samples} == {"imagenome"}
     assert len(benchmark.samples) >= 3, "the editor removes what the tiny model looks at"
     assert benchmark.attachment.licensed
-    assert open_benchmark(order().folder / "benchmark").fingerprint == benchmark.fingerprint
+    assert load_benchmark(order().folder / "benchmark").fingerprint == benchmark.fingerprint
     refuse_models(monkeypatch)
     again = rebuild(order())
     assert again.attached.benchmark.fingerprint == benchmark.fingerprint

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from medfocus_bench import evaluate, open_benchmark, write_null
+from medfocus_bench import evaluate, load_benchmark, write_null
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.data.manifest import MANIFEST_NAME
 from medfocus_bench.data.questions import MODES
@@ -38,7 +38,7 @@ def groups():
 
 
 def test_the_name_phantom_resolves_to_the_shipped_track():
-    benchmark = open_benchmark("phantom")
+    benchmark = load_benchmark("phantom")
     manifest = json.loads((TRACK / MANIFEST_NAME).read_text())
     assert benchmark.fingerprint == manifest["fingerprint"]
     assert benchmark.splits == ("dev", "direct", "reasoning")
@@ -178,7 +178,7 @@ def test_a_checkpoint_folder_names_its_records_by_its_key(tmp_path):
 
 
 def test_a_null_submission_to_the_track_is_scored_at_the_floor(tmp_path):
-    benchmark = open_benchmark("phantom")
+    benchmark = load_benchmark("phantom")
     part = benchmark.select(["phantom"], ["dev"])
     folder = write_null("whole-image", part, tmp_path / "null")
     report = evaluate(folder, "phantom", resamples=100)

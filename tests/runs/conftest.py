@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import installed_benchmarks, open_benchmark
+from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.data.writing import write_benchmark
 
 from . import methods
@@ -37,7 +37,7 @@ def first_rows(split: str) -> list[dict]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     folder = tmp_path_factory.mktemp("small") / "bench"
     write_benchmark(folder, {split: first_rows(split) for split in CONTENT}, name="small", version="1")
-    return open_benchmark(folder)
+    return load_benchmark(folder)
 
 
 @pytest.fixture(autouse=True)

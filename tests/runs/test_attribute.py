@@ -163,7 +163,7 @@ def half_way(small, tmp_path):
 def check_random_maps(small, out):
     """Every sample has a record, with its own map."""
     part = small.select(small.configs, ["direct"])
-    expected = dict(NULL_CONTROLS["random-map"].make(part, 0))
+    expected = dict(NULL_CONTROLS["random-map"].make(part.samples, 0))
     found = {a.sample_id: a.saliency for a in read_records([out / "null-random-map"])}
     assert len(found) == len(expected)
     for sample, attribution in expected.items():

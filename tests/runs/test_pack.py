@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
@@ -240,7 +240,7 @@ def test_what_is_no_run_or_of_another_benchmark_is_refused(small, tmp_path):
         pack([tmp_path / "nowhere"], tmp_path / "s")
     out = run(small, tmp_path / "run", COUNTING)
     with pytest.raises(InputError, match=r"is of the benchmark small 1 .*, but .* is medfocus/cxr-causal"):
-        pack([out], tmp_path / "s", benchmark=open_benchmark("phantom"))
+        pack([out], tmp_path / "s", benchmark=load_benchmark("phantom"))
     settings = out / "counting" / "settings.json"
     settings.write_text(settings.read_text().replace("medfocus-bench run 1", "something else"))
     with pytest.raises(InputError, match=r"settings\.json: is not that of a run: /format"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.leaderboard.review.checks import MAX_MAPS_BYTES
 from medfocus_bench.runs.thinning import SIDE, thinned
 
@@ -65,7 +65,7 @@ def test_a_value_that_is_not_finite_stays_where_it_is(value):
 
 
 def test_maps_of_every_ranked_sample_of_the_track_are_taken_by_the_leaderboard():
-    ranked = [sample for sample in open_benchmark("phantom").samples if sample.split != "dev"]
+    ranked = [sample for sample in load_benchmark("phantom").samples if sample.split != "dev"]
     header = sum(len(sample.sample_id) + 80 for sample in ranked)
     stored = thinned(np.ones((224, 224), np.float32))
     assert len(ranked) * stored.nbytes + header < MAX_MAPS_BYTES

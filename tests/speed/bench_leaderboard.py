@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from medfocus_bench.data.resolve import open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.result import Result, result_text
 from medfocus_bench.leaderboard.scoring import score_result
@@ -51,7 +51,7 @@ def _with_galleries(root: Path, seed: Result) -> None:
         root / f"results-{NUMBERS[-1]}",
         root / "with-galleries",
         submissions=submissions,
-        benchmark=open_benchmark("phantom"),
+        benchmark=load_benchmark("phantom"),
         workers=2,
     )
     took = perf_counter() - start
@@ -61,7 +61,7 @@ def _with_galleries(root: Path, seed: Result) -> None:
 
 def _scored(root: Path) -> tuple[Result, list[Result]]:
     """A result over both modes of the whole phantom track, and null controls."""
-    track = open_benchmark("phantom")
+    track = load_benchmark("phantom")
     part = track.select(track.configs, ["direct", "reasoning"])
     seed = score_result(
         write_entry(root / "seed", ENTRIES["noisy-a"], part), part, resamples=200, verified=True
@@ -84,7 +84,7 @@ def _visit(index: Path) -> None:
         return
     from playwright.sync_api import expect, sync_playwright
 
-    samples = open_benchmark("phantom").samples
+    samples = load_benchmark("phantom").samples
     of_qwen = sum(sample.lvlm == "phantom_qwen" and sample.split != "dev" for sample in samples)
     with sync_playwright() as started:
         browser = started.chromium.launch(

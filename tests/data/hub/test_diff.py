@@ -11,7 +11,7 @@ from medfocus_bench import evaluate
 from medfocus_bench.data.hub.diff import difference
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import DATASET
-from medfocus_bench.data.resolve import load_benchmark, open_benchmark
+from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import BenchmarkError, OfflineWarning, SubmissionError
 
@@ -82,7 +82,7 @@ def test_versions_on_the_hub_are_compared_by_name(hub, small, newer, tmp_path):
 def test_a_submission_to_another_version_is_told_which_samples_differ(hub, small, newer, tmp_path):
     """The other version is in the cache of the Hub."""
     publish(hub, small)
-    old = open_benchmark(f"{DATASET}@v1.0.0")
+    old = load_benchmark(f"{DATASET}@v1.0.0")
     folder = write_submission(tmp_path / "submission", old, whole, kind="boxes")
     with pytest.raises(SubmissionError) as raised:
         evaluate(folder, newer, nulls=False, resamples=50)
@@ -94,7 +94,7 @@ def test_a_submission_to_another_version_is_told_which_samples_differ(hub, small
 
 def test_a_submission_to_the_embedded_version_is_told_which_samples_differ(newer, tmp_path, hf_home):
     """The embedded track, named by its folder, is compared: it stands in for nothing there."""
-    old = open_benchmark("phantom")
+    old = load_benchmark("phantom")
     folder = write_submission(tmp_path / "submission", old.select(["phantom"], ["dev"]), whole, kind="boxes")
     with pytest.raises(SubmissionError, match=r"samples: 0 added, 2626 removed, 14 changed"):
         evaluate(folder, newer, nulls=False, resamples=50)

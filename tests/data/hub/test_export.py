@@ -16,7 +16,7 @@ import yaml
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import CONFIGS, PUBLISHED_SCHEMA
-from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark, open_benchmark
+from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError
 
 from .rows import open_row, pointer_row, small_splits, write_pointers, write_rows, write_small
@@ -46,7 +46,7 @@ def test_a_repository_holds_these_files(small):
 
 def test_the_shipped_track_keeps_its_fingerprint(embedded):
     shipped = load_benchmark(installed_benchmarks()["phantom"])
-    exported = open_benchmark(embedded)  # opens its default config
+    exported = load_benchmark(embedded)  # opens its default config
     assert exported.reference() == shipped.reference()
     assert exported.folder == embedded / "phantom"
     assert [s.sample_id for s in exported.samples] == [s.sample_id for s in shipped.samples]

@@ -66,7 +66,11 @@ def folders(draw: st.DrawFn) -> tuple[list[tuple[str, list[Mapping[str, Any]], s
     for number in range(draw(st.integers(1, 3))):
         source, kept = draw(st.sampled_from(LICENSED)), draw(secrets)
         extra = draw(st.sampled_from([None, None, "pixels", "thumbnail"]))
-        name = draw(st.sampled_from(["direct", "phantom/direct", "rows", f"{source}/direct", "a/b/dev"]))
+        name = draw(
+            st.sampled_from(
+                ["direct", "phantom/direct", "direct-00000-of-00001", f"{source}/direct", "a/b/dev"]
+            )
+        )
         clean = draw(st.booleans())
         row = pointer_row(source, number, **(FILLED if draw(st.booleans()) else {}))
         row |= {name: SECRETS[name] for name in kept}

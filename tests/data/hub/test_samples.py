@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import medfocus_bench
-from medfocus_bench import load_samples, open_benchmark
+from medfocus_bench import load_samples
 from medfocus_bench.data.hub.client import ANSWER_SECONDS, hub_answers
 from medfocus_bench.data.hub.export import export
 from medfocus_bench.data.hub.layout import DATASET
@@ -84,8 +84,8 @@ def test_a_revision_is_pinned(published, newer):
     assert len(load_samples(f"{DATASET}@v1.0.0")) == 6
     commit = published.repos[DATASET].tags["v1.0.0"]
     assert len(load_samples(DATASET, revision=commit)) == 6
-    assert open_benchmark(f"{DATASET}@v1.0.0").version == "1.0.0"
-    assert open_benchmark(DATASET).version == "1.1.0"
+    assert load_benchmark(f"{DATASET}@v1.0.0").version == "1.0.0"
+    assert load_benchmark(DATASET).version == "1.1.0"
 
 
 @pytest.mark.parametrize("source", ["hub", "folder", "plain"])
@@ -158,7 +158,7 @@ def test_a_private_repository_needs_the_token_of_its_owner(hub, small, monkeypat
         with pytest.raises(BenchmarkError, match="is private; if it is, log in with `hf auth login`"):
             load_samples(f"hf://{PRIVATE}", streaming=streaming)
         with pytest.raises(BenchmarkError, match="is private"):
-            open_benchmark(f"hf://{PRIVATE}")
+            load_benchmark(f"hf://{PRIVATE}")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert next(iter(load_samples(f"hf://{PRIVATE}", streaming=streaming)))["index"] == 0
 
@@ -183,7 +183,7 @@ def test_a_download_that_stays_broken_is_said_and_the_next_one_finishes(publishe
     assert len(again) == 1
 
 
-@pytest.mark.parametrize("load", [load_samples, open_benchmark])
+@pytest.mark.parametrize("load", [load_samples, load_benchmark])
 def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(published, load):
     """The client looks at sizes only: a byte that flipped would stay in its cache for good."""
     published.fault("GET", r"/resolve/.*/phantom/direct-", "flip", times=1)
@@ -252,7 +252,7 @@ def test_offline_the_embedded_track_stands_in_and_says_so_once(no_hub, monkeypat
 
 def test_offline_a_benchmark_by_its_published_name_is_the_embedded_one(no_hub):
     with pytest.warns(OfflineWarning, match=re.escape(f"the embedded version {VERSION} is used")):
-        opened = open_benchmark(f"{DATASET}@v{VERSION}")
+        opened = load_benchmark(f"{DATASET}@v{VERSION}")
     assert opened.folder == installed_benchmarks()["phantom"]
 
 
@@ -263,7 +263,7 @@ def test_offline_nothing_stands_in_for_what_it_is_not(no_hub, name):
     with pytest.raises(BenchmarkError, match="is out of reach, and no copy is in the cache"):
         load_samples(name)
     with pytest.raises(BenchmarkError, match="is out of reach, and no copy is in the cache"):
-        open_benchmark(name)
+        load_benchmark(name)
 
 
 def test_offline_the_cache_comes_before_the_embedded_track(published, newer, closed_url, monkeypatch):
@@ -273,7 +273,7 @@ def test_offline_the_cache_comes_before_the_embedded_track(published, newer, clo
     with pytest.warns(OfflineWarning, match="the copy in the cache is used"):
         assert len(load_samples(DATASET, split="dev")) == 2
     with pytest.warns(OfflineWarning, match="the copy in the cache is used"):
-        assert open_benchmark(DATASET).version == "1.1.0"
+        assert load_benchmark(DATASET).version == "1.1.0"
 
 
 @pytest.mark.parametrize("url", [None, "http://no-such-host.invalid", "ftp://x"])
@@ -326,10 +326,10 @@ def test_any_answer_of_the_hub_counts(hub):
 def test_a_missing_library_names_the_extra(monkeypatch, library, small):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(InputError, match=re.escape("pip install 'medfocus-bench[hub]'")):
-        load_samples(DATASET) if library == "datasets" else open_benchmark("hf://me/mine")
+        load_samples(DATASET) if library == "datasets" else load_benchmark("hf://me/mine")
     if library == "huggingface_hub":
         with pytest.warns(OfflineWarning, match="huggingface_hub is missing; the embedded version"):
-            assert open_benchmark(DATASET).folder == installed_benchmarks()["phantom"]
+            assert load_benchmark(DATASET).folder == installed_benchmarks()["phantom"]
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_a_name_on_the_hub_is_read_strictly(text):
 def test_a_folder_of_the_name_wins(tmp_path, monkeypatch):
     write_small(tmp_path / "medfocus" / "cxr-causal", version="7.0.0")
     monkeypatch.chdir(tmp_path)
-    assert open_benchmark(DATASET).version == "7.0.0"
+    assert load_benchmark(DATASET).version == "7.0.0"
 
 
 def test_a_default_config_that_leads_out_of_the_folder_is_refused(tmp_path):
