@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -49,15 +49,27 @@ def render_rich(table: Table) -> RichTable:
     return drawn
 
 
-def render_markdown(tables: Iterable[Table], summary: Sequence[str] = ()) -> str:
-    """The tables as Markdown, text escaped."""
-    blocks = ["\n".join(f"- {_escape(line)}" for line in summary)] if summary else []
+def escaped(text: str) -> str:
+    """`text` on one line of Markdown, as text only."""
+    safe = "".join("\\" + c if c in "\\`*_{}<>#|[]!" else c for c in text)
+    return " ".join(safe.split())
+
+
+def render_markdown(
+    tables: Iterable[Table], summary: Sequence[str] = (), *, escape: Callable[[str], str] = escaped
+) -> str:
+    """The lines of a summary and the tables as Markdown; `escape` makes plain text of every text."""
+
+    def row(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(map(escape, cells)) + " |"
+
+    blocks = ["\n".join(f"- {escape(line)}" for line in summary)] if summary else []
     for table in tables:
-        lines = [f"### {_escape(table.title)}", "", _markdown_row(table.header)]
-        lines.append(_markdown_row(["---"] + ["---:"] * (len(table.header) - 1), escape=False))
-        lines += [_markdown_row(row.cells) for row in table.rows]
+        lines = [f"### {escape(table.title)}", "", row(table.header)]
+        lines.append("| --- |" + " ---: |" * (len(table.header) - 1))
+        lines += [row(line.cells) for line in table.rows]
         if table.notes:
-            lines += ["", *(_escape(note) for note in table.notes)]
+            lines += ["", *map(escape, table.notes)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -65,12 +77,3 @@ def render_markdown(tables: Iterable[Table], summary: Sequence[str] = ()) -> str
 def counted(number: int, unit: str) -> str:
     """A number with its unit, as in `1 sample` or `2 samples`."""
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
-
-
-def _markdown_row(cells: Iterable[str], *, escape: bool = True) -> str:
-    return "| " + " | ".join(_escape(cell) if escape else cell for cell in cells) + " |"
-
-
-def _escape(text: str) -> str:
-    safe = "".join("\\" + c if c in "\\`*_{}<>#|[]!" else c for c in text)
-    return " ".join(safe.split())

@@ -23,9 +23,9 @@ from medfocus_bench.cli.output import one_line, print_problems, print_tables
 from medfocus_bench.cli.progress import progress_bar, show_progress
 
 if TYPE_CHECKING:
-    from medfocus_bench.data.benchmark import Benchmark
     from medfocus_bench.leaderboard.rebuild import Outcome
     from medfocus_bench.leaderboard.result import Result
+    from medfocus_bench.leaderboard.review.review import Review
 
 RESULTS = Path("leaderboard") / "results"
 LOG = Path("leaderboard") / "log.jsonl"
@@ -57,20 +57,14 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
     """
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.review.checks import check_place, check_submission, titles_beside
-    from medfocus_bench.leaderboard.review.duplicates import copied_from
-    from medfocus_bench.leaderboard.review.pull_request import check_account
+    from medfocus_bench.leaderboard.review.review import review
 
     opened = load_benchmark(benchmark)
     if results != RESULTS and not results.is_dir():
         raise InputError(f"{results}: is no folder; give the one with the results, or leave --results out")
     committed = _committed(results)
-    titles = titles_beside(folder.parent) | {result.name: result.title for result in committed}
-    problems = [*check_place(folder), *check_submission(folder, opened, titles), *check_account(folder)]
-    problems = problems or copied_from(folder, folder.parent, opened)
-    if problems:
-        _refuse(problems, str(folder), summary)
-    _show_row(folder, opened, committed, summary)
+    found = review(folder, opened, committed, progress=show_progress)
+    _conclude_review(found, str(folder), bool(committed), summary)
 
 
 @click.command("guard", cls=Command)
@@ -93,7 +87,12 @@ def guard_command(
     """
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.review.pull_request import compared_trees, guard, read_changes
+    from medfocus_bench.leaderboard.review.pull_request import (
+        changed_submission,
+        compared_trees,
+        read_changes,
+    )
+    from medfocus_bench.leaderboard.review.review import review
 
     opened = load_benchmark(benchmark)
     for option, tree in (("--base", base), ("--head", head)):
@@ -102,11 +101,19 @@ def guard_command(
     try:
         changed = compared_trees(base, head) if changes is None else read_changes(changes)
         committed = _committed(base / RESULTS)
-        titles = {result.name: result.title for result in committed}
-        folder = guard(base, head, changed, author, opened, titles)
+        target = changed_submission(base, head, changed, author)
     except InputError as error:
         _refuse(error.problems, "the pull request", summary)
-    _show_row(folder, opened, committed, summary)
+    found = review(
+        target.folder,
+        opened,
+        committed,
+        beside=target.beside,
+        before=target.before,
+        author=author,
+        progress=show_progress,
+    )
+    _conclude_review(found, "the pull request", bool(committed), summary)
 
 
 @click.command("rebuild", cls=Command)
@@ -221,36 +228,25 @@ def _committed(results: Path) -> list[Result]:
 
 
 def _refuse(problems: Sequence[str], what: str, summary: Path | None) -> NoReturn:
-    from medfocus_bench.leaderboard.review.summary import refused_summary
+    from medfocus_bench.leaderboard.review.review import refused_markdown
 
     print_problems(problems, what)
-    _add_to(summary, refused_summary(problems))
+    _add_to(summary, refused_markdown(problems))
     sys.exit(2)
 
 
-def _show_row(folder: Path, benchmark: Benchmark, committed: Sequence[Result], summary: Path | None) -> None:
-    from medfocus_bench.errors import InputError
-    from medfocus_bench.evaluation.report_tables import report_summary
-    from medfocus_bench.leaderboard.review.preview import preview
-    from medfocus_bench.leaderboard.review.rank_preview import standing, standing_tables
-    from medfocus_bench.leaderboard.review.summary import accepted_summary
-    from medfocus_bench.leaderboard.scoring import score_result
-
-    result = score_result(folder, benchmark, verified=True, progress=show_progress)
-    try:
-        preview(result, folder, benchmark)
-    except InputError as error:
-        _refuse(error.problems, str(folder), summary)
-    lines = report_summary(result.report)
-    tables = standing_tables(standing(result, committed))
-    print_tables([f"{result.name}: sound", *lines], tables)
-    if not committed:
+def _conclude_review(found: Review, what: str, beside_others: bool, summary: Path | None) -> None:
+    """Show the row that a submission would get; status 2 with its problems where it is refused."""
+    if found.result is None:
+        _refuse(found.problems, what, summary)
+    print_tables([f"{found.result.name}: sound", *found.summary], found.tables)
+    if not beside_others:
         click.echo(
             "No results of others are here, so that the row stands alone; run this in a clone of the "
             "repository, or give the folder of its results with --results",
             err=True,
         )
-    _add_to(summary, accepted_summary(result.name, lines, tables))
+    _add_to(summary, found.markdown())
 
 
 def _add_to(summary: Path | None, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,7 @@ def make_galleries(
     out: Path,
     *,
     seed: int = 0,
+    opened: Mapping[str, Submission] | None = None,
     workers: int = 1,
     progress: Progress = lambda done, of: None,
 ) -> dict[str, tuple[Picture, ...]]:
@@ -109,7 +110,7 @@ def make_galleries(
     galleries: dict[str, tuple[Picture, ...]] = {}
     if workers == 1 or len(lots) < 2:
         for lot in lots:
-            galleries |= _galleries(lot, submissions, benchmark, out, seed)
+            galleries |= _galleries(lot, submissions, benchmark, out, seed, opened)
             progress(len(galleries), len(shown))
         return galleries
     with worker_pool(min(workers, len(lots))) as pool:
@@ -121,7 +122,12 @@ def make_galleries(
 
 
 def _galleries(
-    results: Sequence[Result], submissions: Path, benchmark: Benchmark, out: Path, seed: int
+    results: Sequence[Result],
+    submissions: Path,
+    benchmark: Benchmark,
+    out: Path,
+    seed: int,
+    opened: Mapping[str, Submission] | None = None,
 ) -> dict[str, tuple[Picture, ...]]:
     """Those of a few results, of which each sample is decoded once."""
     wanted: dict[str, list[tuple[_Wanted, Submission]]] = {}
@@ -129,14 +135,13 @@ def _galleries(
         folder = submissions / result.name
         chosen = list(_choose(result, benchmark, seed))
         sha256 = result.report.provenance.submission_sha256
+        submission = (opened or {}).get(result.name)
         try:
-            opened = reopen_submission(folder, sha256, {one.sample_id for one in chosen})
+            submission = submission or reopen_submission(folder, sha256, {one.sample_id for one in chosen})
         except SubmissionError:
-            raise InputError(
-                f"{folder}: is not what was scored as {result.name}; rebuild the result"
-            ) from None
+            raise InputError(f"{folder}: not what was scored as {result.name}; rebuild the result") from None
         for one in chosen:
-            wanted.setdefault(one.sample_id, []).append((one, opened))
+            wanted.setdefault(one.sample_id, []).append((one, submission))
     drawn: dict[str, list[tuple[int, int, Picture]]] = {}
     for sample in benchmark.samples:
         if sample.sample_id not in wanted:

@@ -13,8 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationError
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.leaderboard.result import Name, headline_name, read_results
-from medfocus_bench.leaderboard.result_diff import TOLERANCE
+from medfocus_bench.leaderboard.result import TOLERANCE, Name, headline_name, read_results
 from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.schema import Finite, Line, Strict
 

@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
@@ -23,12 +24,12 @@ from medfocus_bench.evaluation.protocol import RESAMPLES
 from medfocus_bench.leaderboard.result import (
     MAX_RESULTS,
     NULL_RESULT,
+    TOLERANCE,
     Result,
     headline_name,
     read_result,
     result_text,
 )
-from medfocus_bench.leaderboard.result_diff import differences
 from medfocus_bench.leaderboard.review.checks import UNRANKED_SPLITS, check_submission
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.workers import worker_pool
@@ -40,6 +41,12 @@ Status = Literal[
 ]
 
 FAULTS: Final[frozenset[Status]] = frozenset({"differs", "missing", "stray", "unsound"})
+
+MAX_DIFFERENCES: Final = 5
+"""Places that are named of one result; one changed map moves hundreds of figures."""
+
+_COUNTED: Final = 1000
+_FILTERS: Final = ("source", "lvlm", "mode", "evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +247,11 @@ def _without_computing(
 
 def _computed(entry: Entry, benchmark: Benchmark, rules: Rules) -> Result:
     if entry.folder is not None:
-        problems = check_submission(entry.folder, benchmark)
-        if problems:
-            raise SubmissionError(problems)
-        return score_result(entry.folder, benchmark, resamples=rules.resamples, verified=True)
+        checked = check_submission(entry.folder, benchmark)
+        if checked.problems or checked.inspection is None or checked.inspection.submission is None:
+            raise SubmissionError(checked.problems)
+        submission = checked.inspection.submission
+        return score_result(submission, benchmark, resamples=rules.resamples, verified=True)
     with TemporaryDirectory(prefix="medfocus-bench-") as work:
         control = entry.name.removeprefix(NULL_RESULT)
         folder = write_null(control, ranked_part(benchmark), Path(work) / entry.name)
@@ -252,3 +260,60 @@ def _computed(entry: Entry, benchmark: Benchmark, rules: Rules) -> Result:
 
 def _headline(result: Result | None) -> float | None:
     return None if result is None else result.views[0].scores[headline_name()].mean
+
+
+def differences(committed: Result, recomputed: Result) -> list[str]:
+    """Each place where they differ with both values, the first `MAX_DIFFERENCES` and a count of the rest.
+
+    The sha256 of a null control's submission does not count: its maps are made anew each time, and the last
+    bit of them is the processor's.
+    """
+    skipped = {"/report/provenance/submission_sha256"} if recomputed.is_null else set()
+    found = _walk(committed.model_dump(mode="json"), recomputed.model_dump(mode="json"), "", "")
+    listed = [text for pointer, text in islice(found, _COUNTED) if pointer not in skipped]
+    if len(listed) <= MAX_DIFFERENCES:
+        return listed
+    more = len(listed) - MAX_DIFFERENCES
+    count = f"{more} or more" if len(listed) >= _COUNTED else f"{more}"
+    return [*listed[:MAX_DIFFERENCES], f"and {count} other places"]
+
+
+def _walk(old: Any, new: Any, pointer: str, place: str) -> Iterator[tuple[str, str]]:
+    """Pairs of a plain JSON pointer and the sentence about it; `place` is the pointer with labels."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            step = str(key).replace("~", "~0").replace("/", "~1")
+            yield from _walk(old.get(key), new.get(key), f"{pointer}/{step}", f"{place}/{step}")
+    elif isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            yield pointer, f"{place}: has {len(old)} entries, recomputed {len(new)}"
+            return
+        for number, (before, after) in enumerate(zip(old, new, strict=True)):
+            step = f"/{number}"
+            yield from _walk(before, after, pointer + step, place + step + _label(before))
+    elif not _same(old, new):
+        yield pointer, f"{place}: is {_shown(old)}, recomputed {_shown(new)}"
+
+
+def _same(old: Any, new: Any) -> bool:
+    numbers = isinstance(old, int | float) and isinstance(new, int | float)
+    if numbers and not isinstance(old, bool) and not isinstance(new, bool):
+        return bool(abs(old - new) <= TOLERANCE)
+    return type(old) is type(new) and bool(old == new)
+
+
+def _label(entry: Any) -> str:
+    """What an entry of a list is of, for a reader: its slice or its filters."""
+    if not isinstance(entry, dict):
+        return ""
+    if "kind" in entry and "value" in entry:
+        return f" ({entry['kind']}: {entry['value']})"
+    if "scores" in entry or "score" in entry:
+        chosen = [str(entry[key]) for key in _FILTERS if entry.get(key)]
+        return f" ({', '.join(chosen) or 'everything'})"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -21,6 +21,9 @@ NULL_RESULT: Final = "null-"
 MAX_RESULT_BYTES: Final = 32 * 2**20
 MAX_RESULTS: Final = 5_000
 
+TOLERANCE: Final = 2e-6
+"""Numbers that differ by less are the same: six digits, rounded from values that differ in the last bit."""
+
 DIGITS: Final = 6
 """Decimal places of the numbers beside the report."""
 

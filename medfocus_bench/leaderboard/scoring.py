@@ -27,12 +27,13 @@ from medfocus_bench.leaderboard.result import (
     headline_name,
 )
 from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.submission.reader import Submission
 
 _Filters = tuple[str | None, str | None, str | None, str | None]
 
 
 def score_result(
-    submission: str | Path,
+    submission: str | Path | Submission,
     benchmark: str | Path | Benchmark,
     *,
     seed: int = 0,
@@ -41,14 +42,14 @@ def score_result(
     verified: bool = False,
     progress: Progress = no_progress,
 ) -> Result:
-    """Scores a submission folder from its raw attributions; its name is the folder's.
+    """Score a submission, its folder or opened, from the raw attributions; its name is the folder's.
 
     Raises SubmissionError or BenchmarkError as `evaluate` does.
     """
     settings = Settings("standard", seed, resamples)
-    folder = Path(submission)
+    folder = submission.path.parent if isinstance(submission, Submission) else Path(submission)
     evaluation = evaluate_samples(
-        folder,
+        submission,
         benchmark,
         settings,
         nulls=False,

@@ -25,6 +25,7 @@ from medfocus_bench.leaderboard.result import Result, read_results
 from medfocus_bench.leaderboard.review.checks import titles_beside
 from medfocus_bench.paper import published
 from medfocus_bench.storage import atomic_folder
+from medfocus_bench.submission.reader import Submission
 from medfocus_bench.submission.schema import URL_PATTERN
 
 REPOSITORY: Final = "https://github.com/medfocus/medfocus-bench"
@@ -37,7 +38,7 @@ _HTTP = re.compile(URL_PATTERN, re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class BuiltSite:
     """A built site. `size` is in bytes, without the gallery."""
 
     index: Path
@@ -54,14 +55,15 @@ def build_site(
     log: Path | None = None,
     submissions: Path | None = None,
     benchmark: Benchmark | None = None,
+    opened: Mapping[str, Submission] | None = None,
     workers: int = 1,
     progress: Progress = lambda done, of: None,
-) -> Site:
+) -> BuiltSite:
     """Builds the site of the results in a folder into `out`, which it replaces if it is a site.
 
-    With `submissions` and `benchmark`, methods get a gallery, drawn by `workers` processes. `log` is the file
-    of events. Raises InputError for a result or an event that is unsound, and for an `out` that holds
-    something else.
+    With `submissions` and `benchmark`, methods get a gallery, drawn by `workers` processes; those in `opened`
+    are not read again. `log` is the file of events. Raises InputError for a result or an event that is
+    unsound, and for an `out` that holds something else.
     """
     board = make_board(read_results(results))
     events = read_log(log) if log is not None else []
@@ -72,7 +74,7 @@ def build_site(
         if submissions is not None and benchmark is not None:
             shown = _drawable(board, benchmark)
             galleries = make_galleries(
-                shown, submissions, benchmark, work, workers=workers, progress=progress
+                shown, submissions, benchmark, work, opened=opened, workers=workers, progress=progress
             )
         shutil.copytree(_HERE / "assets", work / "assets")
         pages = _pages(board, galleries, events, _pending(board, submissions))
@@ -83,7 +85,7 @@ def build_site(
     gallery = out / "gallery"
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file() and gallery not in p.parents)
     pictures = sum(len(found) for found in galleries.values())
-    return Site(out / "index.html", len(board.results), len(pages), pictures, size)
+    return BuiltSite(out / "index.html", len(board.results), len(pages), pictures, size)
 
 
 def http_link(url: str | None) -> str | None:

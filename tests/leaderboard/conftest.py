@@ -21,7 +21,7 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.geometry import Frame
 from medfocus_bench.leaderboard.result import Result, result_text
 from medfocus_bench.leaderboard.scoring import score_result
-from medfocus_bench.leaderboard.site import Site, build_site
+from medfocus_bench.leaderboard.site import BuiltSite, build_site
 from medfocus_bench.submission.schema import MethodMetadata, Submitter
 from medfocus_bench.submission.writer import SubmissionWriter
 
@@ -190,7 +190,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
 
 
 @pytest.fixture(scope="session")
-def site(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(board: Board, tmp_path_factory: pytest.TempPathFactory) -> BuiltSite:
     return build_site(
         board.results,
         tmp_path_factory.mktemp("site") / "site",
@@ -290,7 +290,7 @@ class Visit:
 
 
 @pytest.fixture
-def visit(browser: Any, site: Site) -> Iterator[Callable[..., Visit]]:
+def visit(browser: Any, site: BuiltSite) -> Iterator[Callable[..., Visit]]:
     """Opens pages in a fresh profile of the browser; settings as `new_context` takes them."""
     contexts: list[Any] = []
     visits: list[Visit] = []

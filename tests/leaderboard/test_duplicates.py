@@ -11,11 +11,15 @@ import pytest
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.review.duplicates import copied_from
-from medfocus_bench.submission.reader import open_submission
+from medfocus_bench.submission.reader import inspect_submission, open_submission
 from medfocus_bench.submission.writer import SubmissionWriter
 
 from ..cli.running import run
 from .flow import edit
+
+
+def problems_of(folder, benchmark) -> list[str]:
+    return copied_from(inspect_submission(folder, benchmark), folder.parent, benchmark)
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_a_copy_is_found_whatever_its_type_and_order_and_part(copy, benchmark):
         return Attribution(attribution.sample_id, saliency=attribution.saliency.astype(np.float32))
 
     written_anew(copy, benchmark, as_float32, split=benchmark.splits[0])
-    assert len(copied_from(copy, copy.parent, benchmark)) == 1
+    assert len(problems_of(copy, benchmark)) == 1
 
 
 def test_maps_that_differ_in_one_pixel_are_no_copy(copy, benchmark):
@@ -61,7 +65,7 @@ def test_maps_that_differ_in_one_pixel_are_no_copy(copy, benchmark):
         return Attribution(attribution.sample_id, saliency=saliency)
 
     written_anew(copy, benchmark, touched)
-    assert copied_from(copy, copy.parent, benchmark) == []
+    assert problems_of(copy, benchmark) == []
 
 
 def test_a_copy_of_boxes_is_found_and_no_explanation_is_nobodys(copy, benchmark):
@@ -71,12 +75,12 @@ def test_a_copy_of_boxes_is_found_and_no_explanation_is_nobodys(copy, benchmark)
     noisy = copy.with_name("noisy")
     for folder in (copy, noisy):
         written_anew(folder, benchmark, boxes)
-    assert len(copied_from(copy, copy.parent, benchmark)) == 1
+    assert len(problems_of(copy, benchmark)) == 1
     written_anew(copy, benchmark, lambda n, a: boxes(n, a, (0, 0, 40, 41) if n == 5 else (0, 0, 40, 40)))
-    assert copied_from(copy, copy.parent, benchmark) == []
+    assert problems_of(copy, benchmark) == []
     for folder in (copy, noisy):
         written_anew(folder, benchmark, lambda n, a: boxes(n, a, ()))
-    assert copied_from(copy, copy.parent, benchmark) == []
+    assert problems_of(copy, benchmark) == []
 
 
 @pytest.mark.parametrize("control", ["centre-box", "mean-map", "random-map"])
@@ -84,7 +88,7 @@ def test_a_null_control_under_another_name_is_refused(copy, benchmark, control):
     """A rank for looking at no model; one box moved, it is whatever its scores say."""
     drawn = {a.sample_id: a for _, a in NULL_CONTROLS[control].make(benchmark.samples, 0)}
     written_anew(copy, benchmark, lambda n, a: drawn[a.sample_id], split=benchmark.splits[0])
-    (problem,) = copied_from(copy, copy.parent, benchmark)
+    (problem,) = problems_of(copy, benchmark)
     assert f"holds the same attributions as the null control {control};" in problem
 
     def moved(number, attribution):
@@ -94,11 +98,11 @@ def test_a_null_control_under_another_name_is_refused(copy, benchmark, control):
         )
 
     written_anew(copy, benchmark, moved, split=benchmark.splits[0])
-    assert copied_from(copy, copy.parent, benchmark) == []
+    assert problems_of(copy, benchmark) == []
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "x", '{"attributions": 1}'])
 def test_a_neighbour_that_is_unsound_is_no_original(copy, benchmark, text):
     (copy.with_name("noisy") / "submission.json").write_text(text)
     (copy.with_name("noisy") / "maps.safetensors").write_text(text)
-    assert copied_from(copy, copy.parent, benchmark) == []
+    assert problems_of(copy, benchmark) == []

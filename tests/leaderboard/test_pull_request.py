@@ -122,7 +122,7 @@ def test_only_its_owner_changes_a_submission(pull_request):
     noisy = pull_request.head / "submissions" / "noisy"
     edit(noisy, lambda document: document["method"].update(version="2"))
     (problem,) = pull_request.refused()
-    assert f"submissions/noisy: is there already and belongs to {OWNER}, not to stranger" in problem
+    assert f"submissions/noisy: exists already and belongs to {OWNER}, not to stranger" in problem
     status, shown, _ = pull_request.check(author=OWNER.upper())
     assert status == 0
     assert "It replaces a row of evidence AP" in shown
@@ -173,7 +173,7 @@ def test_a_submission_of_no_known_account_is_changed_by_nobody(original, tmp_pat
     noisy = pull_request.head / "submissions" / "noisy"
     edit(noisy, lambda document: document["method"].update(version="2"))
     (problem,) = pull_request.refused(author=OWNER)
-    assert "nobody is known as its owner" in problem
+    assert "so that its owner is unknown" in problem
 
 
 def test_a_removed_submission_is_refused(pull_request):

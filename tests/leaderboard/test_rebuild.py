@@ -10,9 +10,15 @@ import pytest
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
-from medfocus_bench.leaderboard.rebuild import Rules, entries, rebuild, stray_results
+from medfocus_bench.leaderboard.rebuild import (
+    MAX_DIFFERENCES,
+    Rules,
+    differences,
+    entries,
+    rebuild,
+    stray_results,
+)
 from medfocus_bench.leaderboard.result import read_result, read_results, result_text
-from medfocus_bench.leaderboard.result_diff import MAX_DIFFERENCES, differences
 
 from ..cli.running import run
 from ..toy import write_toy

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,14 +26,8 @@ from medfocus_bench.leaderboard.review.unicode_safety import (
     unseen,
     unseen_in_token,
 )
-from medfocus_bench.submission.document import (
-    DOCUMENT_NAME,
-    DocumentError,
-    ParsedDocument,
-    parse_document,
-    read_document,
-)
-from medfocus_bench.submission.reader import validate
+from medfocus_bench.submission.document import DOCUMENT_NAME, ParsedDocument
+from medfocus_bench.submission.reader import Inspection, inspect_submission
 from medfocus_bench.submission.schema import SubmissionDocument
 
 SUBMISSIONS: Final = "submissions"
@@ -59,35 +54,42 @@ _DEVICES: Final = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 """Names that Windows keeps for devices: a folder called so cannot be checked out there."""
 
 
-def check_submission(
-    folder: Path, benchmark: Benchmark, titles: Mapping[str, str] | None = None
-) -> list[str]:
-    """Every problem of the submission in `folder`, a sentence each; empty for one that can have a row.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Every problem of a submission, a sentence each, and the submission as it was read for them.
 
-    `titles` are the names of the folders beside it, with what their methods are called.
+    `inspection` is None where nothing was opened.
+    """
+
+    problems: tuple[str, ...]
+    inspection: Inspection | None = None
+
+
+def check_submission(folder: Path, benchmark: Benchmark, titles: Mapping[str, str] | None = None) -> Checked:
+    """Hold the submission in `folder` against the format and against what the leaderboard asks beyond it.
+
+    `titles`: the names of the folders beside it, each with what its method is called.
     """
     neighbours = {name: title for name, title in (titles or {}).items() if name != folder.name}
     problems = [*_name_problems(folder, neighbours)]
     unsafe = list(_listing_problems(folder))
     if unsafe:
-        return [*problems, *unsafe]  # what is too large, or is no file, is not opened
-    problems += validate(folder, benchmark)
-    document = folder / DOCUMENT_NAME
-    try:
-        raw = read_document(document)
-    except DocumentError:
-        return problems  # `validate` has said it
-    parsed = parse_document(raw, str(document))
+        return Checked((*problems, *unsafe))  # what is too large, or not a file, is not opened
+    inspection = inspect_submission(folder, benchmark)
+    problems += inspection.validated(benchmark)
+    parsed, document = inspection.parsed, folder / DOCUMENT_NAME
+    if parsed is None:
+        return Checked(tuple(problems))
     if parsed.document is not None:
         problems += _document_problems(parsed.document, folder, neighbours)
     problems += _entry_problems(parsed, document)
     declared = parsed.maps.file if parsed.maps is not None else None
     problems += [
-        f"{path}: belongs to no submission; {DOCUMENT_NAME} names the one map file that may be there"
+        f"{path}: not part of the submission; {DOCUMENT_NAME} names the one map file that may be there"
         for path in sorted(folder.iterdir())
         if path.name not in (DOCUMENT_NAME, declared)
     ]
-    return problems
+    return Checked(tuple(problems), inspection)
 
 
 def check_place(folder: Path) -> list[str]:

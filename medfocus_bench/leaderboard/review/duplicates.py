@@ -12,10 +12,12 @@ import numpy as np
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import SubmissionError, UnavailableError
+from medfocus_bench.evaluation.evaluate import covered_part
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NullControl
 from medfocus_bench.submission.document import DOCUMENT_NAME, read_document
 from medfocus_bench.submission.maps import MapReader
 from medfocus_bench.submission.raw import RawDocument
+from medfocus_bench.submission.reader import Inspection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,9 @@ class _Attributions:
     boxes: dict[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, document: RawDocument) -> _Attributions:
-        maps = document.head.get("maps")
+    def of(cls, document: RawDocument, maps: MapReader | None) -> _Attributions:
         return cls(
-            MapReader(folder / maps["file"]) if maps else None,
+            maps,
             {entry["sample_id"]: entry["boxes"] for entry in document.attributions() if entry.get("boxes")},
         )
 
@@ -44,20 +45,22 @@ class _Attributions:
         return None
 
 
-def copied_from(folder: Path, submissions: Path, benchmark: Benchmark) -> list[str]:
-    """A problem for each folder of `submissions`, and each null control, that says all that `folder` holds.
+def copied_from(inspection: Inspection, submissions: Path, benchmark: Benchmark) -> list[str]:
+    """A problem for each folder of `submissions`, and each null control, that has all these attributions.
 
-    `folder` is sound and of the `benchmark`; a neighbour that is not is let be, as is the one of the same
-    name. Maps are compared as numbers, whatever their type and order, and only until two differ; boxes alone
-    are held against those of folders without maps: so this costs less than opening all of them.
+    The inspected submission is sound and of the `benchmark`; a neighbour that is unsound is left alone, as is
+    the one of the same name. Maps are compared as numbers, whatever their type and order, and only until two
+    differ; boxes alone are held against those of folders without maps: that costs less than opening all.
     """
-    document = read_document(folder / DOCUMENT_NAME)
-    ours = _Attributions.of(folder, document)
+    submission, raw = inspection.submission, inspection.raw
+    assert submission is not None
+    assert raw is not None
+    folder = submission.path.parent
+    ours = _Attributions.of(raw, inspection.maps)
     keys = ours.maps.keys if ours.maps is not None else frozenset()
     if not keys and not ours.boxes:
         return []  # no explanation at all, which is nobody's
-    declared = document.head["benchmark"]
-    part = benchmark.select(declared["configs"], declared["splits"])
+    part = covered_part(submission, benchmark)
     originals = [
         *(f"{submissions.name}/{o.name}" for o in _neighbours(folder, submissions) if _all_in(ours, o)),
         *(f"the null control {c.name}" for c in NULL_CONTROLS.values() if _is_null(ours, c, part)),
@@ -92,7 +95,7 @@ def _all_in(ours: _Attributions, other: Path) -> bool:
             return False
         if not ours.boxes:
             return True
-        boxes = _Attributions.of(other, read_document(other / DOCUMENT_NAME)).boxes
+        boxes = _Attributions.of(read_document(other / DOCUMENT_NAME), None).boxes
     except (SubmissionError, KeyError, TypeError, AttributeError):
         return False
     return all(boxes.get(sample_id) == value for sample_id, value in ours.boxes.items())

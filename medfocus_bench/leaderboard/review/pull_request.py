@@ -10,22 +10,14 @@ import filecmp
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError, SubmissionError
-from medfocus_bench.leaderboard.review.checks import SUBMISSIONS, check_submission, titles_beside
-from medfocus_bench.leaderboard.review.duplicates import copied_from
-from medfocus_bench.submission.document import (
-    DOCUMENT_NAME,
-    DocumentError,
-    parse_document,
-    read_document,
-)
-from medfocus_bench.submission.schema import Submitter
+from medfocus_bench.leaderboard.review.checks import SUBMISSIONS
+from medfocus_bench.submission.document import DOCUMENT_NAME
 
 MAX_CHANGES_BYTES: Final = 4 * 2**20
 MAX_CHANGES: Final = 50
@@ -33,7 +25,6 @@ MAX_CHANGES: Final = 50
 
 _MAX_ENTRIES: Final = 100_000
 _AUTHOR: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}(\[bot\])?")
-_ACCOUNT: Final = re.compile(r"https?://(?:www\.)?github\.com/([A-Za-z0-9-]{1,39})/?", re.IGNORECASE)
 _STATUS: Final = re.compile(r"[AMDTUX]|[RC]\d{0,3}")
 
 
@@ -88,18 +79,23 @@ def compared_trees(base: Path, head: Path) -> list[Change]:
     return changes
 
 
-def guard(
-    base: Path,
-    head: Path,
-    changes: Sequence[Change],
-    author: str,
-    benchmark: Benchmark,
-    titles: Mapping[str, str],
-) -> Path:
-    """The folder in `head` of the one submission that a pull request adds or changes.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The submission that a pull request adds or changes.
 
-    `author` is the account that opened it; `titles` what the methods of the committed results are called.
-    Raises SubmissionError with every problem, or InputError for what is no pull request.
+    `beside`: the folder of submissions that it joins. `before`: its document there; None for a new one.
+    """
+
+    folder: Path
+    beside: Path
+    before: Path | None
+
+
+def changed_submission(base: Path, head: Path, changes: Sequence[Change], author: str) -> Target:
+    """The one submission that a pull request of the account `author` adds or changes.
+
+    Raises SubmissionError with every problem of what it changes, or InputError for arguments that do not
+    describe a pull request.
     """
     if not _AUTHOR.fullmatch(author):
         raise InputError(f"--author {author[:60]!r}: is not the name of an account")
@@ -121,35 +117,8 @@ def guard(
         raise SubmissionError(
             f"{SUBMISSIONS}/{name}: is removed; ask for that in an issue, where it is logged"
         )
-    called = titles_beside(base / SUBMISSIONS) | dict(titles)
-    problems = check_submission(folder, benchmark, called)
     old = base / SUBMISSIONS / name / DOCUMENT_NAME
-    if old.is_file():
-        problems += _ownership(old, folder / DOCUMENT_NAME, author)
-    else:
-        problems += check_account(folder, author)
-    problems = problems or copied_from(folder, base / SUBMISSIONS, benchmark)
-    if problems:
-        raise SubmissionError(problems)
-    return folder
-
-
-def check_account(folder: Path, author: str | None = None) -> list[str]:
-    """Whether a new submission says who may change it later: the account of its `author`, or any account.
-
-    An unsound one is let be, as its check says what is wrong.
-    """
-    submitters = _submitters(folder / DOCUMENT_NAME)
-    accounts = _accounts(submitters or ())
-    if submitters is None or (author.lower() in accounts if author else accounts):
-        return []
-    who = author or "YOU"
-    named = f"names the account {author}, which opened the pull request" if author else "names an account"
-    return [
-        f"{folder / DOCUMENT_NAME}: /submitters: none {named}, so that the folder would be nobody's to "
-        f'change later; give one of them "url": "https://github.com/{who}" (for `pack`: '
-        f'--submitter "NAME <https://github.com/{who}>")'
-    ]
+    return Target(folder, base / SUBMISSIONS, old if old.is_file() else None)
 
 
 def _outside(changes: Sequence[Change]) -> tuple[list[str], set[str]]:
@@ -182,41 +151,6 @@ def _why(parts: Sequence[str]) -> str:
     if len(parts) > 3 and parts[0] == SUBMISSIONS:
         return "a submission has no folders inside"
     return "a pull request with a submission changes nothing else"
-
-
-def _ownership(old: Path, new: Path, author: str) -> Iterator[str]:
-    """Whether the author may change a submission that is there: one of its submitters, who stay the same."""
-    before, after = _submitters(old), _submitters(new)
-    accounts = _accounts(before or ())
-    place = f"{SUBMISSIONS}/{old.parent.name}"
-    if not accounts:
-        yield (
-            f"{place}: is there already, and none of its submitters gives a GitHub account as url, so nobody "
-            "is known as its owner; take another name, or ask in an issue"
-        )
-    elif author.lower() not in accounts:
-        yield (
-            f"{place}: is there already and belongs to {', '.join(sorted(accounts))}, not to {author}; "
-            "take another name"
-        )
-    if after is not None and before != after:
-        yield f"{place}/{DOCUMENT_NAME}: /submitters: were changed; keep them, or ask for it in an issue"
-
-
-def _accounts(submitters: Iterable[Submitter]) -> set[str]:
-    """Their accounts on GitHub, in lower case, as it tells accounts apart."""
-    urls = (submitter.url for submitter in submitters if submitter.url is not None)
-    return {found[1].lower() for url in urls if (found := _ACCOUNT.fullmatch(url))}
-
-
-def _submitters(path: Path) -> list[Submitter] | None:
-    """Who answers for the submission in a document; None for one that is unsound, as its check says."""
-    try:
-        raw = read_document(path)
-    except DocumentError:
-        return None
-    document = parse_document(raw, str(path)).document
-    return None if document is None else list(document.submitters)
 
 
 def _is_plain_folder(path: Path) -> bool:

@@ -29,6 +29,12 @@ _ALIKE: Final = frozenset(
 )
 """Scripts with letters that look like one of Latin, by the first word of their names in Unicode."""
 
+MAX_TEXT: Final = 600
+"""Characters of a text in the Markdown of a review."""
+
+_PLAIN: Final = frozenset(" %,;\N{EN DASH}")
+"""Besides letters and digits, the characters without a meaning in the middle of a line of Markdown."""
+
 _WORD: Final = re.compile(r"[^\W_]+")
 
 MAX_MARKS: Final = 2
@@ -135,3 +141,25 @@ def _is_unseen(character: str) -> bool:
     if character.isprintable():  # false of all that is below, and of the spaces that are no plain one
         return _BLANK.match(character) is not None
     return unicodedata.category(character) != "Zs"
+
+
+def neutral(text: str) -> str:
+    """`text` on one line as it reads, with every sign that could be markup, a link or a mention disarmed.
+
+    Signs become character references, which Markdown shows and never obeys; after an at sign stands a space
+    of no width, as GitHub finds mentions in what is shown. What cannot be seen is escaped.
+    """
+    line = " ".join(text.split())
+    if len(line) > MAX_TEXT:
+        line = line[: MAX_TEXT - 3] + "..."
+    return "".join(_neutral(c) for c in line)
+
+
+def _neutral(character: str) -> str:
+    if character == "@":
+        return "&#64;&#8203;"
+    if character.isalnum() or character in _PLAIN:
+        return character
+    if not character.isprintable():
+        return neutral(ascii(character)[1:-1])
+    return f"&#{ord(character)};"

@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from medfocus_bench.attribution.attribution import Attribution, Cost
-from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.gallery import EACH, KINDS
-from medfocus_bench.leaderboard.review.preview import preview
+from medfocus_bench.leaderboard.result import read_results
+from medfocus_bench.leaderboard.review.review import preview, review
 from medfocus_bench.leaderboard.scoring import score_result
+from medfocus_bench.submission import document, reader
+from medfocus_bench.submission.maps import MapReader
+from medfocus_bench.submission.reader import open_submission
 from medfocus_bench.submission.schema import MAX_SCORE
 from medfocus_bench.submission.writer import SubmissionWriter
 
-from .conftest import ENTRIES
-from .flow import edit
+from .flow import STRANGER
 
 
-@pytest.mark.parametrize("name", ["oracle", "noisy-a", "hostile"])
-def test_the_page_of_a_submission_is_built_alone(board, name):
-    assert name in ENTRIES
-    site = preview(board.result(name), board.submissions / name, board.benchmark)
+def show(board, name, folder=None, result=None):
+    folder = folder or board.submissions / name
+    return preview(result or board.result(name), open_submission(folder), folder, board.benchmark)
+
+
+def test_the_page_of_a_submission_is_built_alone(board):
+    site = show(board, "hostile")
     assert (site.results, site.pictures) == (1, EACH * len(KINDS))
     assert not site.index.exists(), "it is only to see that it can be built"
 
 
-def test_the_page_of_a_folder_that_was_not_scored_is_not_built(board, tmp_path):
-    folder = tmp_path / "oracle"
-    shutil.copytree(board.submissions / "oracle", folder)
-    edit(folder, lambda document: document["method"].update(version="2"))
-    with pytest.raises(InputError, match="is not what was scored as oracle"):
-        preview(board.result("oracle"), folder, board.benchmark)
+def test_a_review_reads_and_parses_the_document_and_hashes_the_maps_once(original, tmp_path, monkeypatch):
+    root, benchmark = original
+    folder = tmp_path / "submissions" / "blurred"
+    shutil.copytree(root / "new" / "blurred", folder)
+    seen = Counter()
+
+    def counted(module, name):
+        plain = getattr(module, name)
+
+        def call(*given):
+            seen[name] += 1
+            return plain(*given)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(document, "read_regular_file")
+    counted(reader, "read_regular_file")
+    counted(reader, "parse_document")
+    counted(MapReader, "sha256")
+    committed = read_results(root / "repository" / "leaderboard" / "results")
+    found = review(folder, benchmark, committed, author=STRANGER)
+    assert found.problems == ()
+    assert found.result == score_result(folder, benchmark, verified=True)
+    assert (found.row.row.rank, found.row.ranked) == (2, 4)
+    # The last line but two scored the folder anew.
+    assert seen == {"read_regular_file": 2, "parse_document": 2, "sha256": 2}
 
 
 EXTREMES = {
@@ -55,4 +81,4 @@ def test_what_the_schema_takes_can_be_shown(board, tmp_path, given):
         for sample in part.samples:
             writer.add(Attribution(sample.sample_id, cost=cost, **scores, **given()))
     result = score_result(folder, part, resamples=50, verified=True)
-    assert preview(result, folder, part).pictures == EACH * len(KINDS)
+    assert show(board, "extreme", folder, result).pictures == EACH * len(KINDS)
