@@ -10,6 +10,7 @@ import pytest
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.paper.ablate import Variant, variants
 from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.runs.attribute import RunConfig
 
@@ -56,6 +57,11 @@ def config_for(grouped_bench, runs, tmp_path):
         return ReproduceConfig(**{**given, **more})
 
     return make
+
+
+def few_variants() -> list[Variant]:
+    """A variant of each study but localisation: the atlas takes seconds an image."""
+    return [one for one in variants() if one.value in ("default", "mask", "mean", "1", "0.5")]
 
 
 def refuse_models(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a target would cost, before it is run."""
+"""The cost of a table, before it is run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.paper import figures
 from medfocus_bench.paper import plan as planning
 from medfocus_bench.paper.plan import BACKWARD, DECLARED, LINE_BYTES, Plan, plan_tables
 from medfocus_bench.paper.reproduce import plan_of, reproduce
@@ -21,19 +22,16 @@ WRITING = ("prompting", "prompting-medsam")
 def test_declared_passes_are_those_that_the_methods_make(grouped_bench):
     lvlm = load_lvlm("phantom_qwen")
     sample = next(s for s in grouped_bench.samples if (s.lvlm, s.split) == ("phantom_qwen", "direct"))
-    reading = lvlm.encode(sample.image, sample.question, sample.response)
+    example = lvlm.encode(sample.image, sample.question, sample.response)
+    assert set(DECLARED) == set(METHODS)
     for name in METHODS:
         if name not in WRITING:
-            method = choose_methods([name])[0].load("phantom_qwen", "direct")
-            with lvlm.measured() as meter:
-                found = method.explain(lvlm, reading)
-            declared = DECLARED[name]
-            assert (meter.forward_passes, meter.backward_passes) == (declared.forward, declared.backward), (
-                name
-            )
-            held = 0 if found.saliency is None else found.saliency.astype("float32").nbytes
-            assert held <= declared.map_bytes, name
-    assert set(DECLARED) == set(METHODS)
+            method, declared = choose_methods([name])[0].load("phantom_qwen", "direct"), DECLARED[name]
+            with lvlm.measured() as passes:
+                saliency = method.explain(lvlm, example).saliency
+            made = (passes.forward_passes, passes.backward_passes)
+            assert made == (declared.forward, declared.backward), name
+            assert (0 if saliency is None else 4 * saliency.size) <= declared.map_bytes, name
 
 
 def test_the_plan_of_a_pace_that_is_given_loads_nothing(config_for, no_models, tmp_path):
@@ -53,7 +51,7 @@ def test_the_plan_of_a_pace_that_is_given_loads_nothing(config_for, no_models, t
     assert table.rows[-1].cells[2] == "6"
 
 
-def test_what_is_there_is_not_planned_again_and_states_its_own_passes(config_for, tmp_path, monkeypatch):
+def test_existing_records_are_not_planned_again_and_state_their_own_passes(config_for, tmp_path, monkeypatch):
     config = config_for(runs=tmp_path / "runs", methods=("grad-cam",), lvlms=["phantom_qwen"])
     reproduce("table1", replace(config, limit=1))
     monkeypatch.setitem(planning.DECLARED, "grad-cam", planning.Passes(99, 99, 10**6))
@@ -64,31 +62,27 @@ def test_what_is_there_is_not_planned_again_and_states_its_own_passes(config_for
 
 
 def test_without_a_pace_every_lvlm_is_timed_with_a_few_passes(config_for, tmp_path):
-    config = config_for(runs=tmp_path / "none", methods=("grad-cam",))
-    made = plan_of("table1", config)
+    made = plan_of("table1", config_for(runs=tmp_path / "none", methods=("grad-cam",)))
     assert [pace.lvlm for pace in made.paces] == ["phantom_gemma", "phantom_qwen"]
     assert all(pace.origin == "measured" and pace.seconds > 0 for pace in made.paces)
     assert not (tmp_path / "none").exists(), "a plan makes no records"
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_every_target_has_a_plan(config_for, no_models, name):
-    made = plan_of(name, config_for(limit=1), 0.1)
-    assert made.target == name
-    assert (len(made.lines) == 0) == (name == "table2"), "only counting needs no run"
+def test_every_table_has_a_plan(config_for, no_models):
+    for name in TABLES:
+        made = plan_of(name, config_for(limit=1), 0.1)
+        assert made.target == name
+        assert (len(made.lines) == 0) == (name == "table2"), "only counting needs no run"
 
 
 def test_panels_are_few_unless_a_limit_is_given(config_for, no_models, tmp_path, monkeypatch):
-    from medfocus_bench.paper import figures
-
     monkeypatch.setattr(figures, "MAX_PANELS", 3)
-    made = plan_of("fig5", config_for(runs=tmp_path / "none"), 0.1)
-    assert [line.samples for line in made.lines] == [1, 1, 1]
-    made = plan_of("fig5", config_for(runs=tmp_path / "none", limit=2), 0.1)
-    assert sum(line.samples for line in made.lines) == 6
+    for limit, samples in ((None, 3), (2, 6)):
+        made = plan_of("fig5", config_for(runs=tmp_path / "none", limit=limit), 0.1)
+        assert sum(line.samples for line in made.lines) == samples
 
 
 @pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_pace_that_is_none_is_refused(config_for, pace):
+def test_a_pace_without_a_time_is_refused(config_for, pace):
     with pytest.raises(InputError, match="above 0"):
         plan_of("table1", config_for(), pace)

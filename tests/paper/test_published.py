@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medfocus_bench.paper.published import MAIN_DIRECT, NAMES, OVERLAP, SECONDS, SOURCES
+from medfocus_bench.paper.published import KEPT, MAIN_DIRECT, NAMES, OVERLAP, SECONDS, SOURCES
 
 
 def test_every_method_has_a_name_scores_of_every_source_and_seconds():
@@ -10,6 +10,8 @@ def test_every_method_has_a_name_scores_of_every_source_and_seconds():
     for scores in MAIN_DIRECT.values():
         assert list(scores) == list(SOURCES)
         assert {len(values) for values in scores.values()} == {len(OVERLAP)}
+    totals = {mode: sum(n for key, n in KEPT.items() if key[0] == mode) for mode in ("direct", "reasoning")}
+    assert totals == {"direct": 1880, "reasoning": 2060}
 
 
 def test_the_values_are_those_of_the_papers_table(golden):
