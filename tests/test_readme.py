@@ -44,7 +44,7 @@ def place(tmp_path_factory, small):
         (root / "pool" / name).parent.mkdir(parents=True, exist_ok=True)
     grey.save(root / "pool/images/one.png")
     grey.point(lambda level: 255 * (level > 10)).save(root / "pool/masks/one/left lung.png")
-    found("run.attribute.attribute")(
+    found("runs.attribute.attribute")(
         "occlusion", str(small.folder), str(root / "run"), splits="dev", lvlms="phantom_qwen", limit=1
     )
     return root
@@ -55,11 +55,11 @@ def noisy(place: Path) -> str:
 
 
 CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
-    "run.attribute.attribute": lambda call, place, bench: call(
+    "runs.attribute.attribute": lambda call, place, bench: call(
         ["occlusion", "centre-box"], bench, str(place / "more"), splits=["dev"], limit=1
     ),
-    "run.tune.tune": lambda call, place, bench: call("grad-cam", "phantom_qwen", bench, limit=1),
-    "run.pack.pack": lambda call, place, bench: call(
+    "runs.tune.tune": lambda call, place, bench: call("grad-cam", "phantom_qwen", bench, limit=1),
+    "runs.pack.pack": lambda call, place, bench: call(
         str(place / "run"), str(place / "packed"), submitters=["Ada"], partial=True
     ),
     "medfocus.reference.build_pool": lambda call, place, bench: call(str(place / "pool")),
@@ -131,7 +131,7 @@ def write_pointers(place: Path) -> None:
         lambda name, out: medfocus_bench.open_submission(out, name),
         lambda name, out: medfocus_bench.evaluate(out, name),
         lambda name, out: medfocus_bench.compare(["null:mean-map", "null:centre-box"], name),
-        lambda name, out: found("run.attribute.attribute")(["occlusion"], name, out, splits=["dev"]),
+        lambda name, out: found("runs.attribute.attribute")(["occlusion"], name, out, splits=["dev"]),
         lambda name, out: found("data.hub.export.export")(out, name),
         lambda name, out: found("data.hub.diff.difference")(name, "phantom"),
         lambda name, out: medfocus_bench.load_samples(name),
@@ -148,7 +148,7 @@ def test_a_misspelt_benchmark_is_told_the_name_that_was_meant(call, name, meant,
 
 
 def test_one_name_is_one_split_and_not_its_letters(small, tmp_path):
-    found("run.attribute.attribute")(
+    found("runs.attribute.attribute")(
         "centre-box", small.folder, tmp_path, splits="dev", lvlms="phantom_gemma"
     )
     assert [path.name for path in (tmp_path / "null-centre-box").glob("*.jsonl")]

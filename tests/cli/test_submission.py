@@ -23,6 +23,7 @@ Broken = tuple[tuple[int | str, ...], Any, str]
 
 ENTRY: tuple[int | str, ...] = ("attributions", 0)
 
+# fmt: off
 WRONG_VALUES: dict[str, Broken] = {
     "a document that is a list": ((), [], "/: should be"),
     "no attributions": (("attributions",), None, "/attributions: should be a valid list"),
@@ -32,24 +33,15 @@ WRONG_VALUES: dict[str, Broken] = {
     "a sample id with a newline": ((*ENTRY, "sample_id"), "a\nb", "/attributions/0/sample_id: "),
     "a lone surrogate in a sample id": ((*ENTRY, "sample_id"), "\ud800", "/attributions/0/sample_id: "),
     "a lone surrogate in a name": (("submitters", 0, "name"), "\ud800", "/submitters/0/name: "),
-    "a lone surrogate in a key": (
-        (*ENTRY, "concepts"),
-        {"\udfff": 1},
-        f"/attributions/0/concepts ({WITH_BOXES})",
-    ),
+    "a lone surrogate in a key":
+        ((*ENTRY, "concepts"), {"\udfff": 1}, f"/attributions/0/concepts ({WITH_BOXES})"),
     "an escape in a key": (("method", "\x1b[31m"), 1, r"/method/\x1b[31m: is not a key of the format"),
     "a newline in a key": (("a\r\nb",), 1, "/a b: is not a key of the format"),
     "an escape in a name": (("submitters", 0, "name"), "\x1b]0;x\x07", "/submitters/0/name: should have no"),
-    "a reordering mark in a name": (
-        ("method", "display_name"),
-        "a\u202eb",
-        "/method/display_name: should have",
-    ),
-    "a newline in a version": (
-        ("benchmark", "version"),
-        "1\n2",
-        "/benchmark/version: should have no line breaks",
-    ),
+    "a reordering mark in a name":
+        (("method", "display_name"), "a\u202eb", "/method/display_name: should have"),
+    "a newline in a version":
+        (("benchmark", "version"), "1\n2", "/benchmark/version: should have no line breaks"),
     "an unknown key": ((*ENTRY, "score"), 1, f"/attributions/0/score ({WITH_BOXES}): is not a key"),
     "boxes of the wrong type": (BOXES, "10 20 30 40", f"/attributions/0/boxes ({WITH_BOXES}): should be"),
     "a box of three numbers": ((*BOXES, 0), [1, 2, 3], f"/attributions/0/boxes/0 ({WITH_BOXES}): "),
@@ -58,11 +50,8 @@ WRONG_VALUES: dict[str, Broken] = {
     "a box inside out": ((*BOXES, 0), [30, 20, 10, 40], f"/boxes/0 ({WITH_BOXES}): the box is inside out"),
     "a box without area": ((*BOXES, 0), [30, 20, 30, 40], f"/boxes/0 ({WITH_BOXES}): the box is inside out"),
     "a box whose area is no number": ((*BOXES, 0), [0, 0, 5e-324, 5e-324], "/attributions/0/boxes/0"),
-    "a box beyond the image": (
-        (*BOXES, 0),
-        [0, 0, 224, 200.5],
-        "/boxes/0 (phantom-00000-tiny-direct): reaches",
-    ),
+    "a box beyond the image":
+        ((*BOXES, 0), [0, 0, 224, 200.5], "/boxes/0 (phantom-00000-tiny-direct): reaches"),
     "a box before the image": ((*BOXES, 0, 1), -0.5, "/attributions/0/boxes/0/1"),
     "a box with a huge integer": ((*BOXES, 0, 2), 10**400, "/attributions/0/boxes/0/2"),
     "too many boxes": (BOXES, [[1, 2, 3, 4]] * 101, "/attributions/0/boxes"),
@@ -71,58 +60,35 @@ WRONG_VALUES: dict[str, Broken] = {
     "neither a map nor boxes": (BOXES, None, f"/attributions/0 ({WITH_BOXES}): give either"),
     "a cost that sums to infinity": ((*ENTRY, "cost", "seconds"), 1.7e308, "/attributions/0/cost/seconds"),
     "a negative cost": ((*ENTRY, "cost", "forward_passes"), -1, "/attributions/0/cost/forward_passes"),
-    "a cost of a huge integer": (
-        (*ENTRY, "cost", "forward_passes"),
-        10**4000,
-        "/attributions/0/cost/forward",
-    ),
-    "an unknown sample": (
-        (*ENTRY, "sample_id"),
-        "vindr-00000-a-direct",
-        "(vindr-00000-a-direct): no such sample",
-    ),
-    "a sample twice": (
-        (*ENTRY, "sample_id"),
-        WITH_MAP,
-        f"/attributions/0 ({WITH_MAP}): the sample stands 2 times",
-    ),
+    "a cost of a huge integer":
+        ((*ENTRY, "cost", "forward_passes"), 10**4000, "/attributions/0/cost/forward"),
+    "an unknown sample":
+        ((*ENTRY, "sample_id"), "vindr-00000-a-direct", "(vindr-00000-a-direct): no such sample"),
+    "a sample twice":
+        ((*ENTRY, "sample_id"), WITH_MAP, f"/attributions/0 ({WITH_MAP}): the sample stands 2 times"),
     "a link that runs code": (("method", "paper"), "javascript:alert(1)", "/method/paper: "),
     "a link that leaves its attribute": (("method", "code"), "https://a/'x", "/method/code: "),
     "a link with an escape": (("submitters", 0, "url"), "https://a/\x1b[31m", "/submitters/0/url: "),
-    "a hyperparameter that is an object": (
-        ("method", "hyperparameters", "rate"),
-        {},
-        "/hyperparameters/rate: ",
-    ),
+    "a hyperparameter that is an object":
+        (("method", "hyperparameters", "rate"), {}, "/hyperparameters/rate: "),
     "maps in the folder above": (("maps", "file"), f"../{MAPS}", "/maps/file: "),
     "maps at an absolute path": (("maps", "file"), f"/tmp/{MAPS}", "/maps/file: "),
     "maps that are hidden": (("maps", "file"), f".{MAPS}", "/maps/file: "),
     "maps of another type": (("maps", "file"), "maps.npz", "/maps/file: "),
     "maps that are not declared": (("maps",), None, "/maps: is required"),
-    "maps that are not there": (
-        ("maps", "file"),
-        "none.safetensors",
-        "none.safetensors: cannot be read: No such",
-    ),
+    "maps that are not there":
+        (("maps", "file"), "none.safetensors", "none.safetensors: cannot be read: No such"),
     "a wrong sha256": (("maps", "sha256"), "0" * 64, "/maps/sha256: is not that of"),
     "a sha256 that is none": (("maps", "sha256"), "x", "/maps/sha256: "),
-    "another dataset": (
-        ("benchmark", "dataset"),
-        "other",
-        "/benchmark/dataset: the submission is of 'other'",
-    ),
+    "another dataset":
+        (("benchmark", "dataset"), "other", "/benchmark/dataset: the submission is of 'other'"),
     "another version": (("benchmark", "fingerprint"), "0" * 64, "/benchmark/fingerprint: made for version"),
-    "an unknown config": (
-        ("benchmark", "configs"),
-        ["a"],
-        "/benchmark/configs: no 'a' in the benchmark, only ph",
-    ),
-    "an unknown split": (
-        ("benchmark", "splits"),
-        ["dev"],
-        "/benchmark/splits: no 'dev' in the benchmark, only d",
-    ),
+    "an unknown config":
+        (("benchmark", "configs"), ["a"], "/benchmark/configs: no 'a' in the benchmark, only ph"),
+    "an unknown split":
+        (("benchmark", "splits"), ["dev"], "/benchmark/splits: no 'dev' in the benchmark, only d"),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize(("at", "value", "said"), WRONG_VALUES.values(), ids=WRONG_VALUES)
@@ -133,6 +99,7 @@ def test_a_wrong_value_is_refused_with_its_place(at, value, said, folder, bench)
     assert all(problem.startswith(str(folder)) for problem in problems)
 
 
+# fmt: off
 RAW_DOCUMENTS: dict[str, tuple[bytes, str]] = {
     "an empty file": (b"", "not valid JSON at line 1, column 1"),
     "truncated": (b'{"schema_version": "1.0", "method": {', "not valid JSON at line 1, column 38"),
@@ -148,11 +115,10 @@ RAW_DOCUMENTS: dict[str, tuple[bytes, str]] = {
     "an integer of 100,000 digits": (b'{"a": ' + b"9" * 100_000 + b"}", "integer"),
     "100,000 brackets": (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     "100,000 braces": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
-    "an object of too many keys": (
-        json.dumps({str(number): 1 for number in range(1001)}).encode(),
-        "an object has 1,001 keys",
-    ),
+    "an object of too many keys":
+        (json.dumps({str(number): 1 for number in range(1001)}).encode(), "an object has 1,001 keys"),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize(("raw", "said"), RAW_DOCUMENTS.values(), ids=RAW_DOCUMENTS)

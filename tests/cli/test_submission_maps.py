@@ -23,6 +23,7 @@ from ..submission.documents import (
 from .refusing import LARGE, printable_lines, refusal
 from .running import run
 
+# fmt: off
 MAP_FILES: dict[str, tuple[bytes, str]] = {
     "an empty file": (b"", "its header is longer than the file"),
     "a pickle": (b"\x80\x04\x95" + b"." * 40, "its header is longer than the file"),
@@ -34,37 +35,26 @@ MAP_FILES: dict[str, tuple[bytes, str]] = {
     "a header that is not UTF-8": (safetensors(b'{"\xff": 1}'), "not a sound safetensors file"),
     "a lone surrogate as key": (safetensors(b'{"\\ud800": 1}'), "not a sound safetensors file"),
     "an escape as type": (safetensors({WITH_MAP: entry([2, 2], 0, 4, "\x1b[31m")}, bytes(4)), r"\x1b[31m"),
-    "a type of 1 MB": (
-        safetensors({WITH_MAP: entry([2, 2], 0, 4, "x" * 2**20)}, bytes(4)),
-        "has the type xxx",
-    ),
+    "a type of 1 MB":
+        (safetensors({WITH_MAP: entry([2, 2], 0, 4, "x" * 2**20)}, bytes(4)), "has the type xxx"),
     "50,000 x 50,000 without data": (safetensors({WITH_MAP: LARGE}), "not a sound safetensors file"),
     "a size that overflows": (safetensors({WITH_MAP: entry([2**40, 2**40], 0, 4)}, bytes(4)), "not a sound"),
     "a negative side": (safetensors({WITH_MAP: entry([-2, 2], 0, 4)}, bytes(4)), "not a sound safetensors"),
     "offsets beyond the file": (safetensors({WITH_MAP: entry([4, 4], 64, 80)}, bytes(16)), "not a sound"),
     "offsets the wrong way round": (safetensors({WITH_MAP: entry([4, 4], 16, 0)}, bytes(16)), "not a sound"),
-    "offsets that do not fit the shape": (
-        safetensors({WITH_MAP: entry([4, 4], 0, 8)}, bytes(8)),
-        "not a sound",
-    ),
+    "offsets that do not fit the shape":
+        (safetensors({WITH_MAP: entry([4, 4], 0, 8)}, bytes(8)), "not a sound"),
     "maps that share data": (
         safetensors({WITH_MAP: entry([2, 2], 0, 4), "b": entry([2, 2], 0, 4)}, bytes(4)),
         "not a sound safetensors file",
     ),
     "data that belong to no map": (safetensors({WITH_MAP: entry([2, 2], 0, 4)}, bytes(5)), "not a sound"),
-    "three dimensions": (
-        safetensors({WITH_MAP: entry([1, 2, 2], 0, 4)}, bytes(4)),
-        f"the map '{WITH_MAP}' has 3 dimensions",
-    ),
+    "three dimensions":
+        (safetensors({WITH_MAP: entry([1, 2, 2], 0, 4)}, bytes(4)), f"the map '{WITH_MAP}' has 3 dimensions"),
     "no dimension": (safetensors({WITH_MAP: entry([], 0, 1)}, bytes(1)), "has 0 dimensions"),
-    "3,000 dimensions": (
-        safetensors({WITH_MAP: entry([1] * 3000, 0, 1)}, bytes(1)),
-        "has 3000 dimensions",
-    ),
-    "a side too long": (
-        safetensors({WITH_MAP: entry([1, 2049], 0, 2049)}, bytes(2049)),
-        "is 1 x 2049; at most",
-    ),
+    "3,000 dimensions": (safetensors({WITH_MAP: entry([1] * 3000, 0, 1)}, bytes(1)), "has 3000 dimensions"),
+    "a side too long":
+        (safetensors({WITH_MAP: entry([1, 2049], 0, 2049)}, bytes(2049)), "is 1 x 2049; at most"),
     "float64": (safetensors({WITH_MAP: entry([1, 1], 0, 8, "F64")}, bytes(8)), "has the type F64"),
     "half a byte a pixel": (safetensors({WITH_MAP: entry([2, 2], 0, 2, "F4")}, bytes(2)), "has the type F4"),
     "a map of no sample": (
@@ -73,6 +63,7 @@ MAP_FILES: dict[str, tuple[bytes, str]] = {
     ),
     "no map of a sample": (safetensors({}), f'({WITH_MAP}): has "map": true, but '),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize(("maps", "said"), MAP_FILES.values(), ids=MAP_FILES)
