@@ -16,12 +16,10 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.score import score
 from medfocus_bench.geometry import explains
 from medfocus_bench.runs.records import Failure, RunRecords, read_failures, read_records
+from medfocus_bench.runs.run import common_settings, method_folders
 from medfocus_bench.runs.settings import (
-    SETTINGS_NAME,
     BenchmarkIdentity,
     RunSettings,
-    check_settings,
-    read_settings,
 )
 from medfocus_bench.runs.thinning import thinned
 from medfocus_bench.submission.schema import MethodMetadata
@@ -85,8 +83,8 @@ def pack(
     """
     out = Path(out)
     given = [runs] if isinstance(runs, str | Path) else runs
-    folders = _method_folders([Path(run) for run in given], method)
-    settings = _common_settings(folders)
+    folders = method_folders([Path(run) for run in given], method)
+    settings = common_settings(folders)
     whole = _benchmark(folders[0], settings, benchmark)
     records = read_records(folders)
     failures = [failure for folder in dict.fromkeys(folders) for failure in read_failures(folder)]
@@ -142,38 +140,6 @@ def _thinning(averaged: Sequence[Sample], records: RunRecords) -> Thinning:
 
 def _evidence_ap(sample: Sample, attribution: Attribution) -> float:
     return score(attribution, sample, names=["evidence_ap"])["evidence_ap"]
-
-
-def _method_folders(runs: Sequence[Path], method: str | None) -> list[Path]:
-    """The folder of the method in each run; a run may be given as that folder itself."""
-    found: list[Path] = []
-    for run in runs:
-        held = _held(run)
-        wanted = [method, f"null-{method}"] if method else sorted(held)
-        named = [name for name in wanted if name in held]
-        if not named:
-            raise InputError(f"{run}: holds no records of {method!r}, only of {', '.join(sorted(held))}")
-        if len(named) > 1 and not method:
-            raise InputError(f"{run}: holds {', '.join(named)}; choose one with --method")
-        found.append(held[named[0]])
-    return found
-
-
-def _held(run: Path) -> dict[str, Path]:
-    folders = [run, *sorted(run.iterdir())] if run.is_dir() else []
-    held = {folder.name: folder for folder in folders if (folder / SETTINGS_NAME).is_file()}
-    if not held:
-        raise InputError(f"{run}: holds no records; give the folder that `attribute` wrote")
-    return held
-
-
-def _common_settings(folders: Sequence[Path]) -> RunSettings:
-    settings = read_settings(folders[0])
-    for folder in folders[1:]:
-        check_settings(folder, settings)
-        parts = settings.parts | read_settings(folder).parts
-        settings = settings.model_copy(update={"parts": parts})
-    return settings
 
 
 def _benchmark(folder: Path, settings: RunSettings, given: BenchmarkLike | None) -> Benchmark:

@@ -63,6 +63,21 @@ def test_a_complete_run_becomes_a_submission_that_validates_and_scores(small, tm
     report = evaluate(tmp_path / "s", small, nulls=False, resamples=100)
     assert report.counts.coverage == 1
     assert report.cost.forward_passes == 0
+    run_itself = evaluate(tmp_path / "run", small, nulls=False, resamples=100)
+    assert (run_itself.slices, run_itself.counts, run_itself.cost) == (
+        report.slices,
+        report.counts,
+        report.cost,
+    )
+    assert run_itself.method.title == "Counting"
+
+
+def test_a_run_of_several_methods_is_evaluated_method_by_method(small, tmp_path):
+    run(small, tmp_path / "run", COUNTING, "centre-box")
+    with pytest.raises(InputError, match="choose one with --method"):
+        evaluate(tmp_path / "run", small)
+    report = evaluate(tmp_path / "run" / "null-centre-box", small, nulls=False, resamples=100)
+    assert report.method.name == "null-centre-box"
 
 
 def test_the_submission_holds_the_records_own_maps_and_scores(small, tmp_path):
