@@ -242,16 +242,11 @@ def _row(
         lvlm=selection.title,
         samples=count,
         patients=patients,
-        scores={name: _score(estimate) for name, estimate in scores.items()},
+        scores={
+            name: Score(mean=one.value, low=one.ends[0], high=one.ends[1]) for name, one in scores.items()
+        },
         **more,
     )
-
-
-def _score(estimate: Estimate) -> Score:
-    """An estimate of one patient has no interval: both ends are its value."""
-    low = estimate.value if estimate.low is None else estimate.low
-    high = estimate.value if estimate.high is None else estimate.high
-    return Score(mean=estimate.value, low=low, high=high)
 
 
 def _cell(score: Score, patients: int) -> str:

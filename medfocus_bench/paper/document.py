@@ -23,6 +23,11 @@ class Estimate(Strict):
     low: Finite | None = None
     high: Finite | None = None
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the interval; the value twice where there is none."""
+        return self.value if self.low is None else self.low, self.value if self.high is None else self.high
+
 
 class ComparedValue(Strict):
     """One cell: the paper's value and ours; either may be missing."""
@@ -42,8 +47,7 @@ class ComparedValue(Strict):
         """Whether the published value lies outside our interval, or is another count."""
         if self.published is None or self.ours is None:
             return False
-        low = self.ours.value if self.ours.low is None else self.ours.low
-        high = self.ours.value if self.ours.high is None else self.ours.high
+        low, high = self.ours.ends
         return not low <= self.published <= high
 
 
@@ -133,18 +137,16 @@ def reproduction_tables(document: Reproduction, *, brief: bool = False) -> list[
 
 def _table(section: ResultSection, columns: Iterable[ResultColumn]) -> Table:
     used = [c for c in columns if any(c.key in line.entries for line in section.lines)]
-    with_published = {
-        c.key for c in used if any(_entry(line, c).published is not None for line in section.lines)
-    }
+    compared = {c.key for c in used if any(_entry(row, c).published is not None for row in section.lines)}
     header = [""]
     for column in used:
-        header += [f"{column.label}, published"] if column.key in with_published else []
-        header.append(f"{column.label}, ours" if column.key in with_published else column.label)
+        both = [f"{column.label}, published", f"{column.label}, ours"]
+        header += both if column.key in compared else [column.label]
     rows = []
     for line in section.lines:
         cells = [f"null: {line.name}" if line.kind == "control" else line.name]
         for column in used:
-            cells += list(_cells(_entry(line, column), column, column.key in with_published))
+            cells += list(_cells(_entry(line, column), column, column.key in compared))
         if line.not_run is not None:
             cells[0] = f"{cells[0]}: not run"
         rows.append(Row(tuple(cells), quiet=line.kind == "control"))
@@ -169,11 +171,10 @@ def _cells(entry: ComparedValue, column: ResultColumn, with_published: bool) -> 
     if entry.ours is None:
         yield ""
         return
-    ours = entry.ours
-    text = _number(ours.value, column.digits) + ("*" if entry.differs else "")
-    if ours.low is not None and ours.high is not None:
-        text += f" [{_number(ours.low, column.digits)}, {_number(ours.high, column.digits)}]"
-    yield text
+    low, value, high = (
+        _number(n, column.digits) for n in (entry.ours.ends[0], entry.ours.value, entry.ours.ends[1])
+    )
+    yield value + "*" * entry.differs + (f" [{low}, {high}]" if entry.ours.low is not None else "")
 
 
 def _number(value: float, digits: int) -> str:

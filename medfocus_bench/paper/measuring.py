@@ -17,6 +17,7 @@ from medfocus_bench.evaluation.groups import CELL, Groups
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.score import ScoredSamples
+from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import BoolArray, FloatArray
 from medfocus_bench.paper.config import ReproduceConfig, with_samples
 from medfocus_bench.paper.document import (
@@ -30,7 +31,7 @@ from medfocus_bench.paper.document import (
 from medfocus_bench.paper.published import NAMES, OVERLAP
 from medfocus_bench.paper.runs import RunResults
 
-_LABELS: Final = dict(zip(OVERLAP, ("IoU", "F1", "P", "R"), strict=True))
+_LABELS: Final = ("IoU", "F1", "P", "R")
 _STANDARD: Final = ("evidence_ap", "iou")
 
 
@@ -49,18 +50,18 @@ class Selection:
         return all(getattr(sample, name) == value for name, value in self.values.items())
 
 
-def selections(
-    samples: Sequence[Sample], by: Sequence[str], *, each_lvlm: bool = False, title: str = ""
-) -> list[Selection]:
-    """A selection for each combination of values of the fields `by`, and then each LVLM of it, if several."""
+def selections(samples: Sequence[Sample], by: Sequence[str], *, each_lvlm: bool = False) -> list[Selection]:
+    """A selection for each combination of values of the fields `by`; `each_lvlm` adds its several LVLMs."""
     found: list[Selection] = []
     for key in sorted({tuple(getattr(sample, name) for name in by) for sample in samples}):
-        whole = Selection(", ".join(key) or title, dict(zip(by, key, strict=True)))
-        lvlms = sorted({sample.lvlm for sample in samples if sample in whole})
-        each = [
-            Selection(", ".join([*key, lvlm]), {**whole.values, "lvlm": lvlm}, whole=False) for lvlm in lvlms
-        ]
-        found += [whole, *(each if each_lvlm and len(each) > 1 else [])]
+        found.append(Selection(", ".join(key), dict(zip(by, key, strict=True))))
+        lvlms = sorted({sample.lvlm for sample in samples if sample in found[-1]})
+        if each_lvlm and len(lvlms) > 1:
+            whole = found[-1]
+            found += [
+                Selection(f"{whole.title}, {lvlm}", {**whole.values, "lvlm": lvlm}, whole=False)
+                for lvlm in lvlms
+            ]
     return found
 
 
@@ -120,27 +121,24 @@ class SampleSet:
         masks = [self._mask(selection) & stated for selection in chosen]
         filled = [number for number, mask in enumerate(masks) if mask.any()]
         groups = [self._groups.macro(masks[number]) for number in filled]
+        means = self._groups.means(values, groups, self.settings)
         estimates: list[list[Estimate] | None] = [None] * len(masks)
-        for number, group, intervals in zip(
-            filled, groups, self._groups.means(values, groups, self.settings), strict=True
-        ):
+        for number, group, intervals in zip(filled, groups, means, strict=True):
             _, patients = self._groups.counts(group)
-            estimates[number] = [
-                _estimate(one.mean, one.low, one.high, patients, share=share) for one in intervals
-            ]
+            estimates[number] = [_estimate(one, patients, share=share) for one in intervals]
         return estimates
 
     def _mask(self, selection: Selection) -> BoolArray:
         return np.array([sample in selection for sample in self.samples], dtype=np.bool_)
 
 
-def _estimate(mean: float, low: float, high: float, patients: int, *, share: bool) -> Estimate:
+def _estimate(interval: Interval, patients: int, *, share: bool) -> Estimate:
+    mean, low, high = interval.mean, interval.low, interval.high
     if patients < 2:
         return Estimate(value=mean)
     if share and mean in (0.0, 100.0) and low == high:
         test = stats.binomtest(round(mean / 100 * patients), patients)
-        wilson = test.proportion_ci(method="wilson")
-        low, high = 100 * float(wilson.low), 100 * float(wilson.high)
+        low, high = (100 * float(end) for end in test.proportion_ci(method="wilson"))
     return Estimate(value=mean, low=low, high=high)
 
 
@@ -189,7 +187,10 @@ def _costs(results: RunResults, samples: SampleSet) -> FloatArray:
 
 SCORES: Final = Quantity(
     (
-        *(ResultColumn(key=f"paper_{name}", label=label) for name, label in _LABELS.items()),
+        *(
+            ResultColumn(key=f"paper_{name}", label=label)
+            for name, label in zip(OVERLAP, _LABELS, strict=True)
+        ),
         ResultColumn(key="evidence_ap", label="Evidence AP (standard)"),
         ResultColumn(key="iou", label="IoU (standard)"),
     ),
@@ -254,30 +255,24 @@ def rows_of_controls(
     samples: SampleSet,
     chosen: Sequence[Selection],
     quantities: Sequence[Quantity],
-    names: Sequence[str] = tuple(NULL_CONTROLS),
 ) -> tuple[list[list[ResultRow]], list[str]]:
     """The rows of each null control, one a selection, and a note on each that is not available."""
     scored = [quantity for quantity in quantities if quantity.of_controls]
+    names = list(NULL_CONTROLS) if scored and samples.samples else []
     rows: list[list[ResultRow]] = []
     notes: list[str] = []
-    for name in config.progress(
-        names if scored and samples.samples else (), "Scoring null controls", len(names)
-    ):
+    for name in config.progress(names, "Scoring null controls", len(names)):
         title, control = NULL_CONTROLS[name].title, NullControlScores(name, config.benchmark)
         try:
             measured = measure(control, samples, chosen, scored)
         except UnavailableError as error:
             notes.append(f"Null control {title}: not available, {error}")
             continue
+        entries = [{key: ComparedValue(ours=one) for key, one in ours.items()} for ours in measured]
         rows.append(
             [
-                samples.row(
-                    selection,
-                    title,
-                    {key: ComparedValue(ours=estimate) for key, estimate in ours.items()},
-                    kind="control",
-                )
-                for selection, ours in zip(chosen, measured, strict=True)
+                samples.row(selection, title, own, kind="control")
+                for selection, own in zip(chosen, entries, strict=True)
             ]
         )
     return rows, notes
@@ -289,10 +284,8 @@ def measure(
     """For each selection the estimates of all quantities, by column."""
     measured: list[dict[str, Estimate]] = [{} for _ in chosen]
     for quantity in quantities:
-        values = quantity.compute(scored, samples)
         keys = [column.key for column in quantity.columns]
-        for ours, estimates in zip(
-            measured, samples.estimates(values, chosen, share=quantity.share), strict=True
-        ):
+        found = samples.estimates(quantity.compute(scored, samples), chosen, share=quantity.share)
+        for ours, estimates in zip(measured, found, strict=True):
             ours.update(zip(keys, estimates or (), strict=False))
     return measured

@@ -206,21 +206,11 @@ def plan_tables(document: Plan) -> list[Table]:
     on_gpu = all(pace.device.startswith("cuda") for pace in document.paces)
     hours = "GPU hours" if on_gpu else "hours"
     header = ("", "samples", "missing", "forward", "backward", "passes", hours, "disk")
-    rows = [
-        Row(
-            (
-                f"{line.name}, {line.lvlm} {line.split}",
-                str(line.samples),
-                str(line.missing),
-                f"{line.forward:.4g}",
-                f"{line.backward:.4g}",
-                line.passes,
-                f"{line.hours:.3g}",
-                _size(line.bytes),
-            )
-        )
-        for line in document.lines
-    ]
+    rows = []
+    for line in document.lines:
+        counts = str(line.samples), str(line.missing), f"{line.forward:.4g}", f"{line.backward:.4g}"
+        title = f"{line.name}, {line.lvlm} {line.split}"
+        rows.append(Row((title, *counts, line.passes, f"{line.hours:.3g}", _size(line.bytes))))
     missing = sum(line.missing for line in document.lines)
     total = ("all", "", str(missing), f"{document.forwards:.4g} in all", "", "", f"{document.hours:.3g}")
     rows.append(Row((*total, _size(document.bytes))))
@@ -250,12 +240,8 @@ def _encoded(config: ReproduceConfig, key: str, sample: Sample) -> tuple[Hugging
 def _passes(results: RunResults, samples: Sequence[Sample]) -> tuple[Passes, Origin]:
     """The means of the existing records, else the passes that the method is known for."""
     records = [record for sample in samples if (record := results.record(sample)) is not None]
-    costs = [record.entry.cost for record in records]
-    stated = [
-        (cost.forward_passes, cost.backward_passes or 0)
-        for cost in costs
-        if cost is not None and cost.forward_passes is not None
-    ]
+    costs = [cost for record in records if (cost := record.entry.cost) is not None]
+    stated = [(c.forward_passes, c.backward_passes or 0) for c in costs if c.forward_passes is not None]
     if not stated:
         return DECLARED.get(results.spec.method.metadata.name, Passes(1)), "declared"
     forward, backward = np.mean(stated, axis=0)
