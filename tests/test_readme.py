@@ -84,7 +84,7 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
     "data.attach.attach_folder": lambda call, place, bench: call(
         str(place / "pointers"), str(place / "copies"), str(place / "attached")
     ),
-    "data.hub.export.export": lambda call, place, bench: call(str(place / "export")),
+    "data.hub.publish.export": lambda call, place, bench: call(str(place / "export")),
     "load_samples": lambda call, place, bench: call("phantom", split="dev"),
 }
 """How each is called: with names and paths as text, as they stand on the command line."""
@@ -132,7 +132,7 @@ def write_pointers(place: Path) -> None:
         lambda name, out: medfocus_bench.evaluate(out, name),
         lambda name, out: medfocus_bench.compare(["null:mean-map", "null:centre-box"], name),
         lambda name, out: found("runs.attribute.attribute")(["occlusion"], name, out, splits=["dev"]),
-        lambda name, out: found("data.hub.export.export")(out, name),
+        lambda name, out: found("data.hub.publish.export")(out, name),
         lambda name, out: found("data.hub.diff.difference")(name, "phantom"),
         lambda name, out: medfocus_bench.load_samples(name),
         lambda name, out: medfocus_bench.SubmissionWriter(out, {}, name, submitters="Ada"),

@@ -32,7 +32,7 @@ for _command in (*SOURCE_COMMANDS, export_command, push_command, diff_command):
 
 
 @data_command.command("build")
-@click.argument("name", type=click.Choice(("phantom", "imagenome", "vindr_cxr", "padchest_gr", "nih")))
+@click.argument("name", metavar="phantom|SOURCE")
 @click.option("--out", required=True, type=REPLACED_FOLDER, help="Dataset folder.")
 @click.option(
     "--work",
@@ -51,12 +51,16 @@ def build_command(
     Of a source, --work holds the records of all LVLMs and modes; the config is local, with the boxes of your
     copy below --root, or --pointers.
     """
+    from medfocus_bench.data.sources import installed_sources
     from medfocus_bench.errors import InputError
     from medfocus_bench.storage import records_beside
 
     records = check_writable(work or records_beside(out), folder=True)
     if records.resolve() == out.resolve():
         raise InputError(f"{out}: is given as --work and as --out; name two folders")
+    names = ("phantom", *installed_sources())
+    if name not in names:
+        raise InputError(f"no dataset {name!r} to build; there are {', '.join(names)}")
     if name != "phantom":
         build_source(name, root, records, out, pointers=pointers, overwrite=overwrite)
         return

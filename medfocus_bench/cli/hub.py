@@ -31,7 +31,7 @@ _SHOWN = 10
 @click.option("--version", metavar="X.Y.Z", help="Version of the export. Default: that of the benchmark.")
 def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: str | None) -> None:
     """Write the dataset repository, as it is uploaded to the Hub, to the new folder DIR."""
-    from medfocus_bench.data.hub.export import export
+    from medfocus_bench.data.hub.publish import export
 
     repository = export(out, source, pointers, version=version)
     for config in repository.configs:
@@ -53,7 +53,7 @@ def export_command(out: Path, source: str, pointers: tuple[Path, ...], version: 
 @click.option("--dry-run", is_flag=True, help="Show the changes; send nothing.")
 def push_command(folder: Path, repo: str, dry_run: bool, **options: Any) -> None:
     """Send the exported repository DIR to the Hub in one commit, and tag it with its version."""
-    from medfocus_bench.data.hub.push import push
+    from medfocus_bench.data.hub.publish import push
 
     pushed = push(folder, repo, dry_run=dry_run, **options)
     changes = pushed.changes

@@ -283,12 +283,12 @@ def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
     from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.questions import MODES
-    from medfocus_bench.data.sources.registry import PUBLISHED, open_source
+    from medfocus_bench.data.sources.registry import open_source, published_sources
     from medfocus_bench.lvlm.registry import PAPER_LVLMS
     from medfocus_bench.paper.rebuild import RebuildConfig
 
     return RebuildConfig(
-        sources=[open_source(name) for name in options["sources"] or PUBLISHED],
+        sources=[open_source(name) for name in options["sources"] or published_sources()],
         root=options["root"],
         editor=load_editor(options["editor"], **settings_of(options["editor_settings"], "--editor-set")),
         folder=options["out"],

@@ -49,15 +49,19 @@ def info_command(benchmark: str) -> None:
 
 def _configs_of(repository: Path, default: str) -> Iterator[str]:
     """Describe each config of a dataset repository, split by split, and check it against the manifest."""
-    from medfocus_bench.data.hub.layout import CONFIGS
     from medfocus_bench.data.hub.publication import read_publication
+    from medfocus_bench.data.hub.repository import published_configs
 
     publication = read_publication(repository)
     configs = counted(len(publication.configs), "config")
     yield ""
     yield f"The folder is a dataset repository of {configs}; above stands {default}, its default."
     for name, splits in publication.configs.items():
-        kind = "complete" if CONFIGS[name].is_open else "pointers, which `data attach` joins with your copies"
+        kind = (
+            "complete"
+            if published_configs()[name].is_open
+            else "pointers, which `data attach` joins with your copies"
+        )
         yield f"{name}: {kind}; fingerprint {publication.fingerprint(name)}"
         for split, rows in splits.items():
             samples = sum((row["group"] or "grounded") == "grounded" for row in rows)

@@ -23,7 +23,7 @@ from medfocus_bench.data.rows import complete_row, split_of
 from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
 from medfocus_bench.data.sources.reading import Region, locate
-from medfocus_bench.data.sources.registry import SOURCES, open_source
+from medfocus_bench.data.sources.registry import installed_sources, open_source
 from medfocus_bench.data.writing import check_vacant, write_benchmark, write_rows
 from medfocus_bench.errors import InputError
 from medfocus_bench.progress import Progress, no_progress
@@ -118,7 +118,7 @@ class Joiner:
     def row(self, row: Row) -> dict[str, Any]:
         """A row with all that its question says; one of a source that needs no joining as it is."""
         source = row["source"]
-        if source not in SOURCES:
+        if source not in installed_sources():
             return dict(row)
         annotation, region = self.find(source, row["index"])
         asked = row.get("finding")
@@ -142,12 +142,13 @@ class Joiner:
 
     def notices(self) -> list[str]:
         """What should make a user look again: tables whose number of questions is not the published one."""
+        published = {key: open_source(key[0]).expected[key[1]] for key in self._annotations}
         return [
-            f"{source}: {found.found:,} questions where {SOURCES[source].expected[split]:,} were published; "
+            f"{source}: {found.found:,} questions where {published[source, split]:,} were published; "
             "an index may name another question "
             f"(`medfocus-bench data doctor --root {self.root}` looks closer)"
             for (source, split), found in self._annotations.items()
-            if found.found != SOURCES[source].expected[split]
+            if found.found != published[source, split]
         ]
 
 
@@ -213,10 +214,12 @@ def attach_folder(
     rows = [
         (str(row["sample_id"]), split, {column: row.get(column) for column in SCHEMA.names})
         for _, split, row in read_rows(folder)
-        if row["source"] in SOURCES
+        if row["source"] in installed_sources()
     ]
     if not rows:
-        raise InputError(f"{folder}: points to none of {', '.join(SOURCES)}, so there is nothing to attach")
+        raise InputError(
+            f"{folder}: points to none of {', '.join(installed_sources())}, so there is nothing to attach"
+        )
     return write_attached(
         rows,
         root,

@@ -13,7 +13,7 @@ from medfocus_bench.data.questions import Question
 from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
 from medfocus_bench.data.sources.reading import locate, read_question
-from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES, open_source
+from medfocus_bench.data.sources.registry import installed_sources, open_source, published_sources
 from medfocus_bench.data.sources.tables import find_table
 from medfocus_bench.errors import InputError
 from medfocus_bench.progress import Progress, no_progress
@@ -58,8 +58,8 @@ def sources_to_examine(root: Path, names: Sequence[str]) -> list[Source]:
         return [open_source(name) for name in dict.fromkeys(names)]
     return [
         source
-        for name, source in SOURCES.items()
-        if name in PUBLISHED or any((root / table).is_file() for table in source.tables)
+        for name, source in installed_sources().items()
+        if name in published_sources() or any((root / table).is_file() for table in source.tables)
     ]
 
 

@@ -16,7 +16,7 @@ from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.parquet import MAX_TEXT
 from medfocus_bench.data.questions import Mode
 from medfocus_bench.data.rows import Group, group_of
-from medfocus_bench.data.sources.registry import PUBLISHED, SOURCES
+from medfocus_bench.data.sources.registry import installed_sources, published_sources
 from medfocus_bench.data.sources.tables import read_json_list
 from medfocus_bench.errors import InputError
 from medfocus_bench.text import same
@@ -99,9 +99,9 @@ def _record(value: Any, place: str) -> PublishedRecord:
     model, source, index = value["model"], value["dataset"], value["index"]
     if model not in (known := tuple(MODELS)):
         raise ValueError(f"model {str(model)[:100]!r} is none of {', '.join(known)}")
-    if source not in PUBLISHED:
-        raise ValueError(f"dataset {str(source)[:100]!r} is none of {', '.join(PUBLISHED)}")
-    count = SOURCES[source].expected["test"]
+    if source not in published_sources():
+        raise ValueError(f"dataset {str(source)[:100]!r} is none of {', '.join(published_sources())}")
+    count = installed_sources()[source].expected["test"]
     if type(index) is not int or not 0 <= index < count:
         raise ValueError(f"index {str(index)[:100]} is not a rank within the {count:,} questions of {source}")
     if same(str(value["answer"])) != "yes":

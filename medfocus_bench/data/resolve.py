@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from medfocus_bench.data.benchmark import Benchmark, read_benchmark
-from medfocus_bench.data.hub.layout import DATASET
-from medfocus_bench.data.hub.names import HubName, hub_name
+from medfocus_bench.data.hub.repository import DATASET, VERSION_PATTERN, HubName, hub_name, published_configs
 from medfocus_bench.data.manifest import read_manifest
 from medfocus_bench.errors import BenchmarkError, OfflineWarning
 
@@ -118,3 +117,30 @@ def is_folder(text: str) -> bool:
         return Path(text).is_dir()
     except OSError:
         return False
+
+
+def folder_at_hand(name: str, version: str, fingerprint: str) -> Path | None:
+    """The folder of the benchmark of this name, version and fingerprint; None if it is not at hand.
+
+    Looks at what is part of the package, and at what the Hub's cache holds under the tag of the version. Its
+    content is not held against the fingerprint here.
+    """
+    for folder in (*installed_benchmarks().values(), *_cached(name, version)):
+        manifest = read_manifest(folder)
+        if manifest and (manifest.name, manifest.fingerprint) == (name, fingerprint):
+            return folder
+    return None
+
+
+def _cached(name: str, version: str) -> Iterator[Path]:
+    from medfocus_bench.data.hub.client import MissingExtraError
+    from medfocus_bench.data.hub.fetch import OutOfReachError, cached
+
+    known = hub_name(name)
+    if known is None or not VERSION_PATTERN.fullmatch(version):
+        return
+    for config in published_configs():
+        try:
+            yield cached(HubName(known.repo, f"v{version}", config)) / config
+        except (OutOfReachError, MissingExtraError):
+            return

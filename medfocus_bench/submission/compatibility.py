@@ -30,7 +30,7 @@ def version_problem(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Se
 
 def _differs(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Sequence[str]) -> str:
     from medfocus_bench.data.hub.diff import difference
-    from medfocus_bench.data.hub.versions import folder_at_hand
+    from medfocus_bench.data.resolve import folder_at_hand
 
     with suppress(InputError):  # a damaged copy of the other version tells nothing
         other = folder_at_hand(made_for.dataset, made_for.version, made_for.fingerprint)

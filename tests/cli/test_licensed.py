@@ -12,7 +12,7 @@ from PIL import Image
 
 from medfocus_bench import load_benchmark
 from medfocus_bench.counterfactual.causal_filter import read_failures, read_verifications
-from medfocus_bench.data.sources import SOURCES, open_source
+from medfocus_bench.data.sources import installed_sources, open_source
 from tests.cli.running import run
 from tests.data import source_trees as trees
 
@@ -31,7 +31,7 @@ def as_published(monkeypatch):
         "padchest_gr": {"test": 8, "dev": 3},
         "nih": {"test": 6},
     }.items():
-        monkeypatch.setattr(type(SOURCES[name]), "expected", counts)
+        monkeypatch.setattr(type(installed_sources()[name]), "expected", counts)
 
 
 def records(folder: Path) -> Path:

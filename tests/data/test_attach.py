@@ -17,7 +17,7 @@ from medfocus_bench import load_benchmark
 from medfocus_bench.data import attach as joining
 from medfocus_bench.data.attach import attach, attach_folder, write_attached, write_pointers
 from medfocus_bench.data.benchmark import read_rows
-from medfocus_bench.data.hub.export import export
+from medfocus_bench.data.hub.publish import export
 from medfocus_bench.data.images import PictureError
 from medfocus_bench.data.manifest import Attachment
 from medfocus_bench.data.medground import PublishedRecord

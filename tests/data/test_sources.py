@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from medfocus_bench.data.images import PictureError
-from medfocus_bench.data.sources import SOURCES, Skip, iter_questions, open_source, read_question
+from medfocus_bench.data.sources import Skip, installed_sources, iter_questions, open_source, read_question
 from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.imagenome import outlined_anatomy
 from medfocus_bench.data.sources.protocol import DEV_START
@@ -37,7 +37,7 @@ def keyed(root: Path, name: str, split: str = "test") -> list[tuple[int, str, st
     return [(question.index, question.image_ref, question.finding) for question in found.questions]
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", installed_sources())
 def test_every_question_of_a_whole_tree_is_found_and_read(root: Path, name: str) -> None:
     found = open_source(name).annotations(root)
     assert (found.found, found.skips) == (FOUND[name], ())
@@ -88,7 +88,7 @@ def test_numbers_sort_as_numbers_and_text_by_code_point(tmp_path: Path) -> None:
         rows = [{"image_id": name, "class_name": "Mass", **trees.corners((1, 2, 3, 4))} for name in ids]
         table = trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
         pandas = [str(key) for key, _ in pd.read_csv(table).groupby(["image_id", "class_name"]).groups]
-        found = SOURCES["vindr_cxr"].annotations(tmp_path)
+        found = open_source("vindr_cxr").annotations(tmp_path)
         assert [Path(q.image_ref).stem for q in found.questions] == expected
         assert [name for name in pandas if name != "-1"] == expected
 
@@ -157,7 +157,7 @@ def test_the_box_list_with_nine_cells_a_row_is_the_same(root: Path, tmp_path: Pa
 
 
 def test_patients_are_clusters_without_their_names(root: Path) -> None:
-    found = {name: open_source(name).annotations(root).questions for name in SOURCES}
+    found = {name: open_source(name).annotations(root).questions for name in installed_sources()}
     assert all(re.fullmatch("p[0-9a-f]{16}", q.patient_id) for qs in found.values() for q in qs)
     patients = {q.image_ref.split("/")[4]: q.patient_id for q in found["imagenome"]}
     assert len(set(patients.values())) == len(patients) == 5
@@ -186,7 +186,7 @@ def test_anatomy_that_cannot_be_read_costs_no_question(tmp_path: Path) -> None:
 # Indices never shift --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", installed_sources())
 def test_a_lost_picture_is_listed_and_shifts_no_index(root: Path, tmp_path: Path, name: str) -> None:
     """Trap 18: removed, damaged, and replaced by a page that asks to sign in."""
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
@@ -246,10 +246,10 @@ def test_a_box_that_cannot_be_read_costs_its_question_and_no_index(
 def test_a_corner_that_is_no_number_costs_its_question_and_no_index(tmp_path: Path, cell: str) -> None:
     header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
     rows = trees.vindr_rows()
-    before = SOURCES["vindr_cxr"].annotations(trees.write_vindr(tmp_path, pictures=False).parents[3])
+    before = open_source("vindr_cxr").annotations(trees.write_vindr(tmp_path, pictures=False).parents[3])
     rows[3]["x_max"] = cell
     trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
-    after = SOURCES["vindr_cxr"].annotations(tmp_path)
+    after = open_source("vindr_cxr").annotations(tmp_path)
     (skip,) = after.skips
     assert after.found == before.found
     rest = [(q.index, q.image_ref) for q in before.questions if q.index != skip.index]
@@ -400,7 +400,7 @@ def test_a_list_that_is_none_is_refused_by_name(tmp_path: Path, content: bytes) 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_a_table_in_another_encoding_is_refused_by_name(tmp_path: Path, name: str, encoding: str) -> None:
     trees.write_all(tmp_path, pictures=False)
-    path = tmp_path / SOURCES[name].tables[0]
+    path = tmp_path / installed_sources()[name].tables[0]
     path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
     with pytest.raises(InputError, match=re.escape(str(path))):
         open_source(name).annotations(tmp_path)
@@ -493,7 +493,7 @@ def test_a_packed_table_that_unpacks_to_anything_is_refused(
 
 
 def test_a_table_that_is_not_there_is_named_with_its_place(tmp_path: Path) -> None:
-    for name, source in SOURCES.items():
+    for name, source in installed_sources().items():
         with pytest.raises(InputError, match=re.escape(f"{tmp_path / source.tables[0]}: is not there")):
             open_source(name).annotations(tmp_path)
     with pytest.raises(InputError, match="is no folder"):
@@ -518,7 +518,7 @@ def test_a_picture_that_is_a_link_out_of_the_root_is_not_read(tmp_path: Path) ->
 
 
 def test_the_indices_do_not_depend_on_the_pictures_at_all(tmp_path: Path, root: Path) -> None:
-    for source in SOURCES.values():
+    for source in installed_sources().values():
         table = tmp_path / source.tables[0]
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_bytes((root / source.tables[0]).read_bytes())

@@ -1,17 +1,18 @@
-"""The dataset card: the YAML header that `datasets` and the Hub read, and what people read."""
+"""The descriptions of a repository: the card for people and `datasets`, and the Croissant file."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import jinja2
 import pyarrow as pa
 
 from medfocus_bench.data.columns import IMAGES
-from medfocus_bench.data.hub.layout import CONFIGS, DEFAULT_CONFIG, PUBLISHED_SCHEMA
-from medfocus_bench.data.hub.repository import Repository
+from medfocus_bench.data.hub.repository import DEFAULT_CONFIG, PUBLISHED_SCHEMA, Repository, published_configs
 from medfocus_bench.data.labels import LABELS
 
 _EDITS: Final = {
@@ -46,6 +47,14 @@ COLUMN_TEXTS: Final[Mapping[str, str]] = {
 }
 """What each column holds, for the card and the Croissant file."""
 
+_CITATION: Final = (
+    "Xiong, Jin, Sinha, Lu, Zhang: Rethinking Visual Attribution for Chest X-ray Reasoning in Large Vision "
+    "Language Models. arXiv:2605.20158, 2026."
+)
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+"""Texts of the card, and the JSON-LD context that the specification of Croissant prescribes."""
+
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -57,7 +66,7 @@ def render_card(repository: Repository) -> str:
         .get_template("README.md.jinja")
         .render(
             repository=repository,
-            sources=CONFIGS,
+            sources=published_configs(),
             default=DEFAULT_CONFIG,
             features=list(feature_lines()),
             columns=[(field.name, _type_text(field), COLUMN_TEXTS[field.name]) for field in PUBLISHED_SCHEMA],
@@ -122,3 +131,120 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def render_croissant(repository: Repository) -> Mapping[str, Any]:
+    """The content of `croissant.json`, Croissant 1.1.
+
+    Every shard is a FileObject with its sha256. A record set (one for each config and split) reads the file
+    set of its shards, which lies beside the description: a copy of the repository loads without a network.
+    Source: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html.
+    """
+    return {
+        "@context": json.loads((_TEMPLATES / "croissant_context.json").read_text(encoding="utf-8")),
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": repository.name.replace("/", "-"),
+        "description": (
+            "Questions about chest X-rays, the answers of vision-language models, and the region of the "
+            "picture that was shown to drive each answer by editing it away."
+        ),
+        "url": f"https://huggingface.co/datasets/{repository.name}",
+        "version": repository.version,
+        "license": ["https://opensource.org/license/mit"],
+        "creator": {"@type": "Organization", "name": "The MedFocus-Bench authors"},
+        "citeAs": _CITATION,
+        "keywords": ["chest X-ray", "explainability", "attribution", "vision-language models"],
+        "isLiveDataset": False,
+        "distribution": list(_distribution(repository)),
+        "recordSet": list(_record_sets(repository)),
+    }
+
+
+def _distribution(repository: Repository) -> Iterator[Mapping[str, Any]]:
+    for shard in repository.shards:
+        yield {
+            "@type": "cr:FileObject",
+            "@id": shard.path,
+            "name": shard.path,
+            "contentUrl": shard.path,
+            "contentSize": f"{shard.size} B",
+            "encodingFormat": "application/x-parquet",
+            "sha256": shard.sha256,
+        }
+    for config in repository.configs:
+        for split in config.splits:
+            yield {
+                "@type": "cr:FileSet",
+                "@id": f"files/{config.name}/{split.name}",
+                "name": f"files/{config.name}/{split.name}",
+                "description": f"The shards of {config.name}, {split.name}.",
+                "encodingFormat": "application/x-parquet",
+                "includes": f"{config.name}/{split.name}-*.parquet",
+            }
+
+
+def _record_sets(repository: Repository) -> Iterator[Mapping[str, Any]]:
+    for config in repository.configs:
+        source = published_configs()[config.name]
+        terms = "" if source.is_open else f" Pointers; pixels and boxes are under {source.licence}."
+        for split in config.splits:
+            name = f"{config.name}/{split.name}"
+            yield {
+                "@type": "cr:RecordSet",
+                "@id": name,
+                "name": name,
+                "description": f"{source.title}, {split.name}: {split.rows} rows.{terms}",
+                "key": {"@id": f"{name}/sample_id"},
+                "field": [_field(name, field) for field in PUBLISHED_SCHEMA],
+            }
+
+
+def _field(record_set: str, field: pa.Field) -> Mapping[str, Any]:
+    identity = f"{record_set}/{field.name}"
+    text = COLUMN_TEXTS[field.name]
+    if field.name in LABELS:
+        names = ", ".join(f"{number} {name}" for number, name in enumerate(LABELS[field.name]))
+        text = f"{text} ({names})"
+    described = {
+        "@type": "cr:Field",
+        "@id": identity,
+        "name": identity,
+        "description": text.replace("`", ""),
+    }
+    read: dict[str, Any] = {
+        "fileSet": {"@id": f"files/{record_set}"},
+        "extract": {"column": field.name},
+    }
+    if field.name == "image":
+        read["transform"] = {"jsonPath": "bytes"}
+        return described | {"dataType": "sc:ImageObject", "source": read}
+    if field.name == "boxes":
+        shape = {"isArray": True, "arrayShape": "-1,4"}
+        return described | {"dataType": "cr:Float64", **shape, "source": read}
+    if field.name == "anatomy":
+        parts: dict[str, dict[str, Any]] = {
+            "concept": {"dataType": "sc:Text"},
+            "box": {"dataType": "cr:Float64", "isArray": True},
+        }
+        return described | {
+            "isArray": True,
+            "arrayShape": "-1",
+            "subField": [
+                {
+                    "@type": "cr:Field",
+                    "@id": f"{identity}/{part}",
+                    "name": f"{identity}/{part}",
+                    **kind,
+                    "source": read | {"transform": {"jsonPath": part}},
+                }
+                for part, kind in parts.items()
+            ],
+        }
+    return described | {"dataType": _data_type(field.type), "source": read}
+
+
+def _data_type(kind: pa.DataType) -> str:
+    if pa.types.is_string(kind):
+        return "sc:Text"
+    return {"int32": "cr:Int32", "int64": "cr:Int64", "float": "cr:Float32"}[str(kind)]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.columns import SCHEMA
-from medfocus_bench.data.hub.names import hub_name
+from medfocus_bench.data.hub.repository import hub_name
 from medfocus_bench.data.resolve import installed_benchmarks, is_folder, locate
 from medfocus_bench.errors import BenchmarkError
 

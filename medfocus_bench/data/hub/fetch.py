@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_client, hub_errors, quiet_hub
-from medfocus_bench.data.hub.layout import CARD_NAME
-from medfocus_bench.data.hub.names import HubName
+from medfocus_bench.data.hub.repository import CARD_NAME, HubName
 from medfocus_bench.data.manifest import MANIFEST_NAME, read_manifest
 from medfocus_bench.errors import BenchmarkError, OfflineWarning
 from medfocus_bench.storage import file_sha256

@@ -20,7 +20,7 @@ from medfocus_bench.data.columns import (
     SCHEMA,
     is_line,
 )
-from medfocus_bench.data.hub.layout import CONFIGS, LICENSED_COLUMNS
+from medfocus_bench.data.hub.repository import LICENSED_COLUMNS, published_configs
 from medfocus_bench.data.manifest import MANIFEST_NAME, Manifest, read_manifest
 from medfocus_bench.data.questions import MODES
 from medfocus_bench.data.sample import sample_of
@@ -68,13 +68,13 @@ def read_publication(
     for other in map(Path, pointers):
         _only_open_manifests(other)
         for config, splits in _read_configs(other).items():
-            if CONFIGS[config].is_open:
+            if published_configs()[config].is_open:
                 raise BenchmarkError(f"{other}: holds rows of {config}; give a folder of pointers")
             if config in configs:
                 raise BenchmarkError(f"{other}: holds rows of {config}, as another folder does; give one")
             configs[config] = splits
     _check_unique(configs)
-    ordered = {name: configs[name] for name in CONFIGS if name in configs}
+    ordered = {name: configs[name] for name in published_configs() if name in configs}
     return Publication(manifest.name, version or manifest.version, ordered)
 
 
@@ -94,12 +94,13 @@ def _read_configs(root: Path) -> dict[str, Splits]:
     configs: dict[str, dict[str, list[Row]]] = {}
     for place, split, row in read_rows(root):
         source = str(row.get("source"))
-        if source not in CONFIGS:
+        if source not in published_configs():
             raise BenchmarkError(
-                f"{place}: source {source[:100]!r} is none of those that are published: {', '.join(CONFIGS)}"
+                f"{place}: source {source[:100]!r} is not one of those that are published: "
+                f"{', '.join(published_configs())}"
             )
         try:
-            _check(row, split, is_open=CONFIGS[source].is_open)
+            _check(row, split, is_open=published_configs()[source].is_open)
         except (ValueError, TypeError) as error:
             raise BenchmarkError(f"{place}: {error}") from None
         whole = {name: row.get(name) for name in SCHEMA.names}

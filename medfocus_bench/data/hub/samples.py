@@ -14,11 +14,10 @@ from medfocus_bench.data.hub.client import (
     hub_errors,
     quiet_hub,
 )
-from medfocus_bench.data.hub.export import published_table
 from medfocus_bench.data.hub.fetch import OutOfReachError, check_files, fetch
-from medfocus_bench.data.hub.layout import DATASET, DEFAULT_CONFIG
-from medfocus_bench.data.hub.names import HubName, hub_name
 from medfocus_bench.data.hub.publication import Row
+from medfocus_bench.data.hub.publish import published_table
+from medfocus_bench.data.hub.repository import DATASET, DEFAULT_CONFIG, HubName, hub_name
 from medfocus_bench.data.labels import in_words, label_names
 from medfocus_bench.data.manifest import read_manifest
 from medfocus_bench.data.resolve import (

@@ -2,15 +2,15 @@
 
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
 from medfocus_bench.data.sources.reading import iter_questions, locate, read_question
-from medfocus_bench.data.sources.registry import SOURCES, open_source
+from medfocus_bench.data.sources.registry import installed_sources, open_source
 
 __all__ = [
-    "SOURCES",
     "Annotation",
     "Annotations",
     "Skip",
     "Source",
     "Split",
+    "installed_sources",
     "iter_questions",
     "locate",
     "open_source",

@@ -10,7 +10,7 @@ from typing import Final
 
 from medfocus_bench.data.concepts import CONCEPTS, concept_named
 from medfocus_bench.data.sources.grouped import Grouping, file_name
-from medfocus_bench.data.sources.protocol import Annotations, Skip, Split
+from medfocus_bench.data.sources.protocol import Annotations, Release, Skip, Split
 from medfocus_bench.data.sources.tables import (
     Line,
     box_of,
@@ -51,6 +51,12 @@ class ImaGenome:
         {BOX_LIST: "the null control both-lungs is not available, and no references can be built"}
     )
     pictures = "mimic-cxr-jpg/2.1.0/files/p{patient[:2]}/p{patient}/s{study}/{image}.jpg"
+    release: Release | None = Release(
+        title="Chest ImaGenome",
+        licence="PhysioNet Credentialed Health Data License 1.5.0",
+        link="https://physionet.org/content/chest-imagenome/1.0.0/",
+        join="Chest ImaGenome 1.0.0 (gold annotations) and MIMIC-CXR-JPG, from PhysioNet.",
+    )
 
     def annotations(self, root: Path, split: Split = "test") -> Annotations:
         path = find_table(root, self.tables)

@@ -33,6 +33,7 @@ class NIH:
     )
     optional: Mapping[str, str] = MappingProxyType({})
     pictures = "nih-chest-xray14/images*/{image}, or in images*/images/"
+    release = None
 
     def annotations(self, root: Path, split: Split = "test") -> Annotations:
         path = find_table(root, self.tables)

@@ -15,6 +15,7 @@ from medfocus_bench.data.sources.protocol import (
     DEV_START,
     Annotation,
     Annotations,
+    Release,
     Skip,
     Split,
     patient_cluster,
@@ -58,6 +59,12 @@ class PadChestGR:
         {"master_table.csv": "intervals are formed by studies, not by patients"}
     )
     pictures = "PadChest_GR/{ImageID}"
+    release: Release | None = Release(
+        title="PadChest-GR",
+        licence="the data use agreement of BIMCV",
+        link="https://bimcv.cipf.es/bimcv-projects/padchest-gr/",
+        join="PadChest-GR, from BIMCV.",
+    )
 
     def annotations(self, root: Path, split: Split = "test") -> Annotations:
         path = find_table(root, self.tables)

@@ -80,12 +80,23 @@ class Annotations:
         return {skip.index: skip for skip in self.skips if skip.index is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How the published dataset names a source: title, licence with its link, and the copy to join."""
+
+    title: str
+    licence: str
+    link: str
+    join: str
+
+
 class Source(Protocol):
     """An annotated collection below a folder of the user's, the root.
 
     `expected` holds the published number of questions of each split. `tables` are the places, relative to
     the root, at which the annotation table is looked for, in this order; `optional` are files that add
     something, with what is lacking without them; `pictures` says where a picture lies, for messages.
+    `release` is None for a source that is not part of the published dataset.
     """
 
     name: str
@@ -94,6 +105,7 @@ class Source(Protocol):
     tables: tuple[str, ...]
     optional: Mapping[str, str]
     pictures: str
+    release: Release | None
 
     def annotations(self, root: Path, split: Split = "test") -> Annotations:
         """The questions of a split.

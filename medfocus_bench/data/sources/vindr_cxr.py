@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from medfocus_bench.data.sources.grouped import Grouping, file_name
-from medfocus_bench.data.sources.protocol import Annotations, Split
+from medfocus_bench.data.sources.protocol import Annotations, Release, Split
 from medfocus_bench.data.sources.tables import find_table, number_of, read_table
 from medfocus_bench.text import same
 
@@ -28,6 +28,12 @@ class VinDrCXR:
     tables: tuple[str, ...] = ("vindr-cxr/1.0.0/annotations/annotations_test.csv",)
     optional: Mapping[str, str] = MappingProxyType({})
     pictures = "vindr-cxr/1.0.0/test/{image_id}.dicom"
+    release: Release | None = Release(
+        title="VinDr-CXR",
+        licence="PhysioNet Credentialed Health Data License 1.5.0",
+        link="https://physionet.org/content/vindr-cxr/1.0.0/",
+        join="VinDr-CXR 1.0.0 (test set), from PhysioNet.",
+    )
 
     def annotations(self, root: Path, split: Split = "test") -> Annotations:
         path = find_table(root, self.tables)

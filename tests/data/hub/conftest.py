@@ -11,8 +11,8 @@ import datasets
 import huggingface_hub
 import pytest
 
-from medfocus_bench.data.hub.export import export
-from medfocus_bench.data.hub.layout import DATASET
+from medfocus_bench.data.hub.publish import export
+from medfocus_bench.data.hub.repository import DATASET
 from medfocus_bench.data.resolve import installed_benchmarks
 
 from . import mini_hub

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from medfocus_bench.data.columns import IMAGES, SCHEMA
-from medfocus_bench.data.hub.layout import DATASET
+from medfocus_bench.data.hub.repository import DATASET
 from medfocus_bench.data.writing import write_benchmark
 
 SIDE = 32

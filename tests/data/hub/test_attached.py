@@ -18,9 +18,8 @@ from medfocus_bench import load_samples
 from medfocus_bench.data.attach import NotJoinedError, attach, write_pointers
 from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.columns import IMAGES
-from medfocus_bench.data.hub.export import export
-from medfocus_bench.data.hub.layout import DATASET
-from medfocus_bench.data.hub.push import push
+from medfocus_bench.data.hub.publish import export, push
+from medfocus_bench.data.hub.repository import DATASET
 from medfocus_bench.data.questions import MODES, Question
 from medfocus_bench.data.rows import pointer_row
 from medfocus_bench.data.sources import open_source, read_question

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from medfocus_bench.data.hub.layout import DATASET
+from medfocus_bench.data.hub.repository import DATASET
 
 from ...cli.running import run
 from .conftest import TOKEN, environment, publish

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from medfocus_bench.data.columns import SCHEMA
-from medfocus_bench.data.hub.layout import CONFIGS
+from medfocus_bench.data.hub.repository import published_configs
 
 pytestmark = [  # of mlcroissant's own dependencies
     pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning"),
@@ -44,7 +44,7 @@ def test_croissant_names_every_file_with_its_sha256(croissant, small):
 def test_croissant_loads_records_of_every_config_offline(croissant, small):
     expected = {
         f"{folder.name}/{split}": len(pd.read_parquet(folder / f"{split}-00000-of-00001.parquet"))
-        for folder in (small / name for name in CONFIGS)
+        for folder in (small / name for name in published_configs())
         for split in ("direct", "reasoning", "dev")
         if list(folder.glob(f"{split}-*"))
     }

@@ -9,8 +9,8 @@ import pytest
 
 from medfocus_bench import evaluate
 from medfocus_bench.data.hub.diff import difference
-from medfocus_bench.data.hub.export import export
-from medfocus_bench.data.hub.layout import DATASET
+from medfocus_bench.data.hub.publish import export
+from medfocus_bench.data.hub.repository import DATASET
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import BenchmarkError, OfflineWarning, SubmissionError

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from medfocus_bench.data.columns import SCHEMA
-from medfocus_bench.data.hub.export import export
-from medfocus_bench.data.hub.layout import CONFIGS, PUBLISHED_SCHEMA
+from medfocus_bench.data.hub.publish import export
+from medfocus_bench.data.hub.repository import PUBLISHED_SCHEMA, published_configs
 from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError
 
@@ -66,7 +66,7 @@ def test_export_of_an_export_is_byte_identical(small, tmp_path):
 
 def test_export_load_export_through_datasets_is_byte_identical(small, tmp_path, hf_home):
     """As somebody would do who loads the dataset, saves it as Parquet, and exports that."""
-    for config in CONFIGS:
+    for config in published_configs():
         for split, rows in datasets.load_dataset(str(small), config).items():
             (tmp_path / "saved" / config).mkdir(parents=True, exist_ok=True)
             rows.to_parquet(tmp_path / "saved" / config / f"{split}.parquet")
@@ -99,7 +99,7 @@ def test_every_column_of_pointers_keeps_its_type(small):
 
 def test_no_config_is_without_a_split_and_no_split_without_rows(small):
     head = header(small)
-    assert [config["config_name"] for config in head["configs"]] == list(CONFIGS)
+    assert [config["config_name"] for config in head["configs"]] == list(published_configs())
     assert [config.get("default", False) for config in head["configs"]] == [True, False, False, False]
     for config, info in zip(head["configs"], head["dataset_info"], strict=True):
         assert config["config_name"] == info["config_name"]

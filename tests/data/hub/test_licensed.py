@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from medfocus_bench.data.benchmark import fingerprint_of, read_rows, row_digest
 from medfocus_bench.data.columns import SCHEMA
-from medfocus_bench.data.hub.export import export, write_repository
-from medfocus_bench.data.hub.layout import CONFIGS, DATASET, PUBLISHED_SCHEMA
 from medfocus_bench.data.hub.publication import Publication
-from medfocus_bench.data.hub.push import push
+from medfocus_bench.data.hub.publish import export, push, write_repository
+from medfocus_bench.data.hub.repository import DATASET, PUBLISHED_SCHEMA, published_configs
 from medfocus_bench.data.labels import in_numbers
 from medfocus_bench.data.manifest import Attachment
 from medfocus_bench.data.writing import write_benchmark
@@ -28,7 +27,7 @@ from medfocus_bench.errors import InputError
 
 from .rows import open_row, picture, pointer_row, small_splits, write_pointers, write_rows, write_small
 
-LICENSED = [name for name, config in CONFIGS.items() if not config.is_open]
+LICENSED = [name for name, config in published_configs().items() if not config.is_open]
 SECRETS: dict[str, Any] = {
     "image": {"bytes": picture(99), "path": None},
     "boxes": [[1.5, 2.5, 30.5, 31.5]],
@@ -125,7 +124,7 @@ def test_export_lets_pointers_pass_and_nothing_else(tmp_path, drawn, as_labels, 
 @given(
     source=st.sampled_from(LICENSED),
     kept=secrets.filter(bool),
-    config=st.sampled_from(list(CONFIGS)),
+    config=st.sampled_from(list(published_configs())),
     split=st.sampled_from(["direct", "dev"]),
 )
 def test_push_refuses_what_is_forged_from_licensed_rows(hub, tmp_path, source, kept, config, split):

@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
-from medfocus_bench.data.hub.export import export
-from medfocus_bench.data.hub.layout import DATASET
-from medfocus_bench.data.hub.push import push
+from medfocus_bench.data.hub.publish import export, push
+from medfocus_bench.data.hub.repository import DATASET
 from medfocus_bench.errors import BenchmarkError, InputError
 
 from .conftest import OTHER_TOKEN

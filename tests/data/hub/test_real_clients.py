@@ -13,7 +13,7 @@ import pytest
 from datasets import load_dataset
 
 from medfocus_bench.data.columns import SCHEMA
-from medfocus_bench.data.hub.layout import CONFIGS, DATASET
+from medfocus_bench.data.hub.repository import DATASET, published_configs
 
 from .conftest import environment, publish
 from .embedded import SAMPLES, SPLITS
@@ -118,5 +118,5 @@ def test_the_card_names_the_dataset_that_it_is_of(embedded):
     assert f"| `phantom` | `direct` | 1,056 | {SAMPLES['direct'].total():,} | here | MIT |" in text
     of_gemma = " | ".join(str(SAMPLES[split]["phantom_gemma"]) for split in SPLITS)
     assert f"| `phantom_gemma` | {of_gemma} |" in text  # trap 34: models are never pooled silently
-    for config in CONFIGS.values():
+    for config in published_configs().values():
         assert config.is_open or config.link in text

@@ -19,9 +19,8 @@ import pytest
 import medfocus_bench
 from medfocus_bench import load_samples
 from medfocus_bench.data.hub.client import ANSWER_SECONDS, hub_answers
-from medfocus_bench.data.hub.export import export
-from medfocus_bench.data.hub.layout import DATASET
-from medfocus_bench.data.hub.names import HubName, hub_name
+from medfocus_bench.data.hub.publish import export
+from medfocus_bench.data.hub.repository import DATASET, HubName, hub_name
 from medfocus_bench.data.hub.samples import fingerprint
 from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError, OfflineWarning
