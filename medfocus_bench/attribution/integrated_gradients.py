@@ -75,7 +75,7 @@ class IntegratedGradients(Method):
             diagnostics["completeness"] = total / (value - nothing)
         evidence = as_evidence(self._pooled(attribution, example), self.sign)
         return Attribution(
-            saliency=example.grid.cover.saliency(evidence.cpu().numpy()), diagnostics=diagnostics
+            saliency=example.grid.view.saliency(evidence.cpu().numpy()), diagnostics=diagnostics
         )
 
     def attributions(
@@ -105,7 +105,7 @@ class IntegratedGradients(Method):
 def baseline_canvas(example: EncodedExample, baseline: Baseline, blur: float) -> torch.Tensor:
     """A baseline, (3, height, width), normalised; its padding is that of the example."""
     pixel_values = example.pixel_values
-    x1, y1, x2, y2 = example.grid.cover.content(*pixel_values.shape[1:])
+    x1, y1, x2, y2 = example.grid.view.content(*pixel_values.shape[1:])
     image = pixel_values[:, y1:y2, x1:x2]
     if baseline == "blurred":
         plain = blurred(image, blur * max(pixel_values.shape[1:]))

@@ -50,7 +50,7 @@ class Occlusion(Method):
         edited = torch.where(hidden, example.colour(self.fill), example.pixel_values)
         values = lvlm.scores(example, edited, target)
         drops = (values[0] - values[1:]).clamp(min=0).reshape(self.cells, self.cells)
-        return Attribution(saliency=example.grid.cover.saliency(drops.cpu().numpy()))
+        return Attribution(saliency=example.grid.view.saliency(drops.cpu().numpy()))
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class RISE(Method):
         # A cell that was never shown is as good as the mean of the others.
         means = torch.where(counts > 0, means, means[counts > 0].mean())
         return Attribution(
-            saliency=example.grid.cover.saliency(means.reshape(self.cells, self.cells).cpu().numpy())
+            saliency=example.grid.view.saliency(means.reshape(self.cells, self.cells).cpu().numpy())
         )
 
     def _kept(self, rng: np.random.Generator) -> torch.Tensor:

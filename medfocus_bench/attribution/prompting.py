@@ -65,7 +65,7 @@ class Prompting(Method):
             self.max_new_tokens,
         )
         written = parse_boxes(reply, convention, width, height)
-        boxes = _native(written, example.grid.cover)
+        boxes = _native(written, example.grid.view)
         return Attribution(boxes=boxes, diagnostics={"boxes_written": float(len(written))})
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame, UInt8Image
-from medfocus_bench.lvlm.chat_format import ChatFormatter, turn
+from medfocus_bench.lvlm.chat_format import ChatFormatter, message
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
 from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
@@ -57,7 +57,7 @@ class HuggingFaceLVLM:
         )
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
         self.model, self.processor, self.family = checkpoint.model, checkpoint.processor, checkpoint.family
-        self.wording = ChatFormatter(key, self.processor, self.family)
+        self.chat_format = ChatFormatter(key, self.processor, self.family)
         self.decoder: Any = self.family.decoder(self.model)
         text = self.model.config.get_text_config()
         softcap = getattr(text, "final_logit_softcapping", None)
@@ -87,7 +87,7 @@ class HuggingFaceLVLM:
 
     def prompt(self, question: str) -> str:
         """The chat prompt of a question about a picture, up to where the response begins."""
-        return self.wording.prompt([turn("user", question, picture=True)])
+        return self.chat_format.prompt([message("user", question, picture=True)])
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -103,33 +103,34 @@ class HuggingFaceLVLM:
 
         Raises InputError for special tokens in a question, and for one that leaves no room for a response.
         """
-        messages = [[turn("user", question, picture=True)] for question in questions]
+        messages = [[message("user", question, picture=True)] for question in questions]
         return self._continue(list(images), messages, max_new_tokens)
 
     @torch.inference_mode()
     def converse(self, image: UInt8Image, said: Sequence[str], *, max_new_tokens: int = 512) -> Response:
         """The reply to the last of `said`, which alternates the user's words and the model's own."""
-        turns = [
-            turn("assistant" if number % 2 else "user", text, picture=number == 0)
+        chat = [
+            message("assistant" if number % 2 else "user", text, picture=number == 0)
             for number, text in enumerate(said)
         ]
-        return self._continue([image], [turns], max_new_tokens)[0]
+        return self._continue([image], [chat], max_new_tokens)[0]
 
     def _continue(
         self, images: Sequence[UInt8Image], messages: Sequence[list[Any]], max_new_tokens: int
     ) -> list[Response]:
-        prompts = [self.wording.prompt(turns) for turns in messages]
+        prompts = [self.chat_format.prompt(chat) for chat in messages]
         inputs = self._processed(prompts, [self._picture(image) for image in images]).to(self.device)
         self._check_room(int(inputs["attention_mask"].sum(1).max()) + 1)
-        with recorded_logits(self.model, self.head, self.wording.verdicts) as steps:
+        with recorded_logits(self.model, self.head, self.chat_format.verdicts) as steps:
             sequences = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         written = sequences[:, inputs["input_ids"].shape[1] :]
         self._count(forward=written.numel())
         # A response ends at its end token; what is computed to fill up the batch after that is nobody's.
         for n, ids in enumerate(written.tolist()):
-            self._check_finite([step[n] for step in steps[: self.wording.length(ids) + 1]], "the logits")
+            self._check_finite([step[n] for step in steps[: self.chat_format.length(ids) + 1]], "the logits")
         return [
-            self.wording.response(ids, [step[n] for step in steps]) for n, ids in enumerate(written.tolist())
+            self.chat_format.response(ids, [step[n] for step in steps])
+            for n, ids in enumerate(written.tolist())
         ]
 
     # -- teacher forcing -----------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class HuggingFaceLVLM:
         """
         if response is None:
             response = self.generate(image, question)
-        written = response if isinstance(response, Response) else self.wording.tokenised(response)
+        written = response if isinstance(response, Response) else self.chat_format.tokenised(response)
         if not written.ids:
             raise InputError(f"the response {written.text!r} has no tokens: there is nothing to explain")
         inputs = self._processed([self.prompt(question)], [self._picture(image)])
@@ -182,7 +183,7 @@ class HuggingFaceLVLM:
             mean=torch.tensor(processor.image_mean, device=self.device)[:, None, None],
             std=torch.tensor(processor.image_std, device=self.device)[:, None, None],
             grid=TokenGrid(rows, columns, InputView(Frame(width, height, self.size), self.framing)),
-            verdict=self.wording.verdict_at(written.ids, written.text),
+            verdict=self.chat_format.verdict_at(written.ids, written.text),
             finding=finding,
         )
 
@@ -190,74 +191,74 @@ class HuggingFaceLVLM:
         """The grid of image tokens that the model makes of a picture."""
         inputs = self._processed([self.prompt("")], [self._picture(image)])
         height, width = image.shape[:2]
-        cover = InputView(Frame(width, height, self.size), self.framing)
-        return TokenGrid(*self.family.grid(self.model, inputs), cover)
+        view = InputView(Frame(width, height, self.size), self.framing)
+        return TokenGrid(*self.family.grid(self.model, inputs), view)
 
     def log_probs(
         self, images: Sequence[UInt8Image], question: str, response: str | Response
     ) -> npt.NDArray[np.float32]:
         """Teacher-forced log-probability of each of the response's tokens, float32: (images, tokens)."""
-        readings = [self.encode(image, question, response) for image in images]
-        scores = np.empty((len(readings), len(readings[0].answer)), dtype=np.float32)
-        shapes = {reading.pixel_values.shape for reading in readings}
+        examples = [self.encode(image, question, response) for image in images]
+        scores = np.empty((len(examples), len(examples[0].answer)), dtype=np.float32)
+        shapes = {example.pixel_values.shape for example in examples}
         for shape in shapes:
-            same = [n for n, reading in enumerate(readings) if reading.pixel_values.shape == shape]
-            canvases = torch.stack([readings[n].pixel_values for n in same])
-            scores[same] = self.token_scores(readings[same[0]], canvases).cpu().numpy()
+            same = [n for n, example in enumerate(examples) if example.pixel_values.shape == shape]
+            pixel_values = torch.stack([examples[n].pixel_values for n in same])
+            scores[same] = self.token_scores(examples[same[0]], pixel_values).cpu().numpy()
         return scores
 
     @torch.inference_mode()
-    def token_scores(self, reading: EncodedExample, canvases: torch.Tensor) -> torch.Tensor:
-        """As `log_probs`, for edited canvases (n, 3, height, width) of one reading: (n, tokens)."""
-        ids = reading.ids[reading.answer.start :]
-        parts = [self.head.log_probs(rows, ids) for rows in self._row_batches(reading, canvases)]
+    def token_scores(self, example: EncodedExample, pixel_values: torch.Tensor) -> torch.Tensor:
+        """As `log_probs`, for edited pixels (n, 3, height, width) of one example: (n, tokens)."""
+        ids = example.ids[example.answer.start :]
+        parts = [self.head.log_probs(rows, ids) for rows in self._row_batches(example, pixel_values)]
         return torch.cat(parts)
 
     @torch.inference_mode()
     def scores(
-        self, reading: EncodedExample, canvases: torch.Tensor, target: Target = "response"
+        self, example: EncodedExample, pixel_values: torch.Tensor, target: Target = "response"
     ) -> torch.Tensor:
-        """The target for edited canvases (n, 3, height, width), float32: (n,)."""
-        batches = self._row_batches(reading, canvases)
-        return torch.cat([self._target_of(reading, rows, target) for rows in batches])
+        """The target for edited pixels (n, 3, height, width), float32: (n,)."""
+        batches = self._row_batches(example, pixel_values)
+        return torch.cat([self._target_of(example, rows, target) for rows in batches])
 
     def pixel_gradients(
-        self, reading: EncodedExample, canvases: torch.Tensor, target: Target = "response"
+        self, example: EncodedExample, pixel_values: torch.Tensor, target: Target = "response"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The target for edited canvases (n, 3, height, width), (n,), and its gradients at their pixels.
+        """The target for edited pixels (n, 3, height, width), (n,), and its gradients at their pixels.
 
         Differentiated a batch at a time; n forward and n backward passes.
         """
         values, gradients = [], []
         # Even parts: a batch of one at the end would cost as much as several pictures in another.
-        for part in canvases.tensor_split(ceil(len(canvases) / self.batch)):
+        for part in pixel_values.tensor_split(ceil(len(pixel_values) / self.batch)):
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
-                (rows,) = self._row_batches(reading, leaf)
-                value = self._target_of(reading, rows, target)
+                (rows,) = self._row_batches(example, leaf)
+                value = self._target_of(example, rows, target)
             self._count(backward=len(part))
             gradients.append(torch.autograd.grad(value.sum(), leaf)[0])
             self._check_finite(gradients[-1], "the gradients at the pixels")
             values.append(value.detach())
         return torch.cat(values), torch.cat(gradients)
 
-    def objective(self, reading: EncodedExample, trace: Trace, target: Target = "response") -> torch.Tensor:
+    def objective(self, example: EncodedExample, trace: Trace, target: Target = "response") -> torch.Tensor:
         """The target of one traced pass: a scalar to differentiate."""
-        return self._target_of(reading, trace.rows[None], target)[0]
+        return self._target_of(example, trace.rows[None], target)[0]
 
     def logit_objective(
-        self, reading: EncodedExample, trace: Trace, target: Target = "response"
+        self, example: EncodedExample, trace: Trace, target: Target = "response"
     ) -> torch.Tensor:
         """As `objective` without the vocabulary's normaliser: a sum of logits, or of their difference."""
         if target == "verdict":
-            return self.objective(reading, trace, target)
-        chosen = reading.offsets(target)
+            return self.objective(example, trace, target)
+        chosen = example.offsets(target)
         part = slice(chosen.start, chosen.stop)
-        return self.head.own_logits(trace.rows[part], reading.ids[reading.answer.start :][part]).sum()
+        return self.head.own_logits(trace.rows[part], example.ids[example.answer.start :][part]).sum()
 
     def trace(
         self,
-        reading: EncodedExample,
+        example: EncodedExample,
         *,
         pixel_values: torch.Tensor | None = None,
         hidden: Iterable[int] = (),
@@ -273,7 +274,7 @@ class HuggingFaceLVLM:
         """
         attentions = tuple(attentions)
         recorder = Recorder(self.decoder)
-        given = reading.pixel_values if pixel_values is None else pixel_values
+        given = example.pixel_values if pixel_values is None else pixel_values
         grad = torch.enable_grad() if gradients else torch.inference_mode()
         with (
             grad,
@@ -281,9 +282,9 @@ class HuggingFaceLVLM:
             recorder.recording(hidden, attentions, keep),
             _rooted(self.model, gradients and not given.requires_grad),
         ):
-            last = self._last_hidden(reading, given[None])[0]
+            last = self._last_hidden(example, given[None])[0]
         assert recorder.embeddings is not None
-        rows = last[reading.rows.start : reading.rows.stop]
+        rows = last[example.rows.start : example.rows.stop]
         self._check_finite(rows, "the hidden states that predict the response")
         self._check_finite(recorder.hidden.values(), "hidden states inside")
         self._check_finite(recorder.attentions.values(), "attention weights")
@@ -312,35 +313,37 @@ class HuggingFaceLVLM:
 
     # -- parts ---------------------------------------------------------------------------------------------
 
-    def _row_batches(self, reading: EncodedExample, canvases: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The hidden states that predict the response, for a batch of canvases at a time."""
+    def _row_batches(self, example: EncodedExample, pixel_values: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The hidden states that predict the response, for a batch of pictures at a time."""
         # Even parts: a batch of one at the end would cost as much as several pictures in another.
-        for part in canvases.tensor_split(ceil(len(canvases) / self.batch)):
-            rows = self._last_hidden(reading, part)[:, reading.rows.start : reading.rows.stop]
+        for part in pixel_values.tensor_split(ceil(len(pixel_values) / self.batch)):
+            rows = self._last_hidden(example, part)[:, example.rows.start : example.rows.stop]
             self._check_finite(rows, "the hidden states that predict the response")
             yield rows
 
-    def _last_hidden(self, reading: EncodedExample, canvases: torch.Tensor) -> torch.Tensor:
-        count = len(canvases)
+    def _last_hidden(self, example: EncodedExample, pixel_values: torch.Tensor) -> torch.Tensor:
+        count = len(pixel_values)
         self._count(forward=count)
-        ids = reading.ids.expand(count, -1)
-        inputs = self.family.image_inputs(self.model, canvases)
+        ids = example.ids.expand(count, -1)
+        inputs = self.family.image_inputs(self.model, pixel_values)
         inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if self.family.type_ids is not None and reading.token_types is not None:
-            inputs[self.family.type_ids] = reading.token_types.expand(count, -1)
+        if self.family.type_ids is not None and example.token_types is not None:
+            inputs[self.family.type_ids] = example.token_types.expand(count, -1)
         positions = self.family.positions(self.model, inputs)
         if positions is not None:
             inputs["position_ids"] = positions
         last: torch.Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         return last
 
-    def _target_of(self, reading: EncodedExample, rows: torch.Tensor, target: Target) -> torch.Tensor:
-        chosen = reading.offsets(target)
+    def _target_of(self, example: EncodedExample, rows: torch.Tensor, target: Target) -> torch.Tensor:
+        chosen = example.offsets(target)
         rows = rows[:, chosen.start : chosen.stop]
         if target == "verdict":
-            yes, no = (torch.tensor(ids, device=rows.device) for ids in (self.wording.yes, self.wording.no))
+            yes, no = (
+                torch.tensor(ids, device=rows.device) for ids in (self.chat_format.yes, self.chat_format.no)
+            )
             return self.head.log_odds(rows[:, 0], yes, no)
-        ids = reading.ids[reading.answer.start :][chosen.start : chosen.stop]
+        ids = example.ids[example.answer.start :][chosen.start : chosen.stop]
         return self.head.log_probs(rows, ids).sum(-1)
 
     def _check_room(self, tokens: int) -> None:

@@ -17,7 +17,7 @@ _FORMS: Final = ("{}", " {}", "\n{}")
 """What a verdict may follow; a tokenizer may have a token for each."""
 
 
-def turn(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
+def message(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
     """A message of a chat; the picture stands before the text."""
     content: list[dict[str, str]] = [{"type": "image"}] if picture else []
     return {"role": role, "content": [*content, {"type": "text", "text": text}]}

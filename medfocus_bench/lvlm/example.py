@@ -51,7 +51,7 @@ class EncodedExample:
 
     @property
     def frame(self) -> Frame:
-        return self.grid.cover.frame
+        return self.grid.view.frame
 
     @property
     def rows(self) -> range:
@@ -80,5 +80,5 @@ class EncodedExample:
 
     def mean_colour(self) -> torch.Tensor:
         """The mean colour of the image, padding left out, normalised: (3, 1, 1)."""
-        x1, y1, x2, y2 = self.grid.cover.content(*self.pixel_values.shape[1:])
+        x1, y1, x2, y2 = self.grid.view.content(*self.pixel_values.shape[1:])
         return self.pixel_values[:, y1:y2, x1:x2].mean(dim=(1, 2), keepdim=True)

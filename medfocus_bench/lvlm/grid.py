@@ -53,14 +53,14 @@ class InputView:
 
 @dataclass(frozen=True, slots=True)
 class TokenGrid:
-    """The image tokens of one picture: `rows` x `columns`, in raster order, evenly over what `cover` shows.
+    """The image tokens of one picture: `rows` x `columns`, in raster order, evenly over what `view` shows.
 
     Rectangular wherever the processor makes it so.
     """
 
     rows: int
     columns: int
-    cover: InputView
+    view: InputView
 
     def __len__(self) -> int:
         return self.rows * self.columns
@@ -70,7 +70,7 @@ class TokenGrid:
         array = np.asarray(values, dtype=np.float32)
         if array.size != len(self):
             raise ValueError(f"{array.size} values for a grid of {self.rows} x {self.columns} tokens")
-        return self.cover.saliency(array.reshape(self.rows, self.columns))
+        return self.view.saliency(array.reshape(self.rows, self.columns))
 
     def box(self, token: int) -> tuple[float, float, float, float]:
         """The box of a token as fractions of the input, [x1, y1, x2, y2]."""

@@ -16,7 +16,7 @@ Keep = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """One pass over one reading.
+    """One pass over one example.
 
     `rows` (response tokens, width): the last hidden states, final norm applied, that predict each of the
     response's tokens. `last` (length, width): the same at all positions. What is recorded inside keeps the

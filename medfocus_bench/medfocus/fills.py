@@ -62,7 +62,7 @@ def _mean_grey(reading: EncodedExample) -> torch.Tensor:
 
 def _blurred(reading: EncodedExample) -> torch.Tensor:
     """The pixel_values with its image, without padding, blurred."""
-    x1, y1, x2, y2 = reading.grid.cover.content(*reading.pixel_values.shape[1:])
+    x1, y1, x2, y2 = reading.grid.view.content(*reading.pixel_values.shape[1:])
     pixel_values = reading.pixel_values.clone()
     image = pixel_values[:, y1:y2, x1:x2].cpu().numpy()
     sigma = _BLUR * max(image.shape[1:])
@@ -76,7 +76,7 @@ def _inpainted(reading: EncodedExample, mask: BoolArray) -> torch.Tensor:
 
     Solved on a coarse grid of the image without its padding, and resampled to the pixel_values.
     """
-    x1, y1, x2, y2 = reading.grid.cover.content(*reading.pixel_values.shape[1:])
+    x1, y1, x2, y2 = reading.grid.view.content(*reading.pixel_values.shape[1:])
     image = reading.pixel_values[:, y1:y2, x1:x2].double().cpu().numpy()
     hidden = mask[y1:y2, x1:x2]
     if not hidden.any():

@@ -187,7 +187,7 @@ def measure(
     if callable(fill) and places:
         raise InputError("an editor redraws native pixels, and has no random places; give places 0")
     parts = [site_parts(site, shape, reading) for site in sites]
-    content = reading.grid.cover.content(*reading.pixel_values.shape[1:])
+    content = reading.grid.view.content(*reading.pixel_values.shape[1:])
     rng = np.random.default_rng(seed)
     masks = [np.logical_or.reduce(own) for own in parts]
     moved = [
@@ -251,12 +251,12 @@ def site_parts(site: Site, shape: Shape, reading: EncodedExample) -> list[BoolAr
     size = reading.pixel_values.shape[1], reading.pixel_values.shape[2]
     if shape == "mask":
         return [canvas_mask(mask, reading) for mask in site.masks]
-    return [_box_pixels(box, *size) for box in reading.grid.cover.place(site.boxes, *size)]
+    return [_box_pixels(box, *size) for box in reading.grid.view.place(site.boxes, *size)]
 
 
 def canvas_mask(mask: BoolArray, reading: EncodedExample) -> BoolArray:
     """A native mask at the pixels of the pixel_values."""
-    cover, (rows, columns) = reading.grid.cover, reading.pixel_values.shape[1:]
+    cover, (rows, columns) = reading.grid.view, reading.pixel_values.shape[1:]
     if cover.framing == "native":
         down, across = bilinear_weights(mask.shape[0], rows), bilinear_weights(mask.shape[1], columns)
         return np.asarray(down @ mask.astype(np.float64) @ across.T > 0.5)

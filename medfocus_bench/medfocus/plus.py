@@ -164,7 +164,7 @@ class MedFocusPlus(Method):
         failure = not (p[best] <= self.alpha and z[best] >= 1)
         blend = correlation_map if self.blend == "correlation" else effect_map
         return Attribution(
-            saliency=example.grid.cover.saliency(blend(tried.hidden, tried.effects)),
+            saliency=example.grid.view.saliency(blend(tried.hidden, tried.effects)),
             concepts=ranked([site.name for site in measured.sites], z),
             intervals={
                 site.name: (float(low), float(high))
@@ -229,7 +229,7 @@ def probe_boxes(
 ) -> list[BoolArray]:
     """Boxes on the pixel_values, of random sides, around cells that are drawn by their saliency."""
     rows, columns = example.pixel_values.shape[1:]
-    x1, y1, x2, y2 = example.grid.cover.content(rows, columns)
+    x1, y1, x2, y2 = example.grid.view.content(rows, columns)
     weights = saliency.ravel()
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(weights.size, 1 / weights.size)
     shortest = min(y2 - y1, x2 - x1)

@@ -74,7 +74,7 @@ def test_black_is_black_and_not_what_normalised_zero_is(lvlm, reading):
 
 
 def test_mean_is_the_images_colour_without_its_padding(lvlm, wide):
-    _, y1, _, y2 = wide.grid.cover.content(*wide.pixel_values.shape[1:])
+    _, y1, _, y2 = wide.grid.view.content(*wide.pixel_values.shape[1:])
     mean = grey(wide, baseline_canvas(wide, "mean", 0.05))[:, y1:y2]
     assert torch.allclose(
         mean, grey(wide, wide.pixel_values)[:, y1:y2].mean((1, 2), keepdim=True).expand_as(mean)
@@ -183,7 +183,7 @@ def test_a_pooled_value_is_the_mean_of_its_cell(qwen, pool):
     height, width = (length // cells for length, cells in zip(pixels.shape, (rows, columns), strict=True))
     means = pixels.reshape(rows, height, columns, width).mean((1, 3)).numpy()
     found = IntegratedGradients(pool=pool, **options).explain(lvlm, reading).saliency
-    assert np.allclose(found, reading.grid.cover.saliency(means), atol=1e-6)
+    assert np.allclose(found, reading.grid.view.saliency(means), atol=1e-6)
 
 
 def test_the_sign_is_dealt_with_after_pooling(lvlm, reading):

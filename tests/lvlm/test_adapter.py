@@ -93,7 +93,7 @@ def test_log_odds_are_those_of_a_plain_forward_pass(lvlm, images):
     )
     with torch.no_grad():
         row = lvlm.model(**inputs).logits[0, -1].float().numpy()
-    yes, no = (np.logaddexp.reduce(row[words]) for words in (lvlm.wording.yes, lvlm.wording.no))
+    yes, no = (np.logaddexp.reduce(row[words]) for words in (lvlm.chat_format.yes, lvlm.chat_format.no))
     assert response.log_odds == pytest.approx(yes - no, abs=1e-3)
 
 
@@ -102,7 +102,7 @@ def test_of_what_is_written_the_logits_of_the_verdicts_alone_are_kept(lvlm, imag
     inputs = lvlm.processor(
         text=[lvlm.prompt(QUESTIONS[1])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
     )
-    words = lvlm.wording.verdicts
+    words = lvlm.chat_format.verdicts
     with recorded_logits(lvlm.model, lvlm.head, words) as steps:
         result = lvlm.model.generate(
             **inputs, max_new_tokens=64, do_sample=False, return_dict_in_generate=True, output_logits=True
@@ -112,9 +112,9 @@ def test_of_what_is_written_the_logits_of_the_verdicts_alone_are_kept(lvlm, imag
     assert torch.allclose(torch.cat(steps), torch.cat(result.logits)[:, words].float(), atol=1e-5)
     assert not lvlm.model.get_output_embeddings()._forward_pre_hooks
     (response,) = lvlm.respond(images[:1], QUESTIONS[1:2])
-    stated = lvlm.wording.verdict_at(response.ids, response.text)
+    stated = lvlm.chat_format.verdict_at(response.ids, response.text)
     assert response.log_odds == pytest.approx(
-        log_odds(result.logits[stated][0], lvlm.wording.yes, lvlm.wording.no), abs=1e-5
+        log_odds(result.logits[stated][0], lvlm.chat_format.yes, lvlm.chat_format.no), abs=1e-5
     )
 
 
@@ -125,8 +125,8 @@ def test_log_odds_of_what_a_bfloat16_model_writes_are_those_of_its_scores(key, i
     direct = [(image, question) for image in images[:3] for question in QUESTIONS[::2]]
     responses = lvlm.respond(*zip(*direct, strict=True))
     for (image, question), response in zip(direct, responses, strict=True):
-        reading = lvlm.encode(image, question, response)
-        scored = lvlm.scores(reading, reading.pixel_values[None], "verdict").item()
+        example = lvlm.encode(image, question, response)
+        scored = lvlm.scores(example, example.pixel_values[None], "verdict").item()
         assert response.log_odds == pytest.approx(scored, abs=1e-2)
 
 

@@ -20,28 +20,28 @@ REASONED = "There is no sign of fluid. Final answer: Yes."
 def test_the_answer_span_is_what_the_model_wrote_token_by_token(any_lvlm):
     """Trap 2: tokenising the text again may split it otherwise."""
     written = any_lvlm.generate(picture(1), QUESTION, max_new_tokens=12)
-    reading = any_lvlm.encode(picture(1), QUESTION, written)
-    assert tuple(reading.ids[reading.answer.start :].tolist()) == written.ids
-    assert reading.answer.stop == len(reading.ids)
-    assert len(reading.tokens) == len(written.ids)
+    example = any_lvlm.encode(picture(1), QUESTION, written)
+    assert tuple(example.ids[example.answer.start :].tolist()) == written.ids
+    assert example.answer.stop == len(example.ids)
+    assert len(example.tokens) == len(written.ids)
 
 
 def test_ids_that_no_text_tokenises_to_are_kept(open_lvlm):
     lvlm = open_lvlm("phantom_qwen")
     letters = tuple(lvlm.processor.tokenizer.convert_tokens_to_ids(list("Yes")))
     assert letters != tuple(lvlm.processor.tokenizer("Yes")["input_ids"])
-    reading = lvlm.encode(picture(1), QUESTION, Response("Yes", letters, None))
-    assert tuple(reading.ids[reading.answer.start :].tolist()) == letters
+    example = lvlm.encode(picture(1), QUESTION, Response("Yes", letters, None))
+    assert tuple(example.ids[example.answer.start :].tolist()) == letters
 
 
 @pytest.mark.parametrize("response", ["Yes.", "Yes.\n", " Yes", "\nYes", REASONED])
 def test_a_text_is_tokenised_alone_and_comes_back_unchanged(any_lvlm, response):
     """Trap 2: a template would strip the newline of `Yes.\\n`, or add one and an end of turn."""
-    reading = any_lvlm.encode(picture(1), QUESTION, response)
-    own = reading.ids[reading.answer.start :]
+    example = any_lvlm.encode(picture(1), QUESTION, response)
+    own = example.ids[example.answer.start :]
     assert any_lvlm.processor.tokenizer.decode(own, clean_up_tokenization_spaces=False) == response
     assert not set(own.tolist()) & set(any_lvlm.processor.tokenizer.all_special_ids)
-    assert reading.response == response
+    assert example.response == response
 
 
 @pytest.mark.parametrize(
@@ -69,76 +69,76 @@ def test_an_empty_response_is_an_error_and_no_reason_to_ask_again(open_lvlm, res
 
 def test_the_prompt_ends_where_the_response_begins(any_lvlm, checkpoint):
     """Trap 12, too: one start token, where the family has one."""
-    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.")
+    example = any_lvlm.encode(picture(1), QUESTION, "Yes.")
     plain = Plain(checkpoint(any_lvlm.key))
     whole = plain.inputs(frame_picture(picture(1), 224), QUESTION, "Yes.")
-    assert torch.equal(reading.ids, whole["input_ids"][0])
-    starts = reading.ids.tolist().count(any_lvlm.processor.tokenizer.bos_token_id)
+    assert torch.equal(example.ids, whole["input_ids"][0])
+    starts = example.ids.tolist().count(any_lvlm.processor.tokenizer.bos_token_id)
     assert starts == (0 if "qwen" in any_lvlm.key else 1)
 
 
 def test_the_rows_that_predict_the_response_stand_one_before_it(any_lvlm):
     """Trap 1."""
-    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.\n")
-    assert [row + 1 for row in reading.rows] == list(reading.answer)
+    example = any_lvlm.encode(picture(1), QUESTION, "Yes.\n")
+    assert [row + 1 for row in example.rows] == list(example.answer)
 
 
 def test_image_positions_are_those_of_the_grid(any_lvlm):
-    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.")
-    assert len(reading.image_positions) == reading.grid.rows * reading.grid.columns
-    assert (reading.image_positions.diff() == 1).all()
-    assert reading.image_positions[-1] < reading.answer.start
+    example = any_lvlm.encode(picture(1), QUESTION, "Yes.")
+    assert len(example.image_positions) == example.grid.rows * example.grid.columns
+    assert (example.image_positions.diff() == 1).all()
+    assert example.image_positions[-1] < example.answer.start
 
 
 @pytest.mark.parametrize("response", ["Yes.", "Yes.\n", REASONED])
 def test_the_verdict_is_at_the_token_that_spells_it(any_lvlm, response):
-    reading = any_lvlm.encode(picture(1), QUESTION, response)
-    assert reading.tokens[reading.verdict].strip() == "Yes"
-    assert reading.offsets("verdict") == range(reading.verdict, reading.verdict + 1)
+    example = any_lvlm.encode(picture(1), QUESTION, response)
+    assert example.tokens[example.verdict].strip() == "Yes"
+    assert example.offsets("verdict") == range(example.verdict, example.verdict + 1)
 
 
 def test_of_two_tokens_that_spell_the_verdict_the_last_one_states_it(any_lvlm):
-    reading = any_lvlm.encode(picture(1), QUESTION, "Yes. Final answer: Yes.")
-    spelt = [n for n, token in enumerate(reading.tokens) if token.strip() == "Yes"]
+    example = any_lvlm.encode(picture(1), QUESTION, "Yes. Final answer: Yes.")
+    spelt = [n for n, token in enumerate(example.tokens) if token.strip() == "Yes"]
     assert len(spelt) == 2
-    assert reading.verdict == spelt[1]
+    assert example.verdict == spelt[1]
 
 
 def test_a_word_that_states_nothing_is_not_where_the_verdict_stands(any_lvlm):
     """A "no" of a finding after the verdict: log-odds taken there would be those of another word."""
-    reading = any_lvlm.encode(picture(1), QUESTION, "No. There is no sign of a step in the bone.")
-    spelt = [n for n, token in enumerate(reading.tokens) if token.strip().lower() == "no"]
+    example = any_lvlm.encode(picture(1), QUESTION, "No. There is no sign of a step in the bone.")
+    spelt = [n for n, token in enumerate(example.tokens) if token.strip().lower() == "no"]
     assert len(spelt) == 2
-    assert reading.verdict == spelt[0]
+    assert example.verdict == spelt[0]
 
 
 @pytest.mark.parametrize("text", ["Yes.\u00a0", "\ufeffYes.", "Yes\u200b."])
 def test_characters_that_are_left_out_of_the_reading_do_not_move_the_verdict(any_lvlm, text):
-    wording = any_lvlm.wording
-    ids = wording.tokenizer(text, add_special_tokens=False).input_ids
-    if wording.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+    chat_format = any_lvlm.chat_format
+    ids = chat_format.tokenizer(text, add_special_tokens=False).input_ids
+    if chat_format.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
         pytest.skip("the tokenizer has no tokens for these characters")
-    at = wording.verdict_at(ids, text)
-    assert at is None or ids[at] in wording.yes
+    at = chat_format.verdict_at(ids, text)
+    assert at is None or ids[at] in chat_format.yes
 
 
 def test_what_was_written_keeps_its_spaces_and_lines(any_lvlm):
     """Trap 2: the text is what the ids spell, up to the end of the turn, and nothing is trimmed."""
-    wording = any_lvlm.wording
-    ids = wording.tokenizer("Yes.\n", add_special_tokens=False).input_ids
-    logits = [torch.zeros(len(wording.verdicts))] * (len(ids) + 1)
-    written = wording.response([*ids, wording.tokenizer.eos_token_id], logits)
+    chat_format = any_lvlm.chat_format
+    ids = chat_format.tokenizer("Yes.\n", add_special_tokens=False).input_ids
+    logits = [torch.zeros(len(chat_format.verdicts))] * (len(ids) + 1)
+    written = chat_format.response([*ids, chat_format.tokenizer.eos_token_id], logits)
     assert (written.text, written.ids) == ("Yes.\n", tuple(ids))
 
 
 def test_a_token_that_is_only_marked_as_special_ends_a_response_too(open_lvlm):
     """Trap 2: a tokenizer names some of its special tokens by role, and the end of turn may not be one."""
-    wording = open_lvlm("tiny_idefics3").wording
-    (marked,) = wording.tokenizer("<global-img>", add_special_tokens=False).input_ids
-    assert marked not in wording.tokenizer.all_special_ids
-    ids = wording.tokenizer("No.", add_special_tokens=False).input_ids
-    logits = [torch.zeros(len(wording.verdicts))] * (len(ids) + 1)
-    assert wording.response([*ids, marked], logits).text == "No."
+    chat_format = open_lvlm("tiny_idefics3").chat_format
+    (marked,) = chat_format.tokenizer("<global-img>", add_special_tokens=False).input_ids
+    assert marked not in chat_format.tokenizer.all_special_ids
+    ids = chat_format.tokenizer("No.", add_special_tokens=False).input_ids
+    logits = [torch.zeros(len(chat_format.verdicts))] * (len(ids) + 1)
+    assert chat_format.response([*ids, marked], logits).text == "No."
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,14 @@ def test_what_has_more_tokens_than_the_model_has_positions_is_an_error_before_an
 
 
 def test_a_response_without_a_verdict_has_none_to_explain(any_lvlm):
-    reading = any_lvlm.encode(picture(1), QUESTION, "There is.")
+    example = any_lvlm.encode(picture(1), QUESTION, "There is.")
     with pytest.raises(ValueError, match="states no yes or no"):
-        reading.offsets("verdict")
+        example.offsets("verdict")
 
 
 def test_colours_are_normalised_and_the_mean_leaves_the_padding_out(open_lvlm):
     lvlm = open_lvlm("phantom_gemma")
     wide = np.full((112, 224), 128, np.uint8)
-    reading = lvlm.encode(wide, QUESTION, "Yes.")
-    assert torch.allclose(reading.mean_colour(), reading.colour(128 / 255), atol=1e-5)
-    assert (reading.pixel_values[:, 0] - reading.colour(0.0)[:, :, 0]).abs().max() < 1e-5
+    example = lvlm.encode(wide, QUESTION, "Yes.")
+    assert torch.allclose(example.mean_colour(), example.colour(128 / 255), atol=1e-5)
+    assert (example.pixel_values[:, 0] - example.colour(0.0)[:, :, 0]).abs().max() < 1e-5

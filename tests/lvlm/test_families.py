@@ -50,19 +50,19 @@ def opened(open_lvlm, name, framing="native"):
 def test_the_canvas_is_the_normalised_picture(open_lvlm, name, shape):
     lvlm = opened(open_lvlm, name)
     image = picture(3, *shape)
-    reading = lvlm.encode(image, QUESTION, "Yes.")
+    example = lvlm.encode(image, QUESTION, "Yes.")
     rgb = torch.from_numpy(image).float().expand(3, -1, -1) / 255
-    assert torch.allclose(reading.pixel_values, (rgb - reading.mean) / reading.std, atol=1e-5)
+    assert torch.allclose(example.pixel_values, (rgb - example.mean) / example.std, atol=1e-5)
 
 
 def test_qwens_patches_in_raster_order_would_scramble_the_picture(open_lvlm):
     lvlm = opened(open_lvlm, "phantom_qwen")
     image = picture(3, 224, 448)
-    reading = lvlm.encode(image, QUESTION, "Yes.")
+    example = lvlm.encode(image, QUESTION, "Yes.")
     values = lvlm._processed([lvlm.prompt(QUESTION)], [Image.fromarray(image).convert("RGB")])["pixel_values"]
     patches = values.reshape(16, 32, 3, 2, 14, 14)[:, :, :, 0]
     raster = patches.permute(2, 0, 3, 1, 4).reshape(3, 224, 448)
-    placed = reading.pixel_values.reshape(3, 16, 14, 32, 14) == raster.reshape(3, 16, 14, 32, 14)
+    placed = example.pixel_values.reshape(3, 16, 14, 32, 14) == raster.reshape(3, 16, 14, 32, 14)
     assert placed.all(dim=(0, 2, 4)).float().mean() < 0.2
 
 
@@ -110,12 +110,12 @@ def test_a_map_peaks_where_the_picture_was_changed(open_lvlm, name, shape, frami
     marked = dark.copy()
     top, bottom, left, right = round(0.5 * height), round(0.8 * height), round(0.25 * width), width // 2
     marked[top:bottom, left:right] = 255
-    readings = [lvlm.encode(image, QUESTION, "Yes.") for image in (dark, marked)]
-    tokens = [lvlm.trace(reading).embeddings.squeeze(0)[reading.image_positions] for reading in readings]
-    grid = readings[0].grid
-    saliency = grid.cover.frame.whole_of(grid.saliency((tokens[0] - tokens[1]).norm(dim=-1).numpy()))
+    examples = [lvlm.encode(image, QUESTION, "Yes.") for image in (dark, marked)]
+    tokens = [lvlm.trace(example).embeddings.squeeze(0)[example.image_positions] for example in examples]
+    grid = examples[0].grid
+    saliency = grid.view.frame.whole_of(grid.saliency((tokens[0] - tokens[1]).norm(dim=-1).numpy()))
     y, x = np.unravel_index(saliency.argmax(), saliency.shape)
-    ((x1, y1, x2, y2),) = grid.cover.frame.to_native([[x, y, x + 1, y + 1]])
+    ((x1, y1, x2, y2),) = grid.view.frame.to_native([[x, y, x + 1, y + 1]])
     assert left <= (x1 + x2) / 2 <= right
     assert top <= (y1 + y2) / 2 <= bottom
 
@@ -136,9 +136,9 @@ def test_crops_are_off_even_where_the_processors_settings_have_them_on(checkpoin
     image = picture(4, 300, 900)
     inputs = {"text": [lvlm.prompt(QUESTION)], "images": [[Image.fromarray(image).convert("RGB")]]}
     cut = lvlm.processor(**inputs, return_tensors="pt")["input_ids"][0].tolist()
-    reading, usual = (each.encode(image, QUESTION, "Yes.") for each in (lvlm, plain))
-    assert cut.count(lvlm.family.image_token(lvlm.model)) > len(reading.grid)
-    assert torch.equal(reading.ids, usual.ids)
+    example, usual = (each.encode(image, QUESTION, "Yes.") for each in (lvlm, plain))
+    assert cut.count(lvlm.family.image_token(lvlm.model)) > len(example.grid)
+    assert torch.equal(example.ids, usual.ids)
 
 
 # -- trap 7: type ids and positions --------------------------------------------------------------------------
@@ -199,12 +199,12 @@ def test_scores_of_one_picture_do_not_depend_on_the_one_before(checkpoint):
 
 def test_a_batch_of_one_of_eight_and_a_permuted_one_score_alike(any_lvlm):
     images = [render(Patient.sample((8, number))).image for number in range(8)]
-    reading = any_lvlm.encode(images[0], QUESTION, "Yes.\n")
-    canvases = torch.stack([any_lvlm.encode(image, QUESTION, "Yes.").pixel_values for image in images])
-    together = any_lvlm.token_scores(reading, canvases)
-    alone = torch.cat([any_lvlm.token_scores(reading, pixel_values[None]) for pixel_values in canvases])
+    example = any_lvlm.encode(images[0], QUESTION, "Yes.\n")
+    pixel_values = torch.stack([any_lvlm.encode(image, QUESTION, "Yes.").pixel_values for image in images])
+    together = any_lvlm.token_scores(example, pixel_values)
+    alone = torch.cat([any_lvlm.token_scores(example, pixel_values[None]) for pixel_values in pixel_values])
     order = torch.tensor([3, 0, 7, 5, 1, 6, 2, 4])
-    permuted = any_lvlm.token_scores(reading, canvases[order])
+    permuted = any_lvlm.token_scores(example, pixel_values[order])
     assert torch.allclose(together, alone, atol=1e-5, rtol=0)
     assert torch.allclose(together[order], permuted, atol=1e-5, rtol=0)
     assert together[:, 0].unique().numel() == len(images)
@@ -265,9 +265,9 @@ def test_paligemma_holds_no_conversation(open_lvlm):
 def test_a_mid_grey_picture_is_a_picture_to_idefics3(open_lvlm):
     """Its model leaves out pictures of nothing but normalised zeros, as if they were padding."""
     lvlm = open_lvlm("tiny_idefics3")
-    reading = lvlm.encode(picture(1), QUESTION, "Yes.")
-    grey, nearly = torch.zeros_like(reading.pixel_values), torch.full_like(reading.pixel_values, 1e-4)
-    scores = lvlm.scores(reading, torch.stack([grey, nearly, reading.pixel_values]))
+    example = lvlm.encode(picture(1), QUESTION, "Yes.")
+    grey, nearly = torch.zeros_like(example.pixel_values), torch.full_like(example.pixel_values, 1e-4)
+    scores = lvlm.scores(example, torch.stack([grey, nearly, example.pixel_values]))
     assert scores[0] == pytest.approx(scores[1].item(), abs=1e-3)
 
 

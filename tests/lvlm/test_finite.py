@@ -71,16 +71,16 @@ def test_in_float16_writing_is_an_error_and_no_empty_response(half):
     ],
 )
 def test_in_float16_no_method_makes_a_map(half, name):
-    reading = half.encode(IMAGE, QUESTION, "Yes.")
+    example = half.encode(IMAGE, QUESTION, "Yes.")
     with pytest.raises(NotFiniteError, match=SAID):
-        load_method(name).explain(half, reading)
+        load_method(name).explain(half, example)
 
 
 def test_gradients_that_overflow_where_the_pass_does_not_are_an_error(open_lvlm):
     lvlm = open_lvlm("phantom_qwen", dtype="float16")
-    reading = lvlm.encode(IMAGE, QUESTION, "Yes.")
-    trace = lvlm.trace(reading, hidden=[1], gradients=True)
-    value = lvlm.objective(reading, trace)
+    example = lvlm.encode(IMAGE, QUESTION, "Yes.")
+    trace = lvlm.trace(example, hidden=[1], gradients=True)
+    value = lvlm.objective(example, trace)
     assert np.isfinite(value.item())
     with pytest.raises(
         NotFiniteError, match="phantom_qwen: the gradients are not finite numbers, which float16"

@@ -54,15 +54,15 @@ def test_the_head_in_slices_is_the_head(softcap, bias):
 def test_with_bfloat16_weights_scores_differ_where_bfloat16_logits_tie(open_lvlm):
     """Trap 11."""
     lvlm = open_lvlm("phantom_qwen", dtype="bfloat16")
-    reading = lvlm.encode(picture(1), QUESTION, "Yes.")
-    canvases = reading.pixel_values + 0.02 * torch.randn(12, 1, 16, 16).repeat_interleave(
+    example = lvlm.encode(picture(1), QUESTION, "Yes.")
+    pixel_values = example.pixel_values + 0.02 * torch.randn(12, 1, 16, 16).repeat_interleave(
         14, 2
     ).repeat_interleave(14, 3)
-    scores = lvlm.token_scores(reading, canvases)[:, 0]
+    scores = lvlm.token_scores(example, pixel_values)[:, 0]
     with torch.inference_mode():
-        rows = next(lvlm._row_batches(reading, canvases))[:, 0]
+        rows = next(lvlm._row_batches(example, pixel_values))[:, 0]
         assert rows.dtype == torch.bfloat16
-        rounded = lvlm.model.lm_head(rows)[:, reading.ids[reading.answer.start]]
+        rounded = lvlm.model.lm_head(rows)[:, example.ids[example.answer.start]]
     assert scores.dtype == torch.float32
     assert len(scores.unique()) == len(rows.unique(dim=0)) == len(scores)
     assert len(rounded.unique()) < len(scores)
@@ -143,8 +143,8 @@ torch.set_num_threads(1)
 question, response = "Is there evidence of nodule in the image? " * 3, "Final answer: Yes. " * 12
 lvlm = load_lvlm(sys.argv[1])
 images = [np.random.default_rng(n).integers(0, 255, (224, 224), dtype=np.uint8) for n in range(16)]
-reading = lvlm.encode(images[0], question, response)
-four = torch.stack([reading.pixel_values] * 4)
+example = lvlm.encode(images[0], question, response)
+four = torch.stack([example.pixel_values] * 4)
 lvlm.pixel_gradients(lvlm.encode(images[0], "Is it?", "Yes."), four[:1])
 
 def memory(key):
@@ -157,17 +157,17 @@ def peak(function):
 
 @torch.inference_mode()
 def body():
-    readings = [lvlm.encode(image, question, response) for image in images]
-    return lvlm._last_hidden(readings[0], torch.stack([reading.pixel_values for reading in readings]))
+    examples = [lvlm.encode(image, question, response) for image in images]
+    return lvlm._last_hidden(examples[0], torch.stack([example.pixel_values for example in examples]))
 
 def body_gradient():
     leaf = four.clone().requires_grad_()
-    last = lvlm._last_hidden(reading, leaf)
+    last = lvlm._last_hidden(example, leaf)
     torch.autograd.grad(last.sum(), leaf)
     return last
 
 def pixel_gradients():
-    return lvlm.pixel_gradients(reading, four)[1].flatten(1)
+    return lvlm.pixel_gradients(example, four)[1].flatten(1)
 
 before = memory("VmRSS")
 ways = (body, lambda: lvlm.log_probs(images, question, response), body_gradient, pixel_gradients)

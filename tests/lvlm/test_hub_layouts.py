@@ -32,7 +32,7 @@ def test_a_folder_as_on_the_hub_answers_as_the_same_weights_saved_today(
         read = [lvlm.encode(image, QUESTION, "Yes.") for lvlm in (theirs, ours)]
         assert (read[0].ids == read[1].ids).all()
         assert (read[0].pixel_values == read[1].pixel_values).all()
-        assert theirs.wording.special == ours.wording.special
+        assert theirs.chat_format.special == ours.chat_format.special
         written, expected = (lvlm.generate(image, QUESTION, max_new_tokens=8) for lvlm in (theirs, ours))
         assert written.ids == expected.ids
         assert written.log_odds == pytest.approx(expected.log_odds, abs=1e-4)

@@ -17,60 +17,60 @@ def reading(any_lvlm):
     return any_lvlm.encode(picture(1), QUESTION, "Yes.\n")
 
 
-def test_recording_changes_nothing(any_lvlm, reading):
+def test_recording_changes_nothing(any_lvlm, example):
     """The masks of eager attention are made elsewhere than those of fused attention."""
     every = range(any_lvlm.layers)
-    plain = any_lvlm.trace(reading)
-    traced = any_lvlm.trace(reading, hidden=every, attentions=every)
-    graph = any_lvlm.trace(reading, gradients=True)
+    plain = any_lvlm.trace(example)
+    traced = any_lvlm.trace(example, hidden=every, attentions=every)
+    graph = any_lvlm.trace(example, gradients=True)
     assert torch.allclose(traced.last, plain.last, atol=1e-4)
     assert torch.allclose(graph.last, plain.last, atol=1e-5)
-    assert torch.equal(traced.rows, traced.last[reading.rows.start : reading.rows.stop])
+    assert torch.equal(traced.rows, traced.last[example.rows.start : example.rows.stop])
     assert any_lvlm.decoder.config._attn_implementation == "sdpa"
 
 
-def test_the_targets_of_a_trace_are_the_scores(any_lvlm, reading):
+def test_the_targets_of_a_trace_are_the_scores(any_lvlm, example):
     for target in ("response", "verdict", (0, 1), (1, 2)):
-        traced = any_lvlm.objective(reading, any_lvlm.trace(reading), target)
-        (scored,) = any_lvlm.scores(reading, reading.pixel_values[None], target)
+        traced = any_lvlm.objective(example, any_lvlm.trace(example), target)
+        (scored,) = any_lvlm.scores(example, example.pixel_values[None], target)
         assert traced.item() == pytest.approx(scored.item(), abs=1e-4)
     parts = [
-        any_lvlm.scores(reading, reading.pixel_values[None], (n, n + 1)) for n in range(len(reading.answer))
+        any_lvlm.scores(example, example.pixel_values[None], (n, n + 1)) for n in range(len(example.answer))
     ]
     assert torch.cat(parts).sum().item() == pytest.approx(
-        any_lvlm.scores(reading, reading.pixel_values[None]).item(), abs=1e-4
+        any_lvlm.scores(example, example.pixel_values[None]).item(), abs=1e-4
     )
 
 
-def test_weights_are_distributions_over_what_a_row_may_see(any_lvlm, reading):
+def test_weights_are_distributions_over_what_a_row_may_see(any_lvlm, example):
     """Trap 6: fused attention would give an empty tuple. Trap 5: the image block of Gemma sees forward."""
-    weights = any_lvlm.trace(reading, attentions=range(any_lvlm.layers)).attentions
-    block = reading.image_positions
+    weights = any_lvlm.trace(example, attentions=range(any_lvlm.layers)).attentions
+    block = example.image_positions
     for layer in range(any_lvlm.layers):
         found = weights[layer].squeeze(0)
-        length = len(reading.ids)
+        length = len(example.ids)
         assert found.shape == (any_lvlm.decoder.config.num_attention_heads, length, length)
         assert torch.allclose(found.sum(-1), torch.ones(found.shape[:2]), atol=1e-5)
         first_sees_last = found[:, block[0], block[-1]].max().item()
         assert (first_sees_last > 0) == ("gemma" in any_lvlm.key)
-        response = found[:, reading.answer.start :, reading.answer.start :]
+        response = found[:, example.answer.start :, example.answer.start :]
         assert not response.triu(1).any()
 
 
 def test_the_question_sees_itself_whole_in_paligemma_and_the_response_does_not(open_lvlm):
     """Type 0 for the response would let it see its own end: the answer would leak into its prediction."""
     lvlm = open_lvlm("tiny_paligemma")
-    reading = lvlm.encode(picture(1), QUESTION, "Yes.\n")
-    weights = lvlm.trace(reading, attentions=[0]).attentions[0].squeeze(0)
-    start = reading.answer.start
+    example = lvlm.encode(picture(1), QUESTION, "Yes.\n")
+    weights = lvlm.trace(example, attentions=[0]).attentions[0].squeeze(0)
+    start = example.answer.start
     assert weights[:, 0, start - 1].min() > 0
     assert not weights[:, :start, start:].any()
 
 
-def test_keep_reduces_the_weights_as_they_are_made(any_lvlm, reading):
-    rows = slice(reading.rows.start, reading.rows.stop)
-    kept = any_lvlm.trace(reading, attentions=[1], keep=lambda weights: weights[:, rows].mean(1))
-    whole = any_lvlm.trace(reading, attentions=[1]).attentions[1].squeeze(0)
+def test_keep_reduces_the_weights_as_they_are_made(any_lvlm, example):
+    rows = slice(example.rows.start, example.rows.stop)
+    kept = any_lvlm.trace(example, attentions=[1], keep=lambda weights: weights[:, rows].mean(1))
+    whole = any_lvlm.trace(example, attentions=[1]).attentions[1].squeeze(0)
     assert torch.allclose(kept.attentions[1].squeeze(0), whole[:, rows].mean(1), atol=1e-6)
 
 
@@ -79,50 +79,50 @@ def test_embeddings_hold_the_picture_at_the_image_positions_and_nowhere_else(any
         any_lvlm.trace(any_lvlm.encode(picture(seed), QUESTION, "Yes.")).embeddings.squeeze(0)
         for seed in (1, 2)
     )
-    reading = any_lvlm.encode(picture(1), QUESTION, "Yes.")
+    example = any_lvlm.encode(picture(1), QUESTION, "Yes.")
     changed = (one != other).any(-1)
-    assert changed.nonzero()[:, 0].tolist() == reading.image_positions.tolist()
+    assert changed.nonzero()[:, 0].tolist() == example.image_positions.tolist()
 
 
-def test_the_image_is_dead_after_the_last_block_and_alive_one_before(any_lvlm, reading):
+def test_the_image_is_dead_after_the_last_block_and_alive_one_before(any_lvlm, example):
     """Trap 3."""
     last = any_lvlm.layers - 1
-    trace = any_lvlm.trace(reading, hidden=[last - 1, last], gradients=True)
-    value = any_lvlm.objective(reading, trace)
+    trace = any_lvlm.trace(example, hidden=[last - 1, last], gradients=True)
+    value = any_lvlm.objective(example, trace)
     with any_lvlm.measured() as meter:
         (alive,) = any_lvlm.gradients(value, [trace.hidden[last - 1]])
-    assert alive.squeeze(0)[reading.image_positions].abs().max() > 0
+    assert alive.squeeze(0)[example.image_positions].abs().max() > 0
     assert meter.backward_passes == 1
-    trace = any_lvlm.trace(reading, hidden=[last], gradients=True)
-    dead = torch.autograd.grad(any_lvlm.objective(reading, trace), trace.hidden[last])[0]
-    assert not dead.squeeze(0)[reading.image_positions].any()
+    trace = any_lvlm.trace(example, hidden=[last], gradients=True)
+    dead = torch.autograd.grad(any_lvlm.objective(example, trace), trace.hidden[last])[0]
+    assert not dead.squeeze(0)[example.image_positions].any()
 
 
-def test_the_pixels_of_a_canvas_can_be_differentiated_by(any_lvlm, reading):
+def test_the_pixels_of_a_canvas_can_be_differentiated_by(any_lvlm, example):
     """Against a finite difference: the way from `pixel_values` to the model's own inputs is in the graph."""
-    pixel_values = reading.pixel_values.clone().requires_grad_()
-    trace = any_lvlm.trace(reading, pixel_values=pixel_values, gradients=True)
-    (gradient,) = any_lvlm.gradients(any_lvlm.objective(reading, trace), [pixel_values])
+    pixel_values = example.pixel_values.clone().requires_grad_()
+    trace = any_lvlm.trace(example, pixel_values=pixel_values, gradients=True)
+    (gradient,) = any_lvlm.gradients(any_lvlm.objective(example, trace), [pixel_values])
     direction = gradient / gradient.norm()
     ahead, behind = any_lvlm.scores(
-        reading,
-        torch.stack([reading.pixel_values + 0.05 * direction, reading.pixel_values - 0.05 * direction]),
+        example,
+        torch.stack([example.pixel_values + 0.05 * direction, example.pixel_values - 0.05 * direction]),
     ).tolist()
     assert gradient.norm().item() == pytest.approx((ahead - behind) / 0.1, rel=0.1)
 
 
 def test_a_target_that_reaches_nothing_is_an_error(open_lvlm):
     lvlm = open_lvlm("phantom_qwen")
-    reading = lvlm.encode(picture(1), QUESTION, "Yes.")
-    trace = lvlm.trace(reading, gradients=True)
+    example = lvlm.encode(picture(1), QUESTION, "Yes.")
+    trace = lvlm.trace(example, gradients=True)
     with pytest.raises(InputError, match="earlier layer"):
-        lvlm.gradients(lvlm.objective(reading, trace), [torch.zeros(3, requires_grad=True)])
+        lvlm.gradients(lvlm.objective(example, trace), [torch.zeros(3, requires_grad=True)])
 
 
-def test_passes_are_counted_picture_by_picture(any_lvlm, reading):
+def test_passes_are_counted_picture_by_picture(any_lvlm, example):
     with any_lvlm.measured() as meter:
-        any_lvlm.scores(reading, reading.pixel_values.expand(5, -1, -1, -1))
-        any_lvlm.trace(reading)
+        any_lvlm.scores(example, example.pixel_values.expand(5, -1, -1, -1))
+        any_lvlm.trace(example)
         with any_lvlm.measured() as inner:
             any_lvlm.log_probs([picture(1), picture(2)], QUESTION, "Yes.")
     assert (meter.forward_passes, inner.forward_passes) == (8, 2)

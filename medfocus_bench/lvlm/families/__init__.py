@@ -53,14 +53,14 @@ class Family(Protocol):
         """The id that stands for an image token in the prompt."""
         return int(model.config.image_token_id)
 
-    def prompt(self, processor: Any, turns: Sequence[dict[str, Any]]) -> str:
+    def prompt(self, processor: Any, messages: Sequence[dict[str, Any]]) -> str:
         """The text of a conversation, in the form of chat templates, up to where the model writes.
 
         Raises InputError where the family cannot hold such a conversation.
         """
         if not processor.chat_template:
             raise InputError(f"the processor for {self.model_type} has no chat template: add the model's own")
-        text: str = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        text: str = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return text
 
     def positions(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
@@ -81,7 +81,7 @@ class Family(Protocol):
         ...
 
     @abstractmethod
-    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
+    def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
         """The model's image inputs for (n, 3, height, width); differentiable, inverts `pixel_values`."""
         ...
 

@@ -35,5 +35,5 @@ class Gemma3(Family):
         pixel_values: torch.Tensor = inputs["pixel_values"][0]
         return pixel_values
 
-    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"pixel_values": canvases}
+    def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pixel_values": pixel_values}

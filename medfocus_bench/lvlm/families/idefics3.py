@@ -36,7 +36,7 @@ class Idefics3(Family):
         pixel_values: torch.Tensor = inputs["pixel_values"][0, 0]
         return pixel_values
 
-    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
+    def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
         # A picture of nothing but zeros, which is mid-grey, would pass for padding and be left out.
-        blank = (canvases == 0).all(dim=(1, 2, 3), keepdim=True)
-        return {"pixel_values": (canvases + blank * 1e-6)[:, None]}
+        blank = (pixel_values == 0).all(dim=(1, 2, 3), keepdim=True)
+        return {"pixel_values": (pixel_values + blank * 1e-6)[:, None]}

@@ -29,10 +29,10 @@ class PaliGemma(Family):
     def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
         return load_processor(PaliGemmaProcessor, SiglipImageProcessorPil, source, origin)
 
-    def prompt(self, processor: Any, turns: Sequence[dict[str, Any]]) -> str:
-        if len(turns) != 1:
+    def prompt(self, processor: Any, messages: Sequence[dict[str, Any]]) -> str:
+        if len(messages) != 1:
             raise InputError("PaliGemma holds no conversation: it answers one question about a picture")
-        parts = turns[0]["content"]
+        parts = messages[0]["content"]
         return "".join(part.get("text", processor.image_token) for part in parts)
 
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
@@ -44,5 +44,5 @@ class PaliGemma(Family):
         pixel_values: torch.Tensor = inputs["pixel_values"][0]
         return pixel_values
 
-    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"pixel_values": canvases}
+    def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pixel_values": pixel_values}

@@ -50,15 +50,15 @@ class Qwen2_5_VL(Family):  # noqa: N801
         pixel_values: torch.Tensor = raster.reshape(3, rows * merge * patch, columns * merge * patch)
         return pixel_values
 
-    def image_inputs(self, model: Any, canvases: torch.Tensor) -> dict[str, torch.Tensor]:
+    def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
         config = model.config.vision_config
         patch, merge, times = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
-        count, _, height, width = canvases.shape
+        count, _, height, width = pixel_values.shape
         rows, columns = height // (merge * patch), width // (merge * patch)
-        blocks = canvases.reshape(count, 3, rows, merge, patch, columns, merge, patch)
+        blocks = pixel_values.reshape(count, 3, rows, merge, patch, columns, merge, patch)
         patches = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(-1, 3, 1, patch, patch)
         values = patches.expand(-1, -1, times, -1, -1)
-        thw = torch.tensor([[1, rows * merge, columns * merge]] * count, device=canvases.device)
+        thw = torch.tensor([[1, rows * merge, columns * merge]] * count, device=pixel_values.device)
         return {"pixel_values": values, "image_grid_thw": thw}
 
 
