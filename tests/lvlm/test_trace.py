@@ -13,7 +13,7 @@ QUESTION = prompt("nodule", "direct")
 
 
 @pytest.fixture
-def reading(any_lvlm):
+def example(any_lvlm):
     return any_lvlm.encode(picture(1), QUESTION, "Yes.\n")
 
 

@@ -162,7 +162,7 @@ def test_a_content_that_is_not_that_of_its_manifest_is_not_exported(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([pointer_row("nih", 1)], "source 'nih' is none of those that are published"),
+        ([pointer_row("nih", 1)], "source 'nih' is not one of those that are published"),
         ([open_row(1)], "holds rows of phantom; give a folder of pointers"),
         ([pointer_row("imagenome", 1, lvlm=None)], "lvlm is empty"),
         ([pointer_row("imagenome", 1, group="perhaps")], "group 'perhaps' is none of"),
