@@ -1,4 +1,4 @@
-"""What a model answered: the verdict in its text, and the log-odds behind it."""
+"""The answer of a model: the verdict in its text, and the log-odds behind it."""
 
 from __future__ import annotations
 

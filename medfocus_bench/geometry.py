@@ -25,7 +25,7 @@ UInt8Image = npt.NDArray[np.uint8]
 """An image as the LVLMs are given it: grey (height, width) or RGB (height, width, 3)."""
 
 MapFrame = Literal["model", "image"]
-"""What a map covers: the model frame, padding included, or the image alone."""
+"""The area that a map covers: the model frame, padding included, or the image alone."""
 
 MODEL_SIZE = 224
 """Side of the model frame in pixels, unless a model says otherwise."""

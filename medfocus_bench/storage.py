@@ -59,7 +59,7 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
 
 
 def open_part(path: Path) -> BinaryIO:
-    """A file of a stranger's folder, for reading. Raises InputError for a link and for what is no file."""
+    """A file of a stranger's folder, for reading. Raises InputError for a link or a device."""
     try:
         return open_regular(path, follow=False)
     except OSError as error:
@@ -168,7 +168,7 @@ def _holder(path: Path) -> str:
 def atomic_folder(out: Path) -> Iterator[Path]:
     """An empty folder beside `out`, which takes its place when the block ends.
 
-    What was there goes only then. If the block raises, `out` is as it was, and the work is removed.
+    The old content goes only then. If the block raises, `out` is as it was, and the work is removed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))

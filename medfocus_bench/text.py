@@ -1,6 +1,6 @@
 """Text from models and tables, made comparable: one way to write what looks the same.
 
-Only for reading. What a model wrote is stored as it is, since its tokens are scored.
+Only for reading. The text of a model is stored as it is, since its tokens are scored.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def tidy(text: str) -> str:
 
 
 def same(text: str) -> str:
-    """What two names have in common that differ only in how they are written: tidy, case left out."""
+    """One form for names that differ only in how they are written: tidy, case left out."""
     return tidy(text).casefold()
 
 

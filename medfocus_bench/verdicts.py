@@ -35,7 +35,7 @@ _NAMES: Final = _words(
     "answer answers conclusion verdict decision judgement judgment response result output prediction final",
     "boxed fbox",
 )
-"""What a conclusion is called."""
+"""Names of a conclusion."""
 _SAYING: Final = _words("say respond reply conclude choose select pick go")
 """Verbs that state one, with a speaker before them."""
 _SPEAKERS: Final = _words("i i'd i'll i'm we we'd we'll")
@@ -50,7 +50,7 @@ _BETWEEN: Final = _NAMES | _words(
     "indeed option choice that with as the this my a an correct short best appropriate i think believe",
     "b c d e",
 )
-"""What may stand between the name of a conclusion and the conclusion."""
+"""Words that may stand between the name of a conclusion and the conclusion."""
 _OPENING: Final = _words(
     "so thus hence therefore overall likely most probably clearly definitely certainly absolutely indeed",
     "well okay ok and but then finally ultimately sure in conclusion summary short sum brief still now",
@@ -63,7 +63,7 @@ _CLAUSE: Final = _words(
     "the there there's it it's this that that's these those i i'm i've we he she they a an my is not",
     "because since as but although though while however so and in on at based given due according",
 )
-"""What follows a "no" that is an answer; any other word makes it part of a finding ("no effusion")."""
+"""Words that follow a "no" that is an answer; any other word makes it part of a finding ("no effusion")."""
 
 _STOPS: Final = frozenset(".?\n")
 _SIGNS: Final = frozenset(".\n,:-|/")
@@ -73,7 +73,7 @@ _TORN: Final = "torn"
 _LETTERS: Final = frozenset("abcde")
 """Of the options of a question."""
 _LATIN: Final = 0x2FF
-"""The last letter of Latin script; a word of another one is no finding in English."""
+"""The last letter of Latin script; a word of another one is not a finding in English."""
 _AHEAD: Final = 24
 """Words and signs that a rule looks ahead, at most."""
 
@@ -265,7 +265,7 @@ class _Tokens:
                 return
 
     def _claimed(self, n: int, start: int) -> _Claim | None:
-        """What the name at `n` stands for, read from `start` on."""
+        """The claim of the name at `n`, read from `start` on."""
         is_said = False
         for at in range(start, start + _AHEAD):
             kind = self._kind(at)

@@ -1,4 +1,4 @@
-"""What the data cards say is so: a card for each source, its counts, its links."""
+"""The data cards are true: a card for each source, its headings, its counts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every command and every block of Python of the documents: played to its end, or named here with the reason.
 
-What stands in `PLAYED` runs as printed but for what is said there: a smaller share of the samples, tiny
-models for real ones, and the fixture trees of the licensed sources for their folders. All are parsed.
+The pages in `PLAYED` run as printed, apart from the replacements given there: fewer samples, tiny models for
+real ones, and the fixture trees of the licensed sources for their folders. All are parsed.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
 """Of each page, how a command begins that is not played here, and why; the empty one stands for all."""
 
 FEW = {"attribute": ["--limit", "1"], "pack": ["--partial", "--overwrite"], "evaluate": ["--no-nulls"]}
-"""What is added, so that a command ends in seconds."""
+"""Options that are added, so that a command ends in seconds."""
 PLAYED: dict[str, dict[str, str]] = {
     "README.md": {"qwen2_5_vl_3b": "phantom_qwen", "--method all": "--method occlusion"},
     "methods.md": {"pack run --partial": "pack run"},

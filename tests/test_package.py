@@ -136,7 +136,7 @@ MODULES = {"POT": "ot", "scikit-image": "skimage"}
 """Modules that are called otherwise than their distribution."""
 
 DECODERS = {"pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"}
-"""What pydicom finds and imports itself, to unpack the pictures of DICOM files."""
+"""Decoders that pydicom finds and imports itself, to unpack the pictures of DICOM files."""
 
 
 def extras() -> dict[str, set[str]]:

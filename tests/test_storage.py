@@ -1,4 +1,4 @@
-"""What is written is there whole or not at all, and leaves nothing beside it."""
+"""Files and folders are written atomically, and leave nothing beside them."""
 
 from __future__ import annotations
 

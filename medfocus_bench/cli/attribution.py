@@ -55,14 +55,14 @@ if TYPE_CHECKING:
     type=INPUT_FILE,
     help="Explain this picture (PNG or JPEG) instead of a benchmark.",
 )
-@click.option("--question", help="What the LVLM is asked about the picture.")
-@click.option("--response", help="What it answered. Default: it answers now.")
+@click.option("--question", help="The question to the LVLM about the picture.")
+@click.option("--response", help="Its answer. Default: it answers now.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier explanation of a picture.")
 @click.option(
     "--out",
     required=True,
     type=OUTPUT_FOLDER,
-    help="Folder for the records of a run, which a second run goes on with, or for those of a picture.",
+    help="Folder for the records of a run, which a second call resumes, or of a picture.",
 )
 @click.option(
     "--set", "assignments", multiple=True, metavar="[METHOD.]FIELD=VALUE", help="A setting of the methods."
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     default="response",
     show_default=True,
     metavar="response|verdict|START:STOP",
-    help="What is explained: the response, its yes or no, or a span of its tokens.",
+    help="The part to explain: the response, its yes or no, or a span of its tokens.",
 )
 @model_options
 def attribute_command(
@@ -84,10 +84,10 @@ def attribute_command(
     image: Path | None,
     **options: Any,
 ) -> None:
-    """Explain what LVLMs responded to the samples of a benchmark, or to one picture of your own.
+    """Explain the responses of LVLMs to the samples of a benchmark, or to one picture of your own.
 
-    For a benchmark give --benchmark and --split: records are written to --out as they are made, and the same
-    command goes on with a run that was stopped. For a picture give --image and --question: maps, overlays and
+    For a benchmark give --benchmark and --split: every record is saved to --out at once, and the same command
+    resumes a run that was stopped. For a picture give --image and --question: maps, overlays and
     a panel of all methods are written to --out.
     """
     from medfocus_bench.runs.methods import check_methods, choose_methods
@@ -190,8 +190,8 @@ def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) 
     packed = pack(runs, benchmark=opened, **options)
     share = f"{packed.attributed} of {packed.samples} samples of {packed.covers}"
     click.echo(f"{packed.folder}: {packed.method.title} {packed.method.version}, {share}")
-    silent = packed.attributed - packed.explained
-    click.echo(f"{packed.explained} explain something, {silent} nothing; {packed.failed} failed")
+    empty = packed.attributed - packed.explained
+    click.echo(f"{packed.explained} explain something, {empty} nothing; {packed.failed} failed")
     if packed.thinning is not None:
         click.echo(_thinning_line(packed.thinning))
     for name, (mean, count) in sorted(packed.diagnostics.items()):
@@ -199,7 +199,7 @@ def pack_command(runs: tuple[Path, ...], benchmark: str | None, **options: Any) 
 
 
 def _thinning_line(thinning: Thinning) -> str:
-    """Which maps are coarser than the run's, and what that does to the score by which rows are ranked."""
+    """How many maps are coarser than the run's, and the effect on the score by which rows are ranked."""
     moved = f"{thinning.before:z.3f} before and {thinning.after:z.3f} after"
     return (
         f"{thinning.maps} maps were averaged to 64 cells a side and stored as float16 (--keep stores them as "
@@ -208,7 +208,7 @@ def _thinning_line(thinning: Thinning) -> str:
 
 
 def submitter_of(text: str) -> dict[str, str]:
-    """NAME, or NAME <URL> as in a commit's author line."""
+    """Parse NAME, or NAME <URL> as in a commit's author line."""
     name, opened, rest = text.partition("<")
     if not opened:
         return {"name": text.strip()}
@@ -221,7 +221,7 @@ _FLAGS = {"splits": "split", "configs": "config"}
 
 
 def _check_options(picture: bool, options: dict[str, Any]) -> None:
-    """Refuses options of the other kind of work, and asks for what this one needs."""
+    """Refuse options of the other kind of work, and ask for those that this one needs."""
     from medfocus_bench.errors import InputError
 
     for name in _BENCHMARK_ONLY if picture else _PICTURE_ONLY:
@@ -229,7 +229,7 @@ def _check_options(picture: bool, options: dict[str, Any]) -> None:
             rule = "does not go with --image" if picture else "goes with --image only"
             raise InputError(f"--{_FLAGS.get(name, name)} {rule}")
     if picture and not (options["question"] or "").strip():
-        raise InputError("--image needs --question, what the LVLM is asked about the picture")
+        raise InputError("--image needs --question, the question to the LVLM about the picture")
     if picture and len(options["lvlms"]) != 1:
         raise InputError("--image needs one LVLM, with --lvlm")
     if not picture and (options["benchmark"] is None or not options["splits"]):

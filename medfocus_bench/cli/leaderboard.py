@@ -38,7 +38,7 @@ def leaderboard_command() -> None:
     default=_SUBMISSIONS,
     show_default=True,
     type=INPUT_FOLDER,
-    help="Folder with the submissions, for the galleries; without it there are none.",
+    help="Folder with the submissions, for the galleries; without it, no gallery is drawn.",
 )
 @click.option(
     "--log",
@@ -71,9 +71,11 @@ def build_command(
     from medfocus_bench.leaderboard.site import build_site
 
     if log is not None and not log.exists():
-        raise InputError(f"{log}: is no file; give the log, or leave --log out")
+        raise InputError(f"{log}: is not a file; give the log, or leave --log out")
     if submissions != _SUBMISSIONS and not submissions.is_dir():
-        raise InputError(f"{submissions}: is no folder; give the one with the submissions, or --no-gallery")
+        raise InputError(
+            f"{submissions}: is not a folder; give the one with the submissions, or --no-gallery"
+        )
     gallery = not no_gallery and submissions.is_dir()
     with progress_bar("Drawing") as progress:
         site = build_site(

@@ -109,16 +109,12 @@ def check_new(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: exists already; choose another name, or give --overwrite to replace it")
 
 
-def check_folder(path: Path, option: str, way_out: str) -> None:
-    """Raise InputError where `option` names anything but a folder."""
-    if not path.is_dir():
-        raise InputError(f"{option} {path}: is not a folder; {way_out}".lstrip())
-
-
 def check_root(root: Path | None) -> None:
     """Raise InputError where --root is given and is not a folder."""
-    if root is not None:
-        check_folder(root, "--root", "give the one that holds your copies of the sources")
+    if root is not None and not root.is_dir():
+        raise InputError(
+            f"--root {root}: is not a folder; give the one that holds your copies of the sources"
+        )
 
 
 def _check_none_empty(args: Sequence[str]) -> None:
@@ -149,7 +145,7 @@ def _check_apart(params: Iterable[click.Parameter], given: Mapping[str, Any]) ->
 
 
 def _places(param: click.Parameter, value: Any) -> Iterator[Path]:
-    """The places that a parameter names; the name of a benchmark is none."""
+    """The places that a parameter names; the name of a benchmark does not count."""
     for one in value if isinstance(value, tuple) else (value,):
         if isinstance(param.type, click.Path | FolderOrName) and one is not None:
             place = Path(one)
@@ -169,7 +165,7 @@ def _shown(param: click.Parameter) -> str:
 
 
 def benchmark_option(**more: Any) -> Decorator:
-    """--benchmark; `more` says whether it is required, or what it is without."""
+    """--benchmark; `more` are further arguments of the option."""
     return click.option(
         "--benchmark", "-b", metavar="BENCHMARK", type=FOLDER_OR_NAME, **{"help": BENCHMARK_HELP, **more}
     )
@@ -208,7 +204,7 @@ def segmenter_option(about: str) -> Decorator:
 
 
 def split_commas(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    """The parts of what is given with commas or several times; a value of commas alone would mean all."""
+    """Split values at commas. Raises InputError for commas alone, which would mean all."""
     for value in values:
         if not value.strip(", "):
             raise InputError(f"{option.opts[0]} {value}: names nothing; give a name, or leave it out")
@@ -245,7 +241,7 @@ def scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _known_dtype(context: click.Context, option: click.Parameter, name: str) -> str:
     if name not in DTYPES:
-        raise InputError(f"--dtype {name}: there is no such type of weights; give one of {', '.join(DTYPES)}")
+        raise InputError(f"--dtype {name}: unknown type of weights; give one of {', '.join(DTYPES)}")
     return name
 
 
@@ -274,7 +270,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:
-    """FIELD=VALUE of a repeated option, by field. Raises InputError for what is none, or comes twice."""
+    """Parse FIELD=VALUE of a repeated option. Raises InputError for other text and for repeated fields."""
     settings: dict[str, str] = {}
     for assignment in assignments:
         field, equals, value = assignment.partition("=")

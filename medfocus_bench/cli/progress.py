@@ -1,6 +1,6 @@
-"""How far a command is: a bar on a terminal, a line about every half minute elsewhere.
+"""Progress of a command: a bar on a terminal, a line about every half minute elsewhere.
 
-A log of a cluster or of CI holds the lines: how much is done, the pace, and the time that is left.
+The lines, for the log of a cluster or of CI, hold how much is done, the pace, and the time that is left.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Clock = Callable[[], float]
 
 LINE_SECONDS: Final = 30.0
 _REMEMBERED: Final = 10
-"""Lines that the pace is measured over, so that the time left is that at the pace of the last minutes."""
+"""The pace is measured over so many lines: the time left follows the last minutes."""
 _ON_RECORD_SECONDS: Final = 1.0
-"""What passes within this from the first on was on record already, and says nothing of the pace."""
+"""Items that pass this soon after the first were on disk already, and do not count for the pace."""
 
 
 class ProgressLines:
-    """Says how far a work is, on stderr; nothing at all where it ends before the first line is due."""
+    """Prints progress lines on stderr; a work that ends before the first line is due prints nothing."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ProgressLines:
         self._begun = self._said = clock()
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` things are done; writes a line, if one is due."""
+        """Count `done` of `total` items; print a line if one is due."""
         now = self._clock()
         if not self._marks:
             self._begun = now
@@ -57,7 +57,7 @@ class ProgressLines:
 
 
 def _pace(seconds: float, made: int, left: int) -> str:
-    """As the rest of a line: how fast, and how long the rest takes at that pace."""
+    """The rest of a line: the pace, and the time left at that pace."""
     if made <= 0:
         return ""
     each = seconds / made
@@ -75,7 +75,7 @@ def duration(seconds: float) -> str:
 def show_progress(
     items: Iterable[Item], label: str, total: int, *, clock: Clock = time.monotonic
 ) -> Iterable[Item]:
-    """The items, passed through: with a bar and an ETA on a terminal's stderr, with lines elsewhere."""
+    """Pass the items through and show progress: a bar with an ETA on a terminal's stderr, lines elsewhere."""
     with progress_bar(label, clock=clock) as moved:
         for done, item in enumerate(items):
             moved(done, total)
@@ -85,7 +85,7 @@ def show_progress(
 
 @contextmanager
 def progress_bar(description: str, *, clock: Clock = time.monotonic) -> Iterator[Callable[[int, int], None]]:
-    """What is told (done, total): it moves a bar on a terminal's stderr, and writes lines elsewhere."""
+    """Show the progress of (done, total) calls: a bar on a terminal's stderr, lines elsewhere."""
     if not sys.stderr.isatty():
         yield ProgressLines(description, clock=clock)
         return

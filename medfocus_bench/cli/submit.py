@@ -73,7 +73,7 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
 @click.option(
     "--changes",
     type=INPUT,
-    help="What `git diff --name-status -z` says of it. Default: compare the two trees.",
+    help="Output of `git diff --name-status -z`. Default: compare the two trees.",
 )
 @click.option("--author", required=True, help="The account that opened the pull request.")
 @_benchmark_option

@@ -208,7 +208,7 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--target": "3:2"}, "--target 3:2: give response"),
         ({"--tuned": "nowhere.json"}, "nowhere.json: cannot be read"),
         ({"--question": "why?"}, "--question goes with --image only"),
-        ({"--dtype": "int4"}, "--dtype int4: there is no such type"),
+        ({"--dtype": "int4"}, "--dtype int4: unknown type of weights"),
         ({"--device": "abacus"}, "--device abacus: there is no such kind of device"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is wrong with a place or an argument is said before any work."""
+"""Faults of places and arguments are reported before any work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OUTPUTS = [
 """Every place that a command writes to, with the words of the command."""
 
 WRITES = ("out", "skips", "skips_file", "sheet", "losses_file", "summary", "runs", "work")
-"""What such a parameter is called."""
+"""The names of such parameters."""
 
 
 def typed(words: tuple[str, ...], param: click.Parameter, place: object) -> list[object]:

@@ -1,4 +1,4 @@
-"""How far a command is, where its output is no terminal."""
+"""Progress of a command whose output is not a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map file, or a file that is none, is refused before it is read; big ones in little memory."""
+"""Unsound map files are refused before they are read, big ones in little memory."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ from ..runs.conftest import small as small  # noqa: PLC0414  (a fixture of the r
 
 PACKAGE = Path(medfocus_bench.__file__).parent
 VALUES = {"mode": "direct", "dtype": "float32", "framing": "square", "source.name": "nih"}
-"""What stands for a value that is put into a message, where not any word will do."""
+"""Stand-ins for values in a message, where not any word will do."""
 
 
 def strings():
-    """Every text of the package that is no docstring, with a word for each value that is put into it."""
+    """Every string of the package, with a word for each value that is put into it."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):

@@ -33,7 +33,7 @@ def run() -> None:
 
 
 def accuracy(count: int) -> None:
-    """Mean box IoU by concept over phantoms that are no references, findings included."""
+    """Mean box IoU by concept over phantoms that are not references, findings included."""
     pool = phantom_pool()
     found: dict[Localiser, list[list[float]]] = {"transport": [], "atlas": []}
     for number in range(count):

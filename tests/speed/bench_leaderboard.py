@@ -41,7 +41,7 @@ def run() -> None:
 
 
 def _with_galleries(root: Path, seed: Result) -> None:
-    """What `leaderboard build` does on two cores, with a folder of raw attributions for every row."""
+    """`leaderboard build` on two cores, with a folder of raw attributions for every row."""
     submissions = root / "submissions"
     submissions.mkdir()
     for number in range(NUMBERS[-1]):
