@@ -25,7 +25,7 @@ ROOMS = [
 ]
 
 LEFT: dict[str, int] = {
-    "attribution": 14,
+    "attribution": 0,
     "cli": 2,
     "counterfactual": 22,
     "data": 88,
@@ -33,11 +33,11 @@ LEFT: dict[str, int] = {
     "evaluation": 4,
     "leaderboard": 47,
     "lvlm": 16,
-    "medfocus": 23,
+    "medfocus": 19,
     "paper": 1,
     "phantom": 14,
-    "runs": 19,
-    "submission": 13,
+    "runs": 2,
+    "submission": 0,
     "tests": 39,
     "docs": 46,
 }

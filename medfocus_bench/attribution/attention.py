@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionHead(Method):
-    """What one head of one block attends to: A[head, row, image token], the mean over the predictor rows.
+    """The attention of one head of one block: A[head, row, image token], the mean over the predictor rows.
 
-    `layer` None is the middle block. Both are to be chosen on the dev split: heads differ, and most do not
-    look for evidence.
+    `layer` None is the middle block. Select both on the dev split: heads differ, and most do not look for
+    evidence.
     """
 
     name = "attention-head"
@@ -92,9 +92,9 @@ class AttentionHead(Method):
 class AttentionRollout(Method):
     """Abnar & Zuidema 2020: how attention passes the image on to the response, block upon block.
 
-    M_k = (1 - residual) mean_h(A_k) + residual I, rows scaled to sum to 1, and R = M_L ... M_2 M_1: what the
-    last block's rows look at comes first, what the first block's rows look at last. The map is the mean of
-    R's predictor rows at the image tokens. Holds one (length, length) matrix a block.
+    M_k = (1 - residual) mean_h(A_k) + residual I, rows scaled to sum to 1, and R = M_L ... M_2 M_1, the last
+    block first. The map is the mean of R's predictor rows at the image tokens. Memory: one (length, length)
+    matrix a block.
     """
 
     name = "attention-rollout"
@@ -132,9 +132,9 @@ class RelativeAttention(Method):
     """Zhang et al. 2025, "MLLMs know where to look": attention for this prompt over that for a general one.
 
     mean_h(A[row]) / mean_h(A'[last row of the general prompt]) at the image tokens, of one block, where row
-    predicts the target's first token: the prompt's last one for a whole response. What any question makes
-    the model look at cancels. Two passes. A token that the general prompt does not see has no ratio, and no
-    saliency. `layer` None is the middle block.
+    predicts the target's first token: the prompt's last one for a whole response. Attention that any
+    question draws cancels. Two passes. A token that the general prompt does not see gets no saliency.
+    `layer` None is the middle block.
     """
 
     name = "relative-attention"
@@ -213,7 +213,7 @@ def predictor_rows(example: EncodedExample, target: Target) -> slice:
 def rows_of_product(matrices: Sequence[torch.Tensor], rows: slice) -> torch.Tensor:
     """Some rows of the product M_L ... M_2 M_1 of square matrices that are given first block first.
 
-    Multiplied from the left, so that no more than these rows is ever held.
+    Multiplied from the left, so that only these rows are in memory.
     """
     product = matrices[-1][rows]
     for matrix in reversed(matrices[:-1]):

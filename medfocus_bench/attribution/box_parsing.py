@@ -61,12 +61,12 @@ _Values = tuple[float, float, float, float]
 def parse_boxes(text: str, convention: BoxConvention, width: int, height: int) -> FloatArray:
     """The boxes in `text`, as fractions [x1, y1, x2, y2] of the sides of the picture: (n, 4).
 
-    `convention` says what a bare number means and which axis is first; `width` and `height` are those of the
+    `convention` is the unit of a bare number and the first axis; `width` and `height` are those of the
     picture that the model was given, in pixels. Coordinates with their axis named (`x1: 12`) may come in any
     order, and may be sides (`left`, `top`, ...) or a corner with its width and height; a fifth number within
     [0, 1] is a score. A polygon, three points or more, counts as the box around it. Coordinates are fractions
     already where all of the text lie in [0, 1], or end in `%`; location tokens (`<loc0123>`, y first) count
-    1024ths. Corners that are swapped are put right; a box without area, or with a coordinate that is no
+    1024ths. Corners that are swapped are put right; a box without area, or with a coordinate that is not a
     finite number below a million, is left out, and so is a repeated one. The boxes may reach out of the
     picture. At most `MAX_BOXES`, from the first `MAX_CHARACTERS`.
     """
@@ -161,7 +161,7 @@ def parse_phrases(text: str) -> tuple[str, ...]:
     A list of quoted strings (JSON, broken off or not; the values of objects, not their keys), else the items
     of a bulleted or numbered list without the explanation that follows a colon or a dash, else what stands
     between commas, semicolons and line breaks, without an introduction that ends in a colon. Sentences, bare
-    verdicts and whatever is longer than a name are no phrases. At most `MAX_PHRASES`, from the first
+    verdicts and text longer than a name are left out. At most `MAX_PHRASES`, from the first
     `MAX_CHARACTERS`.
     """
     shown = _FENCE.sub("\n", _readable(text))

@@ -1,4 +1,4 @@
-"""Methods that weight what a block holds of the image by the target's gradient there.
+"""Methods that weight a block's attention or hidden states of the image by the target's gradient.
 
 Blocks are counted from 0. Attention is differentiated with respect to the weights of a block, whose predictor
 rows are read, and the Grad-CAM family with respect to the hidden states of the image tokens.
@@ -75,9 +75,9 @@ class GradientWeightedAttention(Method):
 class GradCAM(Method):
     """Selvaraju et al. 2017, on the output h of a decoder block at the image tokens.
 
-    map_i = max(0, sum_c alpha_c h_ic), with alpha_c the mean over the image tokens of dy/dh_ic. The output of
-    the last block is not to be had: there no image token reaches the answer any more, and the gradient is
-    zero. `layer` None is the middle block, or the one before the last. One pass forward and one back.
+    map_i = max(0, sum_c alpha_c h_ic), with alpha_c the mean over the image tokens of dy/dh_ic. The last
+    block is excluded: after it no image token reaches the answer, and the gradient is zero. `layer` None is
+    the middle block, or the one before the last. One pass forward and one back.
     """
 
     name = "grad-cam"
@@ -94,7 +94,12 @@ class GradCAM(Method):
     ) -> Attribution:
         layer = _live_block(self.name, lvlm, self.layer)
         hidden, gradient = image_states(lvlm, example, layer, target)
-        return Attribution(saliency=example.grid.saliency(_positive_map(hidden, gradient.mean(0))))
+        values = (hidden @ self.channel_weights(hidden, gradient)).clamp(min=0)
+        return Attribution(saliency=example.grid.saliency(values.numpy()))
+
+    def channel_weights(self, hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Alpha (width,) from states and gradients (tokens, width): equation 1 of the paper."""
+        return gradient.mean(0)
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every block but the last."""
@@ -102,7 +107,7 @@ class GradCAM(Method):
 
 
 @dataclass(frozen=True)
-class GradCAMPlusPlus(Method):
+class GradCAMPlusPlus(GradCAM):
     """Chattopadhay et al. 2018: Grad-CAM with weights that count every token where a channel helps.
 
     alpha_c = sum_i a_ic max(0, g_ic), where a_ic = g_ic^2 / (2 g_ic^2 + S_c g_ic^3), g = dy/dh at token i and
@@ -112,25 +117,12 @@ class GradCAMPlusPlus(Method):
 
     name = "grad-cam-plus-plus"
     title = "Grad-CAM++"
-    family = "gradient"
-    needs = ("gradients",)
     description = "Grad-CAM with weights from higher-order gradients."
     paper = "https://arxiv.org/abs/1710.11063"
 
-    layer: int | None = None
-
-    def explain(
-        self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
-    ) -> Attribution:
-        layer = _live_block(self.name, lvlm, self.layer)
-        hidden, gradient = image_states(lvlm, example, layer, target)
-        return Attribution(
-            saliency=example.grid.saliency(_positive_map(hidden, plus_plus_weights(hidden, gradient)))
-        )
-
-    def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
-        """Every block but the last."""
-        return ({"layer": layer} for layer in range(lvlm.layers - 1))
+    def channel_weights(self, hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Alpha (width,): equations 5 and 19 of the paper."""
+        return plus_plus_weights(hidden, gradient)
 
 
 def plus_plus_weights(hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -151,10 +143,6 @@ def image_states(
     positions = example.image_positions
     hidden = trace.hidden[layer].detach()
     return hidden[0, positions].cpu().double(), gradient[0, positions].cpu().double()
-
-
-def _positive_map(hidden: torch.Tensor, weights: torch.Tensor) -> Any:
-    return (hidden @ weights).clamp(min=0).numpy()
 
 
 def _live_block(name: str, lvlm: HuggingFaceLVLM, layer: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Integrated Gradients: the target's gradient at the pixels, on the way from a picture that says nothing."""
+"""Integrated Gradients: the target's gradient at the pixels, along a path from a baseline picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medfocus_bench.lvlm.example import EncodedExample, Target
 
 Baseline = Literal["black", "mean", "blurred"]
-"""The picture that says nothing. `black` is grey level 0 and not normalised 0, which is a mid grey; `mean` is
+"""The baseline picture. `black` is grey level 0 and not normalised 0, which is a mid grey; `mean` is
 the image's mean colour; `blurred` is the picture itself, smoothed until small findings are gone."""
 
 
@@ -27,7 +27,7 @@ the image's mean colour; `blurred` is the picture itself, smoothed until small f
 class IntegratedGradients(Method):
     """Sundararajan et al. 2017: (x - x') * integral over a in [0, 1] of df/dx at x' + a (x - x').
 
-    x is what the processor made of the image, x' the baseline; padding is the same in both, so
+    x are the processor's pixel values, x' the baseline; padding is the same in both, so
     that it gets nothing. The integral is taken by the midpoint rule in `steps` steps: a = 0 is never
     touched, where a picture without contrast meets a normalisation the gradient of which has no bound.
     Summed over the colours, the attributions of all pixels add up to f(x) - f(x') if the steps suffice:

@@ -15,8 +15,8 @@ was given. So the rules change the backward pass alone; the values of the forwar
 | softmax | first-order Taylor expansion | nothing |
 | product query @ key | uniform rule, half to each | half of it goes on |
 
-What a bias or the softmax's expansion point keeps does not arrive at the input; the sum of all relevance
-there says how much does. The rules are those of Achtibat et al. 2024 (AttnLRP).
+Relevance that a bias or the softmax's expansion point keeps does not arrive at the input; the sum of all
+relevance there tells how much does. The rules are those of Achtibat et al. 2024 (AttnLRP).
 """
 
 from __future__ import annotations

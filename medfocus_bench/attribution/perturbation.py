@@ -80,7 +80,8 @@ class RISE(Method):
         count = self.cells**2
         if not (0 < self.keep < 1 and 1 <= round(self.keep * count) < count):
             raise InputError(
-                f"{self.name}: keep {self.keep:g} is no share of {count} cells; some are kept, some not"
+                f"{self.name}: keep {self.keep:g} is not a share of {count} cells; keep at least one, and "
+                "hide at least one"
             )
 
     def explain(
@@ -112,7 +113,7 @@ def _check_grid(name: str, cells: int, fill: float) -> None:
     if not 1 <= cells <= _MAX_CELLS:
         raise InputError(f"{name}: cells {cells} is not within 1 and {_MAX_CELLS} a side")
     if not 0 <= fill <= 1:
-        raise InputError(f"{name}: fill {fill:g} is no grey level between 0 (black) and 1 (white)")
+        raise InputError(f"{name}: fill {fill:g} is not a grey level between 0 (black) and 1 (white)")
 
 
 def cell_masks(chosen: torch.Tensor, cells: int, example: EncodedExample) -> torch.Tensor:

@@ -38,8 +38,8 @@ class Prompting(Method):
     """The model writes the boxes of its evidence.
 
     After the question and its own response the model is asked for the local evidence behind the response, as
-    a list of boxes in the convention of its family. A reply without a readable box is no explanation; boxes
-    in the padding are left out. One generated token is one forward pass.
+    a list of boxes in the convention of its family. A reply without a readable box gives no boxes; boxes in
+    the padding are left out. One generated token is one forward pass.
     """
 
     name = "prompting"

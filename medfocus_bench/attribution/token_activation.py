@@ -1,4 +1,4 @@
-"""Token activation maps: what the image tokens would say if they were read as words."""
+"""Token activation maps: the logit lens at the image tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _LAYERS: Final = 8
 
 @dataclass(frozen=True)
 class TokenActivationMap(Method):
-    """Li et al. 2025: the logit lens at the image tokens, cleaned of what the text before explains. One pass.
+    """Li et al. 2025: the logit lens at the image tokens, less what earlier text explains. One pass.
 
     For each target token w, with h_p the normed hidden state at position p and e_w a token's embedding:
     A_w(p) = max(0, h_p . e_w) at the image positions; the interference I_w is the mean of the maps A_v of
@@ -61,7 +61,7 @@ class TokenActivationMap(Method):
 
     `layer` None reads the last block, as the paper does; another block's output goes through the final
     norm. `centred` takes logits relative to their mean over the image before they are cut at zero: a logit
-    has no zero of its own. `interference` and `denoise` (the filter's side in tokens; 1 is none) are the
+    has no zero of its own. `interference` and `denoise` (the filter's side in tokens; 1: no filter) are the
     paper's two steps.
     """
 
@@ -84,7 +84,7 @@ class TokenActivationMap(Method):
     def __post_init__(self) -> None:
         if self.denoise < 1 or self.denoise % 2 == 0:
             raise InputError(
-                f"{self.name}: denoise {self.denoise} is no odd number of tokens; 1 is no filter"
+                f"{self.name}: denoise {self.denoise} is not an odd number of tokens; 1 is without filter"
             )
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
@@ -144,7 +144,7 @@ class TokenActivationMap(Method):
 def without_interference(
     activation: npt.NDArray[np.float64], earlier: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """What of a map (tokens,) the maps of earlier words (tokens, words), weighted (words,), do not explain.
+    """The part of a map (tokens,) that the weighted (words,) maps of earlier words (tokens, words) leave.
 
     max(0, A - s I), where I is the weighted mean of the earlier maps and s = A . I / I . I; A itself where
     none of them has weight.
@@ -182,9 +182,9 @@ def rank_gaussian(values: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.
 def question_tokens(lvlm: HuggingFaceLVLM, example: EncodedExample) -> tuple[list[int], list[int]]:
     """Positions of the question's own tokens, and of those among them that make it this question.
 
-    The latter belong to words of its first sentence, up to a question mark, that are not generic; where there
-    is none, or where the question's tokens are not found behind the image, because the template merged them
-    with its own, both are all the text that can be meant.
+    The latter belong to words of its first sentence, up to a question mark, that are not generic. Without
+    any, or where the template merged the question's tokens with its own, both are all the text after the
+    image.
     """
     start = int(example.image_positions[-1]) + 1
     prompt = example.ids[start : example.answer.start].tolist()

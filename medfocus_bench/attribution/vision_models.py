@@ -167,7 +167,7 @@ def mask_boxes(masks: npt.ArrayLike) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What is loaded for a role, which checkpoint it is by default, and which one is shipped."""
+    """The classes of a role, its default checkpoint and the shipped one."""
 
     role: str
     title: str
@@ -194,7 +194,7 @@ _DETECTOR: Final = _Kind(
 
 @lru_cache(maxsize=4)
 def _once(kind: _Kind, source: str, revision: str | None, device: str) -> tuple[Any, Any] | InputError:
-    """A model and its processor, or why there are none: a hub that cannot be reached is not tried again."""
+    """A model and its processor, or the error: a hub that cannot be reached is not tried again."""
     try:
         return _loaded(kind, source, revision, device)
     except InputError as error:

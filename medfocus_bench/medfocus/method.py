@@ -35,7 +35,7 @@ class MedFocus(Method):
     The concepts are carried over from the closest of the `references` (a file, or "phantom" for the shipped
     pool) by unbalanced transport and, with a `segmenter`, refined by MedSAM. The explanation is the box of
     the concept whose loss takes most of the response's log-probability; for a composite it is the boxes of
-    its members, which are what was filled. Where min exp(-Delta) >= `tau` the case is a failure, and the
+    its members, all of them filled. Where min exp(-Delta) >= `tau` the case is a failure, and the
     whole image is reported, as published, or nothing.
 
     `references`, `pool_size`, `eps`, `lam`, `region`, `fill`, `editor`, `localiser` and `segmenter` are what
@@ -120,13 +120,13 @@ class MedFocus(Method):
 
 
 def ranked(names: Sequence[str], effects: FloatArray) -> dict[str, float]:
-    """Effects by name, the largest first; those that are no number are left out."""
+    """Effects by name, the largest first; those that are not finite are left out."""
     order = np.argsort(-np.nan_to_num(effects, nan=-np.inf), kind="stable")
     return {names[number]: float(effects[number]) for number in order if np.isfinite(effects[number])}
 
 
 def token_scores(measured: Measured, winner: int | None) -> tuple[tuple[str, float], ...]:
-    """What the winner's loss takes from each token; nothing for a failure."""
+    """The drop of each token without the winner's region; empty for a failure."""
     if winner is None:
         return ()
     drops = measured.effects.drops[winner]

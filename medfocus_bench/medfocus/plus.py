@@ -107,7 +107,7 @@ class MedFocusPlus(Method):
         target: Target = "response",
         seed: int = 0,
     ) -> list[Attribution]:
-        """What `explain` gives with each of the candidates: those that differ by their blend share passes."""
+        """The attribution with each of the candidates: those that differ by their blend share passes."""
         tried: dict[MedFocusPlus, _Tried] = {}
         found = []
         for settings in candidates:
@@ -178,7 +178,7 @@ class MedFocusPlus(Method):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tried:
-    """What was measured on the sites, and all interventions whose effect is a number.
+    """The measurements at the sites, and all interventions whose effect is a number.
 
     `hidden` (interventions, rows, columns), `effects` (interventions,).
     """

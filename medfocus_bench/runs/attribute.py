@@ -37,9 +37,9 @@ from medfocus_bench.runs.settings import (
     PartSettings,
     RunSettings,
     check_settings,
-    keep_settings,
     part_name,
     place_of,
+    write_settings,
 )
 from medfocus_bench.storage import exclusive
 from medfocus_bench.submission.entry import to_entry
@@ -208,7 +208,7 @@ class _Run:
     def null(self, spec: MethodSpec, control: NullControl) -> Iterator[PartOutcome]:
         """A null control split by split: the prior of one may be made of all its samples."""
         name = spec.metadata.name
-        keep_settings(self.folder(name), self.settings[name])
+        write_settings(self.folder(name), self.settings[name])
         for split in dict.fromkeys(job.split for job in self.jobs):
             with ExitStack() as stack:
                 parts = {
@@ -292,7 +292,7 @@ class _Part:
     def begin(self, settings: RunSettings) -> None:
         """Write down the settings, and forget the failures that are tried again."""
         if self.pending:
-            keep_settings(self._folder, settings)
+            write_settings(self._folder, settings)
             forget_failures(self._folder, self.pending)
 
     def __enter__(self) -> _Part:

@@ -1,4 +1,4 @@
-"""Which checkpoint an LVLM is, told from its content: one key may name several."""
+"""The identity of an LVLM's checkpoint, by its content: one key may name several."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _BLOCK: Final = 64 * 2**10
 
 
 def folder_identity(source: str) -> str | None:
-    """What tells the checkpoint of a shipped LVLM or of a local folder from others of its key.
+    """The identity of the checkpoint of a shipped LVLM or of a local folder.
 
-    A SHA-256 over the names, sizes and bytes of its files; of a file over 64 MiB, 64 blocks stand for it all.
-    None for a Hub id: `loaded_identity` knows the commit once it is loaded.
+    A SHA-256 over the names, sizes and bytes of its files; of a file over 64 MiB, 64 blocks count. None for a
+    Hub id, the commit of which `loaded_identity` knows.
     """
     folder = shipped_lvlms().get(source, Path(source))
     if source in PAPER_LVLMS or not (folder / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""The methods of a run: what was named, with the settings that it was given."""
+"""The methods of a run: their names and settings from the command line or from Python."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL: Final = "all"
 """Stands for every installed method."""
 
 _NULL_NAME: Final = "null-"
-"""Before the name of a null control where runs and submissions show it."""
+"""Prefix of the names of null controls in runs and submissions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,13 @@ class MethodSpec:
 
 
 def choose_methods(names: Iterable[str], assignments: Sequence[str] = ()) -> list[MethodSpec]:
-    """Methods by name; `all` stands for the installed ones, and names of null controls are methods, too.
+    """Specs of methods by name: `choose_methods(["grad-cam", "whole-image"], ["grad-cam.layer=3"])`.
 
-    An assignment is `field=value`, for all methods, or `method.field=value`; values are JSON, or text.
-    Raises InputError for what is no method or no setting of it, and for a method that is named twice.
+    Args:
+        names: Of methods or null controls; `all` stands for every installed method.
+        assignments: `field=value`, for all methods, or `method.field=value`; values are JSON, or text.
+
+    Raises InputError for an unknown method or setting, and for a method that is named twice.
     """
     sources = [
         source for name in names for source in (registry.list_methods() if name == ALL else [name]) if source
@@ -102,7 +105,7 @@ def choose_methods(names: Iterable[str], assignments: Sequence[str] = ()) -> lis
 
 
 def chosen_methods(methods: Sequence[str | MethodSpec]) -> list[MethodSpec]:
-    """Methods that are named or made already, in their order. Raises InputError as `choose_methods`."""
+    """Specs in their order, those of names among them. Raises InputError as `choose_methods`."""
     found = [
         chosen
         for method in methods
@@ -120,10 +123,15 @@ def chosen_methods(methods: Sequence[str | MethodSpec]) -> list[MethodSpec]:
 def with_tuning(
     methods: Iterable[MethodSpec], files: Iterable[Path], benchmark: Benchmark | None
 ) -> list[MethodSpec]:
-    """The methods with the settings of their tuning files, tuned on `benchmark` where that is given.
+    """The specs with the hyperparameters of their tuning files.
 
-    Raises InputError for a file of no method among them or of another benchmark, for a second file of a
-    method, and for a setting that is both given and tuned.
+    Args:
+        methods: Specs without tuning.
+        files: Tuning files, at most one for each method.
+        benchmark: The one that the files must have been tuned on; None for any.
+
+    Raises InputError for a file of another method or benchmark, for a second file of a method, and for a
+    setting that is both given and tuned.
     """
     by_name = {method.metadata.name: method for method in methods}
     for file in files:
@@ -149,7 +157,7 @@ def with_tuning(
 
 
 def metadata(method: Method, source: str) -> MethodMetadata:
-    """A method as submissions state it. Raises InputError where what it says of itself breaks the format."""
+    """The metadata of a method in submissions. Raises InputError where they break the format."""
     kind = type(method)
     try:
         return MethodMetadata(
@@ -167,7 +175,7 @@ def metadata(method: Method, source: str) -> MethodMetadata:
 
 
 def hyperparameters(method: Method) -> dict[str, Any]:
-    """The fields of a method as a submission holds them; what is neither a scalar nor a list, as JSON."""
+    """The fields of a method as in a submission; all but scalars and lists become JSON text."""
     values = TypeAdapter(type(method)).dump_python(method, mode="json")
     return {name: _submittable(value) for name, value in values.items()}
 

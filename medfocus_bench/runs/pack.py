@@ -1,4 +1,4 @@
-"""From the records of runs to a submission."""
+"""Turn the records of runs into a submission."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEASURED: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Thinning:
-    """What averaging did: to how many `maps`, and the evidence AP of `measured` of them before and after."""
+    """The effect of averaging `maps` maps: the evidence AP of `measured` of them before and after."""
 
     maps: int
     measured: int
@@ -41,10 +41,10 @@ class Thinning:
 
 @dataclass(slots=True)
 class Packed:
-    """What went into a submission: of `samples`, `attributed`, of which `explained` say something.
+    """Counts for a submission: all samples, with an attribution, with one that explains something, failed.
 
-    `diagnostics`: the mean of each figure by which the method judges itself, with the samples that have it.
-    `thinning`: None where every map is as the run made it.
+    `diagnostics`: the mean of each of the method's own figures, and how many samples have it. `thinning`:
+    None where no map was averaged.
     """
 
     folder: Path
@@ -72,14 +72,22 @@ def pack(
     keep: bool = False,
     overwrite: bool = False,
 ) -> Packed:
-    """Writes the records of one method, from one or more runs, as the submission `out`.
+    """Write the records of one method as a submission that covers their configs and splits.
 
-    It covers the configs and splits of the records. `method` may be left out where the runs hold one only;
-    `benchmark` is the one that was explained, by default where the run found it. Unless `partial`, every
-    sample of those splits needs an attribution. Unless `keep`, maps of more than 64 cells a side are averaged
-    over areas to 64 and stored as float16; smaller ones are always stored as they are.
+    Args:
+        runs: One or more folders that `attribute` wrote.
+        out: The folder of the submission.
+        method: Which of the methods of the runs; may be left out where there is one.
+        benchmark: The one that was explained; by default where the run found it.
+        submitters: Names, or dictionaries with name, affiliation and url.
+        version: Of the method; by default that of the package.
+        display_name: Of the method in tables; by default its title.
+        licence: Of the method.
+        partial: Accept samples without an attribution.
+        keep: Store all maps unchanged; otherwise those of more than 64 cells a side are averaged to 64.
+        overwrite: Replace an existing submission.
 
-    Raises InputError that says what is missing, or in what the runs differ.
+    Raises InputError for missing samples, and for runs of different settings.
     """
     out = Path(out)
     given = [runs] if isinstance(runs, str | Path) else runs
@@ -94,11 +102,11 @@ def pack(
     missing = [sample for sample in part.samples if sample.sample_id not in records]
     if missing and not partial:
         raise InputError(_incomplete(folders[0], missing, part, list(failed.values())))
-    described = _described(settings, part, version, display_name, licence)
-    packed = Packed(out, described, part.covers, len(part.samples), failed=len(failed))
+    metadata = _metadata(settings, part, version, display_name, licence)
+    packed = Packed(out, metadata, part.covers, len(part.samples), failed=len(failed))
     figures: dict[str, list[float]] = defaultdict(list)
     averaged: list[Sample] = []
-    with SubmissionWriter(out, described, part, submitters=submitters, overwrite=overwrite) as writer:
+    with SubmissionWriter(out, metadata, part, submitters=submitters, overwrite=overwrite) as writer:
         for sample in part.samples:
             recorded = records.attribution(sample.sample_id)
             if recorded is None:
@@ -108,7 +116,7 @@ def pack(
             if attribution is not recorded:
                 averaged.append(sample)
             packed.attributed += 1
-            packed.explained += _says_something(attribution)
+            packed.explained += _explains(attribution)
             for name, value in recorded.diagnostics.items():
                 figures[name].append(value)
     packed.diagnostics = {name: (sum(values) / len(values), len(values)) for name, values in figures.items()}
@@ -125,7 +133,7 @@ def _thinned(attribution: Attribution) -> Attribution:
 
 
 def _thinning(averaged: Sequence[Sample], records: RunRecords) -> Thinning:
-    """Scores some of the maps that were averaged as the run made them, and as they are stored."""
+    """Score some of the averaged maps before and after."""
     step = -(-len(averaged) // MEASURED)
     measured = averaged[::step]
     sums = [0.0, 0.0]
@@ -167,19 +175,18 @@ def _incomplete(folder: Path, missing: Sequence[Sample], part: Benchmark, failed
     lacks = ", ".join(f"{name} {count}" for name, count in counts.items())
     failures = f"; {len(failed)} failed, the first with: {failed[0].reason}" if failed else ""
     lacking = {sample.sample_id for sample in missing}
-    held = sorted({sample.lvlm for sample in part.samples if sample.sample_id not in lacking})
-    whole = {sample.lvlm for sample in missing}.isdisjoint(held)
-    alone = (
-        f"; that is a run of {', '.join(held)} alone, which `evaluate` scores with "
-        + " ".join(f"--lvlm {lvlm}" for lvlm in held)
-    ) * whole
+    complete = sorted({sample.lvlm for sample in part.samples if sample.sample_id not in lacking})
+    alone = ""
+    if complete and {sample.lvlm for sample in missing}.isdisjoint(complete):
+        flags = " ".join(f"--lvlm {lvlm}" for lvlm in complete)
+        alone = f"; that is a run of {', '.join(complete)} alone, which `evaluate` scores with {flags}"
     return (
         f"{folder}: {len(missing)} of {len(part.samples)} samples are missing ({lacks}{failures}); "
         f"run `attribute` again to finish, or pack with --partial{alone}"
     )
 
 
-def _described(
+def _metadata(
     settings: RunSettings, part: Benchmark, version: str | None, display_name: str | None, licence: str | None
 ) -> MethodMetadata:
     """The method with the settings of the parts that are in the submission."""
@@ -206,7 +213,7 @@ def _run_values(settings: RunSettings) -> Iterator[tuple[str, Any]]:
             yield f"run: {name}", value
 
 
-def _says_something(attribution: Attribution) -> bool:
+def _explains(attribution: Attribution) -> bool:
     if attribution.saliency is not None:
         return explains(attribution.saliency)
     return attribution.boxes is not None and len(attribution.boxes) > 0

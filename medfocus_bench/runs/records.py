@@ -1,8 +1,7 @@
-"""Attributions on disk as they are made: JSON lines, beside a raw file that holds the maps.
+"""The records of a run: JSON lines, beside a raw file with the maps.
 
-A record is one line, written when its map is in the raw file already. What a stopped run or a power loss
-leaves unsound at the end of either file is cut off by the next run; anywhere else it is an error that names
-the line.
+A record is one line, written after its map. An interrupted run or a power loss may leave a broken tail in
+either file: the next run cuts it off. Damage anywhere else is an error that names the line.
 """
 
 from __future__ import annotations
@@ -32,14 +31,13 @@ FAILURES_NAME = "failures.jsonl"
 MAX_LINE_BYTES: Final = 16 * 2**20
 MAX_LINES: Final = 1_000_000
 
-_AGAIN: Final = "delete that line, and run `attribute` again, which makes what it held anew"
+_AGAIN: Final = "delete that line, and run `attribute` again to make that record anew"
 
 
 class Record(Strict):
-    """One line: the attribution as a submission states it, its map, and what the method says of itself.
+    """One line: the entry of a submission, the place of its map, and what a submission leaves out.
 
-    `intervals`: those of the scores of concepts, which a submission does not hold. `question` and `response`
-    stand here where the benchmark has no response: they are the ones that were explained.
+    `question` and `response` are the ones that were explained, where the benchmark has no response.
     """
 
     entry: AttributionEntry
@@ -85,23 +83,20 @@ class RecordFiles:
 
     @classmethod
     def all_of(cls, folder: Path) -> list[RecordFiles]:
-        """Those in the folder of one method of a run."""
+        """All of them in the folder of one method."""
         found = sorted(path for path in folder.glob("*.jsonl") if path.name != FAILURES_NAME)
         return [cls(path, path.with_suffix(".maps")) for path in found]
 
     def read(self) -> list[Record]:
-        """The complete records, in the order in which they were made.
+        """The complete records in their order, without a broken tail.
 
-        Raises InputError that names the line for one that is none, and for one whose map lies beyond the raw
-        file or over that of another; at the end of the files both are what a stopped run leaves.
+        Raises InputError that names the line for any other broken record, and for one whose map lies beyond
+        the raw file or over the map of another.
         """
         return [line.content for line in self._sound()]
 
     def attribution(self, record: Record) -> Attribution:
-        """The attribution of a record, its map read from the raw file.
-
-        Raises InputError where that is not the map that was written.
-        """
+        """The attribution of a record with its map. Raises InputError for a map that was changed."""
         found = to_attribution(
             record.entry,
             None if record.map is None else self._map(record, record.map),
@@ -110,7 +105,7 @@ class RecordFiles:
         return replace(found, diagnostics=record.diagnostics, intervals=record.intervals)
 
     def cut(self) -> list[Record]:
-        """As `read`, with each map held against its checksum; cuts off both files behind the last record."""
+        """As `read`, with every checksum compared; cuts the broken tail off both files."""
         sound = self._sound()
         damaged = RawMaps(self.maps).damaged([line.content.map for line in sound if line.content.map])
         while sound and damaged and sound[-1].content.map is damaged[-1]:
@@ -126,7 +121,7 @@ class RecordFiles:
         return [line.content for line in sound]
 
     def _sound(self) -> list[_Line[Record]]:
-        """The complete records, whose maps are all there."""
+        """The lines with complete records and maps."""
         lines = _lines(self.lines, Record, "record of an attribution")
         available = RawMaps(self.maps).size()
         while lines and lines[-1].content.map is not None and lines[-1].content.map.end > available:
@@ -273,15 +268,15 @@ def holds_records(folder: Path) -> bool:
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """The failures that are on record; a half-written or unsound last line is none.
+    """The failures on record, without a broken last line.
 
-    Raises InputError that names the line for any other that is none.
+    Raises InputError that names any other broken line.
     """
     return [line.content for line in _lines(folder / FAILURES_NAME, Failure, "record of a failure")]
 
 
 def forget_failures(folder: Path, sample_ids: Collection[str]) -> None:
-    """Takes the failures of samples that are tried again off the record, and what is unsound at its end."""
+    """Remove the failures of samples that are tried again, and a broken last line."""
     path = folder / FAILURES_NAME
     failures = _lines(path, Failure, "record of a failure")
     others = [line.content for line in failures if line.content.sample_id not in sample_ids]
@@ -298,25 +293,25 @@ def add_failure(folder: Path, failure: Failure) -> None:
         file.write(failure.model_dump_json() + "\n")
 
 
-def _lines(path: Path, model: type[_Content], what: str) -> list[_Line[_Content]]:
-    """The complete lines of a file that may not be there; an unsound last one is none.
+def _lines(path: Path, model: type[_Content], kind: str) -> list[_Line[_Content]]:
+    """The complete lines of a file, which may be missing, without a broken last one.
 
-    Raises InputError that names the line for any other that is no `what`, and for what is beyond the bounds.
+    Raises InputError that names any other line that is not a `kind`, and for a file beyond the bounds.
     """
     if not path.exists():
         return []
     found: list[_Line[_Content]] = []
-    unsound, end = 0, 0
+    broken, end = 0, 0
     for number, line in enumerate(_raw_lines(path), start=1):
-        if unsound:
-            raise InputError(f"{path}: line {unsound} is no {what}; {_AGAIN}")
+        if broken:
+            raise InputError(f"{path}: line {broken} is not a {kind}; {_AGAIN}")
         end += len(line)
         if not line.endswith(b"\n"):
             break
         try:
             found.append(_Line(number, model.model_validate_json(line), end))
         except ValidationError:
-            unsound = number
+            broken = number
     return found
 
 
@@ -330,7 +325,7 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
                 raise InputError(f"{path}: line {number} is longer than {MAX_LINE_BYTES:,} bytes; {_AGAIN}")
             yield line
         if file.read(1):
-            raise InputError(f"{path}: has more than {MAX_LINES:,} lines, as no run writes")
+            raise InputError(f"{path}: has more than {MAX_LINES:,} lines, more than any run writes")
 
 
 def _truncate(path: Path, size: int) -> None:

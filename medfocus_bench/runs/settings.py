@@ -1,4 +1,4 @@
-"""What a run was made with: kept beside its records, and held against those of whoever goes on with it."""
+"""The configuration of a run, stored next to its records and compared with that of a run that resumes it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from medfocus_bench.submission.schema import MethodMetadata, Strict
 
 SETTINGS_NAME: Final = "settings.json"
 MAX_DOCUMENT_BYTES: Final = 16 * 2**20
-"""Of the settings of a run, of a tuning file and of an ablation."""
+"""Limit for settings, tuning and result files."""
 
 FORMAT: Final[Literal["medfocus-bench run 1"]] = "medfocus-bench run 1"
 
 _DECIDING = ("source", "method", "benchmark", "target", "seed", "dtype", "framing")
 """The settings that every record of a folder has in common."""
 
-_NOT_KEPT: Final = "unknown (an earlier version did not keep it)"
+_UNKNOWN: Final = "unknown (an earlier version did not keep it)"
 
 
 class BenchmarkIdentity(Strict):
-    """Which benchmark, exactly."""
+    """The name, version and fingerprint of a benchmark."""
 
     dataset: str
     version: str
@@ -43,10 +43,10 @@ class BenchmarkIdentity(Strict):
 
 
 class PartSettings(Strict):
-    """What differs between the parts of a run, which are an LVLM and a mode each.
+    """The settings of one part of a run, an LVLM and a mode.
 
-    `tuned`: the settings that were chosen on `dev_samples` samples of dev; None where nothing was tuned.
-    `checkpoint`: which one the LVLM is; None where that is not known, as in runs of earlier versions.
+    `tuned`: hyperparameters selected on `dev_samples` samples of dev; None where nothing was tuned.
+    `checkpoint`: the identity of the LVLM's weights; None where unknown, as in runs of earlier versions.
     """
 
     tuned: dict[str, Any] | None = None
@@ -57,8 +57,8 @@ class PartSettings(Strict):
 class RunSettings(Strict):
     """The content of `settings.json`.
 
-    `source` is what the method was loaded by; `opened` where the benchmark was found. `target`, `dtype` and
-    `framing` are null for a null control, which looks at no model.
+    `source` loads the method, and `opened` the benchmark. `target`, `dtype` and `framing` are None for a null
+    control, which needs no model.
     """
 
     format: Literal["medfocus-bench run 1"] = FORMAT
@@ -73,21 +73,21 @@ class RunSettings(Strict):
     parts: dict[str, PartSettings]
 
     def differences(self, other: RunSettings) -> Iterator[tuple[str, Any, Any]]:
-        """What `other` cannot share a folder for: a name and the two values.
+        """Settings that differ from `other`, as (name, ours, theirs).
 
-        A part of `other` that does not know its checkpoint yet is not told apart by it.
+        A checkpoint that `other` does not know yet makes no difference.
         """
         mine, others = (run.model_dump(include=set(_DECIDING)) for run in (self, other))
         yield from _differences("", mine, others)
         for name in sorted(self.parts.keys() & other.parts.keys()):
-            held, own = self.parts[name], other.parts[name]
-            if held.tuned != own.tuned:
-                yield f"settings tuned for {name}", held.tuned, own.tuned
-            if own.checkpoint not in (None, held.checkpoint):
-                yield f"checkpoint of {name}", held.checkpoint or _NOT_KEPT, own.checkpoint
+            ours, theirs = self.parts[name], other.parts[name]
+            if ours.tuned != theirs.tuned:
+                yield f"settings tuned for {name}", ours.tuned, theirs.tuned
+            if theirs.checkpoint not in (None, ours.checkpoint):
+                yield f"checkpoint of {name}", ours.checkpoint or _UNKNOWN, theirs.checkpoint
 
     def of_parts(self, names: Iterable[str], checkpoint: str | None) -> RunSettings:
-        """Those of some parts of one LVLM, with its checkpoint where that became known."""
+        """The settings of some parts of one LVLM, with its checkpoint where that is known."""
         parts = {name: self.parts[name] for name in names if name in self.parts}
         if checkpoint is not None:
             known = {"checkpoint": checkpoint}
@@ -96,18 +96,18 @@ class RunSettings(Strict):
 
 
 def part_name(lvlm: str, mode: str) -> str:
-    """How settings and tuning files name an LVLM and a mode."""
+    """The name of an LVLM and a mode in settings and tuning files."""
     return f"{lvlm} {mode}"
 
 
 def place_of(benchmark: Benchmark) -> str:
-    """What opens the benchmark again: the name of an embedded one, or the path of its folder."""
+    """The name of an embedded benchmark, or the path of its folder: either loads it again."""
     names = [name for name, folder in installed_benchmarks().items() if folder == benchmark.folder]
     return names[0] if names else str(benchmark.folder.resolve())
 
 
 def read_settings(folder: Path) -> RunSettings:
-    """The settings of the records in a folder. Raises InputError where it holds none, or no sound ones."""
+    """The settings in a run's folder. Raises InputError where they are missing or broken."""
     path = folder / SETTINGS_NAME
     try:
         return RunSettings.model_validate_json(read_regular(path, MAX_DOCUMENT_BYTES))
@@ -116,46 +116,46 @@ def read_settings(folder: Path) -> RunSettings:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise InputError(f"{path}: is not that of a run: {sentence(error)}") from None
+        raise InputError(f"{path}: is not the settings file of a run: {sentence(error)}") from None
 
 
 def check_settings(folder: Path, wanted: RunSettings) -> None:
     """Raises InputError where a folder holds records of other settings."""
     if not holds_records(folder):
         return
-    for name, held, own in read_settings(folder).differences(wanted):
+    for name, existing, new in read_settings(folder).differences(wanted):
         raise InputError(
-            f"{folder}: was made with {name} {_shown(held)}, and this run has {_shown(own)}; "
+            f"{folder}: was made with {name} {_shown(existing)}, and this run has {_shown(new)}; "
             "choose another folder for it"
         )
 
 
-def keep_settings(folder: Path, wanted: RunSettings) -> None:
-    """Writes checked settings; their parts add to those that are there already.
+def write_settings(folder: Path, wanted: RunSettings) -> None:
+    """Write checked settings; their parts add to the existing ones.
 
-    Other settings, of which nothing was recorded, are replaced, and the failures under them forgotten.
+    Existing settings without records are replaced, and the failures under them forgotten.
     """
     path = folder / SETTINGS_NAME
     if path.exists():
-        held = read_settings(folder)
-        if any(held.differences(wanted)):
+        existing = read_settings(folder)
+        if any(existing.differences(wanted)):
             (folder / FAILURES_NAME).unlink(missing_ok=True)
         else:
-            wanted = held.model_copy(update={"parts": held.parts | wanted.parts})
+            wanted = existing.model_copy(update={"parts": existing.parts | wanted.parts})
     write_document(path, wanted)
 
 
 def write_document(path: Path, document: Strict) -> None:
-    """Writes a document as JSON, all of it or nothing."""
+    """Write a document as JSON, atomically."""
     write_atomic(path, document.model_dump_json(indent=1) + "\n")
 
 
-def _differences(name: str, held: Any, own: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(held, dict) and isinstance(own, dict):
-        for key in [*held, *(key for key in own if key not in held)]:
-            yield from _differences(key, held.get(key), own.get(key))
-    elif held != own:
-        yield name, held, own
+def _differences(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in dict.fromkeys([*ours, *theirs]):
+            yield from _differences(key, ours.get(key), theirs.get(key))
+    elif ours != theirs:
+        yield name, ours, theirs
 
 
 def _shown(value: Any) -> str:

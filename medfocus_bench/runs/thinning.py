@@ -1,4 +1,4 @@
-"""Maps of a resolution that a submission has room for."""
+"""Average maps to a resolution that fits into a submission."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def thinned(saliency: npt.NDArray[np.generic], side: int = SIDE) -> npt.NDArray[
     """A map whose longer side has at most `side` cells: float16, divided by its largest magnitude.
 
     Each cell is the mean over its area; one with a value that is not finite in it is not finite either. A
-    map that is no larger is returned as it is. The division comes first: small gradients would vanish in
+    smaller map is returned as it is. The division comes first: small gradients would vanish in
     float16. A map that is nearly flat, as one of RISE, is float32.
     """
     longest = max(saliency.shape)
@@ -33,13 +33,13 @@ def thinned(saliency: npt.NDArray[np.generic], side: int = SIDE) -> npt.NDArray[
     means = _mean(np.where(finite, saliency, 0), down, across)
     if not finite.all():
         for value in (-np.inf, np.inf, np.nan):
-            held = np.isnan(saliency) if np.isnan(value) else saliency == value
-            means[_mean(held, down, across) > 0] = value
-    held = means[np.isfinite(means)]
-    largest = float(np.abs(held).max(initial=0.0))
+            affected = np.isnan(saliency) if np.isnan(value) else saliency == value
+            means[_mean(affected, down, across) > 0] = value
+    known = means[np.isfinite(means)]
+    largest = float(np.abs(known).max(initial=0.0))
     if largest == 0:
         return means.astype(np.float16)
-    flat = 0 < held.max() - held.min() < _FLAT * largest
+    flat = 0 < known.max() - known.min() < _FLAT * largest
     scaled: FloatArray = means / largest
     return scaled.astype(np.float32) if flat else scaled.astype(np.float16)
 

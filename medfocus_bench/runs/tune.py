@@ -1,4 +1,4 @@
-"""Choosing a method's settings on the dev split, and on no other."""
+"""Select the hyperparameters of a method on the dev split, never on another."""
 
 from __future__ import annotations
 
@@ -47,11 +47,20 @@ def tune(
     conditions: RunConfig | None = None,
     progress: Progress = no_progress,
 ) -> TunedPart:
-    """The candidate settings of a method with the best mean evidence AP on the dev samples of one mode.
+    """Select the candidate with the best mean evidence AP on the dev samples of one LVLM and mode.
 
-    `lvlm` is loaded, or what `load_lvlm` takes. A sample that the method cannot explain with a candidate
-    counts as 0. Of equal candidates the first wins.
-    Raises InputError for a method that has no candidates, where dev has no samples of the LVLM and mode, and
+    A sample that a candidate cannot explain counts as 0. Of equal candidates the first wins.
+
+    Args:
+        source: The name or `module:Class` of a method with candidates.
+        lvlm: A loaded one, or its source for `load_lvlm`.
+        benchmark: A loaded one, its folder or its name.
+        mode: "direct" or "reasoning".
+        limit: Only the first so many samples.
+        conditions: Target, seed and how the LVLM runs.
+        progress: Shows how far it is.
+
+    Raises InputError for a method without candidates, where dev has no samples of the LVLM and mode, and
     where no candidate can explain any of them.
     """
     conditions = conditions or RunConfig()
@@ -103,7 +112,7 @@ def _explained(
     sample: Sample,
     conditions: RunConfig,
 ) -> Iterator[Attribution | Exception]:
-    """What each candidate says of a sample, or why it says nothing."""
+    """The attribution of a sample by each candidate, or the error."""
     explain_candidates = getattr(methods[0], "explain_candidates", None)
     if explain_candidates is not None:
         target, seed = conditions.target, conditions.seed
@@ -122,7 +131,7 @@ def _explained(
 
 
 def dev_samples(benchmark: Benchmark, lvlm: str, mode: str) -> tuple[Sample, ...]:
-    """The samples of dev of an LVLM and a mode. Raises InputError where there are none."""
+    """The samples of dev of an LVLM and a mode. Raises InputError if missing."""
     samples = tuple(
         sample
         for sample in benchmark.samples
@@ -171,7 +180,7 @@ def _ranked(
     samples: tuple[Sample, ...],
     seed: int,
 ) -> list[Candidate]:
-    """The candidates, best first; those that ran on no sample last."""
+    """The candidates, best first; those that failed on every sample last."""
     groups = Groups.of(samples)
     (measured,) = groups.means(scores, [groups.pooled()], Settings(seed=seed))
     found = [

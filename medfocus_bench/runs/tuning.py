@@ -1,4 +1,4 @@
-"""Settings that were chosen on the dev split, as a file that runs read and submissions quote."""
+"""The tuning file: hyperparameters selected on the dev split, read by runs and quoted in submissions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medfocus_bench.submission.schema import Finite, Strict
 FORMAT: Final[Literal["medfocus-bench tuning 1"]] = "medfocus-bench tuning 1"
 
 DEV: Final[Literal["dev"]] = "dev"
-"""The only split that anything is chosen on."""
+"""The only split on which anything is selected."""
 
 
 class Candidate(Strict):
@@ -34,9 +34,9 @@ class Candidate(Strict):
 
 
 class TunedPart(Strict):
-    """What was chosen for one LVLM and mode, and among what, the best first.
+    """The selection for one LVLM and mode, with all candidates, the best first.
 
-    `dtype` and `framing`: how the LVLM ran meanwhile. Files that do not say were made with the defaults.
+    `dtype` and `framing`: how the LVLM ran. Files without them were made with the defaults.
     """
 
     samples: Annotated[int, Field(ge=1)]
@@ -59,12 +59,12 @@ class Tuning(Strict):
     parts: dict[str, TunedPart] = Field(default_factory=dict)
 
     def part(self, lvlm: str, mode: str, again: str) -> TunedPart:
-        """Raises InputError where nothing was chosen for that LVLM and mode; `again` is what chooses it."""
+        """The selection for an LVLM and a mode. Raises InputError with the command `again` if missing."""
         name = part_name(lvlm, mode)
         if name not in self.parts:
-            held = ", ".join(self.parts) or "nothing"
+            present = ", ".join(self.parts) or "nothing"
             raise InputError(
-                f"the tuning file of {self.method} has nothing for {name}, only {held}; add it with "
+                f"the tuning file of {self.method} has nothing for {name}, only {present}; add it with "
                 f"`{again} --lvlm {lvlm} --mode {mode}`"
             )
         return self.parts[name]
@@ -101,11 +101,11 @@ def open_tuning(path: Path, method: str, version: str, benchmark: Benchmark) -> 
     identity = BenchmarkIdentity.of(benchmark)
     if not path.exists():
         return Tuning(method=method, version=version, benchmark=identity)
-    held = read_tuning(path)
-    if held.version != version:
-        raise InputError(f"{path}: is of {method} {held.version}, not {version}; give another file")
-    check_tuning(path, held, method, benchmark)
-    return held
+    existing = read_tuning(path)
+    if existing.version != version:
+        raise InputError(f"{path}: is of {method} {existing.version}, not {version}; give another file")
+    check_tuning(path, existing, method, benchmark)
+    return existing
 
 
 def check_tuning(path: Path, tuning: Tuning, method: str, benchmark: Benchmark) -> None:

@@ -1,4 +1,4 @@
-"""Whether an attribution fits the benchmark: what the schema cannot know, for the reader and the writer."""
+"""Checks of entries against the benchmark, which the schema cannot make; for the reader and the writer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LEAST_SIDE: Final = 32
 
 
 def version_problem(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Sequence[str]) -> str:
-    """That a submission was made for another version, and what differs between the two.
+    """A sentence about a submission that was made for another version of the benchmark.
 
-    Sample by sample where the other version is at hand (embedded, or in the Hub's cache); else how many of
-    the submission's samples this benchmark lacks.
+    It names the differing samples where the other version is available (embedded, or in the Hub's cache), and
+    otherwise how many samples of the submission this version lacks.
     """
     return (
         f"made for version {made_for.version} ({made_for.fingerprint[:12]}), this benchmark is version "
@@ -32,7 +32,7 @@ def _differs(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Sequence[
     from medfocus_bench.data.hub.diff import difference
     from medfocus_bench.data.resolve import folder_at_hand
 
-    with suppress(InputError):  # a damaged copy of the other version tells nothing
+    with suppress(InputError):  # the copy of the other version may be damaged
         other = folder_at_hand(made_for.dataset, made_for.version, made_for.fingerprint)
         if other is not None:
             return f"{difference(other, benchmark.folder)}"
@@ -44,9 +44,9 @@ def _differs(made_for: BenchmarkRef, benchmark: Benchmark, sample_ids: Sequence[
 def incompatibilities(
     entry: AttributionEntry, samples: Mapping[str, Sample], covers: str
 ) -> Iterator[tuple[tuple[int | str, ...], str]]:
-    """What is wrong with an entry, held against the samples that the submission `covers`.
+    """Problems of an entry with the samples that its submission `covers`.
 
-    Each problem is the place inside the entry and the rest of the sentence.
+    Each is the place inside the entry and the rest of the sentence.
     """
     sample = samples.get(entry.sample_id)
     if sample is None:
@@ -68,7 +68,7 @@ def incompatibilities(
 
 
 def _in_fractions(entry: AttributionEntry, sample: Sample) -> bool:
-    """Whether the boxes are those of an image of 1 x 1, and so of no use in one of many pixels."""
+    """Whether the boxes look like fractions of the image rather than native pixels."""
     if not entry.boxes or min(sample.width, sample.height) < _LEAST_SIDE:
         return False
     return max(max(box) for box in entry.boxes) <= 1 + BOX_TOLERANCE

@@ -1,4 +1,4 @@
-"""How much a sound submission says, and what of it says nothing: not wrong, and perhaps not meant."""
+"""Count the attributions of a valid submission, and those that explain nothing, which may be unintended."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medfocus_bench.attribution.attribution import Attribution
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Samples by what is said of them; `samples` are those that count, None where no benchmark is given.
+    """Counts of a submission; `samples` is None where no benchmark is given.
 
-    `without_boxes`, `empty`, `not_finite` (no finite value at all), `partly_finite`, `zero` and `constant`
-    hold the sample_ids of what explains nothing.
+    `without_boxes`, `empty`, `not_finite` (all values), `partly_finite`, `zero` and `constant` are the
+    sample_ids of attributions that explain nothing.
     """
 
     samples: int | None
@@ -35,7 +35,7 @@ class Counts:
 
     @property
     def summary(self) -> str:
-        """As part of a sentence."""
+        """Part of a sentence: attributions, maps and boxes."""
         covered = f"{self.attributed} attributions" if self.samples is None else self._of_samples
         return f"{covered}, {self.maps} by maps and {self.boxes} by boxes"
 
@@ -45,7 +45,7 @@ class Counts:
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence for each kind of thing that scores nothing."""
+        """A sentence for each kind of attribution that scores nothing."""
         found = list(_warnings(self))
         if self.samples is not None and self.attributed < self.samples:
             found.insert(0, f"only {self._of_samples} have an attribution; what is missing scores 0")
@@ -53,7 +53,7 @@ class Counts:
 
 
 def count(attributions: Iterable[Attribution], samples: int | None) -> Counts:
-    """Reads every attribution once."""
+    """Count attributions, each of which is read once."""
     kinds: dict[str, list[str]] = {name: [] for name, _ in _KINDS}
     maps = boxes = 0
     for attribution in attributions:

@@ -1,4 +1,4 @@
-"""From the bytes of `submission.json` to a checked document, with every problem found on the way."""
+"""Parse and check `submission.json`; every problem is reported, not only the first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from medfocus_bench.submission.schema import (
 DOCUMENT_NAME = "submission.json"
 MAX_DOCUMENT_BYTES = 64 * 2**20
 MAX_PROBLEMS = 10_000
-"""After so many the rest of the attributions is not looked at."""
+"""After so many the rest of the attributions is skipped."""
 
 _LISTED = "attributions"
 
@@ -58,7 +58,7 @@ def read_document(path: Path) -> RawDocument:
 
 
 class Entries(Mapping[int, AttributionEntry]):
-    """The sound attributions of a document by their place in its list, each decoded when it is asked for.
+    """The valid attributions of a document by their index in its list, decoded on access.
 
     `ids` are their sample_ids.
     """
@@ -80,10 +80,10 @@ class Entries(Mapping[int, AttributionEntry]):
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """The sound parts of a document, so that they can be checked further, and the problems of the others.
+    """The valid parts of a document, for further checks, and the problems of the others.
 
-    `document` is without its attributions, and None if any of the rest is wrong. `attributions` are the sound
-    ones, `mapped` the places of those with a map; it is `complete` if that is all of them. A problem is a
+    `document` is without its attributions, and None if anything else is invalid. `attributions` are the
+    valid ones, `mapped` the indices of those with a map, `complete` whether all are valid. Each problem is a
     sentence with its JSON pointer and sample_id.
     """
 
@@ -96,7 +96,7 @@ class ParsedDocument:
     problems: list[str]
 
     def at(self, name: str, index: int, *rest: int | str) -> str:
-        """The place of a sound attribution, or of a part of it, in the file `name`."""
+        """The location of a valid attribution, or of a part of it, in the file `name`."""
         return json_pointer((_LISTED, index, *rest), name, self.attributions.ids[index])
 
 
@@ -123,7 +123,7 @@ def parse_document(raw: RawDocument, name: str) -> ParsedDocument:
 
 
 def parse_head(head: Any, name: str) -> tuple[SubmissionDocument | None, list[str]]:
-    """The document without its attributions, typed, or what is wrong with it."""
+    """The typed document without its attributions, or its problems."""
     return _parse(SubmissionDocument, head, (), name)
 
 
@@ -147,7 +147,7 @@ def json_pointer(location: Iterable[int | str], name: str, sample_id: object = N
 def _parse(
     model: type[Model], part: Any, at: tuple[int | str, ...], name: str
 ) -> tuple[Model | None, list[str]]:
-    """`part` of a document, which stands there `at` a location: typed, or what is wrong with it."""
+    """Validate `part` of a document, which stands `at` a location: the typed value, or its problems."""
     try:
         return model.model_validate(part), []
     except ValidationError as error:
@@ -173,9 +173,9 @@ def _plain(message: str) -> str:
 
 
 def _real_steps(value: Any, location: Iterable[int | str], *, missing: bool) -> Iterator[int | str]:
-    """The steps of an error location that stand in the document; the validator adds names of its own.
+    """The steps of an error location without the validator's own, such as the name of a union's branch.
 
-    The last step of what is `missing` is the key that should be there.
+    If `missing`, the last step is the absent key.
     """
     for step in location:
         in_object = isinstance(value, dict) and step in value

@@ -64,10 +64,10 @@ class _Stored:
 class MapReader:
     """Maps of one safetensors file by key, each read when asked for.
 
-    The file is opened once: what was hashed is what is read, even if another file takes its place meanwhile.
-    The library reads a path, not a descriptor, so that the header is read here; the tests hold both readings
-    against each other. Raises MapFileError for a file that is no regular one, whose header cannot be trusted
-    or holds more than maps, and for one that is changed while it is read.
+    The file is opened once: the maps read are the ones hashed, even if another file takes its place. The
+    library reads a path, not a descriptor, so the header is parsed here, and the tests compare the two.
+    Raises MapFileError for anything but a regular file, for a header that is malformed or holds more than
+    maps, and for a file that changes while it is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +84,7 @@ class MapReader:
         self.keys = frozenset(self._maps)
 
     def problem(self, key: str) -> str | None:
-        """What is wrong with the map at `key`, without reading it; None if nothing is."""
+        """The problem of the map at `key` by its header alone; None for a valid one."""
         stored = self._maps[key]
         if stored.dtype not in DTYPES:
             return f"has the type {stored.dtype[:100]}; maps are {', '.join(DTYPES)}"
@@ -166,7 +166,7 @@ def _stored_maps(header: Any, start: int, end: int) -> dict[str, _Stored]:
     Raises ValueError for anything else.
     """
     if not isinstance(header, dict):
-        raise ValueError("its header is no object")
+        raise ValueError("its header is not an object")
     maps: dict[str, _Stored] = {}
     for key, entry in header.items():
         if key != "__metadata__":
@@ -201,7 +201,7 @@ def _are_counts(values: Any) -> bool:
 
 
 def _check_nothing_else(path: Path, header: dict[str, Any], claimed: int, maps: int) -> None:
-    """Nothing would read what else a map file held, and a repository would keep it for ever."""
+    """Refuse other content: nothing reads it, and a repository would keep it for ever."""
     metadata = header.get("__metadata__")
     if metadata is not None:
         known = isinstance(metadata, dict) and metadata.keys() <= {"format"}
@@ -215,10 +215,9 @@ def _check_nothing_else(path: Path, header: dict[str, Any], claimed: int, maps: 
 
 
 class MapPlace(Strict):
-    """Where a map lies in the file of a `RawMaps`: little-endian, row after row.
+    """The place of a map in the file of a `RawMaps`: little-endian, row after row.
 
-    `crc32` is that of its type, shape and values; None in runs of earlier versions. `frame` is what the map
-    covers, as in a submission.
+    `crc32` is that of its type, shape and values; None in runs of earlier versions.
     """
 
     offset: Annotated[int, Field(ge=0)]
@@ -228,7 +227,7 @@ class MapPlace(Strict):
     frame: MapFrame = "model"
 
     def holds(self, data: bytes) -> bool:
-        """Whether these are the values that were written, as far as that is known."""
+        """Whether `data` has the size and, where known, the checksum of the map."""
         complete = len(data) == self.end - self.offset
         return complete and self.crc32 in (None, _checksum(self.dtype, self.shape, data))
 
@@ -276,14 +275,14 @@ class RawMaps:
         )
 
     def damaged(self, places: Sequence[MapPlace]) -> list[MapPlace]:
-        """Those of the places where the file does not hold what was written."""
+        """The places where the file no longer holds the map that was written."""
         if not places:
             return []
         with open_regular(self.path) as file:
             return [place for place in places if not place.holds(_data(file, place))]
 
     def size(self) -> int:
-        """Bytes of the file; 0 where there is none."""
+        """Size of the file in bytes; 0 if it does not exist."""
         if not self.path.exists():
             return 0
         with open_regular(self.path) as file:

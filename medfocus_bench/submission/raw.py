@@ -1,7 +1,7 @@
-"""The JSON of `submission.json` as it stands in the file, one attribution decoded at a time.
+"""The JSON of `submission.json`, decoded one attribution at a time.
 
-A document of 60 MB takes gigabytes as Python objects. So its syntax is checked in one pass that keeps nothing
-but where each attribution begins and ends.
+A document of 60 MB takes gigabytes as Python objects. So one pass checks its syntax and keeps only where each
+attribution begins and ends.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from json import JSONDecodeError
 from typing import Any, Final, NoReturn
 
 MAX_KEYS: Final = 1000
-"""Keys of one object: as many as the schema allows anywhere, held before anything is made of them."""
+"""Limit for the keys of one object: the most that the schema allows anywhere."""
 
 MAX_VALUES: Final = 4_000_000
-"""Values of a document, counted by its commas and brackets: what a writer's 64 MiB of token scores hold."""
+"""Limit for the values of a document, counted by commas and brackets: 64 MiB of token scores."""
 
 _BLANKS: Final = re.compile(r"[ \t\n\r]*")
 _LISTED: Final = "attributions"
@@ -26,10 +26,9 @@ _LISTED: Final = "attributions"
 
 @dataclass(frozen=True, slots=True)
 class RawDocument:
-    """The bytes of a document whose syntax is sound, and the value in them without its attributions.
+    """The bytes of a document with valid syntax, and its value without the attributions.
 
-    `head` has an empty list in the place of the list of attributions; where there is no such list, it is the
-    whole value.
+    `head` has an empty list in their place; a document without that list is all head.
     """
 
     data: bytes

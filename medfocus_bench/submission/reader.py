@@ -1,4 +1,4 @@
-"""Opening a submission: everything is checked first, then read one attribution at a time."""
+"""Open a submission: everything is checked first, then read one attribution at a time."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def open_submission(
 
 
 def reopen_submission(path: Path, sha256: str, wanted: Collection[str]) -> Submission:
-    """The submission folder at `path`, which was sound when its document had this `sha256`.
+    """The submission folder at `path`, which was valid when its document had this `sha256`.
 
-    It is opened for the `wanted` samples only, and nothing else is checked again: that takes a fraction of
-    the time of `open_submission`. Raises SubmissionError for another document, or other maps than it pins.
+    Only the `wanted` samples are read, and nothing else is checked again, in a fraction of the time of
+    `open_submission`. Raises SubmissionError for another document or other maps.
     """
     file = path / DOCUMENT_NAME
     data = read_regular_file(file)
@@ -103,9 +103,9 @@ def reopen_submission(path: Path, sha256: str, wanted: Collection[str]) -> Submi
 
 
 class Problems(list[str]):
-    """Every problem of a submission, a sentence each. Of a sound one, how much it says.
+    """Every problem of a submission, a sentence each, and the counts of a valid one.
 
-    `counts` is None where there is a problem: the maps of an unsound submission are not looked at.
+    `counts` is None where there is a problem: the maps of an invalid submission are not read.
     """
 
     def __init__(self, problems: Iterable[str] = (), counts: Counts | None = None) -> None:
@@ -114,17 +114,17 @@ class Problems(list[str]):
 
     @property
     def warnings(self) -> list[str]:
-        """What is sound and may not be meant, such as samples without an attribution; a sentence each."""
+        """Sentences about valid content that may be unintended, such as samples without an attribution."""
         return self.counts.warnings if self.counts else []
 
 
 def validate(
     path: str | Path, benchmark: BenchmarkLike | None = None, *, any_version: bool = False
 ) -> Problems:
-    """Every problem of the submission at `path`, a sentence each; empty for a sound one.
+    """Every problem of the submission at `path`, a sentence each; empty for a valid one.
 
-    The `warnings` and `counts` of the list say what of a sound submission explains nothing; to count the
-    samples that it lacks, give the `benchmark`.
+    The list's `warnings` and `counts` tell how many attributions explain nothing; give the `benchmark` to
+    count missing samples, too.
     """
     opened = _opened(benchmark)
     return inspect_submission(Path(path), opened, any_version=any_version).validated(opened)
@@ -185,7 +185,7 @@ def inspect_submission(
 
 
 class _BySample(Mapping[str, AttributionEntry]):
-    """The attributions of a document by sample_id, each decoded when it is asked for."""
+    """The attributions of a document by sample_id, decoded on access."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -203,7 +203,7 @@ class _BySample(Mapping[str, AttributionEntry]):
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """The checks that the schema cannot express, on what is sound of a document."""
+    """The checks that the schema cannot express, on the valid parts of a document."""
 
     head: Any
     name: str
@@ -288,7 +288,7 @@ class _Check:
             yield (
                 f"{self.name}: /attributions: {len(rows)} are of rows of the dataset that are not grounded "
                 f"({listed}), such as {min(rows)}: nothing says which region drives those answers, so they "
-                "are no samples; leave them out"
+                "are not samples; leave them out"
             )
         for index, entry in self.parsed.attributions.items():
             if entry.sample_id in rows:

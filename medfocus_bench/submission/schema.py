@@ -87,7 +87,7 @@ class MethodMetadata(Strict):
     needs: list[Literal["forward", "gradients", "attentions", "text"]] = Field(
         default=[],
         max_length=4,
-        description="What the method needs of the model; empty for one that looks at no model.",
+        description="The parts of the model that the method uses; empty for one that needs no model.",
     )
     hyperparameters: Annotated[
         dict[Line, bool | int | Finite | Text | ShortList | None],
@@ -119,14 +119,18 @@ class BenchmarkRef(Strict):
     splits: Annotated[list[Line], Field(min_length=1, max_length=100)]
 
 
+MAP_FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors$"
+"""The name of the file of maps in a submission."""
+
+
 class MapFile(Strict):
     """The safetensors file beside `submission.json` that holds the maps, keyed by sample_id."""
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors$")]
+    file: Annotated[str, Field(pattern=MAP_FILE_PATTERN)]
     sha256: Digest
     frame: MapFrame = Field(
         default="model",
-        description="What a map covers: the model frame (padding included), or the image without padding.",
+        description="The area that a map covers: the model frame (padding included), or the image alone.",
     )
 
 
@@ -138,7 +142,7 @@ class TokenScore(Strict):
 
 
 class CostEntry(Strict):
-    """What one attribution took."""
+    """The cost of one attribution."""
 
     forward_passes: Count | None = None
     backward_passes: Count | None = None

@@ -1,4 +1,4 @@
-"""Writing a submission folder: all of it or nothing."""
+"""Write a submission folder, atomically."""
 
 from __future__ import annotations
 
@@ -34,20 +34,24 @@ _Submitter = Submitter | Mapping[str, Any] | str
 
 
 class SubmissionWriter:
-    """Writes `folder` as a submission to `benchmark`, one attribution at a time.
+    """Write `folder` as a submission to `benchmark`, one attribution at a time.
 
         with SubmissionWriter("submissions/mine", method, benchmark, submitters=["Ada"]) as writer:
             for sample in benchmark.samples:
                 writer.add(Attribution(sample.sample_id, saliency=explain(sample)))
 
-    `frame` says what the maps cover, "model" or "image", for attributions that do not say so themselves; the
-    maps of one submission cover the same.
+    Maps go to disk at once. The folder appears, complete and checked, when the block ends without an error.
 
-    Maps go to disk as they come. The folder appears, complete and checked, when the block ends without an
-    error, and not at all otherwise. `method` and `submitters` may be given as plain dictionaries, a submitter
-    also as a name, and one alone without a list. Raises SubmissionError at once if the folder exists (unless
-    it is a submission and `overwrite` is given) or the method or the submitters break the format, so that
-    nothing is computed in vain.
+    Args:
+        folder: The submission.
+        method: `MethodMetadata`, or a dictionary with its fields.
+        benchmark: A loaded one, its folder or its name.
+        submitters: One or a list of names, dictionaries or `Submitter`.
+        frame: "image" where all maps cover the image without padding; attributions may say so themselves.
+        overwrite: Replace an existing submission.
+
+    Raises SubmissionError at once for an existing folder, or a method or submitters that break the format, so
+    that nothing is computed in vain.
     """
 
     def __init__(
@@ -95,11 +99,11 @@ class SubmissionWriter:
             shutil.rmtree(self._work, ignore_errors=True)
 
     def add(self, attribution: Attribution) -> None:
-        """Adds the attribution of one sample.
+        """Add the attribution of one sample.
 
-        Raises SubmissionError, and adds nothing, for a sample that is there already or is none of the
-        benchmark's, and for an attribution that breaks the format: a box without area or out of the image, a
-        map that is too large, of no real numbers, or with numbers that float32 cannot hold.
+        Raises SubmissionError, and adds nothing, for a sample that was added already or is not in the
+        benchmark, and for an attribution that breaks the format: a box without area or out of the image, a
+        map that is too large or not of real numbers.
         """
         sample_id = attribution.sample_id
         if sample_id in self._entries:
@@ -137,11 +141,11 @@ class SubmissionWriter:
             )
         if not (self.folder / DOCUMENT_NAME).is_file():
             raise SubmissionError(
-                f"{self.folder}: is no submission, so that it is not overwritten; remove it"
+                f"{self.folder}: is not a submission, so that it is not overwritten; remove it"
             )
 
     def _document(self, maps: dict[str, Any] | None) -> SubmissionDocument:
-        """The document without its attributions. Raises SubmissionError with all that is wrong."""
+        """The document without its attributions. Raises SubmissionError with every problem."""
         document, problems = parse_head({**self._head, "maps": maps}, str(self.folder / DOCUMENT_NAME))
         if document is None:
             raise SubmissionError(problems)

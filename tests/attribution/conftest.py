@@ -9,12 +9,17 @@ import pytest
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.lvlm.registry import load_lvlm, shipped_lvlms
 
 
 @lru_cache
 def shipped(key: str) -> HuggingFaceLVLM:
     return load_lvlm(key)
+
+
+def private(key: str) -> HuggingFaceLVLM:
+    """A shipped LVLM that no other test has, to be changed."""
+    return HuggingFaceLVLM(key, shipped_lvlms()[key])
 
 
 @lru_cache

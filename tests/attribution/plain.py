@@ -1,4 +1,4 @@
-"""What the methods that look inside must agree with: transformers alone, and the planted evidence."""
+"""References for the methods that look inside: transformers alone, and the planted evidence."""
 
 from __future__ import annotations
 

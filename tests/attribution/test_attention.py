@@ -15,7 +15,7 @@ from medfocus_bench.attribution.attention import (
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
-from tests.attribution.conftest import shipped
+from tests.attribution.conftest import private, shipped
 from tests.attribution.plain import (
     ABOVE_CHANCE,
     PATIENT,
@@ -43,7 +43,7 @@ def passed(lvlm, reading):
 @pytest.fixture(scope="module")
 def short_sighted():
     """A Gemma whose sliding window has left the image behind where the response begins."""
-    lvlm = load_lvlm("phantom_gemma")
+    lvlm = private("phantom_gemma")
     lvlm.model.config.text_config.sliding_window = 8
     for block in lvlm.decoder.layers:
         block.self_attn.sliding_window = 8 if block.self_attn.is_sliding else None
@@ -205,7 +205,7 @@ def test_candidates_are_all_heads_of_all_blocks_and_each_is_a_setting(lvlm):
     assert heads == [{"layer": layer, "head": head} for layer in range(4) for head in range(4)]
     layers = list(load_method("relative-attention").candidates(lvlm))
     assert layers == [{"layer": layer} for layer in range(4)]
-    assert load_method("attention-head", heads[-1]) == AttentionHead(layer=3, head=3)
+    assert load_method("attention-head", **heads[-1]) == AttentionHead(layer=3, head=3)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)

@@ -15,6 +15,7 @@ from medfocus_bench.attribution.gradient import (
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
+from tests.attribution.conftest import private
 from tests.attribution.plain import (
     ABOVE_CHANCE,
     PATIENT,
@@ -155,15 +156,15 @@ def test_the_default_block_and_all_candidates_are_alive(lvlm, reading, kind):
 @pytest.mark.parametrize("kind", CAMS)
 def test_of_two_blocks_the_first_is_the_default_and_of_one_there_is_none(kind):
     """Trap 3: half of two blocks is the dead one."""
-    lvlm = load_lvlm("phantom_qwen")
-    lvlm.decoder.layers = lvlm.decoder.layers[:2]
-    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
-    default = kind().explain(lvlm, reading).saliency
-    assert np.array_equal(default, kind(layer=0).explain(lvlm, reading).saliency)
-    lvlm.decoder.layers = lvlm.decoder.layers[:1]
+    qwen = private("phantom_qwen")
+    qwen.decoder.layers = qwen.decoder.layers[:2]
+    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
+    default = kind().explain(qwen, reading).saliency
+    assert np.array_equal(default, kind(layer=0).explain(qwen, reading).saliency)
+    qwen.decoder.layers = qwen.decoder.layers[:1]
     for layer in (None, 0):
         with pytest.raises(InputError, match="no block whose image tokens"):
-            kind(layer=layer).explain(lvlm, reading)
+            kind(layer=layer).explain(qwen, reading)
 
 
 @pytest.mark.parametrize("layer", [-1, 7])

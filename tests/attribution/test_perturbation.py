@@ -152,12 +152,12 @@ def test_captum_arrives_at_the_same(lvlm, reading):
     [
         ("occlusion", {"cells": "0"}, "cells 0 is not within 1 and 64"),
         ("rise", {"cells": "300"}, "cells 300 is not within 1 and 64"),
-        ("occlusion", {"fill": "7"}, "fill 7 is no grey level"),
-        ("rise", {"fill": "nan"}, "fill nan is no grey level"),
+        ("occlusion", {"fill": "7"}, "fill 7 is not a grey level"),
+        ("rise", {"fill": "nan"}, "fill nan is not a grey level"),
         ("rise", {"masks": "0"}, "masks 0 is not within"),
-        ("rise", {"keep": "0"}, "keep 0 is no share of 64 cells"),
-        ("rise", {"keep": "1.5"}, "keep 1.5 is no share"),
-        ("rise", {"keep": "nan"}, "keep nan is no share"),
+        ("rise", {"keep": "0"}, "keep 0 is not a share of 64 cells"),
+        ("rise", {"keep": "1.5"}, "keep 1.5 is not a share"),
+        ("rise", {"keep": "nan"}, "keep nan is not a share"),
     ],
 )
 def test_a_setting_that_hides_nothing_or_everything_is_an_error(name, settings, said):

@@ -124,7 +124,7 @@ def test_an_unsound_record_of_failures_is_said_even_where_all_is_done(small, tmp
     run(small, tmp_path, COUNTING)
     (tmp_path / "counting" / "failures.jsonl").write_text("{}\n{}\n")
     with pytest.raises(
-        InputError, match=r"failures\.jsonl: line 1 is no record of a failure; delete that line"
+        InputError, match=r"failures\.jsonl: line 1 is not a record of a failure; delete that line"
     ):
         run(small, tmp_path, COUNTING)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is told by: its content, wherever it lies."""
+"""A checkpoint is identified by its content, wherever it lies."""
 
 from __future__ import annotations
 

@@ -258,5 +258,5 @@ def test_what_is_no_run_or_of_another_benchmark_is_refused(small, tmp_path):
         pack([out], tmp_path / "s", benchmark=load_benchmark("phantom"))
     settings = out / "counting" / "settings.json"
     settings.write_text(settings.read_text().replace("medfocus-bench run 1", "something else"))
-    with pytest.raises(InputError, match=r"settings\.json: is not that of a run: /format"):
+    with pytest.raises(InputError, match=r"settings\.json: is not the settings file of a run: /format"):
         pack([out], tmp_path / "s")

@@ -73,7 +73,7 @@ def test_a_line_in_the_middle_that_is_no_record_is_an_error_with_its_number(tmp_
     files, _ = write(tmp_path)
     first, _, third = files.lines.read_bytes().splitlines(keepends=True)
     files.lines.write_bytes(first + b"{}\n" + third)
-    with pytest.raises(InputError, match=r"some_lvlm-direct\.jsonl: line 2 is no record"):
+    with pytest.raises(InputError, match=r"some_lvlm-direct\.jsonl: line 2 is not a record"):
         files.read()
 
 
@@ -201,7 +201,7 @@ def test_an_unsound_failure_is_an_error_with_its_line_and_the_last_one_is_cut_of
     first, *rest = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([first, line, *rest]))
     with pytest.raises(
-        InputError, match=r"failures\.jsonl: line 2 is no record of a failure; delete that line"
+        InputError, match=r"failures\.jsonl: line 2 is not a record of a failure; delete that line"
     ):
         read_failures(tmp_path)
     path.write_bytes(first + line)

@@ -1,4 +1,4 @@
-"""What of a sound submission explains nothing is counted."""
+"""Attributions of a valid submission that explain nothing are counted."""
 
 from __future__ import annotations
 

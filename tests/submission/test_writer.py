@@ -204,7 +204,7 @@ def test_an_old_submission_survives_an_error_while_it_is_overwritten(folder: Pat
 def test_a_folder_that_is_no_submission_is_never_overwritten(folder: Path, bench: Benchmark) -> None:
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()
-    with pytest.raises(SubmissionError, match="is no submission"):
+    with pytest.raises(SubmissionError, match="is not a submission"):
         writing(folder, bench, overwrite=True)
     assert left_in(folder) == ["thesis.tex"]
 

@@ -28,7 +28,7 @@ from medfocus_bench.leaderboard.review.unicode_safety import (
 )
 from medfocus_bench.submission.document import DOCUMENT_NAME, ParsedDocument
 from medfocus_bench.submission.reader import Inspection, inspect_submission
-from medfocus_bench.submission.schema import SubmissionDocument
+from medfocus_bench.submission.schema import MAP_FILE_PATTERN, SubmissionDocument
 
 SUBMISSIONS: Final = "submissions"
 """The folder of a repository that holds a folder for each submission."""
@@ -44,7 +44,7 @@ MAX_FILES: Final = 2
 MAX_LISTED: Final = 20
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_MAPS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors")
+_MAPS: Final = re.compile(MAP_FILE_PATTERN)
 _CLAIMS: Final = ("official", "verified")
 _OWN: Final = "MedFocus"
 _OWN_METHODS: Final = ("medfocus", "medfocus-plus")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from medfocus_bench.submission.document import DOCUMENT_NAME, read_document
 from medfocus_bench.submission.maps import MapReader
 from medfocus_bench.submission.raw import RawDocument
 from medfocus_bench.submission.reader import Inspection
+from medfocus_bench.submission.schema import MAP_FILE_PATTERN
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def _all_in(ours: _Attributions, other: Path) -> bool:
 
 def _maps_of(folder: Path) -> MapReader | None:
     """The one map file of a folder, found without reading its document, which may be large."""
-    found = sorted(folder.glob("*.safetensors"))
+    found = [path for path in folder.iterdir() if re.fullmatch(MAP_FILE_PATTERN, path.name)]
     return MapReader(found[0]) if len(found) == 1 else None
 
 
