@@ -14,7 +14,7 @@ from medfocus_bench.cli.options import (
     benchmark_option,
     workers_option,
 )
-from medfocus_bench.cli.progress import progress_bar
+from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command
 
 _SUBMISSIONS = Path("submissions")
@@ -77,16 +77,15 @@ def build_command(
             f"{submissions}: is not a folder; give the one with the submissions, or --no-gallery"
         )
     gallery = not no_gallery and submissions.is_dir()
-    with progress_bar("Drawing") as progress:
-        site = build_site(
-            results,
-            out,
-            log=log or results.parent / LOG_NAME,
-            submissions=submissions if gallery else None,
-            benchmark=load_benchmark(benchmark) if gallery else None,
-            workers=workers,
-            progress=progress,
-        )
+    site = build_site(
+        results,
+        out,
+        log=log or results.parent / LOG_NAME,
+        submissions=submissions if gallery else None,
+        benchmark=load_benchmark(benchmark) if gallery else None,
+        workers=workers,
+        progress=show_progress,
+    )
     click.echo(
         f"{site.results} results, {site.pages} pages ({site.size / 1e6:.2f} MB), {site.pictures} pictures"
     )

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.report import Score
 from medfocus_bench.leaderboard.pairwise_tests import contributions, shared_ranks, significantly_better
-from medfocus_bench.leaderboard.result import Part, Result, View, covered, headline_name
+from medfocus_bench.leaderboard.result import (
+    Filters,
+    Result,
+    Stratum,
+    View,
+    covered,
+    headline_name,
+    selected,
+    selections,
+)
 from medfocus_bench.submission.schema import BenchmarkRef
-
-Filters = tuple[str | None, str | None, str | None, str | None]
-"""A source, an LVLM, a mode and a kind of evidence; None is no restriction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class BoardRow:
     """One result in one view. `rank` is None for null controls and for what is not verified.
 
     `beats` holds the names of the rows that it is significantly better than.
@@ -41,17 +46,17 @@ class BoardView:
     """One combination of filters: its rows, best first. Results that do not cover it are not in it."""
 
     filters: Filters
-    parts: frozenset[Part]
+    parts: frozenset[Stratum]
     samples: int
     patients: int
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
 
     @property
-    def floor(self) -> Row | None:
+    def floor(self) -> BoardRow | None:
         """The best null control."""
         return next((row for row in self.rows if row.result.is_null), None)
 
-    def row(self, name: str) -> Row | None:
+    def row(self, name: str) -> BoardRow | None:
         return next((row for row in self.rows if row.result.name == name), None)
 
 
@@ -62,7 +67,7 @@ class Board:
     benchmark: BenchmarkRef
     results: tuple[Result, ...]
     others: tuple[Result, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[Stratum, ...]
     views: tuple[BoardView, ...]
 
     @property
@@ -87,7 +92,7 @@ class Board:
         evidence: str | None = None,
     ) -> BoardView | None:
         """The view of these filters; None where they select nothing, or what nobody covers."""
-        parts = _selected(self.parts, (source, lvlm, mode, evidence))
+        parts = selected(self.parts, (source, lvlm, mode, evidence))
         return next((view for view in self.views if view.parts == parts), None)
 
 
@@ -113,25 +118,10 @@ def _width(view: BoardView) -> int:
     return sum(value is not None for value in view.filters)
 
 
-def _selected(parts: Sequence[Part], filters: Filters) -> frozenset[Part]:
-    return frozenset(
-        part
-        for part in parts
-        if all(wanted is None or wanted == value for wanted, value in zip(filters, part, strict=True))
-    )
-
-
-def _views(results: Sequence[Result], parts: Sequence[Part]) -> Iterator[BoardView]:
-    """One view for every set of parts that filters select and somebody covers in full, wide ones first."""
-    own = [{_selected(sorted(r.parts), view.filters): view for view in r.views} for r in results]
-    source, lvlm, mode, evidence = ([None, *sorted({part[axis] for part in parts})] for axis in range(4))
-    seen: set[frozenset[Part]] = set()
-    every: Iterable[Filters] = product(source, lvlm, mode, evidence)
-    for filters in sorted(every, key=lambda values: sum(value is not None for value in values)):
-        chosen = _selected(parts, filters)
-        if not chosen or chosen in seen:
-            continue
-        seen.add(chosen)
+def _views(results: Sequence[Result], strata: Sequence[Stratum]) -> Iterator[BoardView]:
+    """One view for every selection that some result covers in full, wide ones first."""
+    own = [{selected(result.parts, view.filters): view for view in result.views} for result in results]
+    for chosen, filters in selections(strata).items():
         members = []
         for result, views in zip(results, own, strict=True):
             if chosen <= result.parts:
@@ -143,7 +133,7 @@ def _views(results: Sequence[Result], parts: Sequence[Part]) -> Iterator[BoardVi
 
 
 def _board_view(
-    filters: Filters, parts: frozenset[Part], members: Sequence[tuple[Result, View]]
+    filters: Filters, parts: frozenset[Stratum], members: Sequence[tuple[Result, View]]
 ) -> BoardView:
     name = headline_name()
     order = sorted(members, key=lambda member: (-member[1].scores[name].mean, member[0].name))
@@ -159,7 +149,7 @@ def _board_view(
     better = significantly_better(contributions(results, parts), ranked)
     ranks = shared_ranks(better, ranked)
     rows = tuple(
-        Row(
+        BoardRow(
             result=result,
             rank=rank,
             scores=view.scores,

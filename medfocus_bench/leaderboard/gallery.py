@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -22,6 +23,7 @@ from medfocus_bench.geometry import MODEL_SIZE
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
 from medfocus_bench.leaderboard.workers import worker_pool
+from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.submission.reader import Submission, reopen_submission
 
 OPEN_SOURCES: Final = ("phantom",)
@@ -54,7 +56,7 @@ class TokenMark:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class GalleryPicture:
     """One sample of a gallery. `file` is relative to the site; `tokens` are empty where there are none."""
 
     kind: str
@@ -85,10 +87,6 @@ class _Wanted:
     score: float
 
 
-Progress = Callable[[int, int], None]
-"""Is told how many results are done, and of how many."""
-
-
 def make_galleries(
     results: Sequence[Result],
     submissions: Path,
@@ -98,8 +96,8 @@ def make_galleries(
     seed: int = 0,
     opened: Mapping[str, Submission] | None = None,
     workers: int = 1,
-    progress: Progress = lambda done, of: None,
-) -> dict[str, tuple[Picture, ...]]:
+    progress: Progress = no_progress,
+) -> dict[str, tuple[GalleryPicture, ...]]:
     """Draws the galleries of all results whose folder is in `submissions`; by the result's name.
 
     Files go to `out/gallery/<name>/`. A folder that is not the one that was scored is an InputError: the
@@ -107,17 +105,16 @@ def make_galleries(
     """
     shown = [result for result in results if (submissions / result.name).is_dir()]
     lots = [shown[start : start + _LOT] for start in range(0, len(shown), _LOT)]
-    galleries: dict[str, tuple[Picture, ...]] = {}
+    galleries: dict[str, tuple[GalleryPicture, ...]] = {}
+    draw = partial(_galleries, submissions=submissions, benchmark=benchmark, out=out, seed=seed)
     if workers == 1 or len(lots) < 2:
-        for lot in lots:
-            galleries |= _galleries(lot, submissions, benchmark, out, seed, opened)
-            progress(len(galleries), len(shown))
+        for drawn in progress((draw(lot, opened=opened) for lot in lots), "Drawing", len(lots)):
+            galleries |= drawn
         return galleries
     with worker_pool(min(workers, len(lots))) as pool:
-        drawing = [pool.submit(_galleries, lot, submissions, benchmark, out, seed) for lot in lots]
-        for drawn in as_completed(drawing):
-            galleries |= drawn.result()
-            progress(len(galleries), len(shown))
+        drawing = as_completed([pool.submit(draw, lot) for lot in lots])
+        for done in progress(drawing, "Drawing", len(lots)):
+            galleries |= done.result()
     return galleries
 
 
@@ -128,7 +125,7 @@ def _galleries(
     out: Path,
     seed: int,
     opened: Mapping[str, Submission] | None = None,
-) -> dict[str, tuple[Picture, ...]]:
+) -> dict[str, tuple[GalleryPicture, ...]]:
     """Those of a few results, of which each sample is decoded once."""
     wanted: dict[str, list[tuple[_Wanted, Submission]]] = {}
     for result in results:
@@ -142,7 +139,7 @@ def _galleries(
             raise InputError(f"{folder}: not what was scored as {result.name}; rebuild the result") from None
         for one in chosen:
             wanted.setdefault(one.sample_id, []).append((one, submission))
-    drawn: dict[str, list[tuple[int, int, Picture]]] = {}
+    drawn: dict[str, list[tuple[int, int, GalleryPicture]]] = {}
     for sample in benchmark.samples:
         if sample.sample_id not in wanted:
             continue
@@ -204,7 +201,7 @@ def _draw(
     sample: Sample,
     image: np.ndarray[tuple[int, int], np.dtype[np.uint8]],
     out: Path,
-) -> Picture:
+) -> GalleryPicture:
     size = fit(sample.width, sample.height, (_SIDE, _SIDE))
     left = plain(image, size)
     explained = None if attribution is None else overlay(image, attribution, size, MODEL_SIZE, left)
@@ -218,7 +215,7 @@ def _draw(
     path = out / file
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, "WEBP", quality=_QUALITY, method=_EFFORT)
-    return Picture(
+    return GalleryPicture(
         kind=chosen.kind,
         file=file,
         width=sheet.width,

@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Final
 
 from medfocus_bench.evaluation.report import Score, SliceKind, SliceScores
-from medfocus_bench.leaderboard.board import Board, BoardView, Row
-from medfocus_bench.leaderboard.gallery import KINDS, Picture
+from medfocus_bench.leaderboard.board import Board, BoardRow, BoardView
+from medfocus_bench.leaderboard.gallery import KINDS, GalleryPicture
 from medfocus_bench.leaderboard.page_data import PRIOR
 from medfocus_bench.leaderboard.result import Result, headline_name
 
@@ -55,10 +55,10 @@ class MethodPage:
     result: Result
     whole: SliceRow
     groups: tuple[SliceGroup, ...]
-    standing: Row | None
+    standing: BoardRow | None
     ranked: int
     shares: int
-    gallery: tuple[tuple[str, tuple[Picture, ...]], ...]
+    gallery: tuple[tuple[str, tuple[GalleryPicture, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ class LvlmPage:
     views: tuple[tuple[str, BoardView], ...]
 
 
-def method_page(board: Board, result: Result, gallery: Sequence[Picture]) -> MethodPage:
+def method_page(board: Board, result: Result, gallery: Sequence[GalleryPicture]) -> MethodPage:
     """Slices beside the null controls of the same slices, and where the method stands."""
     nulls = [other for other in board.results if other.is_null and other.parts == result.parts]
     rows = [

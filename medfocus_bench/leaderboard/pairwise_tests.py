@@ -15,13 +15,13 @@ from scipy.special import erfc
 from medfocus_bench.evaluation.groups import CELL, Groups, numbered
 from medfocus_bench.evaluation.statistics import holm
 from medfocus_bench.geometry import BoolArray, FloatArray
-from medfocus_bench.leaderboard.result import Part, Result
+from medfocus_bench.leaderboard.result import Result, Stratum
 
 ALPHA: Final = 0.05
 """Family-wise error rate of the tests of one view."""
 
 
-def contributions(results: Sequence[Result], parts: Collection[Part]) -> FloatArray:
+def contributions(results: Sequence[Result], parts: Collection[Stratum]) -> FloatArray:
     """What each patient adds to each result's macro mean over these parts: (patients, results).
 
     The column sums are the macro means: means over (LVLM, source) of the cells' means.

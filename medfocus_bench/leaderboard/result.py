@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -28,8 +29,11 @@ DIGITS: Final = 6
 """Decimal places of the numbers beside the report."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
-Part = tuple[str, str, str, str]
+Stratum = tuple[str, str, str, str]
 """A source, an LVLM, a mode and a kind of evidence."""
+
+Filters = tuple[str | None, str | None, str | None, str | None]
+"""As a `Stratum`; None does not restrict."""
 
 _NUMBERS = re.compile(r"\[\s+(-?\d[-+\d.eE,\s]*?)\s+\]")
 
@@ -49,13 +53,8 @@ class View(Strict):
     scores: dict[str, Score]
 
     @property
-    def filters(self) -> tuple[str | None, str | None, str | None, str | None]:
+    def filters(self) -> Filters:
         return self.source, self.lvlm, self.mode, self.evidence
-
-    def selects(self, part: Part) -> bool:
-        return all(
-            wanted is None or wanted == value for wanted, value in zip(self.filters, part, strict=True)
-        )
 
 
 class PerSampleScores(Strict):
@@ -69,7 +68,7 @@ class PerSampleScores(Strict):
     score: Annotated[list[Finite], Field(min_length=1, max_length=10**6)]
 
     @property
-    def part(self) -> Part:
+    def part(self) -> Stratum:
         return self.source, self.lvlm, self.mode, self.evidence
 
     @model_validator(mode="after")
@@ -118,7 +117,7 @@ class Result(Strict):
         return self.report.provenance.status == "verified"
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def parts(self) -> frozenset[Stratum]:
         """What the submission covers."""
         return frozenset(cell.part for cell in self.headline.cells)
 
@@ -183,6 +182,26 @@ def headline_name() -> str:
     return headline().name
 
 
-def covered(results: Iterable[Result]) -> frozenset[Part]:
+def covered(results: Iterable[Result]) -> frozenset[Stratum]:
     """What any of the results covers."""
     return frozenset().union(*(result.parts for result in results))
+
+
+def selected(strata: Iterable[Stratum], filters: Filters) -> frozenset[Stratum]:
+    """The strata that filters select."""
+    return frozenset(
+        stratum
+        for stratum in strata
+        if all(wanted in (None, value) for wanted, value in zip(filters, stratum, strict=True))
+    )
+
+
+def selections(strata: Collection[Stratum]) -> dict[frozenset[Stratum], Filters]:
+    """Every set of strata that filters can select, wide ones first, with the fewest filters that do."""
+    values = [[None, *sorted(set(axis))] for axis in zip(*strata, strict=True)]
+    found: dict[frozenset[Stratum], Filters] = {}
+    for source, lvlm, mode, evidence in sorted(product(*values), key=lambda f: len(f) - f.count(None)):
+        filters = (source, lvlm, mode, evidence)
+        found.setdefault(selected(strata, filters), filters)
+    found.pop(frozenset(), None)
+    return found

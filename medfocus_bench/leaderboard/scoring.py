@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,19 @@ from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.evaluation.report import Score
 from medfocus_bench.evaluation.score import ScoredSamples
 from medfocus_bench.evaluation.statistics import Interval
-from medfocus_bench.geometry import BoolArray, FloatArray
+from medfocus_bench.geometry import FloatArray
 from medfocus_bench.leaderboard.result import (
     DIGITS,
     Headline,
-    Part,
     PerSampleScores,
     Result,
+    Stratum,
     View,
     headline_name,
+    selections,
 )
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.submission.reader import Submission
-
-_Filters = tuple[str | None, str | None, str | None, str | None]
 
 
 def score_result(
@@ -71,20 +69,19 @@ def result_of(name: str, evaluation: Evaluation, settings: Settings) -> Result:
     )
 
 
-def part_of(sample: Sample) -> Part:
+def part_of(sample: Sample) -> Stratum:
     """The cell of a sample: what it can be filtered by."""
     return sample.source, sample.lvlm, sample.mode, sample.evidence
 
 
 def _views(samples: Sequence[Sample], scored: ScoredSamples, settings: Settings) -> list[View]:
     groups = Groups.of(samples)
-    selections = [
-        (filters, groups.macro(members))
-        for filters, members in _combinations([part_of(sample) for sample in samples])
-    ]
+    strata = [part_of(sample) for sample in samples]
+    chosen = selections(set(strata))
+    members = [groups.macro(np.array([stratum in kept for stratum in strata])) for kept in chosen]
     views = []
-    means = groups.means(scored.scores, [group for _, group in selections], settings)
-    for ((source, lvlm, mode, evidence), group), found in zip(selections, means, strict=True):
+    means = groups.means(scored.scores, members, settings)
+    for (source, lvlm, mode, evidence), group, found in zip(chosen.values(), members, means, strict=True):
         number, patients = groups.counts(group)
         views.append(
             View(
@@ -100,22 +97,6 @@ def _views(samples: Sequence[Sample], scored: ScoredSamples, settings: Settings)
     return views
 
 
-def _combinations(parts: Sequence[Part]) -> Iterator[tuple[_Filters, BoolArray]]:
-    """Every combination of filters with the samples that it selects, each selection once, wide ones first."""
-    columns = [np.array(column) for column in zip(*parts, strict=True)]
-    values = [[None, *sorted(set(column.tolist()))] for column in columns]
-    wide_first = sorted(product(*values), key=lambda filters: sum(value is not None for value in filters))
-    seen: set[bytes] = set()
-    for filters in wide_first:
-        members = np.ones(len(parts), dtype=np.bool_)
-        for column, value in zip(columns, filters, strict=True):
-            if value is not None:
-                members &= column == value
-        if members.any() and members.tobytes() not in seen:
-            seen.add(members.tobytes())
-            yield filters, members
-
-
 def _rounded(interval: Interval) -> Score:
     return Score(mean=_digits(interval.mean), low=_digits(interval.low), high=_digits(interval.high))
 
@@ -127,7 +108,7 @@ def _digits(value: float) -> float:
 def _headline(samples: Sequence[Sample], scores: FloatArray) -> Headline:
     patients = sorted({f"{source}/{patient}" for source, patient in (sample.patient for sample in samples)})
     place = {patient: number for number, patient in enumerate(patients)}
-    cells: dict[Part, tuple[list[int], list[float]]] = {}
+    cells: dict[Stratum, tuple[list[int], list[float]]] = {}
     for sample, score in sorted(
         zip(samples, scores.tolist(), strict=True), key=lambda pair: pair[0].sample_id
     ):

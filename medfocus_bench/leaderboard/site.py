@@ -17,13 +17,14 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.leaderboard.board import Board, make_board
-from medfocus_bench.leaderboard.gallery import Picture, Progress, make_galleries
+from medfocus_bench.leaderboard.gallery import GalleryPicture, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
 from medfocus_bench.leaderboard.page_data import board_payload, json_block
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
 from medfocus_bench.leaderboard.result import Result, read_results
 from medfocus_bench.leaderboard.review.checks import titles_beside
 from medfocus_bench.paper import published
+from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import atomic_folder
 from medfocus_bench.submission.reader import Submission
 from medfocus_bench.submission.schema import URL_PATTERN
@@ -57,7 +58,7 @@ def build_site(
     benchmark: Benchmark | None = None,
     opened: Mapping[str, Submission] | None = None,
     workers: int = 1,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = no_progress,
 ) -> BuiltSite:
     """Builds the site of the results in a folder into `out`, which it replaces if it is a site.
 
@@ -68,7 +69,7 @@ def build_site(
     board = make_board(read_results(results))
     events = read_log(log) if log is not None else []
     _check_vacant(out)
-    galleries: Mapping[str, Sequence[Picture]] = {}
+    galleries: Mapping[str, Sequence[GalleryPicture]] = {}
     with atomic_folder(out) as work:
         (work / MARKER).write_text(f"medfocus-bench {__version__}\n", encoding="utf-8")
         if submissions is not None and benchmark is not None:
@@ -118,7 +119,7 @@ def _pending(board: Board, submissions: Path | None) -> list[str]:
 
 def _pages(
     board: Board,
-    galleries: Mapping[str, Sequence[Picture]],
+    galleries: Mapping[str, Sequence[GalleryPicture]],
     events: Sequence[LogEntry],
     pending: Sequence[str],
 ) -> dict[str, str]:

@@ -23,7 +23,7 @@ from medfocus_bench.leaderboard.pairwise_tests import (
     shared_ranks,
     significantly_better,
 )
-from medfocus_bench.leaderboard.result import read_result, read_results, result_text
+from medfocus_bench.leaderboard.result import read_result, read_results, result_text, selected
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.submission.writer import SubmissionWriter
 from tests.leaderboard.conftest import NULLS, REPOSITORY, Entry, blurred, oracle, shifted, write_entry
@@ -71,7 +71,7 @@ def test_a_combination_that_selects_what_a_wider_one_does_is_left_out(board):
 def test_the_samples_of_the_headline_average_to_the_view(board):
     result = board.result("noisy-b")
     for view in result.views:
-        parts = [part for part in result.parts if view.selects(part)]
+        parts = selected(result.parts, view.filters)
         total = contributions([result], parts).sum()
         assert total == pytest.approx(view.scores["evidence_ap"].mean, abs=2e-6)
 

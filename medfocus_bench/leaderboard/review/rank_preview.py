@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medfocus_bench.leaderboard.board import BoardView, Row, make_board
+from medfocus_bench.leaderboard.board import BoardRow, BoardView, make_board
 from medfocus_bench.leaderboard.result import Result
-from medfocus_bench.tables import Row as TableRow
-from medfocus_bench.tables import Table
+from medfocus_bench.tables import Row, Table
 
 MAX_NEIGHBOURS = 5
 """Rows that are shown on either side of the new one."""
@@ -31,10 +30,10 @@ class Standing:
     `tied`: the rows, null controls among them, that are not significantly better or worse.
     """
 
-    row: Row
+    row: BoardRow
     view: BoardView
-    before: Row | None
-    tied: tuple[Row, ...]
+    before: BoardRow | None
+    tied: tuple[BoardRow, ...]
     moves: tuple[Move, ...]
 
     @property
@@ -42,7 +41,7 @@ class Standing:
         return sum(row.rank is not None for row in self.view.rows)
 
     @property
-    def unbeaten_nulls(self) -> tuple[Row, ...]:
+    def unbeaten_nulls(self) -> tuple[BoardRow, ...]:
         """The null controls that it is not significantly better than."""
         return tuple(r for r in self.view.rows if r.result.is_null and r.result.name not in self.row.beats)
 
@@ -86,7 +85,7 @@ def standing_tables(found: Standing) -> list[Table]:
     moves = Table(
         "Ranks that change",
         ("method", "before", "after"),
-        tuple(TableRow((move.title, _rank(move.before), _rank(move.after))) for move in found.moves),
+        tuple(Row((move.title, _rank(move.before), _rank(move.after))) for move in found.moves),
     )
     return [table, moves] if found.moves else [table]
 
@@ -97,7 +96,7 @@ def _same_view(committed: Sequence[Result], view: BoardView) -> BoardView | None
     return next((v for v in make_board(committed).views if v.parts == view.parts), None)
 
 
-def _apart(row: Row, other: Row) -> bool:
+def _apart(row: BoardRow, other: BoardRow) -> bool:
     return other.result.name in row.beats or row.result.name in other.beats
 
 
@@ -110,10 +109,10 @@ def _moves(before: BoardView | None, after: BoardView, new: str) -> list[Move]:
     ]
 
 
-def _ranking_row(row: Row, found: Standing) -> TableRow:
+def _ranking_row(row: BoardRow, found: Standing) -> Row:
     counts, score = row.result.report.counts, row.headline
     new = row is found.row
-    return TableRow(
+    return Row(
         (
             "null" if row.result.is_null else _rank(row.rank),
             f"{row.result.title} (new)" if new else row.result.title,
