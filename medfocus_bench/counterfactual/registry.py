@@ -15,11 +15,6 @@ GROUP = "medfocus_bench.editors"
 """The entry point group by which a package adds editors: dataclasses that follow the protocol `Editor`."""
 
 
-def editor_names() -> list[str]:
-    """The names of all installed editors."""
-    return sorted(entry.name for entry in entry_points(group=GROUP))
-
-
 def load_editor(name: str, **settings: Any) -> Editor:
     """The editor of that name with its default settings, changed by `settings`.
 

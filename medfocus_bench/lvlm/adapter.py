@@ -187,13 +187,6 @@ class HuggingFaceLVLM:
             finding=finding,
         )
 
-    def token_grid(self, image: UInt8Image) -> TokenGrid:
-        """The grid of image tokens that the model makes of a picture."""
-        inputs = self._processed([self.prompt("")], [self._picture(image)])
-        height, width = image.shape[:2]
-        view = InputView(Frame(width, height, self.size), self.framing)
-        return TokenGrid(*self.family.grid(self.model, inputs), view)
-
     def log_probs(
         self, images: Sequence[UInt8Image], question: str, response: str | Response
     ) -> npt.NDArray[np.float32]:

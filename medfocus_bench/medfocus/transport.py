@@ -208,22 +208,6 @@ def transport(
     return Transport(problem, a, b, scales, log_u, log_v, iterations)
 
 
-def sinkhorn(
-    a: npt.ArrayLike, b: npt.ArrayLike, cost: npt.ArrayLike, problem: Problem | None = None
-) -> tuple[FloatArray, int]:
-    """The plan (n, m) between histograms a (n,) and b (m,), scaled to mass 1, for any cost; and iterations.
-
-    As the paper's code solves it, to the last bit.
-    """
-    problem = problem or Problem()
-    first, second = (np.asarray(x, dtype=np.float64) / np.sum(x, dtype=np.float64) for x in (a, b))
-    kernel = np.maximum(np.exp(-np.asarray(cost, dtype=np.float64) / problem.eps), _LEAST)
-    if problem.formulation == "kl":
-        kernel = first[:, None] * kernel * second[None, :]
-    u, v, count, _ = _scale(first, second, problem, lambda x: kernel @ x, lambda x: kernel.T @ x)
-    return np.asarray(u[:, None] * kernel * v[None, :]), count
-
-
 def squared_distances(side: int) -> FloatArray:
     """Squared distances between the pixels of a line: (side, side)."""
     places = np.arange(side, dtype=np.float64)

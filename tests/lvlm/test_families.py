@@ -86,13 +86,14 @@ def test_limits_of_pixels_hold_where_a_checkpoint_brings_its_own(checkpoint, tmp
     (folder / "processor_config.json").write_text(json.dumps(config))
     image = picture(3, 448, 896)
     for pixels, grid in ((None, (16, 32)), ((56 * 56, 224 * 448), (8, 16))):
-        found = HuggingFaceLVLM("qwen", folder, framing="native", pixels=pixels).token_grid(image)
+        lvlm = HuggingFaceLVLM("qwen", folder, framing="native", pixels=pixels)
+        found = lvlm.encode(image, "?", "Yes").grid
         assert (found.rows, found.columns) == grid
 
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES)
 def test_grids_are_what_the_family_makes_of_a_pictures_shape(open_lvlm, name, shape):
-    grid = opened(open_lvlm, name).token_grid(picture(3, *shape))
+    grid = opened(open_lvlm, name).encode(picture(3, *shape), "?", "Yes").grid
     assert (grid.rows, grid.columns) == NATIVE[name][shape]
 
 

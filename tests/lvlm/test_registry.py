@@ -199,7 +199,7 @@ PAPER_LVLMS["tiny"] = HubModel("somebody/tiny", pixels=(56 * 56, 112 * 112), rev
 
 def shown(source, **options):
     lvlm = load_lvlm(source, framing="native", **options)
-    grid = lvlm.token_grid(np.zeros((224, 224), dtype=np.uint8))
+    grid = lvlm.encode(np.zeros((224, 224), dtype=np.uint8), "?", "Yes").grid
     print(lvlm.key, lvlm.model.config.model_type, grid.rows, grid.columns)
 
 shown("tiny")
