@@ -45,10 +45,7 @@ MODEL_PARTS = ("lvlm", "attribution", "counterfactual", "medfocus", "phantom")
 KNOWN_UPWARD: set[tuple[str, str]] = set()
 """Imports that are yet to be turned round."""
 
-KNOWN_CIRCLES = {
-    frozenset({"medfocus_bench.medfocus.atlas", "medfocus_bench.medfocus.localisers"}),
-    frozenset({"medfocus_bench.data.images", "medfocus_bench.data.dicom"}),
-}
+KNOWN_CIRCLES: set[frozenset[str]] = set()
 """Circles that are yet to be cut."""
 
 

@@ -106,9 +106,10 @@ def import_command(
     files: tuple[Path, ...], root: Path | None, out: Path, overwrite: bool, losses_file: Path | None
 ) -> None:
     """Read the published records in FILES: pointers, or with --root a local benchmark."""
+    from medfocus_bench.counterfactual.dataset import pointer_row
     from medfocus_bench.data import medground
     from medfocus_bench.data.attach import write_attached, write_pointers
-    from medfocus_bench.data.rows import pointer_row, split_of
+    from medfocus_bench.data.rows import split_of
     from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
 

@@ -14,7 +14,6 @@ from medfocus_bench.answers import parse_verdict
 from medfocus_bench.counterfactual.editors import (
     Editor,
     EditorError,
-    Picture,
     counterfactual_sets,
     editor_label,
     picture_names,
@@ -22,6 +21,7 @@ from medfocus_bench.counterfactual.editors import (
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError
 from medfocus_bench.storage import read_regular
 
@@ -173,7 +173,7 @@ def _check_same_run(
 
 def _edited(
     questions: Sequence[Question], editor: Editor, sham_seeds: Sequence[int]
-) -> tuple[list[tuple[Question, dict[str, Picture]]], list[Failure]]:
+) -> tuple[list[tuple[Question, dict[str, UInt8Image]]], list[Failure]]:
     """The pictures of each question; where an edit of the batch fails, each question is edited by itself."""
     try:
         sets = counterfactual_sets(editor, questions, sham_seeds=sham_seeds)
@@ -202,7 +202,7 @@ def _note(failures: Sequence[Failure], out: Path, on_failure: Callable[[Failure]
 
 
 def _answered(
-    edited: Sequence[tuple[Question, dict[str, Picture]]], lvlm: LVLM, mode: Mode, editor: str, out: Path
+    edited: Sequence[tuple[Question, dict[str, UInt8Image]]], lvlm: LVLM, mode: Mode, editor: str, out: Path
 ) -> tuple[list[Verification], list[Failure]]:
     """The records of a batch; where the model's numbers overflow, each question is asked by itself."""
     try:
@@ -220,7 +220,7 @@ def _answered(
 
 
 def _ask(
-    edited: Sequence[tuple[Question, dict[str, Picture]]], lvlm: LVLM, mode: Mode, editor: str, out: Path
+    edited: Sequence[tuple[Question, dict[str, UInt8Image]]], lvlm: LVLM, mode: Mode, editor: str, out: Path
 ) -> list[Verification]:
     images = [picture for _, pictures in edited for picture in pictures.values()]
     asked = [prompt(question.finding, mode) for question, pictures in edited for _ in pictures]

@@ -9,8 +9,10 @@ from typing import Any
 
 from medfocus_bench.counterfactual.causal_filter import Failure, Verification, read_verifications
 from medfocus_bench.data.attach import Attached, write_attached, write_pointers
+from medfocus_bench.data.columns import IMAGES
+from medfocus_bench.data.medground import PublishedRecord
 from medfocus_bench.data.questions import Mode, Question
-from medfocus_bench.data.rows import pointer_row, split_of
+from medfocus_bench.data.rows import split_of
 from medfocus_bench.data.sources.protocol import Annotation, Skip, Source, Split
 from medfocus_bench.data.sources.reading import iter_questions
 from medfocus_bench.errors import InputError
@@ -101,3 +103,20 @@ def _asked_rows(records: Sequence[Verification]) -> Iterator[tuple[str, str, dic
     for record in records:
         row = pointer_row(record) | {"finding": record.finding}
         yield row["sample_id"], split_of(row), row
+
+
+def pointer_row(record: Verification | PublishedRecord) -> dict[str, Any]:
+    """The row of a record that points to its picture by source and index: it holds nothing of the source."""
+    return {
+        "sample_id": f"{record.source}-{record.index:05d}-{record.lvlm}-{record.mode}",
+        "source": record.source,
+        "index": record.index,
+        "answer": "Yes",
+        "lvlm": record.lvlm,
+        "mode": record.mode,
+        "response": record.responses["original"],
+        "evidence": record.evidence,
+        "group": record.group,
+        **{f"answer_{name}": record.responses[name] for name in IMAGES},
+        **{f"log_odds_{name}": record.log_odds.get(name) for name in (*IMAGES, "sham")},
+    }

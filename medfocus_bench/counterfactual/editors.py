@@ -7,14 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, Frame, rasterise
-
-Picture = npt.NDArray[np.uint8]
+from medfocus_bench.geometry import BoolArray, Frame, UInt8Image, rasterise
 
 Edit = Literal["foreground", "background", "background_normal", "sham"]
 
@@ -38,7 +35,7 @@ class Editor(Protocol):
     name: str
     version: str
 
-    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> Picture:
+    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> UInt8Image:
         """The whole picture with `region` (height, width) redrawn as the edit asks; the rest is ignored."""
         ...
 
@@ -60,9 +57,9 @@ class BatchEditor(Protocol):
     name: str
     version: str
 
-    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> Picture: ...
+    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> UInt8Image: ...
 
-    def redraw_many(self, redrawings: Sequence[Redrawing]) -> list[Picture]:
+    def redraw_many(self, redrawings: Sequence[Redrawing]) -> list[UInt8Image]:
         """As `redraw` of each."""
         ...
 
@@ -87,7 +84,7 @@ def edited_region(question: Question, edit: Edit) -> BoolArray:
     return region
 
 
-def counterfactual(editor: Editor, question: Question, edit: Edit, seed: int = 0) -> Picture:
+def counterfactual(editor: Editor, question: Question, edit: Edit, seed: int = 0) -> UInt8Image:
     """The edited picture; every pixel outside the edited region is the original's, bit for bit.
 
     In the native frame, whatever resolution the editor draws at. Raises ValueError if the editor returns
@@ -98,7 +95,7 @@ def counterfactual(editor: Editor, question: Question, edit: Edit, seed: int = 0
 
 def counterfactuals(
     editor: Editor, question: Question, *, sham_seeds: Sequence[int] = (0,)
-) -> dict[str, Picture]:
+) -> dict[str, UInt8Image]:
     """The original and all its edits by name, in the order of `picture_names`.
 
     What a model is asked to tell apart must differ in nothing but the edit: where an editor draws at a
@@ -115,7 +112,7 @@ def picture_names(shams: int) -> tuple[str, ...]:
 
 def counterfactual_sets(
     editor: Editor, questions: Sequence[Question], *, sham_seeds: Sequence[int] = (0,)
-) -> list[dict[str, Picture]]:
+) -> list[dict[str, UInt8Image]]:
     """As `counterfactuals` of each question, with all edits given to the editor at once."""
     resolution = getattr(editor, "resolution", None)
     shown = [
@@ -148,7 +145,7 @@ def at_resolution(question: Question, size: int) -> Question:
     return replace(question, image=np.asarray(resized), boxes=boxes)
 
 
-def _drawn(editor: Editor, redrawings: Sequence[Redrawing]) -> list[Picture]:
+def _drawn(editor: Editor, redrawings: Sequence[Redrawing]) -> list[UInt8Image]:
     if isinstance(editor, BatchEditor):
         pictures = editor.redraw_many(redrawings)
     else:
@@ -156,7 +153,7 @@ def _drawn(editor: Editor, redrawings: Sequence[Redrawing]) -> list[Picture]:
     return [_confined(editor, r, picture) for r, picture in zip(redrawings, pictures, strict=True)]
 
 
-def _confined(editor: Editor, redrawing: Redrawing, redrawn: Picture) -> Picture:
+def _confined(editor: Editor, redrawing: Redrawing, redrawn: UInt8Image) -> UInt8Image:
     original = redrawing.question.image
     if redrawn.shape != original.shape or redrawn.dtype != np.uint8:
         raise ValueError(f"{redrawing.question.key}: {editor.name} returned {redrawn.dtype} {redrawn.shape}")

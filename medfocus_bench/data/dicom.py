@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.data.images import MAX_FILE_BYTES, PictureError, check_levels, check_size
-from medfocus_bench.data.levels import bands
+from medfocus_bench.data.pixels import MAX_FILE_BYTES, PictureError, bands, check_levels, check_size
 from medfocus_bench.geometry import UInt8Image
 
 if TYPE_CHECKING:

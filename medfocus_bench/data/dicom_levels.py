@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.data.levels import Values, in_levels, own_range, within
+from medfocus_bench.data.pixels import Values, in_levels, own_range, within
 from medfocus_bench.geometry import UInt8Image
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medfocus_bench.data.images import PictureError
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split

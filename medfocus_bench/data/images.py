@@ -10,7 +10,6 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
@@ -19,23 +18,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from medfocus_bench.data.levels import bands, by_own_range
-from medfocus_bench.errors import BenchmarkError, PictureWarning
+from medfocus_bench.data.pixels import (
+    MAX_FILE_BYTES,
+    PictureError,
+    bands,
+    by_own_range,
+    check_levels,
+    check_size,
+)
 from medfocus_bench.geometry import UInt8Image
-
-MAX_PIXELS: Final = 80_000_000
-"""More than any radiograph has; PIL, too, starts to warn a little above."""
-
-MAX_FILE_BYTES: Final = 256 * 2**20
-
-MAX_DECODED_BYTES: Final = 384 * 2**20
-"""What the pixels of a picture take as the library holds them, all channels and both bytes of 16 bits."""
 
 MAX_CHUNKS: Final = 100_000
 """Parts of a PNG. An encoder makes one of every few thousand bytes."""
-
-FEW_LEVELS: Final = 16
-"""With fewer grey levels a picture is hardly shown as it was meant: a warning says so."""
 
 _FORMATS = ("PNG", "JPEG")
 _UNREADABLE = (
@@ -63,10 +57,6 @@ _LUMA: Final = np.array([299, 587, 114], dtype=np.uint32)
 """Thousandths of red, green and blue (ITU-R 601-2), as the library weighs 8 bits."""
 
 
-class PictureError(BenchmarkError):
-    """A picture that is not there, that cannot be read, or that does not fit what is said of it."""
-
-
 def header_size(data: bytes) -> tuple[int, int] | None:
     """Width and height of a PNG or JPEG as it is shown, from its header; None where it cannot be read."""
     try:
@@ -79,7 +69,7 @@ def header_size(data: bytes) -> tuple[int, int] | None:
 def decode_levels(data: bytes, *, place: str) -> UInt8Image:
     """A PNG (8 or 16 bit) or JPEG in whole levels of 0 to 255, as it is shown: (height, width).
 
-    Turned as its EXIF data say; 16 bits by the picture's own range (`levels.own_range`), colours by their
+    Turned as its EXIF data say; 16 bits by the picture's own range (`pixels.own_range`), colours by their
     luma, what is transparent on black. Raises PictureError that starts with `place`.
     """
     with _opened(BytesIO(data), place=place) as image:
@@ -102,41 +92,6 @@ def decode_uint8(data: bytes, *, place: str) -> UInt8Image:
     levels = decode_levels(data, place=place)
     check_levels(levels, place=place)
     return levels
-
-
-def check_levels(image: UInt8Image, *, place: str) -> None:
-    """Raises PictureError for a picture of one level; warns once of one of under `FEW_LEVELS`.
-
-    Both name `place`.
-    """
-    used = np.flatnonzero(Image.fromarray(image).histogram())
-    if len(used) == 1:
-        raise PictureError(f"{place}: is blank: all of its pixels have the level {used[0]}")
-    if len(used) < FEW_LEVELS:
-        _say_few(place, len(used))
-
-
-@lru_cache(maxsize=4096)
-def _say_few(place: str, count: int) -> None:
-    """Once a picture, however often it is decoded."""
-    warnings.warn(
-        f"{place}: is shown in {count} grey levels, where a radiograph has hundreds; look at it",
-        PictureWarning,
-        stacklevel=3,
-    )
-
-
-def check_size(width: int, height: int, *, place: str, depth: int = 1) -> None:
-    """Raises PictureError for sides that no radiograph has; `depth` is the bytes that a pixel decodes to."""
-    if min(width, height) < 1 or width * height > MAX_PIXELS:
-        raise PictureError(
-            f"{place}: claims {width} x {height} pixels; at most {MAX_PIXELS:,} pixels are decoded"
-        )
-    if width * height * depth > MAX_DECODED_BYTES:
-        raise PictureError(
-            f"{place}: claims {width} x {height} pixels of {depth} bytes; at most "
-            f"{MAX_DECODED_BYTES // 2**20} MiB are decoded, so make it grey or smaller"
-        )
 
 
 def picture_at(root: Path, ref: str) -> Path:

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medfocus_bench.data.columns import schema_problem
-from medfocus_bench.data.images import MAX_FILE_BYTES
 from medfocus_bench.data.labels import in_words, label_names, schema_in_words
+from medfocus_bench.data.pixels import MAX_FILE_BYTES
 from medfocus_bench.errors import BenchmarkError
 from medfocus_bench.storage import check_fetched
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.data.columns import IMAGES
@@ -12,27 +12,6 @@ from medfocus_bench.data.sources.protocol import split_of_index
 from medfocus_bench.geometry import FloatArray
 
 Group = Literal["incorrect", "ungrounded", "grounded"]
-
-
-class Answered(Protocol):
-    """A question that was put to an LVLM with its four pictures: texts and log-odds by picture."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def evidence(self) -> str: ...
-    @property
-    def lvlm(self) -> str: ...
-    @property
-    def mode(self) -> str: ...
-    @property
-    def responses(self) -> Mapping[str, str]: ...
-    @property
-    def log_odds(self) -> Mapping[str, float | None]: ...
-    @property
-    def group(self) -> Group: ...
 
 
 def group_of(responses: Mapping[str, str]) -> Group:
@@ -45,23 +24,6 @@ def group_of(responses: Mapping[str, str]) -> Group:
         return "incorrect"
     kept = said["background"] == said["background_normal"] == "yes"
     return "grounded" if said["foreground"] == "no" and kept else "ungrounded"
-
-
-def pointer_row(record: Answered) -> dict[str, Any]:
-    """What the model was shown is named by source and index alone: nothing of the source is in the row."""
-    return {
-        "sample_id": f"{record.source}-{record.index:05d}-{record.lvlm}-{record.mode}",
-        "source": record.source,
-        "index": record.index,
-        "answer": "Yes",
-        "lvlm": record.lvlm,
-        "mode": record.mode,
-        "response": record.responses["original"],
-        "evidence": record.evidence,
-        "group": record.group,
-        **{f"answer_{name}": record.responses[name] for name in IMAGES},
-        **{f"log_odds_{name}": record.log_odds.get(name) for name in (*IMAGES, "sham")},
-    }
 
 
 def complete_row(

@@ -9,8 +9,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-from medfocus_bench.data.images import PictureError, decode_uint8, picture_at, read_picture
+from medfocus_bench.data.images import decode_uint8, picture_at, read_picture
 from medfocus_bench.data.parquet import group_starts, parquet_rows
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.errors import BenchmarkError, UnavailableError
 from medfocus_bench.geometry import UInt8Image
 

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfocus_bench.medfocus.localisers import Region as Region
+    from medfocus_bench.medfocus.concept_mask import ConceptMask as ConceptMask
     from medfocus_bench.medfocus.localisers import localise as localise
     from medfocus_bench.medfocus.reference import ReferencePool as ReferencePool
 
-_HOMES = {"ReferencePool": "reference", "Region": "localisers", "localise": "localisers"}
+_HOMES = {"ReferencePool": "reference", "ConceptMask": "concept_mask", "localise": "localisers"}
 
-__all__ = ["ReferencePool", "Region", "localise"]
+__all__ = ["ConceptMask", "ReferencePool", "localise"]
 
 
 def __getattr__(name: str) -> Any:

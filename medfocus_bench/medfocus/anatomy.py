@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from medfocus_bench.geometry import BoolArray, UInt8Image
-from medfocus_bench.medfocus.localisers import Localiser, Region, localise
+from medfocus_bench.medfocus.concept_mask import ConceptMask
+from medfocus_bench.medfocus.localisers import Localiser, localise
 from medfocus_bench.medfocus.reference import ReferencePool, phantom_pool
 
 PHANTOM: Final = "phantom"
@@ -40,7 +41,7 @@ class ConceptLocaliser:
     segmenter_revision: str | None = None
     device: str = "cpu"
 
-    def regions(self, image: UInt8Image) -> dict[str, Region]:
+    def regions(self, image: UInt8Image) -> dict[str, ConceptMask]:
         """The region of every concept in an image (height, width) or (height, width, 3), native pixels.
 
         Kept for the images seen last, so that the models that share an image share its anatomy.
@@ -52,7 +53,7 @@ class ConceptLocaliser:
             _KEPT.put(key, held)
         return held
 
-    def _found(self, image: UInt8Image) -> dict[str, Region]:
+    def _found(self, image: UInt8Image) -> dict[str, ConceptMask]:
         pool = _pool(self.references)
         if self.pool_size is not None and self.pool_size < len(pool):
             pool = pool.subset(range(self.pool_size))
@@ -60,7 +61,7 @@ class ConceptLocaliser:
         regions = localise(grey, pool, self.localiser, **self.settings)
         return regions if self.segmenter is None else self._refined(image, regions)
 
-    def _refined(self, image: UInt8Image, regions: dict[str, Region]) -> dict[str, Region]:
+    def _refined(self, image: UInt8Image, regions: dict[str, ConceptMask]) -> dict[str, ConceptMask]:
         """The masks that MedSAM makes of the tight boxes, from one encoding of the image.
 
         A concept that it finds nothing of keeps its region.
@@ -71,7 +72,7 @@ class ConceptLocaliser:
         segmenter = load_segmenter(self.segmenter, self.segmenter_revision, self.device)
         found = [name for name, region in regions.items() if region]
         masks = segmenter.segment(image, np.array([regions[name].box for name in found]).reshape(-1, 4))
-        refined = {name: Region(mask) for name, mask in zip(found, masks, strict=True) if mask.any()}
+        refined = {name: ConceptMask(mask) for name, mask in zip(found, masks, strict=True) if mask.any()}
         return {name: refined.get(name, region) for name, region in regions.items()}
 
 
@@ -82,14 +83,14 @@ class _Kept:
         self._budget, self._held = budget, 0
         self._entries: OrderedDict[str, dict[str, tuple[UInt8Image, tuple[int, ...]]]] = OrderedDict()
 
-    def get(self, key: str) -> dict[str, Region] | None:
+    def get(self, key: str) -> dict[str, ConceptMask] | None:
         entry = self._entries.get(key)
         if entry is None:
             return None
         self._entries.move_to_end(key)
-        return {name: Region(_unpacked(bits, shape)) for name, (bits, shape) in entry.items()}
+        return {name: ConceptMask(_unpacked(bits, shape)) for name, (bits, shape) in entry.items()}
 
-    def put(self, key: str, regions: Mapping[str, Region]) -> None:
+    def put(self, key: str, regions: Mapping[str, ConceptMask]) -> None:
         entry = {name: (np.packbits(region.mask), region.mask.shape) for name, region in regions.items()}
         self._entries[key] = entry
         self._held += sum(bits.nbytes for bits, _ in entry.values())

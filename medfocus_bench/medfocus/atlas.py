@@ -26,10 +26,10 @@ from scipy import ndimage
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, UInt8Image
-from medfocus_bench.medfocus.drawing import Drawing, Field
-from medfocus_bench.medfocus.localisers import Region
+from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.pose import Pose, best_poses
 from medfocus_bench.medfocus.reference import ReferencePool
+from medfocus_bench.medfocus.registration_grid import Field, RegistrationGrid
 
 _DIFFERENCE_FLOOR: Final = 0.02
 """Added to a local squared difference: the weight of a perfect match is finite."""
@@ -60,7 +60,7 @@ class AtlasSettings:
 
 def localise_by_atlas(
     image: UInt8Image, pool: ReferencePool, settings: AtlasSettings | None = None
-) -> dict[str, Region]:
+) -> dict[str, ConceptMask]:
     """The region of each of the pool's concepts in an image, uint8 (height, width), native pixels.
 
     The last images' results are kept; a pool is known by identity, so do not change its arrays. A concept
@@ -68,36 +68,36 @@ def localise_by_atlas(
     or with the shape of a strip, and where SimpleITK is missing.
     """
     settings = settings or AtlasSettings()
-    target = _drawing(image, settings)
+    target = _grid_of(image, settings)
     votes = _votes(target, pool, settings)
-    return {concept: Region(target.native(share) > 0.5) for concept, share in votes.items()}
+    return {concept: ConceptMask(target.native(share) > 0.5) for concept, share in votes.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reference:
-    drawing: Drawing
+    grid: RegistrationGrid
     labels: Mapping[str, Field]
 
 
-def _drawing(image: UInt8Image, settings: AtlasSettings) -> Drawing:
-    return Drawing.of(image, settings.size, settings.coarse, settings.local)
+def _grid_of(image: UInt8Image, settings: AtlasSettings) -> RegistrationGrid:
+    return RegistrationGrid.of(image, settings.size, settings.coarse, settings.local)
 
 
 @lru_cache(maxsize=2)
 def _references(pool: ReferencePool, settings: AtlasSettings) -> tuple[_Reference, ...]:
-    drawings = [_drawing(image, settings) for image in pool.images]
+    grids = [_grid_of(image, settings) for image in pool.images]
     return tuple(
-        _Reference(drawing, {concept: drawing.drawn(mask) for concept, mask in masks.items()})
-        for drawing, masks in zip(drawings, pool.masks, strict=True)
+        _Reference(grid, {concept: grid.resampled(mask) for concept, mask in masks.items()})
+        for grid, masks in zip(grids, pool.masks, strict=True)
     )
 
 
 @lru_cache(maxsize=_KEPT)
-def _votes(target: Drawing, pool: ReferencePool, settings: AtlasSettings) -> dict[str, Field]:
+def _votes(target: RegistrationGrid, pool: ReferencePool, settings: AtlasSettings) -> dict[str, Field]:
     """For each concept the share of the weighted votes that a pixel of the fine grid belongs to it."""
     sitk = _simple_itk()
     references = _references(pool, settings)
-    sign, poses = best_poses(target.coarse, [reference.drawing.coarse for reference in references])
+    sign, poses = best_poses(target.coarse, [reference.grid.coarse for reference in references])
     seen = np.float32(sign) * target.fine
     fixed = sitk.GetImageFromArray(seen)
     votes = {concept: np.zeros(seen.shape, dtype=np.float32) for concept in pool.concepts}
@@ -105,8 +105,8 @@ def _votes(target: Drawing, pool: ReferencePool, settings: AtlasSettings) -> dic
     best = np.argsort([-pose.score for pose in poses], kind="stable")[: settings.references]
     for reference, pose in ((references[number], poses[number]) for number in best):
         with _quiet(sitk):
-            transform = _registered(sitk, fixed, target, reference.drawing, pose, settings)
-        moved, inside = _moved(sitk, reference.drawing.fine, fixed, transform)
+            transform = _registered(sitk, fixed, target, reference.grid, pose, settings)
+        moved, inside = _moved(sitk, reference.grid.fine, fixed, transform)
         local = ndimage.gaussian_filter(np.square(moved - seen), settings.weight_radius * settings.size)
         weight = inside / (local + _DIFFERENCE_FLOOR) ** settings.weight_power
         for concept, label in reference.labels.items():
@@ -116,7 +116,12 @@ def _votes(target: Drawing, pool: ReferencePool, settings: AtlasSettings) -> dic
 
 
 def _registered(
-    sitk: Any, fixed: Any, target: Drawing, reference: Drawing, pose: Pose, settings: AtlasSettings
+    sitk: Any,
+    fixed: Any,
+    target: RegistrationGrid,
+    reference: RegistrationGrid,
+    pose: Pose,
+    settings: AtlasSettings,
 ) -> Any:
     """The transform from the image's fine grid to a reference's: affine, then a displacement field."""
     start = _affine_start(sitk, target, reference, pose)
@@ -144,7 +149,7 @@ def _registered(
     return sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(fine)])
 
 
-def _affine_start(sitk: Any, target: Drawing, reference: Drawing, pose: Pose) -> Any:
+def _affine_start(sitk: Any, target: RegistrationGrid, reference: RegistrationGrid, pose: Pose) -> Any:
     """A pose between the coarse grids as a transform between the fine ones, (x, y) as SimpleITK has it."""
     matrix = np.diag(reference.pixel) @ pose.matrix @ np.diag(1 / target.pixel)
     centre = (np.array(target.fine.shape) - 1) / 2

@@ -13,8 +13,8 @@ import torch
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, bilinear_weights, rasterise
+from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.fills import Editor, Filling, filler
-from medfocus_bench.medfocus.localisers import Region
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -36,7 +36,7 @@ _AT_A_TIME: Final = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Site:
+class ConceptRegion:
     """A concept, or a composite of several, where it lies in an image: its members are its parts.
 
     `boxes` (parts, 4), native pixels, `masks`: (height, width) bool for each part. What is filled, and
@@ -55,7 +55,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Effects:
-    """`drops` (sites, tokens): how much of each token's log-probability an intervention takes, at least 0.
+    """`drops` (regions, tokens): how much of each token's log-probability an intervention takes, at least 0.
 
     NaN where the model gave no number.
     """
@@ -64,18 +64,18 @@ class Effects:
 
     @property
     def total(self) -> FloatArray:
-        """Delta (sites,), as the paper has it: the sum over the tokens, which grows with their number."""
+        """Delta (regions,), as the paper has it: the sum over the tokens, which grows with their number."""
         return np.asarray(self.drops.sum(axis=1))
 
     @property
     def per_token(self) -> FloatArray:
-        """The mean over the tokens: (sites,)."""
+        """The mean over the tokens: (regions,)."""
         return np.asarray(self.drops.mean(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The number of the site with the largest effect; None for a failure, where nothing drives the answer."""
+    """The index of the region with the largest effect; None for a failure: nothing drives the answer."""
 
     winner: int | None
     effect: float = 0.0
@@ -86,36 +86,36 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Null:
-    """The effects of a region's own shape at random places: `effects` (sites, places)."""
+class NullDistribution:
+    """The effects of a region's own shape at random places: `effects` (regions, n_permutations)."""
 
     effects: FloatArray
 
     def z(self, observed: FloatArray) -> FloatArray:
-        """How many standard deviations of its null an effect lies above the null's mean: (sites,)."""
+        """How many standard deviations of its null an effect lies above the null's mean: (regions,)."""
         return _standardised(observed, self.effects)
 
     def z_interval(self, observed: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """The 95 % interval of `z` over which places were drawn, by resampling them: (sites, 2)."""
-        places = self.effects.shape[1]
-        drawn = self.effects[:, rng.integers(places, size=(_RESAMPLES, places))]
+        """The 95 % interval of `z` over which places were drawn, by resampling them: (regions, 2)."""
+        count = self.effects.shape[1]
+        drawn = self.effects[:, rng.integers(count, size=(_RESAMPLES, count))]
         return np.asarray(np.percentile(_standardised(observed[:, None], drawn), (2.5, 97.5), axis=1).T)
 
     def p(self, observed: FloatArray) -> FloatArray:
-        """(1 + #{null >= effect}) / (places + 1): (sites,)."""
+        """(1 + #{null >= effect}) / (n_permutations + 1): (regions,)."""
         reached = (self.effects >= observed[:, None]) | np.isnan(observed)[:, None]
         return np.asarray((1 + reached.sum(axis=1)) / (self.effects.shape[1] + 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """The effects of interventions on sites; `tokens` are those of the response that `effects` speaks of.
+    """The effects of interventions on regions; `tokens` are those of the response that `effects` speaks of.
 
-    `null`, with `places` rows for each site: the same shapes at random places. `hidden`, `hidden_in_null`
-    (interventions, 56, 56): the share of each cell of the pixel_values that was filled.
+    `null`, with `n_permutations` rows for each region: the same shapes at random places. `hidden`,
+    `hidden_in_null` (interventions, 56, 56): the share of each cell of the pixel_values that was filled.
     """
 
-    sites: tuple[Site, ...]
+    regions: tuple[ConceptRegion, ...]
     original: npt.NDArray[np.float32]
     effects: Effects
     tokens: tuple[str, ...]
@@ -123,40 +123,42 @@ class Measured:
     null: Effects | None = None
     hidden_in_null: FloatArray | None = None
 
-    def null_of(self, per_token: bool) -> Null | None:
+    def null_of(self, per_token: bool) -> NullDistribution | None:
         """The null of the summed effects or of those per token."""
         if self.null is None:
             return None
         values = self.null.per_token if per_token else self.null.total
-        return Null(values.reshape(len(self.sites), -1))
+        return NullDistribution(values.reshape(len(self.regions), -1))
 
 
-def sites_of(regions: Mapping[str, Region], composites: Mapping[str, Sequence[str]]) -> tuple[Site, ...]:
+def concept_regions(
+    masks: Mapping[str, ConceptMask], composites: Mapping[str, Sequence[str]]
+) -> tuple[ConceptRegion, ...]:
     """The concepts that were found, and then the composites of those of their members that were.
 
     Raises InputError where none was found.
     """
-    found = {name: region for name, region in regions.items() if region}
+    found = {name: mask for name, mask in masks.items() if mask}
     if not found:
         raise InputError("no concept was found in the image: there is nothing to intervene on")
-    sites = [Site(name, region.box[None], (region.mask,)) for name, region in found.items()]
+    regions = [ConceptRegion(name, mask.box[None], (mask.mask,)) for name, mask in found.items()]
     for name, members in composites.items():
         parts = [found[member] for member in members if member in found]
         if parts:
             boxes = np.stack([part.box for part in parts])
-            sites.append(Site(name, boxes, tuple(part.mask for part in parts)))
-    return tuple(sites)
+            regions.append(ConceptRegion(name, boxes, tuple(part.mask for part in parts)))
+    return tuple(regions)
 
 
 def concept_effects(original: npt.ArrayLike, edited: npt.ArrayLike) -> Effects:
-    """max(0, log p(y_t | x) - log p(y_t | x_c)) from log-probabilities (tokens,) and (sites, tokens)."""
+    """max(0, log p(y_t | x) - log p(y_t | x_c)) from log-probabilities (tokens,) and (regions, tokens)."""
     before, after = np.asarray(original, dtype=np.float64), np.asarray(edited, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         return Effects(np.asarray(np.maximum(0.0, before[None] - after)))
 
 
 def decide(effects: Sequence[float] | FloatArray, tau: float = TAU) -> Decision:
-    """The site with the largest effect, the first of equal ones, unless min exp(-effect) >= tau.
+    """The region with the largest effect, the first of equal ones, unless min exp(-effect) >= tau.
 
     An effect that is no number neither wins nor decides about failure (the paper's code lets it win).
     """
@@ -170,36 +172,36 @@ def decide(effects: Sequence[float] | FloatArray, tau: float = TAU) -> Decision:
 def measure(
     lvlm: HuggingFaceLVLM,
     reading: EncodedExample,
-    sites: Sequence[Site],
+    regions: Sequence[ConceptRegion],
     *,
     shape: Shape = "box",
     fill: Filling | Editor = "zero",
     target: Target = "response",
-    places: int = 0,
+    n_permutations: int = 0,
     seed: int = 0,
 ) -> Measured:
-    """The effect of filling each of the sites on the tokens of the target: len(sites) + 1 forward passes.
+    """The effect of filling each of the regions on the tokens of the target: len(regions) + 1 forward passes.
 
-    With `places` the shape of each site is filled at so many random places inside the image as well, each
+    With `n_permutations` the shape of each region is also filled at so many random places of the image, each
     part on its own: what filling that much of the image does by itself. Of the target "verdict" the one token
     has the log-odds of yes over no for its log-probability.
     """
-    if callable(fill) and places:
+    if callable(fill) and n_permutations:
         raise InputError("an editor redraws native pixels, and has no random places; give places 0")
-    parts = [site_parts(site, shape, reading) for site in sites]
+    parts = [region_parts(region, shape, reading) for region in regions]
     content = reading.grid.view.content(*reading.pixel_values.shape[1:])
     rng = np.random.default_rng(seed)
     masks = [np.logical_or.reduce(own) for own in parts]
     moved = [
         np.logical_or.reduce([moved_mask(part, content, rng) for part in own])
         for own in parts
-        for _ in range(places)
+        for _ in range(n_permutations)
     ]
 
     def pictures() -> Iterator[torch.Tensor]:
         yield reading.pixel_values
         if callable(fill):
-            yield from (_redrawn(lvlm, reading, site.mask(shape), fill) for site in sites)
+            yield from (_redrawn(lvlm, reading, region.mask(shape), fill) for region in regions)
             return
         paint = filler(reading, fill)
         yield from map(paint, [*masks, *moved])
@@ -207,13 +209,13 @@ def measure(
     values = target_scores(lvlm, reading, pictures(), target)
     chosen = reading.offsets(target)
     return Measured(
-        sites=tuple(sites),
+        regions=tuple(regions),
         original=values[0],
-        effects=concept_effects(values[0], values[1 : len(sites) + 1]),
+        effects=concept_effects(values[0], values[1 : len(regions) + 1]),
         tokens=reading.tokens[chosen.start : chosen.stop],
         hidden=covered(masks),
-        null=concept_effects(values[0], values[len(sites) + 1 :]) if places else None,
-        hidden_in_null=covered(moved) if places else None,
+        null=concept_effects(values[0], values[len(regions) + 1 :]) if n_permutations else None,
+        hidden_in_null=covered(moved) if n_permutations else None,
     )
 
 
@@ -246,12 +248,12 @@ def target_scores(
     return np.concatenate(found)
 
 
-def site_parts(site: Site, shape: Shape, reading: EncodedExample) -> list[BoolArray]:
-    """The pixels of the pixel_values (height, width) that each part of a site fills."""
+def region_parts(region: ConceptRegion, shape: Shape, reading: EncodedExample) -> list[BoolArray]:
+    """The pixels of the pixel_values (height, width) that each part of a region fills."""
     size = reading.pixel_values.shape[1], reading.pixel_values.shape[2]
     if shape == "mask":
-        return [canvas_mask(mask, reading) for mask in site.masks]
-    return [_box_pixels(box, *size) for box in reading.grid.view.place(site.boxes, *size)]
+        return [canvas_mask(mask, reading) for mask in region.masks]
+    return [_box_pixels(box, *size) for box in reading.grid.view.place(region.boxes, *size)]
 
 
 def canvas_mask(mask: BoolArray, reading: EncodedExample) -> BoolArray:

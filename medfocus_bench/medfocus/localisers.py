@@ -10,6 +10,8 @@ import numpy as np
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, Frame, UInt8Image
+from medfocus_bench.medfocus.atlas import AtlasSettings, localise_by_atlas
+from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.grids import GridImage, grid_image, grid_mask
 from medfocus_bench.medfocus.reference import ReferencePool, Selection
 from medfocus_bench.medfocus.transport import Problem, Transport, transport
@@ -20,32 +22,9 @@ MASS: Final = 0.75
 """The share of a concept's mass that its region holds."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Region:
-    """Where a concept lies in an image of (height, width): `mask`, and its tight half-open `box` (4,)."""
-
-    mask: BoolArray
-
-    @property
-    def box(self) -> FloatArray:
-        """[x1, y1, x2, y2] in native pixels; without area where the mask is empty."""
-        return tight_box(self.mask)
-
-    def __bool__(self) -> bool:
-        return bool(self.mask.any())
-
-
-def tight_box(mask: BoolArray) -> FloatArray:
-    """The half-open box [x1, y1, x2, y2] of a mask's pixels; zeros where it has none."""
-    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(ys):
-        return np.zeros(4)
-    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], dtype=np.float64)
-
-
 def localise(
     image: UInt8Image, pool: ReferencePool, method: Localiser = "transport", **settings: Any
-) -> dict[str, Region]:
+) -> dict[str, ConceptMask]:
     """The region of each of the pool's concepts in `image`, uint8 (height, width), native pixels.
 
     `transport`: the paper's way, from the one reference that is closest; settings: those of
@@ -58,8 +37,6 @@ def localise(
     if method == "transport":
         return localise_by_transport(image, pool, TransportSettings(**settings))
     if method == "atlas":
-        from medfocus_bench.medfocus.atlas import AtlasSettings, localise_by_atlas
-
         return localise_by_atlas(image, pool, AtlasSettings(**settings))
     raise InputError(f"no localiser {method!r}; there are transport and atlas")
 
@@ -76,7 +53,7 @@ class TransportSettings:
 
 def localise_by_transport(
     image: UInt8Image, pool: ReferencePool, settings: TransportSettings | None = None
-) -> dict[str, Region]:
+) -> dict[str, ConceptMask]:
     """Concepts carried over from the closest reference by unbalanced transport (paper, section 5).
 
     Of the mass that arrives from a concept's pixels the region is the smallest set of grid cells that holds
@@ -98,7 +75,7 @@ def localise_by_transport(
     arrived = moved.push(np.stack(list(concepts.values())))
     frame = Frame(image.shape[1], image.shape[0])
     return {
-        concept: Region(_native(smallest_set(heat, target.inside, settings.mass), frame))
+        concept: ConceptMask(_native(smallest_set(heat, target.inside, settings.mass), frame))
         for concept, heat in zip(concepts, arrived, strict=True)
     }
 

@@ -16,7 +16,7 @@ from medfocus_bench.geometry import FloatArray
 from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
 from medfocus_bench.medfocus.fills import Filling
 from medfocus_bench.medfocus.generative_fill import check_editor, generative_fill
-from medfocus_bench.medfocus.interventions import TAU, Measured, Shape, decide, measure, sites_of
+from medfocus_bench.medfocus.interventions import TAU, Measured, Shape, concept_regions, decide, measure
 from medfocus_bench.medfocus.localisers import Localiser
 from medfocus_bench.medfocus.reference import check_references
 from medfocus_bench.medfocus.transport import Problem
@@ -76,23 +76,23 @@ class MedFocus(Method):
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
-        regions = self._anatomist(str(lvlm.device)).regions(example.image)
-        sites = sites_of(regions, COMPOSITES)
+        masks = self._anatomist(str(lvlm.device)).regions(example.image)
+        regions = concept_regions(masks, COMPOSITES)
         measured = measure(
             lvlm,
             example,
-            sites,
+            regions,
             shape=self.region,
             fill=self.fill if self.editor is None else generative_fill(self.editor, example.finding, seed),
             target=target,
-            places=self.places,
+            n_permutations=self.places,
             seed=seed,
         )
         effects = measured.effects.total
         decision = decide(effects, self.tau)
         return Attribution(
             boxes=self._reported(measured, decision.winner, example),
-            concepts=ranked([site.name for site in measured.sites], effects),
+            concepts=ranked([region.name for region in measured.regions], effects),
             tokens=token_scores(measured, decision.winner),
             diagnostics={"failure": float(decision.failure)} | significance(measured, decision.winner, seed),
         )
@@ -113,7 +113,7 @@ class MedFocus(Method):
 
     def _reported(self, measured: Measured, winner: int | None, example: EncodedExample) -> FloatArray:
         if winner is not None:
-            return measured.sites[winner].boxes
+            return measured.regions[winner].boxes
         frame = example.frame
         whole = np.array([[0, 0, frame.width, frame.height]], dtype=np.float64)
         return whole if self.on_failure == "whole-image" else whole[:0]

@@ -18,12 +18,12 @@ from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
 from medfocus_bench.medfocus.fills import Filling, filler
 from medfocus_bench.medfocus.interventions import (
     Measured,
-    Null,
+    NullDistribution,
     Shape,
     concept_effects,
+    concept_regions,
     covered,
     measure,
-    sites_of,
     target_scores,
 )
 from medfocus_bench.medfocus.localisers import Localiser
@@ -127,15 +127,15 @@ class MedFocusPlus(Method):
             segmenter_revision=self.segmenter_revision,
             device=str(lvlm.device) if self.segmenter else "cpu",
         )
-        sites = sites_of(with_lung_zones(anatomist.regions(example.image)), COMPOSITES)
+        regions = concept_regions(with_lung_zones(anatomist.regions(example.image)), COMPOSITES)
         measured = measure(
             lvlm,
             example,
-            sites,
+            regions,
             shape=self.region,
             fill=self.fill,
             target=target,
-            places=self.places,
+            n_permutations=self.places,
             seed=seed,
         )
         assert measured.null is not None
@@ -165,10 +165,10 @@ class MedFocusPlus(Method):
         blend = correlation_map if self.blend == "correlation" else effect_map
         return Attribution(
             saliency=example.grid.view.saliency(blend(tried.hidden, tried.effects)),
-            concepts=ranked([site.name for site in measured.sites], z),
+            concepts=ranked([region.name for region in measured.regions], z),
             intervals={
-                site.name: (float(low), float(high))
-                for site, (low, high) in zip(measured.sites, intervals, strict=True)
+                region.name: (float(low), float(high))
+                for region, (low, high) in zip(measured.regions, intervals, strict=True)
                 if np.isfinite((low, high)).all()
             },
             tokens=token_scores(measured, None if failure else best),
@@ -178,7 +178,7 @@ class MedFocusPlus(Method):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tried:
-    """The measurements at the sites, and all interventions whose effect is a number.
+    """The measurements at the regions, and all interventions whose effect is a number.
 
     `hidden` (interventions, rows, columns), `effects` (interventions,).
     """
@@ -194,15 +194,15 @@ def _finite(hidden: FloatArray, effects: FloatArray) -> tuple[FloatArray, FloatA
     return hidden[known], effects[known]
 
 
-def matched_null(measured: Measured) -> Null:
-    """For each site the random places that filled the most similar areas, its own and other sites'."""
+def matched_null(measured: Measured) -> NullDistribution:
+    """For each region the random places that filled the most similar areas, its own and other regions'."""
     assert measured.null is not None
     assert measured.hidden_in_null is not None
     effects = measured.null.per_token
     known = np.flatnonzero(np.isfinite(effects))
     areas, others = (np.log(h.mean(axis=(1, 2)) + 1e-6) for h in (measured.hidden, measured.hidden_in_null))
     nearest = np.argsort(np.abs(areas[:, None] - others[known][None]), axis=1, kind="stable")
-    return Null(effects[known][nearest[:, :_NULL_PLACES]])
+    return NullDistribution(effects[known][nearest[:, :_NULL_PLACES]])
 
 
 def correlation_map(hidden: FloatArray, effects: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from medfocus_bench.geometry import FloatArray
 
-Picture = npt.NDArray[np.float32]
+Field = npt.NDArray[np.float32]
 
 _ROTATIONS: Final = (-10, -5, 0, 5, 10)
 _SCALES: Final = (0.72, 0.85, 1.0, 1.17, 1.37)
@@ -32,7 +32,7 @@ class Pose:
     score: float
 
 
-def best_poses(picture: Picture, references: Sequence[Picture]) -> tuple[int, list[Pose]]:
+def best_poses(picture: Field, references: Sequence[Field]) -> tuple[int, list[Pose]]:
     """1, or -1 where the picture is a negative of the references, and its best pose to each of them.
 
     Pictures are (height, width), of any size each, with mean zero around every place. The picture is turned
@@ -74,7 +74,7 @@ class _References:
     areas: npt.NDArray[np.floating]
 
     @classmethod
-    def of(cls, picture: Picture, references: Sequence[Picture]) -> _References:
+    def of(cls, picture: Field, references: Sequence[Field]) -> _References:
         side = max(max(image.shape) for image in (picture, *references))
         grey = np.zeros((len(references), side, side), dtype=np.float32)
         covered = np.zeros_like(grey)
@@ -90,7 +90,7 @@ class _References:
     def middle(self) -> FloatArray:
         return np.full(2, (self.side - 1) / 2)
 
-    def best_shifts(self, picture: Picture, linear: FloatArray) -> tuple[FloatArray, npt.NDArray[np.integer]]:
+    def best_shifts(self, picture: Field, linear: FloatArray) -> tuple[FloatArray, npt.NDArray[np.integer]]:
         """The best correlation, and its shift, of the picture drawn through a linear map about its centre.
 
         For the picture and its negative, for each reference: (2, n) and (2, n, 2).

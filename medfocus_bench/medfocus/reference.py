@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from medfocus_bench.data.concepts import concept_named
-from medfocus_bench.data.images import MAX_FILE_BYTES, decode_levels, decode_uint8
+from medfocus_bench.data.images import decode_levels, decode_uint8
+from medfocus_bench.data.pixels import MAX_FILE_BYTES
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.medfocus.grids import grid_image

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from medfocus_bench.data.concepts import CONCEPTS, concept_named
-from medfocus_bench.data.images import PictureError, picture_at, read_picture
+from medfocus_bench.data.images import picture_at, read_picture
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.imagenome import BOX_LIST, anatomy_box, outlined_anatomy, picture_ref
 from medfocus_bench.data.sources.protocol import Skip
@@ -62,7 +63,7 @@ class SourcePool:
 
 
 @dataclass(slots=True)
-class _Picture:
+class _SourceImage:
     """What the tables say of one picture."""
 
     image_id: str
@@ -141,11 +142,11 @@ def pool_from_source(
     return SourcePool(ReferencePool(images, masks), tuple(refs), tuple(skips), len(normal), len(complete))
 
 
-def _read(root: Path) -> list[_Picture]:
+def _read(root: Path) -> list[_SourceImage]:
     """Every picture of the attributes, in the order of its id, with its boxes."""
     path = find_table(root, open_source(_SOURCE).tables)
     columns = ("patient_id", "study_id", "image_id", "relation", "label_name", "categoryID", "bbox")
-    pictures: dict[str, _Picture] = {}
+    pictures: dict[str, _SourceImage] = {}
     for line in read_table(path, [*columns, "coord_original"], delimiter="\t"):
         patient, study, image_file, relation, label, category, anatomy, box = line.cells
         if is_missing(image_file) or is_missing(patient) or is_missing(study):
@@ -167,16 +168,16 @@ def _read(root: Path) -> list[_Picture]:
     return [pictures[image_id] for image_id in sorted(pictures)]
 
 
-def _picture(patient: str, study: str, image_id: str, place: str) -> _Picture:
+def _picture(patient: str, study: str, image_id: str, place: str) -> _SourceImage:
     try:
-        return _Picture(image_id, patient, picture_ref(patient, study, image_id), place)
+        return _SourceImage(image_id, patient, picture_ref(patient, study, image_id), place)
     except ValueError as error:
-        picture = _Picture(ascii(image_id)[:80], patient, "", place)
+        picture = _SourceImage(ascii(image_id)[:80], patient, "", place)
         picture.reject(str(error))
         return picture
 
 
-def _judge(picture: _Picture, relation: str, label: str, category: str) -> None:
+def _judge(picture: _SourceImage, relation: str, label: str, category: str) -> None:
     if same(category) not in _FINDINGS and (same(category), same(label)) != (_NORMALITY, _ABNORMAL):
         return
     name = ascii(label)[:80]
@@ -189,19 +190,19 @@ def _judge(picture: _Picture, relation: str, label: str, category: str) -> None:
         picture.reject(f"asserts {name}")
 
 
-def _add_mediastinum(picture: _Picture) -> None:
+def _add_mediastinum(picture: _SourceImage) -> None:
     if "mediastinum" in picture.boxes or not all(part in picture.boxes for part in _MEDIASTINUM):
         return
     parts = np.stack([picture.boxes[part] for part in _MEDIASTINUM])
     picture.boxes["mediastinum"] = np.concatenate([parts[:, :2].min(axis=0), parts[:, 2:].max(axis=0)])
 
 
-def _lacking(picture: _Picture) -> list[str]:
+def _lacking(picture: _SourceImage) -> list[str]:
     return [concept for concept in CONCEPTS if concept not in picture.boxes]
 
 
 def _outlined(
-    picture: _Picture, root: Path, max_side: int, refine: Refine | None
+    picture: _SourceImage, root: Path, max_side: int, refine: Refine | None
 ) -> tuple[UInt8Image, Mapping[str, BoolArray]]:
     """The picture with the mask of each concept, reduced to `max_side`. Raises PictureError."""
     image = read_picture(picture_at(root, picture.ref))
@@ -224,7 +225,7 @@ def _outlined(
 
 
 def _masks(
-    picture: _Picture, image: UInt8Image, boxes: FloatArray, refine: Refine | None
+    picture: _SourceImage, image: UInt8Image, boxes: FloatArray, refine: Refine | None
 ) -> Mapping[str, BoolArray]:
     """The box of each concept as a mask, or what `refine` makes of it; a concept it loses keeps its box."""
     height, width = image.shape

@@ -9,12 +9,12 @@ import numpy as np
 
 from medfocus_bench.data.concepts import LUNG_ZONES
 from medfocus_bench.geometry import BoolArray
-from medfocus_bench.medfocus.localisers import Region, tight_box
+from medfocus_bench.medfocus.concept_mask import ConceptMask, tight_box
 
 _SIDES: Final = ("right", "left")
 
 
-def with_lung_zones(regions: Mapping[str, Region]) -> dict[str, Region]:
+def with_lung_zones(regions: Mapping[str, ConceptMask]) -> dict[str, ConceptMask]:
     """The regions, with thirds of each lung and the surroundings of both, where both lungs were found.
 
     The surroundings are the pixels that no region holds: the shoulders (above the lungs), the chest walls
@@ -23,7 +23,7 @@ def with_lung_zones(regions: Mapping[str, Region]) -> dict[str, Region]:
     """
     found = {name: region for name, region in regions.items() if region}
     lungs = {side: found.get(f"{side} lung") for side in _SIDES}
-    more: dict[str, Region] = {}
+    more: dict[str, ConceptMask] = {}
     for side, lung in lungs.items():
         if lung is not None:
             more |= {f"{side} {zone} lung zone": region for zone, region in _thirds(lung).items()}
@@ -32,7 +32,7 @@ def with_lung_zones(regions: Mapping[str, Region]) -> dict[str, Region]:
     return {**found, **{name: region for name, region in more.items() if region}}
 
 
-def _thirds(lung: Region) -> dict[str, Region]:
+def _thirds(lung: ConceptMask) -> dict[str, ConceptMask]:
     """Thirds of a lung's height, from the top."""
     _, top, _, bottom = lung.box
     edges = np.round(np.linspace(top, bottom, len(LUNG_ZONES) + 1)).astype(int)
@@ -40,11 +40,11 @@ def _thirds(lung: Region) -> dict[str, Region]:
     for zone, start, stop in zip(LUNG_ZONES, edges[:-1], edges[1:], strict=True):
         mask = np.zeros_like(lung.mask)
         mask[start:stop] = lung.mask[start:stop]
-        zones[zone] = Region(mask)
+        zones[zone] = ConceptMask(mask)
     return zones
 
 
-def _surroundings(found: Mapping[str, Region]) -> dict[str, Region]:
+def _surroundings(found: Mapping[str, ConceptMask]) -> dict[str, ConceptMask]:
     rest = ~np.logical_or.reduce([region.mask for region in found.values()])
     lungs = [found[f"{side} lung"].mask for side in _SIDES]
     _, top, _, bottom = tight_box(lungs[0] | lungs[1]).astype(int)
@@ -53,10 +53,10 @@ def _surroundings(found: Mapping[str, Region]) -> dict[str, Region]:
     # The patient's right lies on the left of a frontal picture; a mirrored one is told by its lungs.
     on_right = (np.arange(rest.shape[1]) < middle) == (columns[0] < columns[1])
     bands = {"shoulder": slice(0, top), "chest wall": slice(top, bottom), "abdomen": slice(bottom, None)}
-    regions: dict[str, Region] = {}
+    regions: dict[str, ConceptMask] = {}
     for band, rows in bands.items():
         for side, columns_of in zip(_SIDES, (on_right, ~on_right), strict=True):
             mask: BoolArray = np.zeros_like(rest)
             mask[rows] = rest[rows] & columns_of
-            regions[f"{side} {band}"] = Region(mask)
+            regions[f"{side} {band}"] = ConceptMask(mask)
     return regions

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from medfocus_bench.counterfactual.causal_filter import Failure, read_verifications, verify
-from medfocus_bench.counterfactual.dataset import NAME, all_records, records_file, source_questions
+from medfocus_bench.counterfactual.dataset import (
+    NAME,
+    all_records,
+    pointer_row,
+    records_file,
+    source_questions,
+)
 from medfocus_bench.counterfactual.editors import Editor
 from medfocus_bench.data.attach import Attached, write_attached
 from medfocus_bench.data.questions import MODES, Mode, Question
-from medfocus_bench.data.rows import pointer_row, split_of
+from medfocus_bench.data.rows import split_of
 from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Source
 from medfocus_bench.errors import InputError

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from medfocus_bench.counterfactual.causal_filter import Verification
+from medfocus_bench.counterfactual.dataset import pointer_row
 from medfocus_bench.data.questions import Question
-from medfocus_bench.data.rows import complete_row, pointer_row
+from medfocus_bench.data.rows import complete_row
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, mark_box, render

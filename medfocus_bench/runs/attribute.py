@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method, measured
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.images import PictureError
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError

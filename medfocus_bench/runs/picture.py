@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.images import MAX_FILE_BYTES, decode_uint8, header_size
+from medfocus_bench.data.images import decode_uint8, header_size
+from medfocus_bench.data.pixels import MAX_FILE_BYTES
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
 from medfocus_bench.drawing.overlay import fit, overlay, plain

@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 from medfocus_bench import load_benchmark
+from medfocus_bench.counterfactual.dataset import pointer_row
 from medfocus_bench.data import attach as joining
 from medfocus_bench.data.attach import attach, attach_folder, write_attached, write_pointers
 from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.hub.publish import export
-from medfocus_bench.data.images import PictureError
 from medfocus_bench.data.manifest import Attachment
 from medfocus_bench.data.medground import PublishedRecord
-from medfocus_bench.data.rows import pointer_row, split_of
+from medfocus_bench.data.pixels import PictureError
+from medfocus_bench.data.rows import split_of
 from medfocus_bench.data.sources import open_source, read_question
 from medfocus_bench.data.sources.protocol import DEV_START
 from medfocus_bench.data.writing import write_benchmark

@@ -10,7 +10,8 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from medfocus_bench.data.images import PictureError, picture_size, read_picture
+from medfocus_bench.data.images import picture_size, read_picture
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.errors import PictureWarning
 from tests.data.source_trees import compressed, levels, new_dicom, own_range, store
 

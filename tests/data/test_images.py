@@ -22,8 +22,6 @@ from pydicom.uid import (
 )
 
 from medfocus_bench.data.images import (
-    PictureError,
-    check_size,
     decode_levels,
     decode_uint8,
     header_size,
@@ -31,6 +29,7 @@ from medfocus_bench.data.images import (
     picture_size,
     read_picture,
 )
+from medfocus_bench.data.pixels import PictureError, check_size
 from medfocus_bench.errors import PictureWarning
 from tests.data.source_trees import (
     DICOM_KINDS,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from medfocus_bench.counterfactual.dataset import pointer_row
 from medfocus_bench.data import medground
-from medfocus_bench.data.rows import pointer_row
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS
 

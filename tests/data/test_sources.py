@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medfocus_bench.data.images import PictureError
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.sources import Skip, installed_sources, iter_questions, open_source, read_question
 from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.imagenome import outlined_anatomy

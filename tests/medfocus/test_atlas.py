@@ -12,7 +12,8 @@ from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.errors import InputError
 from medfocus_bench.medfocus import atlas
 from medfocus_bench.medfocus.atlas import AtlasSettings, localise_by_atlas
-from medfocus_bench.medfocus.localisers import Region, localise, tight_box
+from medfocus_bench.medfocus.concept_mask import ConceptMask, tight_box
+from medfocus_bench.medfocus.localisers import localise
 from medfocus_bench.medfocus.reference import ReferencePool, phantom_pool
 from medfocus_bench.phantom.render import Patient, Phantom, render
 
@@ -29,11 +30,11 @@ def few() -> ReferencePool:
     return phantom_pool().subset([0, 3, 6, 9, 12])
 
 
-def overlaps(regions: dict[str, Region], masks: Masks) -> dict[str, float]:
+def overlaps(regions: dict[str, ConceptMask], masks: Masks) -> dict[str, float]:
     return {concept: box_iou(regions[concept].box, tight_box(mask)) for concept, mask in masks.items()}
 
 
-def mean_overlap(regions: dict[str, Region], masks: Masks) -> float:
+def mean_overlap(regions: dict[str, ConceptMask], masks: Masks) -> float:
     return float(np.mean(list(overlaps(regions, masks).values())))
 
 

@@ -19,19 +19,19 @@ from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.example import EncodedExample
 from medfocus_bench.lvlm.grid import InputView, TokenGrid
 from medfocus_bench.lvlm.registry import load_lvlm
+from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.interventions import (
+    ConceptRegion,
     Effects,
-    Null,
-    Site,
+    NullDistribution,
     canvas_mask,
     concept_effects,
+    concept_regions,
     decide,
     measure,
     moved_mask,
-    site_parts,
-    sites_of,
+    region_parts,
 )
-from medfocus_bench.medfocus.localisers import Region
 from medfocus_bench.phantom.render import Patient, render
 
 PATIENT = render(Patient.sample((77, 2), findings=["mass"]))
@@ -116,21 +116,21 @@ def arrays(golden: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     return dict(np.load(golden / "intervention_model.npz")), dict(np.load(golden / "intervention_images.npz"))
 
 
-def box_site(name: str, boxes: list[list[int]], shape: tuple[int, int]) -> Site:
-    """A site of the vectors, whose boxes may be empty."""
+def box_region(name: str, boxes: list[list[int]], shape: tuple[int, int]) -> ConceptRegion:
+    """A region of the vectors, whose boxes may be empty."""
     masks = []
     for x1, y1, x2, y2 in boxes:
         masks.append(np.zeros(shape, dtype=bool))
         masks[-1][y1:y2, x1:x2] = True
-    return Site(name, np.array(boxes, dtype=np.float64).reshape(-1, 4), tuple(masks))
+    return ConceptRegion(name, np.array(boxes, dtype=np.float64).reshape(-1, 4), tuple(masks))
 
 
-def sites_in(case: dict[str, Any], shape: tuple[int, int]) -> list[Site]:
+def regions_in(case: dict[str, Any], shape: tuple[int, int]) -> list[ConceptRegion]:
     boxes = case["boxes"]
-    sites = [box_site(name, [box], shape) for name, box in boxes.items()]
+    regions = [box_region(name, [box], shape) for name, box in boxes.items()]
     for name, members in case["composites"].items():
-        sites.append(box_site(name, [boxes[member] for member in members if member in boxes], shape))
-    return [site for site in sites if site.masks]
+        regions.append(box_region(name, [boxes[member] for member in members if member in boxes], shape))
+    return [region for region in regions if region.masks]
 
 
 @pytest.mark.parametrize("number", range(48))
@@ -139,18 +139,18 @@ def test_deltas_and_decisions_are_the_papers(vectors, arrays, number):
     model, images = arrays
     image = images[str(case["image"])]
     lvlm, reading = fake(case, model, image)
-    sites = sites_in(case, image.shape)
-    measured = measure(lvlm, reading, sites, fill=case["baseline"])
-    for site, drops, total in zip(sites, measured.effects.drops, measured.effects.total, strict=True):
-        assert total == pytest.approx(case["deltas"][site.name], abs=1e-6)
-        assert drops == pytest.approx(case["per_token"][site.name], abs=1e-6)
-    missing = set(case["deltas"]) - {site.name for site in sites}
+    regions = regions_in(case, image.shape)
+    measured = measure(lvlm, reading, regions, fill=case["baseline"])
+    for region, drops, total in zip(regions, measured.effects.drops, measured.effects.total, strict=True):
+        assert total == pytest.approx(case["deltas"][region.name], abs=1e-6)
+        assert drops == pytest.approx(case["per_token"][region.name], abs=1e-6)
+    missing = set(case["deltas"]) - {region.name for region in regions}
     assert not any(case["deltas"][name] for name in missing)
     for tau, wanted in case["decisions"].items():
         decision = decide(measured.effects.total, float(tau))
         assert decision.failure == wanted["fallback"]
         if not wanted["fallback"]:
-            assert sites[decision.winner].name == wanted["concept"]
+            assert regions[decision.winner].name == wanted["concept"]
             assert decision.effect == pytest.approx(wanted["delta"], abs=1e-6)
 
 
@@ -202,7 +202,7 @@ def test_noise_alone_crosses_the_threshold_in_a_long_response_summed_but_not_per
 
 
 def test_z_and_p_compare_an_effect_with_the_same_shape_elsewhere():
-    null = Null(np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]))
+    null = NullDistribution(np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]))
     observed = np.array([3.0, 1.0, np.nan])
     assert null.z(observed)[:2].tolist() == [2.0, 0.0]
     assert null.p(observed).tolist() == [0.25, 0.75, 1.0]
@@ -213,7 +213,7 @@ def test_the_interval_of_z_covers_it_and_narrows_with_more_places():
     observed = np.array([2.0, 0.0])
     widths = []
     for places in (10, 1000):
-        null = Null(rng.normal(0, 1, (2, places)))
+        null = NullDistribution(rng.normal(0, 1, (2, places)))
         low, high = null.z_interval(observed, np.random.default_rng(1)).T
         z = null.z(observed)
         assert ((low <= z) & (z <= high)).all()
@@ -223,32 +223,32 @@ def test_the_interval_of_z_covers_it_and_narrows_with_more_places():
     assert np.array_equal(again, np.stack([low, high], axis=1))
 
 
-# -- sites -------------------------------------------------------------------------------------------------
+# -- regions -------------------------------------------------------------------------------------------------
 
 
-def region(x1: int, y1: int, x2: int, y2: int, shape: tuple[int, int] = (224, 224)) -> Region:
+def region(x1: int, y1: int, x2: int, y2: int, shape: tuple[int, int] = (224, 224)) -> ConceptMask:
     mask = np.zeros(shape, dtype=bool)
     mask[y1:y2, x1:x2] = True
-    return Region(mask)
+    return ConceptMask(mask)
 
 
 def test_a_composite_is_the_union_of_its_members_not_their_hull():
     """Trap 23."""
     regions = {"left lung": region(130, 40, 180, 170), "right lung": region(40, 40, 90, 170)}
-    *_, both = sites_of(regions, COMPOSITES)
+    *_, both = concept_regions(regions, COMPOSITES)
     assert both.name == "both lungs"
     assert both.boxes.tolist() == [[130, 40, 180, 170], [40, 40, 90, 170]]
     assert not both.mask("box")[:, 90:130].any()
-    reading = load_lvlm("phantom_qwen").read(PATIENT.image, QUESTION, RESPONSE)
-    filled = np.logical_or.reduce(site_parts(both, "box", reading))
+    reading = load_lvlm("phantom_qwen").encode(PATIENT.image, QUESTION, RESPONSE)
+    filled = np.logical_or.reduce(region_parts(both, "box", reading))
     assert np.array_equal(filled, both.mask("box"))
 
 
 def test_a_concept_that_was_not_found_is_left_out():
     regions = {"left lung": region(130, 40, 180, 170), "right lung": region(0, 0, 0, 0)}
-    assert [site.name for site in sites_of(regions, COMPOSITES)] == ["left lung", "both lungs"]
+    assert [region.name for region in concept_regions(regions, COMPOSITES)] == ["left lung", "both lungs"]
     with pytest.raises(InputError, match="no concept was found"):
-        sites_of({"right lung": region(0, 0, 0, 0)}, COMPOSITES)
+        concept_regions({"right lung": region(0, 0, 0, 0)}, COMPOSITES)
 
 
 # -- pictures ----------------------------------------------------------------------------------------------
@@ -264,15 +264,15 @@ def reading(qwen):
     return qwen.encode(PATIENT.image, QUESTION, RESPONSE)
 
 
-SITES = sites_of({name: Region(mask) for name, mask in PATIENT.concepts.items()}, COMPOSITES)
+REGIONS = concept_regions({name: ConceptMask(mask) for name, mask in PATIENT.concepts.items()}, COMPOSITES)
 
 
-def by_hand(lvlm, sites: tuple[Site, ...], grey: int) -> np.ndarray:
+def by_hand(lvlm, regions: tuple[ConceptRegion, ...], grey: int) -> np.ndarray:
     """The effects by editing the picture that the model is given, one by one."""
     pictures = [PATIENT.image]
-    for site in sites:
+    for region in regions:
         edited = PATIENT.image.copy()
-        for x1, y1, x2, y2 in site.boxes.astype(int):
+        for x1, y1, x2, y2 in region.boxes.astype(int):
             edited[y1:y2, x1:x2] = grey
         pictures.append(edited)
     scores = np.concatenate([lvlm.log_probs([picture], QUESTION, RESPONSE) for picture in pictures])
@@ -285,36 +285,36 @@ def test_zero_is_black_pixels_of_the_picture_and_every_site_costs_a_pass(key):
     lvlm = load_lvlm(key)
     read = lvlm.encode(PATIENT.image, QUESTION, RESPONSE)
     with lvlm.measured() as meter:
-        measured = measure(lvlm, read, SITES)
-    assert meter.forward_passes == len(SITES) + 1 == 16
+        measured = measure(lvlm, read, REGIONS)
+    assert meter.forward_passes == len(REGIONS) + 1 == 16
     assert measured.tokens == read.tokens
-    assert measured.effects.drops == pytest.approx(by_hand(lvlm, SITES, 0), abs=1e-4)
+    assert measured.effects.drops == pytest.approx(by_hand(lvlm, REGIONS, 0), abs=1e-4)
     assert measured.effects.total.max() > 0
 
 
 def test_mean_is_the_grey_of_the_image_alone(qwen, reading):
-    measured = measure(qwen, reading, SITES[:3], fill="mean")
-    wanted = by_hand(qwen, SITES[:3], int(PATIENT.image.mean()))
+    measured = measure(qwen, reading, REGIONS[:3], fill="mean")
+    wanted = by_hand(qwen, REGIONS[:3], int(PATIENT.image.mean()))
     assert measured.effects.drops == pytest.approx(wanted, abs=1e-4)
 
 
 def test_boxes_fall_on_the_right_pixels_of_a_wide_image_in_both_framings():
     image = render(Patient.sample((77, 4), findings=["mass"]), 300).image[:200]
     lung = region(150, 40, 240, 170, image.shape)
-    (site,) = sites_of({"left lung": lung}, {})
-    square = load_lvlm("phantom_qwen").read(image, QUESTION, RESPONSE)
-    (box,) = site_parts(site, "box", square)
+    (placed,) = concept_regions({"left lung": lung}, {})
+    square = load_lvlm("phantom_qwen").encode(image, QUESTION, RESPONSE)
+    (box,) = region_parts(placed, "box", square)
     ys, xs = np.flatnonzero(box.any(axis=1)), np.flatnonzero(box.any(axis=0))
-    left, top, right, bottom = square.frame.to_model(site.boxes)[0]
+    left, top, right, bottom = square.frame.to_model(placed.boxes)[0]
     assert np.abs(np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]) - [left, top, right, bottom]).max() <= 0.5
-    native = load_lvlm("phantom_qwen", framing="native").read(image, QUESTION, RESPONSE)
+    native = load_lvlm("phantom_qwen", framing="native").encode(image, QUESTION, RESPONSE)
     rows, columns = native.pixel_values.shape[1:]
-    (box,) = site_parts(site, "box", native)
+    (box,) = region_parts(placed, "box", native)
     assert box.shape == (rows, columns)
     assert box.mean() == pytest.approx(90 * 130 / image.size, rel=0.02)
     for read in (square, native):
-        (mask,) = site_parts(site, "mask", read)
-        (box,) = site_parts(site, "box", read)
+        (mask,) = region_parts(placed, "mask", read)
+        (box,) = region_parts(placed, "box", read)
         assert (mask ^ box).mean() < 0.01
         assert canvas_mask(np.zeros(image.shape, bool), read).sum() == 0
 
@@ -322,10 +322,10 @@ def test_boxes_fall_on_the_right_pixels_of_a_wide_image_in_both_framings():
 def test_a_box_thinner_than_a_pixel_of_the_canvas_still_fills_one(reading):
     frame = Frame(2000, 2000)
     thin = replace(reading, grid=TokenGrid(8, 8, InputView(frame)))
-    (pixels,) = site_parts(Site("thin", np.array([[1000.0, 100, 1002, 500]]), ()), "box", thin)
+    (pixels,) = region_parts(ConceptRegion("thin", np.array([[1000.0, 100, 1002, 500]]), ()), "box", thin)
     assert pixels.any(axis=0).sum() == 1
-    empty = Site("empty", np.array([[50.0, 50, 50, 90]]), ())
-    assert not site_parts(empty, "box", reading)[0].any()
+    empty = ConceptRegion("empty", np.array([[50.0, 50, 50, 90]]), ())
+    assert not region_parts(empty, "box", reading)[0].any()
 
 
 @pytest.mark.parametrize("fill", ["zero", "mean", "blur", "inpaint"])
@@ -335,8 +335,8 @@ def test_a_fill_changes_its_region_alone(reading, fill, shape):
 
     if fill == "inpaint":
         pytest.importorskip("skimage")
-    for site in (SITES[0], SITES[11]):
-        hidden = np.logical_or.reduce(site_parts(site, shape, reading))
+    for region in (REGIONS[0], REGIONS[11]):
+        hidden = np.logical_or.reduce(region_parts(region, shape, reading))
         painted = filler(reading, fill)(hidden)
         changed = (painted != reading.pixel_values).any(dim=0).numpy()
         assert not changed[~hidden].any()
@@ -360,7 +360,7 @@ def test_inpainting_continues_what_is_around_and_shows_nothing_of_what_was_there
 
 def test_an_unknown_fill_is_refused(qwen, reading):
     with pytest.raises(InputError, match="no fill 'grey'; there are zero, mean, blur and inpaint"):
-        measure(qwen, reading, SITES[:1], fill="grey")
+        measure(qwen, reading, REGIONS[:1], fill="grey")
 
 
 def test_an_editor_redraws_native_pixels_and_what_it_does_outside_is_undone(qwen, reading):
@@ -368,12 +368,12 @@ def test_an_editor_redraws_native_pixels_and_what_it_does_outside_is_undone(qwen
         assert mask.shape == image.shape
         return np.zeros_like(image)
 
-    measured = measure(qwen, reading, SITES[:3], fill=editor)
-    assert measured.effects.drops == pytest.approx(by_hand(qwen, SITES[:3], 0), abs=1e-4)
+    measured = measure(qwen, reading, REGIONS[:3], fill=editor)
+    assert measured.effects.drops == pytest.approx(by_hand(qwen, REGIONS[:3], 0), abs=1e-4)
     with pytest.raises(ValueError, match="the editor returned"):
-        measure(qwen, reading, SITES[:1], fill=lambda image, mask: image[:3])
+        measure(qwen, reading, REGIONS[:1], fill=lambda image, mask: image[:3])
     with pytest.raises(InputError, match="no random places"):
-        measure(qwen, reading, SITES[:1], fill=editor, places=3)
+        measure(qwen, reading, REGIONS[:1], fill=editor, n_permutations=3)
 
 
 # -- random places -----------------------------------------------------------------------------------------
@@ -391,25 +391,25 @@ def test_random_places_keep_the_shape_inside_the_image():
 
 
 def test_the_null_of_a_site_is_seeded_and_a_finding_stands_out_of_it(qwen, reading):
-    (site,) = sites_of({"the mass": Region(PATIENT.findings["mass"])}, {})
+    (region,) = concept_regions({"the mass": ConceptMask(PATIENT.findings["mass"])}, {})
     with qwen.measured() as meter:
-        first = measure(qwen, reading, [site], places=19, seed=1)
+        first = measure(qwen, reading, [region], n_permutations=19, seed=1)
     assert meter.forward_passes == 21
-    again = measure(qwen, reading, [site], places=19, seed=1)
+    again = measure(qwen, reading, [region], n_permutations=19, seed=1)
     null = first.null_of(per_token=False)
     assert np.array_equal(null.effects, again.null_of(per_token=False).effects)
     assert null.effects.shape == (1, 19)
     assert null.p(first.effects.total)[0] <= 0.1
     assert null.z(first.effects.total)[0] > 1
-    assert measure(qwen, reading, [site]).null_of(per_token=False) is None
+    assert measure(qwen, reading, [region]).null_of(per_token=False) is None
 
 
 def test_the_verdict_and_a_span_of_tokens_are_targets(qwen, reading):
-    whole = measure(qwen, reading, SITES[:4])
-    part = measure(qwen, reading, SITES[:4], target=(1, 2))
+    whole = measure(qwen, reading, REGIONS[:4])
+    part = measure(qwen, reading, REGIONS[:4], target=(1, 2))
     assert part.tokens == reading.tokens[1:2]
     assert part.effects.drops == pytest.approx(whole.effects.drops[:, 1:2], abs=1e-5)
-    verdict = measure(qwen, reading, SITES[:4], target="verdict")
+    verdict = measure(qwen, reading, REGIONS[:4], target="verdict")
     assert verdict.effects.drops.shape == (4, 1)
 
 
@@ -420,8 +420,8 @@ def test_effects_have_a_sum_and_a_mean():
 
 def test_what_an_editor_redraws_of_a_composite_is_the_union_of_its_parts():
     """Trap 23: neither the hull of the parts nor what they share."""
-    site = box_site("both", [[1, 1, 4, 4], [8, 2, 10, 6]], (12, 12))
+    region = box_region("both", [[1, 1, 4, 4], [8, 2, 10, 6]], (12, 12))
     expected = np.zeros((12, 12), dtype=np.bool_)
     expected[1:4, 1:4] = expected[2:6, 8:10] = True
-    assert np.array_equal(site.mask("box"), expected)
-    assert np.array_equal(site.mask("mask"), expected)
+    assert np.array_equal(region.mask("box"), expected)
+    assert np.array_equal(region.mask("mask"), expected)

@@ -8,7 +8,8 @@ import pytest
 from medfocus_bench.data.concepts import COMPOSITES, CONCEPTS
 from medfocus_bench.errors import InputError
 from medfocus_bench.medfocus import ReferencePool, localise
-from medfocus_bench.medfocus.localisers import smallest_set, tight_box
+from medfocus_bench.medfocus.concept_mask import tight_box
+from medfocus_bench.medfocus.localisers import smallest_set
 from medfocus_bench.medfocus.reference import phantom_pool
 from medfocus_bench.medfocus.transport import Problem
 from medfocus_bench.phantom.render import Patient, render

@@ -15,9 +15,10 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus import anatomy
 from medfocus_bench.medfocus.anatomy import ConceptLocaliser
+from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.generative_fill import generative_fill
-from medfocus_bench.medfocus.interventions import Effects, Measured, measure, sites_of
-from medfocus_bench.medfocus.localisers import Region, localise
+from medfocus_bench.medfocus.interventions import Effects, Measured, concept_regions, measure
+from medfocus_bench.medfocus.localisers import localise
 from medfocus_bench.medfocus.method import MedFocus, ranked
 from medfocus_bench.medfocus.plus import (
     MedFocusPlus,
@@ -79,7 +80,7 @@ def test_a_winning_composite_reports_the_boxes_of_its_members(qwen, monkeypatch)
     """Trap 23: the box around both lungs holds the mediastinum, which was not filled."""
     patient = render(Patient.sample((77, 7), findings=["cardiomegaly"]))
     reading, masks = qwen.encode(patient.image, prompt("cardiomegaly", "direct"), "Yes."), patient.concepts
-    regions = {f"{side} lung": Region(masks[f"{side} lung"]) for side in ("left", "right")}
+    regions = {f"{side} lung": ConceptMask(masks[f"{side} lung"]) for side in ("left", "right")}
     monkeypatch.setattr(ConceptLocaliser, "regions", lambda self, image: regions)
     found = MedFocus(tau=2.0).explain(qwen, reading)
     assert next(iter(found.concepts)) == "both lungs"
@@ -98,9 +99,9 @@ def test_an_editor_redraws_a_region_in_the_place_of_the_fill(qwen, reading):
     filled, redrawn = (MedFocus(editor=editor).explain(qwen, reading) for editor in (None, "inpainting"))
     assert set(filled.concepts) == set(redrawn.concepts)
     assert filled.concepts != redrawn.concepts
-    sites = sites_of(localise(PATIENT.image, phantom_pool()), COMPOSITES)
+    regions = concept_regions(localise(PATIENT.image, phantom_pool()), COMPOSITES)
     draw = generative_fill("inpainting", reading.finding, 0)
-    expected = measure(qwen, reading, sites, fill=draw).effects.total
+    expected = measure(qwen, reading, regions, fill=draw).effects.total
     assert sorted(redrawn.concepts.values()) == pytest.approx(sorted(expected))
 
 
@@ -207,7 +208,7 @@ def test_models_that_share_an_image_share_its_anatomy(monkeypatch):
 
 def test_what_is_kept_is_bounded():
     kept = anatomy._Kept(budget=3000)
-    region = {"lung": Region(np.ones((100, 100), dtype=bool))}
+    region = {"lung": ConceptMask(np.ones((100, 100), dtype=bool))}
     for number in range(5):
         kept.put(str(number), region)
     assert [number for number in range(5) if kept.get(str(number)) is not None] == [3, 4]
@@ -223,7 +224,7 @@ def test_a_colour_image_has_the_anatomy_of_its_grey():
 
 
 def test_zones_are_thirds_of_their_lung_and_nothing_in_the_image_is_out_of_reach():
-    regions = {name: Region(mask) for name, mask in PATIENT.concepts.items()}
+    regions = {name: ConceptMask(mask) for name, mask in PATIENT.concepts.items()}
     more = with_lung_zones(regions)
     for side in ("left", "right"):
         zones = [more[f"{side} {zone} lung zone"].mask for zone in ("upper", "middle", "lower")]
@@ -233,12 +234,12 @@ def test_zones_are_thirds_of_their_lung_and_nothing_in_the_image_is_out_of_reach
     assert np.logical_or.reduce([region.mask for region in more.values()]).all()
     wall = more["right chest wall"].mask
     assert not wall[:, 112:].any(), "the patient's right lies on the left of the picture"
-    mirrored = with_lung_zones({name: Region(region.mask[:, ::-1]) for name, region in regions.items()})
+    mirrored = with_lung_zones({name: ConceptMask(region.mask[:, ::-1]) for name, region in regions.items()})
     assert np.array_equal(mirrored["right chest wall"].mask, wall[:, ::-1])
 
 
 def test_without_lungs_there_are_no_zones():
-    heart = {"heart": Region(PATIENT.concepts["cardiac silhouette"])}
+    heart = {"heart": ConceptMask(PATIENT.concepts["cardiac silhouette"])}
     assert list(with_lung_zones(heart)) == ["heart"]
 
 
@@ -335,12 +336,12 @@ def test_the_map_peaks_where_all_effective_interventions_meet(blend):
 
 def test_the_null_of_a_site_is_of_its_area():
     """A small region's effect is not compared with what filling half of the image does."""
-    sites = sites_of({name: Region(PATIENT.concepts[name]) for name in CONCEPTS[:2]}, {})
+    regions = concept_regions({name: ConceptMask(PATIENT.concepts[name]) for name in CONCEPTS[:2]}, {})
     hidden = np.zeros((2, 8, 8))
     hidden[0, :1, :2] = hidden[1] = 1.0
     null = np.repeat(hidden, 25, axis=0)
     measured = Measured(
-        sites=sites,
+        regions=regions,
         original=np.zeros(1, np.float32),
         effects=Effects(np.array([[0.5], [5.0]])),
         tokens=("Yes",),

@@ -7,7 +7,8 @@ import pytest
 
 from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.errors import InputError
-from medfocus_bench.medfocus.localisers import localise, tight_box
+from medfocus_bench.medfocus.concept_mask import tight_box
+from medfocus_bench.medfocus.localisers import localise
 from medfocus_bench.medfocus.reference import ReferencePool
 from medfocus_bench.medfocus.source_pool import BOX_LIST, pool_from_source
 from medfocus_bench.phantom.render import Patient, render

@@ -11,7 +11,8 @@ from time import process_time
 import numpy as np
 
 from medfocus_bench.data.concepts import CONCEPTS
-from medfocus_bench.medfocus.localisers import Localiser, localise, tight_box
+from medfocus_bench.medfocus.concept_mask import tight_box
+from medfocus_bench.medfocus.localisers import Localiser, localise
 from medfocus_bench.medfocus.reference import phantom_pool
 from medfocus_bench.phantom.render import Patient, render
 from tests.speed.timing import report

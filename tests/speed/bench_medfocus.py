@@ -14,7 +14,7 @@ from medfocus_bench.attribution.vision_models import load_segmenter
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus.anatomy import ConceptLocaliser
-from medfocus_bench.medfocus.interventions import Site, measure, sites_of
+from medfocus_bench.medfocus.interventions import ConceptRegion, concept_regions, measure
 from medfocus_bench.medfocus.method import MedFocus
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
@@ -27,28 +27,34 @@ from tests.speed.timing import report, side_by_side
 def run() -> None:
     torch.set_num_threads(1)
     image = render(Patient.sample(3)).image
-    sites = sites_of(ConceptLocaliser().regions(image), COMPOSITES)
+    regions = concept_regions(ConceptLocaliser().regions(image), COMPOSITES)
     with tempfile.TemporaryDirectory() as folder:
-        _compare("tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, sites, bound=2.0)
-        _cost(image, len(sites), write_sam(Path(folder) / "sam"))
-    _compare("phantom_qwen (4 blocks)", PHANTOM_LVLMS["phantom_qwen"], image, sites, bound=1.2)
+        _compare(
+            "tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, regions, bound=2.0
+        )
+        _cost(image, len(regions), write_sam(Path(folder) / "sam"))
+    _compare("phantom_qwen (4 blocks)", PHANTOM_LVLMS["phantom_qwen"], image, regions, bound=1.2)
 
 
-def _compare(what: str, checkpoint: Path, image: np.ndarray, sites: tuple[Site, ...], bound: float) -> None:
+def _compare(
+    what: str, checkpoint: Path, image: np.ndarray, regions: tuple[ConceptRegion, ...], bound: float
+) -> None:
     lvlm = load_lvlm(checkpoint)
     loop = Unbatched(checkpoint)
 
     def batched() -> np.ndarray:
-        return measure(lvlm, lvlm.encode(image, QUESTION, RESPONSE), sites).effects.total
+        return measure(lvlm, lvlm.encode(image, QUESTION, RESPONSE), regions).effects.total
 
-    difference = np.abs(batched() - loop.deltas(image, sites)).max()
+    difference = np.abs(batched() - loop.deltas(image, regions)).max()
     report(f"deltas of {what}", f"differ by {difference:.1e}", "<= 1e-5", difference <= 1e-5)
-    mine, theirs, ratio = side_by_side(batched, lambda: loop.deltas(image, sites), repeats=9)
-    figure = f"{ratio:.1f} x ({mine * 1e3:.0f} ms against {theirs * 1e3:.0f} ms for {len(sites) + 1} passes)"
+    mine, theirs, ratio = side_by_side(batched, lambda: loop.deltas(image, regions), repeats=9)
+    figure = (
+        f"{ratio:.1f} x ({mine * 1e3:.0f} ms against {theirs * 1e3:.0f} ms for {len(regions) + 1} passes)"
+    )
     report(f"interventions of {what}", figure, f">= {bound:g} x", ratio >= bound)
 
 
-def _cost(image: np.ndarray, sites: int, sam: Path) -> None:
+def _cost(image: np.ndarray, regions: int, sam: Path) -> None:
     """Forward passes of the LVLM and encodings of the image for refinement, counted."""
     lvlm = load_lvlm("phantom_qwen")
     model: Any = load_segmenter(str(sam)).model
@@ -64,19 +70,19 @@ def _cost(image: np.ndarray, sites: int, sam: Path) -> None:
     with lvlm.measured() as meter:
         MedFocus(segmenter=str(sam)).explain(lvlm, lvlm.encode(image, QUESTION, RESPONSE))
     passes = meter.forward_passes
-    report("forward passes of MedFocus", str(passes), f"{sites} + 1", passes == sites + 1)
+    report("forward passes of MedFocus", str(passes), f"{regions} + 1", passes == regions + 1)
     report("encodings of the image for refinement", str(encodings), "1", encodings == 1)
 
 
 class Unbatched(OneByOne):
     """The plain way: blacken the boxes, process, one pass with all logits, one drop a token."""
 
-    def deltas(self, image: np.ndarray, sites: tuple[Site, ...]) -> np.ndarray:
+    def deltas(self, image: np.ndarray, regions: tuple[ConceptRegion, ...]) -> np.ndarray:
         whole = self._log_probs(image)
         found = []
-        for site in sites:
+        for region in regions:
             edited = image.copy()
-            for x1, y1, x2, y2 in site.boxes.astype(int):
+            for x1, y1, x2, y2 in region.boxes.astype(int):
                 edited[y1:y2, x1:x2] = 0
             found.append(np.maximum(0.0, whole - self._log_probs(edited)).sum())
         return np.array(found)

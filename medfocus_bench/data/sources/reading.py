@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from medfocus_bench.data.images import PictureError, picture_at, picture_size, read_picture
+from medfocus_bench.data.images import picture_at, picture_size, read_picture
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.sources.protocol import Annotation, Skip
 from medfocus_bench.geometry import FloatArray, UInt8Image, clip_boxes

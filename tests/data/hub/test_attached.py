@@ -15,13 +15,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from medfocus_bench import load_samples
+from medfocus_bench.counterfactual.dataset import pointer_row
 from medfocus_bench.data.attach import NotJoinedError, attach, write_pointers
 from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.hub.publish import export, push
 from medfocus_bench.data.hub.repository import DATASET
 from medfocus_bench.data.questions import MODES, Question
-from medfocus_bench.data.rows import pointer_row
 from medfocus_bench.data.sources import open_source, read_question
 from medfocus_bench.errors import InputError
 from tests.data import source_trees as trees

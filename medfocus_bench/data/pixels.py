@@ -1,4 +1,5 @@
-"""From the numbers that a file holds to levels of 0 to 255, without an array of floats of the picture's size.
+"""Grey levels of pictures and the bounds within which pictures are decoded.
+
 
 A picture has 80 million pixels at most, but few distinct values: whatever is done to a pixel is done to its
 value once, and the picture is looked up.
@@ -6,14 +7,69 @@ value once, and the picture is looked up.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from medfocus_bench.errors import BenchmarkError, PictureWarning
 from medfocus_bench.geometry import UInt8Image
+
+MAX_PIXELS: Final = 80_000_000
+"""More than any radiograph has; PIL, too, starts to warn a little above."""
+
+MAX_FILE_BYTES: Final = 256 * 2**20
+
+MAX_DECODED_BYTES: Final = 384 * 2**20
+"""What the pixels of a picture take as the library holds them, all channels and both bytes of 16 bits."""
+
+FEW_LEVELS: Final = 16
+"""With fewer grey levels a picture is hardly shown as it was meant: a warning says so."""
+
+
+class PictureError(BenchmarkError):
+    """A picture that is not there, that cannot be read, or that does not fit what is said of it."""
+
+
+def check_levels(image: UInt8Image, *, place: str) -> None:
+    """Raises PictureError for a picture of one level; warns once of one of under `FEW_LEVELS`.
+
+    Both name `place`.
+    """
+    used = np.flatnonzero(Image.fromarray(image).histogram())
+    if len(used) == 1:
+        raise PictureError(f"{place}: is blank: all of its pixels have the level {used[0]}")
+    if len(used) < FEW_LEVELS:
+        _say_few(place, len(used))
+
+
+@lru_cache(maxsize=4096)
+def _say_few(place: str, count: int) -> None:
+    """Once a picture, however often it is decoded."""
+    warnings.warn(
+        f"{place}: is shown in {count} grey levels, where a radiograph has hundreds; look at it",
+        PictureWarning,
+        stacklevel=3,
+    )
+
+
+def check_size(width: int, height: int, *, place: str, depth: int = 1) -> None:
+    """Raises PictureError for sides that no radiograph has; `depth` is the bytes that a pixel decodes to."""
+    if min(width, height) < 1 or width * height > MAX_PIXELS:
+        raise PictureError(
+            f"{place}: claims {width} x {height} pixels; at most {MAX_PIXELS:,} pixels are decoded"
+        )
+    if width * height * depth > MAX_DECODED_BYTES:
+        raise PictureError(
+            f"{place}: claims {width} x {height} pixels of {depth} bytes; at most "
+            f"{MAX_DECODED_BYTES // 2**20} MiB are decoded, so make it grey or smaller"
+        )
+
 
 _OUTLIERS: Final = 0.001
 """Share of the pixels at either end that may be outliers."""

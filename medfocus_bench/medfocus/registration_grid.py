@@ -33,11 +33,11 @@ _FLAT: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawing:
+class RegistrationGrid:
     """An image without its borders on the registration grid (`fine`) and on the pose's (`coarse`).
 
     `corner` (row, column) and `extent` (height, width): the part of the image that is drawn; `shape`: the
-    image's. Drawings are equal where the images are, and the settings they were made with.
+    image's. Grids are equal where the images are, and the settings they were made with.
     """
 
     fine: Field
@@ -48,7 +48,7 @@ class Drawing:
     digest: bytes
 
     @classmethod
-    def of(cls, image: UInt8Image, size: int, coarse_size: int, local: float) -> Drawing:
+    def of(cls, image: UInt8Image, size: int, coarse_size: int, local: float) -> RegistrationGrid:
         """Grids of size^2 and coarse_size^2 pixels; `local` * size is the fine one's radius of normalisation.
 
         Raises InputError for an image of one grey level, and for one whose content is a strip.
@@ -76,12 +76,12 @@ class Drawing:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Drawing) and self.digest == other.digest
+        return isinstance(other, RegistrationGrid) and self.digest == other.digest
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def drawn(self, mask: BoolArray) -> Field:
+    def resampled(self, mask: BoolArray) -> Field:
         """A mask of the image on the fine grid: the share of each pixel that it covers."""
         (top, left), (height, width) = self.corner, self.extent
         part = mask[top : top + height, left : left + width]
