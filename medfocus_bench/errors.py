@@ -78,7 +78,7 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
 
 
 def require(library: str) -> None:
-    """Raises InputError that names the extra where a library is not installed; before workers need it."""
+    """Raise InputError that names the extra where a library is not installed; before workers need it."""
     try:
         import_module(library)
     except ModuleNotFoundError as error:

@@ -22,7 +22,7 @@ from medfocus_bench.data.questions import MODES
 from medfocus_bench.data.rows import complete_row, split_of
 from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
-from medfocus_bench.data.sources.reading import Region, locate
+from medfocus_bench.data.sources.reading import LocatedBoxes, locate
 from medfocus_bench.data.sources.registry import installed_sources, open_source
 from medfocus_bench.data.writing import check_vacant, write_benchmark, write_rows
 from medfocus_bench.errors import InputError
@@ -68,7 +68,7 @@ class Joiner:
         self.root = root
         self._annotations: dict[tuple[str, Split], Annotations] = {}
         self._unusable: dict[tuple[str, Split], str] = {}
-        self._regions: dict[tuple[str, int], Region | InputError] = {}
+        self._regions: dict[tuple[str, int], LocatedBoxes | InputError] = {}
 
     def annotations(self, source: str, split: Split) -> Annotations:
         """The questions of a split; the first call looks at the header of every picture.
@@ -88,7 +88,7 @@ class Joiner:
                 raise NotJoinedError(error.problems) from None
         return self._annotations[source, split]
 
-    def find(self, source: str, index: int) -> tuple[Annotation, Region]:
+    def find(self, source: str, index: int) -> tuple[Annotation, LocatedBoxes]:
         """The question and its region. Raises NotJoinedError that says why there is none."""
         found = self.annotations(source, split_of_index(index))
         skip = found.skip_of.get(index)
@@ -102,7 +102,7 @@ class Joiner:
         except InputError as error:
             raise NotJoinedError(error.problems) from None
 
-    def _located(self, annotation: Annotation, root: Path) -> Region:
+    def _located(self, annotation: Annotation, root: Path) -> LocatedBoxes:
         """As `locate`, once a question."""
         key = annotation.source, annotation.index
         if key not in self._regions:

@@ -1,4 +1,4 @@
-"""A drawing of what a method says of concepts and tokens, like the paper's figure 5."""
+"""A panel of the scores of concepts and tokens, like figure 5 of the paper."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_LINES: Final = 14
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConceptDrawing:
-    """What is drawn of one method: `picture` is the image with its explanation over it.
+    """The content of one panel: `picture` is the image with its explanation over it.
 
     `tokens`: those of the response with their scores; `concepts`: scores by name, with their `intervals`,
     where they are known; `note`: a line below.
@@ -63,7 +63,7 @@ def concept_panel(drawing: ConceptDrawing) -> Image.Image:
 
 
 def _coloured(drawing: ConceptDrawing) -> list[tuple[str, float | None]]:
-    """The tokens with their scores as shares of the largest; the response as it is where there are none."""
+    """The tokens with their scores as shares of the largest; the whole response without scores."""
     if not drawing.tokens:
         return [(drawing.response, None)]
     largest = max(score for _, score in drawing.tokens)

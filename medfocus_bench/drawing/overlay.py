@@ -69,7 +69,7 @@ def plain(image: UInt8Image, size: tuple[int, int]) -> Image.Image:
 
 
 def dash_boxes(picture: Image.Image, boxes: FloatArray) -> None:
-    """Outlines boxes with dashes, dark below light, so that they show on any ground."""
+    """Outline boxes with dashes, dark below light, so that they show on any ground."""
     draw = ImageDraw.Draw(picture)
     for x1, y1, x2, y2 in np.round(boxes).astype(int).tolist():
         right, bottom = max(x1, x2 - 1), max(y1, y2 - 1)

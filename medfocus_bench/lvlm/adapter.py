@@ -77,7 +77,7 @@ class HuggingFaceLVLM:
 
     @contextmanager
     def measured(self) -> Iterator[PassCounter]:
-        """Counts the passes that are made inside the block."""
+        """Count the passes that are made inside the block."""
         meter = PassCounter()
         self._meters.append(meter)
         try:
@@ -373,7 +373,7 @@ class HuggingFaceLVLM:
 
 @contextmanager
 def _rooted(model: Any, wanted: bool) -> Iterator[None]:
-    """Starts the graph at the token embeddings, whose weights are frozen."""
+    """Start the graph at the token embeddings, whose weights are frozen."""
     if not wanted:
         yield
         return

@@ -14,7 +14,7 @@ from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.verdicts import stated_verdict
 
 _FORMS: Final = ("{}", " {}", "\n{}")
-"""What a verdict may follow; a tokenizer may have a token for each."""
+"""Text before a verdict; a tokenizer may have a token for each combination."""
 
 
 def message(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class ChatFormatter:
         return [*self.yes, *self.no]
 
     def response(self, ids: list[int], logits: Sequence[torch.Tensor]) -> Response:
-        """What was written: the ids up to the first special one, with the log-odds where the verdict is.
+        """The written response: the ids up to the first special one, with the log-odds at the verdict.
 
         `logits`: for each of the ids those of the tokens of `verdicts`, in their order.
         """
@@ -88,7 +88,7 @@ class ChatFormatter:
         """Where the response states its verdict: the token that spells it.
 
         Of a response without a verdict the last token that spells either word, and of one whose verdict no
-        single token spells the last that spells the same; None where there is none.
+        single token spells the last that spells the same; None where the response has neither word.
         """
         stated = stated_verdict(text)
         words = self.verdicts if stated is None else self.yes if stated.verdict == "yes" else self.no

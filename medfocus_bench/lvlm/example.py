@@ -11,8 +11,8 @@ from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.grid import TokenGrid
 
 Target = Literal["response", "verdict"] | tuple[int, int]
-"""What is explained: the whole response's log-probability, the log-odds of yes over no where the response
-states its verdict, or the log-probability of the tokens `start:stop` of the response."""
+"""The explained quantity: the log-probability of the whole response, the log-odds of yes over no at its
+verdict, or the log-probability of its tokens `start:stop`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ class EncodedExample:
     def offsets(self, target: Target) -> range:
         """The tokens of the response that a target speaks of.
 
-        Raises ValueError for a span that is empty or outside the response, and for a verdict that is none.
+        Raises ValueError for an empty span, one outside the response, and a response without a verdict.
         """
         if target == "response":
             return range(len(self.answer))
@@ -75,7 +75,7 @@ class EncodedExample:
         return range(start, stop)
 
     def colour(self, grey: float) -> torch.Tensor:
-        """A grey level in [0, 1], normalised as the pixel_values is: (3, 1, 1)."""
+        """A grey level in [0, 1], normalised as the pixel values are: (3, 1, 1)."""
         return (grey - self.mean) / self.std
 
     def mean_colour(self) -> torch.Tensor:

@@ -20,7 +20,7 @@ _WAYS_OUT: Final = {
 
 
 def check_finite(values: torch.Tensor | Iterable[torch.Tensor], named: str, lvlm: str, dtype: Any) -> None:
-    """Raises NotFiniteError, with the way out, where values of an LVLM in `dtype` are not finite."""
+    """Raise NotFiniteError, with the way out, where values of an LVLM in `dtype` are not finite."""
     tensors = [values] if isinstance(values, torch.Tensor) else values
     if all(bool(tensor.isfinite().all()) for tensor in tensors):
         return

@@ -1,4 +1,4 @@
-"""Where the values of an LVLM's image tokens lie."""
+"""Positions of an LVLM's image tokens in the image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy.typing as npt
 from medfocus_bench.geometry import FloatArray, Frame, clip_boxes
 
 Preprocessing = Literal["square", "native"]
-"""What a processor is given: the padded square of the model frame, or the image as it is."""
+"""Input of a processor: the padded square of the model frame, or the image as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputView:
-    """What a rectangular array of values over a model's input shows.
+    """The part of the image that a rectangular array of values over a model's input shows.
 
     With `square` framing the input is the model frame itself, padding included; with `native` framing it is
     the image alone, however the processor then resized or squashed it.

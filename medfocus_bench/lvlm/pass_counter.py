@@ -1,4 +1,4 @@
-"""What a piece of work cost in passes and time."""
+"""Counting the passes and the time of a piece of work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class PassCounter:
-    """Passes since it was made: a forward pass of a batch of n pictures counts n."""
+    """Passes since its construction: a forward pass of a batch of n pictures counts n."""
 
     forward_passes: int = 0
     backward_passes: int = 0

@@ -58,7 +58,7 @@ def _with_template(processor: Any) -> Any:
 
 
 def remember_picture(image_processor: Any) -> None:
-    """Makes an image processor keep what it made of the last single picture.
+    """Make an image processor keep what it made of the last single picture.
 
     The same picture is read again with another prompt by some methods, and is then not preprocessed anew.
     """

@@ -1,4 +1,4 @@
-"""What the project asks of an LVLM; free of torch, so that anything may implement it."""
+"""The interface of an LVLM; free of torch, so that anything may implement it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NotFiniteError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a model wrote: the exact text, and the ids of its own tokens (no end of turn).
+    """A written response: the exact text, and the ids of its own tokens (without the end of turn).
 
     `log_odds`: of yes over no, fp32, where it states its verdict; None where it wrote neither word.
     """
@@ -27,7 +27,7 @@ class Response:
 
 
 class LVLM(Protocol):
-    """What the causal filter needs of a model."""
+    """The part of an LVLM that the causal filter uses."""
 
     key: str
 

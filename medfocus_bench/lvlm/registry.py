@@ -136,7 +136,7 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", device):
-            reason = "there is no such kind of device"
+            reason = "no such kind of device"
         raise InputError(
             f"--device {device}: {reason}; give cpu, or cuda or cuda:NUMBER on a machine with such a GPU"
         ) from None

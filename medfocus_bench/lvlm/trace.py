@@ -1,4 +1,4 @@
-"""What happens inside passes: hidden states, attention weights, and the logits of a few tokens."""
+"""Recording passes: hidden states, attention weights, and the logits of a few tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Trace:
     """One pass over one example.
 
     `rows` (response tokens, width): the last hidden states, final norm applied, that predict each of the
-    response's tokens. `last` (length, width): the same at all positions. What is recorded inside keeps the
+    response's tokens. `last` (length, width): the same at all positions. Recordings keep the
     batch axis of the pass, so that it is the very tensor to differentiate by. `hidden[k]` (1, length, width):
     the output of block k, counted from 0. `attentions[k]`: of block k, (1, heads, length, length), or what
     `keep` made of its item. `embeddings` (1, length, width): the input of block 0, image tokens merged in.
@@ -101,7 +101,7 @@ def recorded_logits(model: Any, head: OutputHead, ids: Sequence[int]) -> Iterato
 
 @contextmanager
 def eager_attention(decoder: Any, wanted: bool) -> Iterator[None]:
-    """Computes attention step by step meanwhile: fused kernels return an empty tuple of weights."""
+    """Compute attention step by step meanwhile: fused kernels return an empty tuple of weights."""
     before = decoder.config._attn_implementation
     if not wanted or before == "eager":
         yield

@@ -100,7 +100,7 @@ def build_track(
     indices: Sequence[int] = ALL_QUESTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Benchmark:
-    """Verifies every question with every shipped model and writes the dataset.
+    """Verify every question with every shipped model, and write the dataset.
 
     The records of the causal filter go to `work`, by default `out` with `.work` behind it; a stopped build
     goes on from them. `progress` is told now and then how many of all questions are done.
@@ -161,7 +161,7 @@ def check_answers(
     tolerance: float = 1e-3,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
-    """Asks the shipped models again about these questions of a built track.
+    """Ask the shipped models again about these questions of a built track.
 
     Every stored answer that is not reproduced to the letter, and every log-odds that is further off than
     `tolerance`, is a sentence of the result; empty if all is as stored. `progress` is told (done, all)

@@ -14,7 +14,7 @@ from medfocus_bench.phantom.render import MARK_OF, Patient, render
 
 
 class PhantomEditor:
-    """Redraws by rendering.
+    """Redraw by rendering.
 
     foreground: without the finding (of a spurious question: without its mark), the grain of the film kept.
     background: other grain, and without what the question asks about outside the region. background_normal:

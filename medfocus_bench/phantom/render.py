@@ -39,7 +39,7 @@ _LETTER_BOX: Final = (8, 12, 14, 18)
 _TAG_SIZE: Final = (36, 8)
 _EDGE: Final = 4
 _INNER: Final = (48, 36, 176, 188)
-"""What a moved tag keeps off: x1, y1, x2, y2. Print stands at the rim of a film."""
+"""The region that a moved tag keeps off: x1, y1, x2, y2. Print stands at the rim of a film."""
 
 _MAGNIFICATION: Final = (0.65, 0.95)
 _REACH: Final = 70.0

@@ -209,7 +209,7 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--tuned": "nowhere.json"}, "nowhere.json: cannot be read"),
         ({"--question": "why?"}, "--question goes with --image only"),
         ({"--dtype": "int4"}, "--dtype int4: unknown type of weights"),
-        ({"--device": "abacus"}, "--device abacus: there is no such kind of device"),
+        ({"--device": "abacus"}, "--device abacus: no such kind of device"),
     ],
 )
 def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, changes, message):

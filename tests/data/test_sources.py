@@ -496,7 +496,7 @@ def test_a_table_that_is_not_there_is_named_with_its_place(tmp_path: Path) -> No
     for name, source in installed_sources().items():
         with pytest.raises(InputError, match=re.escape(f"{tmp_path / source.tables[0]}: is not there")):
             open_source(name).annotations(tmp_path)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         open_source("nih").annotations(tmp_path / "gone")
 
 

@@ -45,7 +45,7 @@ COLUMN_TEXTS: Final[Mapping[str, str]] = {
     **{f"log_odds_{name}": f"log-odds of yes over no for {_EDITS[name]}" for name in (*IMAGES, "sham")},
     "anatomy": "a box for each region of the anatomy; null for licensed sources",
 }
-"""What each column holds, for the card and the Croissant file."""
+"""The content of each column, for the card and the Croissant file."""
 
 _CITATION: Final = (
     "Xiong, Jin, Sinha, Lu, Zhang: Rethinking Visual Attribution for Chest X-ray Reasoning in Large Vision "

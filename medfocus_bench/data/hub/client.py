@@ -1,4 +1,4 @@
-"""The Hub client: kept quiet, asked only when the Hub answers, its errors in sentences."""
+"""The Hub client: quiet, used only when the Hub answers, with errors in plain sentences."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def hub_answers() -> bool:
 
 @contextmanager
 def hub_if_it_answers(source: str | Path) -> Iterator[None]:
-    """Within, what `source` names on the Hub comes from the cache alone if the Hub does not answer.
+    """Read `source` from the cache alone within the block if the Hub does not answer.
 
     The client would else wait and retry for half a minute, with a line for each try. A folder needs no Hub.
     """
@@ -101,7 +101,7 @@ def hub_if_it_answers(source: str | Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_hub() -> Iterator[None]:
-    """Keeps the client's bars and its notes on every retry off the terminal."""
+    """Keep the client's progress bars and retry notes off the terminal."""
     client = hub_client()
     logging = client.utils.logging
     verbosity = logging.get_verbosity()
@@ -120,7 +120,7 @@ def quiet_hub() -> Iterator[None]:
 
 @contextmanager
 def hub_errors(name: str, *, retry: str) -> Iterator[None]:
-    """Turns what the client raises into BenchmarkError that names the repository and the way out.
+    """Turn errors of the client into BenchmarkErrors that name the repository and the way out.
 
     `retry` says what a second run does after a broken connection.
     """
@@ -136,7 +136,7 @@ def hub_errors(name: str, *, retry: str) -> Iterator[None]:
 
 
 def _sentence(error: BaseException, retry: str) -> str | None:
-    """What went wrong with the Hub, from the client's error; None for an error that is not of the Hub."""
+    """The client's error as a sentence; None for an error that does not come from the Hub."""
     errors = hub_client().errors
     # Its errors descend from those of the HTTP library it is built on, which changes with its version.
     transport = next(base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")

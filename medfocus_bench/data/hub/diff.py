@@ -1,4 +1,4 @@
-"""What differs between two versions of a benchmark, sample by sample."""
+"""Differences between two versions of a benchmark, sample by sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_COMPARED: Final = ("sample_id", *(name for name in SCHEMA.names if name.sta
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class BenchmarkDifference:
     """From one version to another: ids of samples, and for changed ones the columns that changed."""
 
     added: tuple[str, ...]
@@ -41,7 +41,7 @@ class Difference:
         return f"samples: {len(self.added)} added, {len(self.removed)} removed, {changed}"
 
 
-def difference(before: str | Path, after: str | Path) -> Difference:
+def difference(before: str | Path, after: str | Path) -> BenchmarkDifference:
     """The difference between two benchmarks: folders (also of pointers, or repositories) or names.
 
     All rows count, grounded or not; a row whose split changed has changed. Raises BenchmarkError.
@@ -49,7 +49,7 @@ def difference(before: str | Path, after: str | Path) -> Difference:
     old, new = _contents(before), _contents(after)
     both = [name for name in old if name in new]
     changed = {name: _changed(old[name], new[name]) for name in both}
-    return Difference(
+    return BenchmarkDifference(
         added=tuple(sorted(new.keys() - old.keys())),
         removed=tuple(sorted(old.keys() - new.keys())),
         changed={name: columns for name, columns in sorted(changed.items()) if columns},

@@ -63,7 +63,7 @@ def cached(name: HubName) -> Path:
 
 
 def check_files(root: Path, config: str, *, in_cache: bool = False) -> None:
-    """Holds the Parquet files of a config against the manifest of their repository.
+    """Check the Parquet files of a config against the manifest of their repository.
 
     One of the Hub's cache that is not the published one is removed, so that the next run fetches it anew; one
     of a user is let be.
@@ -74,7 +74,7 @@ def check_files(root: Path, config: str, *, in_cache: bool = False) -> None:
     published = {path: sha256 for path, sha256 in manifest.files.items() if path.startswith(f"{config}/")}
     found = {path.relative_to(root).as_posix() for path in (root / config).glob("*.parquet")}
     for path in sorted(found - published.keys()):
-        raise BenchmarkError(f"{root / path}: is none of the published files")
+        raise BenchmarkError(f"{root / path}: is not one of the published files")
     for path, sha256 in published.items():
         if path not in found:
             raise BenchmarkError(f"{root / path}: is missing; fetch the dataset again")

@@ -26,8 +26,8 @@ from medfocus_bench.data.questions import MODES
 from medfocus_bench.data.sample import sample_of
 from medfocus_bench.errors import BenchmarkError
 
-Row = Mapping[str, Any]
-Splits = Mapping[str, Sequence[Row]]
+PublishedRow = Mapping[str, Any]
+Splits = Mapping[str, Sequence[PublishedRow]]
 
 _SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
 _CHOICES = {"mode": MODES, "evidence": EVIDENCE_KINDS, "group": GROUPS}
@@ -35,7 +35,7 @@ _CHOICES = {"mode": MODES, "evidence": EVIDENCE_KINDS, "group": GROUPS}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Publication:
-    """What is published: by config and split the rows, sorted, with all columns of `SCHEMA`."""
+    """The published rows by config and split, sorted, with all columns of `SCHEMA`."""
 
     name: str
     version: str
@@ -59,7 +59,7 @@ def read_publication(
     """
     root = Path(folder)
     if not root.is_dir():
-        raise BenchmarkError(f"{root}: is no folder; give that of an open benchmark or of an earlier export")
+        raise BenchmarkError(f"{root}: is not a folder; give an open benchmark or an earlier export")
     manifest = _only_open_manifests(root)
     if manifest is None:
         raise BenchmarkError(f"{root}: has no {MANIFEST_NAME}; what is published has a name and a version")
@@ -91,7 +91,7 @@ def _only_open_manifests(root: Path) -> Manifest | None:
 
 
 def _read_configs(root: Path) -> dict[str, Splits]:
-    configs: dict[str, dict[str, list[Row]]] = {}
+    configs: dict[str, dict[str, list[PublishedRow]]] = {}
     for place, split, row in read_rows(root):
         source = str(row.get("source"))
         if source not in published_configs():
@@ -111,16 +111,16 @@ def _read_configs(root: Path) -> dict[str, Splits]:
     }
 
 
-def _rank(row: Row) -> tuple[int, str, str, str]:
+def _rank(row: PublishedRow) -> tuple[int, str, str, str]:
     """The order of rows: those of one picture stand together, so that a file stores it once."""
     return row["index"], row["lvlm"], row["mode"], row["sample_id"]
 
 
-def _check(row: Row, split: str, *, is_open: bool) -> None:
-    """Raises ValueError with what keeps a row from being published."""
+def _check(row: PublishedRow, split: str, *, is_open: bool) -> None:
+    """Raise ValueError with the reason why a row may not be published."""
     strange = [column for column in row if column not in SCHEMA.names]
     if strange:
-        raise ValueError(f"has the column {strange[0][:100]!r}, which is none of those that are published")
+        raise ValueError(f"has the column {strange[0][:100]!r}, which is not published")
     if is_open:
         sample_of(row, split)
     else:
@@ -132,7 +132,7 @@ def _check(row: Row, split: str, *, is_open: bool) -> None:
         _check_pointer(row, split)
 
 
-def _check_pointer(row: Row, split: str) -> None:
+def _check_pointer(row: PublishedRow, split: str) -> None:
     """As `sample.sample_of`, for a row that may lack what the licensed copy will tell."""
     if not isinstance(row["sample_id"], str) or not _SAMPLE_ID.fullmatch(row["sample_id"]):
         raise ValueError("sample_id is not a plain identifier")
@@ -142,16 +142,16 @@ def _check_pointer(row: Row, split: str) -> None:
         raise ValueError("lvlm is empty or no short text on one line")
     for column in ("patient_id", "finding", "answer"):
         if row.get(column) is not None and not is_line(row[column]):
-            raise ValueError(f"{column} is no short text on one line")
+            raise ValueError(f"{column} is not a short text on one line")
     for column, words in _CHOICES.items():
         if row.get(column) not in (*words, *([] if column == "mode" else [None])):
-            raise ValueError(f"{column} {str(row.get(column))[:100]!r} is none of {', '.join(words)}")
+            raise ValueError(f"{column} {str(row.get(column))[:100]!r} is not one of {', '.join(words)}")
     if split in MODES and split != row["mode"]:
         raise ValueError(f"mode is {row['mode']}, but the file is named {split}")
 
 
 def _check_fingerprints(root: Path, manifest: Manifest, configs: Mapping[str, Splits]) -> None:
-    """Holds what was read from `root` against its manifest: that of a benchmark, or of a repository."""
+    """Compare the content of `root` with its manifest: that of a benchmark, or of a repository."""
     claimed: dict[str, str | None]
     if manifest.configs:
         claimed = {name: entry.fingerprint for name, entry in manifest.configs.items()}

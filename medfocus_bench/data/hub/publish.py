@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from medfocus_bench.data.hub.card import changelog, render_card, render_croissant
 from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_client, hub_errors, quiet_hub
-from medfocus_bench.data.hub.publication import Publication, Row, read_publication
+from medfocus_bench.data.hub.publication import Publication, PublishedRow, read_publication
 from medfocus_bench.data.hub.repository import (
     CARD_NAME,
     CHANGELOG_NAME,
@@ -61,7 +61,7 @@ def export(
     *,
     version: str | None = None,
 ) -> Repository:
-    """Writes the dataset repository of a benchmark and of folders of pointers to `out`, which must not exist.
+    """Write the dataset repository of a benchmark and of folders of pointers to `out`, which must not exist.
 
     `folder` is that of the benchmark, or its name.
     The folder appears, complete, when all is written. Raises BenchmarkError for what may not be published
@@ -69,7 +69,7 @@ def export(
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target}: exists and is no empty folder; give a new one")
+        raise InputError(f"{target}: exists and is not an empty folder; give a new one")
     if version is not None and not VERSION_PATTERN.fullmatch(version):
         raise InputError(f"version {version[:100]!r} is not major.minor.patch, such as 1.2.0")
     publication = read_publication(locate(folder), pointers, version=version)
@@ -84,7 +84,7 @@ def export(
 
 
 def write_repository(root: Path, publication: Publication) -> Repository:
-    """Writes all files of a repository into `root`, which is made if it is not there."""
+    """Write all files of a repository into `root`, which is made if it is not there."""
     root.mkdir(parents=True, exist_ok=True)
     configs = []
     for name, splits in publication.configs.items():
@@ -103,7 +103,7 @@ def write_repository(root: Path, publication: Publication) -> Repository:
     return repository
 
 
-def published_table(rows: Sequence[Row], *, place: str) -> pa.Table:
+def published_table(rows: Sequence[PublishedRow], *, place: str) -> pa.Table:
     """Rows as a table of `PUBLISHED_SCHEMA`. Raises BenchmarkError that starts with `place`."""
     try:
         return pa.Table.from_pylist([in_numbers(row) for row in rows], schema=PUBLISHED_SCHEMA)
@@ -112,7 +112,7 @@ def published_table(rows: Sequence[Row], *, place: str) -> pa.Table:
         raise BenchmarkError(f"{place}: a value does not fit its column: {said}") from None
 
 
-def _samples_by_lvlm(rows: Sequence[Row]) -> dict[str, int]:
+def _samples_by_lvlm(rows: Sequence[PublishedRow]) -> dict[str, int]:
     counts = dict.fromkeys(sorted({row["lvlm"] for row in rows}), 0)
     for row in rows:
         counts[row["lvlm"]] += (row["group"] or "grounded") == "grounded"
@@ -120,7 +120,7 @@ def _samples_by_lvlm(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _write_split(
-    root: Path, publication: Publication, config: str, split: str, rows: Sequence[Row]
+    root: Path, publication: Publication, config: str, split: str, rows: Sequence[PublishedRow]
 ) -> SplitInfo:
     table = published_table(rows, place=f"{config}, {split}")
     count = max(1, min(-(-table.nbytes // SHARD_BYTES), -(-len(rows) // ROW_GROUP_ROWS)))
@@ -180,7 +180,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a push changes on the Hub: paths by what becomes of them."""
+    """Files that a push changes on the Hub."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -193,7 +193,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push did (or, as a dry run, would do). `created`: the repository; `tagged`: the tag, if new."""
+    """Result of a push, or of a dry run. `created`: the repository; `tagged`: the tag, if new."""
 
     repo: str
     tag: str
@@ -205,7 +205,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """What stands on the Hub: the head, its files (path to sha256 or git id), and those of the tag if any."""
+    """The Hub's repository: the head, its files (path to sha256 or git id), and those of the tag if any."""
 
     head: str
     private: bool
@@ -222,7 +222,7 @@ def push(
     remove_configs: bool = False,
     dry_run: bool = False,
 ) -> Pushed:
-    """Makes the dataset repository `repo` hold what the exported `folder` holds, and tags it.
+    """Upload the exported `folder` to the dataset repository `repo`, and tag it.
 
     `revision` is the tag, `v` with the folder's version, which it is anyway. `private` applies to a
     repository that is created. A config that the Hub has and the folder lacks is an error unless
@@ -230,7 +230,7 @@ def push(
     writes, for a tag that is taken by other content, and for a Hub that is out of reach or refuses.
     """
     if not re.fullmatch(REPO_PATTERN, repo):
-        raise InputError(f"{repo[:200]}: is no name of a repository; give OWNER/NAME")
+        raise InputError(f"{repo[:200]}: is not the name of a repository; give OWNER/NAME")
     place = f"{SCHEME}{repo}"
     hub = hub_client()
     with checked_copy(Path(folder)) as (copy, version):
@@ -263,7 +263,7 @@ def checked_copy(root: Path) -> Iterator[tuple[Path, str]]:
     found = _files(root)
     if MANIFEST_NAME not in found:
         raise BenchmarkError(
-            f"{root}: is no exported repository; make one with `medfocus-bench data export DIR`"
+            f"{root}: is not an exported repository; make one with `medfocus-bench data export DIR`"
         )
     publication = read_publication(root)
     with TemporaryDirectory(prefix="medfocus-push-") as temporary:
@@ -271,7 +271,7 @@ def checked_copy(root: Path) -> Iterator[tuple[Path, str]]:
         write_repository(copy, publication)
         expected = _files(copy)
         for path in sorted(found - expected):
-            raise BenchmarkError(f"{root / path}: is none of the files of a dataset repository; remove it")
+            raise BenchmarkError(f"{root / path}: does not belong to a dataset repository; remove it")
         for path in sorted(expected):
             if path not in found:
                 raise BenchmarkError(f"{root / path}: is missing; export the repository again")
@@ -284,15 +284,15 @@ def checked_copy(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _files(root: Path) -> set[str]:
-    """The paths of all files below `root`. Refuses links and whatever else is no plain file or folder."""
+    """The paths of all files below `root`. Raises BenchmarkError for links and special files."""
     if not root.is_dir() or root.is_symlink():
-        raise BenchmarkError(f"{root}: is no folder; give that of an exported repository")
+        raise BenchmarkError(f"{root}: is not a folder; give that of an exported repository")
     paths = set()
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = Path(folder) / name
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise BenchmarkError(f"{path}: is a link or no plain file; only plain files are sent")
+                raise BenchmarkError(f"{path}: is a link or a special file; only plain files are sent")
         paths |= {(Path(folder) / name).relative_to(root).as_posix() for name in files}
     return paths
 

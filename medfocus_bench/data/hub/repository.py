@@ -34,7 +34,7 @@ VERSION_PATTERN: Final = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class PublishedConfig:
     """One published config. `is_open`: pixels and boxes are part of it; else it holds pointers only."""
 
     name: str
@@ -46,9 +46,9 @@ class Config:
 
 
 @cache
-def published_configs() -> Mapping[str, Config]:
+def published_configs() -> Mapping[str, PublishedConfig]:
     """The configs by name in the order of the card: the phantom track, then the released sources."""
-    phantom = Config(
+    phantom = PublishedConfig(
         DEFAULT_CONFIG,
         "Phantom track",
         True,
@@ -58,14 +58,14 @@ def published_configs() -> Mapping[str, Config]:
     )
     released = {name: source.release for name, source in installed_sources().items()}
     return {DEFAULT_CONFIG: phantom} | {
-        name: Config(name, of.title, False, of.licence, of.link, of.join)
+        name: PublishedConfig(name, of.title, False, of.licence, of.link, of.join)
         for name, of in released.items()
         if of is not None
     }
 
 
 LICENSED_COLUMNS: Final = ("image", "image_ref", "boxes", "anatomy")
-"""What the row of a licensed source never holds: pixels, the file they are in, and what experts drew."""
+"""Columns that are always empty for a licensed source: pixels, their file, and experts' boxes."""
 
 
 def _published_schema() -> pa.Schema:
@@ -113,7 +113,7 @@ class HubName:
 
 
 def hub_name(text: str) -> HubName | None:
-    """What `text` names on the Hub; None if it is no such name.
+    """Parse the name of a dataset on the Hub; None for any other text.
 
     `medfocus/cxr-causal` is the published benchmark. Any other repository needs `hf://` before its name, so
     that the misspelt path of a folder is never asked for on the Hub. `@v1.0.0` after the name pins a
@@ -124,7 +124,7 @@ def hub_name(text: str) -> HubName | None:
         return HubName(match["repo"], match["revision"], match["config"] or DEFAULT_CONFIG)
     if text.startswith(SCHEME):
         raise BenchmarkError(
-            f"{text[:200]}: is no name on the Hub; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
+            f"{text[:200]}: is not a name on the Hub; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
         )
     return None
 

@@ -15,7 +15,7 @@ from medfocus_bench.data.hub.client import (
     quiet_hub,
 )
 from medfocus_bench.data.hub.fetch import OutOfReachError, check_files, fetch
-from medfocus_bench.data.hub.publication import Row
+from medfocus_bench.data.hub.publication import PublishedRow
 from medfocus_bench.data.hub.publish import published_table
 from medfocus_bench.data.hub.repository import DATASET, DEFAULT_CONFIG, HubName, hub_name
 from medfocus_bench.data.labels import in_words, label_names
@@ -132,7 +132,7 @@ def _from_benchmark(
 ) -> Dataset | IterableDataset:
     """A split of a plain benchmark folder, held against its manifest where it has one."""
     library = datasets_library()
-    known: dict[str, dict[str, list[Row]]] = {}
+    known: dict[str, dict[str, list[PublishedRow]]] = {}
     digests = []
     for _, found, row in read_rows(root):
         known.setdefault(str(row["source"]), {}).setdefault(found, []).append(row)

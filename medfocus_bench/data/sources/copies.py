@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from medfocus_bench.data.sources.protocol import Annotation, Annotations
-from medfocus_bench.data.sources.reading import MisfitError, Region, locate
+from medfocus_bench.data.sources.reading import LocatedBoxes, MisfitError, locate
 from medfocus_bench.errors import InputError
 
 MISFITS: Final = 3
@@ -24,9 +24,9 @@ class OtherCopyError(InputError):
 
 
 def check_copy(
-    annotations: Annotations, root: Path, find: Callable[[Annotation, Path], Region] = locate
+    annotations: Annotations, root: Path, find: Callable[[Annotation, Path], LocatedBoxes] = locate
 ) -> None:
-    """Raises OtherCopyError if the pictures of a source are another copy than the annotated one.
+    """Raise OtherCopyError if the pictures of a source are another copy than the annotated one.
 
     Reads the header of every picture whose boxes are in pixels, with `find`; pictures that are not there or
     cannot be read are left out of the count.

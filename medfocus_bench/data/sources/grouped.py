@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, patient_cluster
-from medfocus_bench.data.sources.tables import Line, boxes_of, groups_in_order, place_of
+from medfocus_bench.data.sources.tables import AnnotationRow, boxes_of, groups_in_order, place_of
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
@@ -24,18 +24,18 @@ class Grouping:
 
     source: str
     keys: int
-    box: Callable[[Line], Sequence[float]]
+    box: Callable[[AnnotationRow], Sequence[float]]
     picture: Callable[[Sequence[str]], str]
     patient: Callable[[Sequence[str]], str]
     finding: Callable[[Sequence[str]], str]
     relative: bool = False
 
-    def annotations(self, path: Path, lines: Sequence[Line], wanted: Sequence[bool]) -> Annotations:
+    def annotations(self, path: Path, lines: Sequence[AnnotationRow], wanted: Sequence[bool]) -> Annotations:
         """The questions of the wanted lines. One box that cannot be read makes its question a Skip."""
         groups, without_key = groups_in_order(lines, self.keys, wanted)
         questions: list[Annotation] = []
         skips = [
-            Skip(place_of(path, [line]), "names no picture or no finding, so it is no question")
+            Skip(place_of(path, [line]), "names no picture or no finding, so it is skipped")
             for line in without_key
         ]
         for index, members in enumerate(groups.values()):
@@ -45,11 +45,11 @@ class Grouping:
                 skips.append(Skip(place_of(path, members), str(error), index))
         return Annotations(self.source, "test", tuple(questions), tuple(skips), len(groups))
 
-    def _question(self, index: int, members: Sequence[Line], path: Path) -> Annotation:
+    def _question(self, index: int, members: Sequence[AnnotationRow], path: Path) -> Annotation:
         cells = members[0].cells
         finding = self.finding(cells)
         if not is_line(finding):
-            raise ValueError("the finding is no short text on one line")
+            raise ValueError("the finding is not a short text on one line")
         return Annotation(
             source=self.source,
             index=index,
@@ -65,5 +65,5 @@ class Grouping:
 def file_name(text: str) -> str:
     """An id of a table as part of a path. Raises ValueError for what could lead elsewhere."""
     if not _FILE_NAME.fullmatch(text) or ".." in text:
-        raise ValueError(f"{ascii(text)[:80]} is no name of a picture")
+        raise ValueError(f"{ascii(text)[:80]} is not the name of a picture")
     return text

@@ -12,7 +12,7 @@ from medfocus_bench.data.concepts import CONCEPTS, concept_named
 from medfocus_bench.data.sources.grouped import Grouping, file_name
 from medfocus_bench.data.sources.protocol import Annotations, Release, Skip, Split
 from medfocus_bench.data.sources.tables import (
-    Line,
+    AnnotationRow,
     box_of,
     boxes_of,
     find_table,
@@ -65,7 +65,7 @@ class ImaGenome:
         wanted = [keep and _asserted(path, line) for line, keep in zip(lines, asked, strict=True)]
         found = _GROUPING.annotations(path, lines, wanted)
         unknown = tuple(
-            Skip(place_of(path, [line]), "does not say whether the finding is there, so it is no question")
+            Skip(place_of(path, [line]), "does not say whether the finding is there, so it is skipped")
             for line, keep in zip(lines, asked, strict=True)
             if keep and is_missing(line.cells[_RELATION])
         )
@@ -96,7 +96,7 @@ def outlined_anatomy(root: Path) -> Mapping[str, Mapping[str, FloatArray]]:
 
 
 def anatomy_box(cell: str) -> FloatArray | None:
-    """A box (1, 4) as text; None for what is no box with an area.
+    """A box (1, 4) as text; None for anything but a box with an area.
 
     Anatomy is an addition: a question does not fail for lack of it.
     """
@@ -106,7 +106,7 @@ def anatomy_box(cell: str) -> FloatArray | None:
         return None
 
 
-def _asserted(path: Path, line: Line) -> bool:
+def _asserted(path: Path, line: AnnotationRow) -> bool:
     if is_missing(line.cells[_RELATION]):
         return False
     try:
@@ -119,7 +119,7 @@ def _asserted(path: Path, line: Line) -> bool:
 
 
 def picture_ref(patient: str, study: str, image_file: str) -> str:
-    """Where MIMIC-CXR-JPG holds a picture, below the root. Raises ValueError for what is no id."""
+    """Where MIMIC-CXR-JPG holds a picture, below the root. Raises ValueError for an unsafe id."""
     patient, study = file_name(patient), file_name(study)
     image = file_name(image_file.removesuffix(".dcm"))
     return f"mimic-cxr-jpg/2.1.0/files/p{patient[:2]}/p{patient}/s{study}/{image}.jpg"

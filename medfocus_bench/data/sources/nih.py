@@ -9,7 +9,7 @@ from typing import Final
 
 from medfocus_bench.data.sources.grouped import Grouping, file_name
 from medfocus_bench.data.sources.protocol import Annotations, Split
-from medfocus_bench.data.sources.tables import Line, find_table, first_lines, number_of, read_table
+from medfocus_bench.data.sources.tables import AnnotationRow, find_table, first_lines, number_of, read_table
 from medfocus_bench.errors import InputError
 
 _BASE: Final = "nih-chest-xray14"
@@ -51,7 +51,7 @@ class NIH:
         return grouping.annotations(path, lines, [True] * len(lines))
 
 
-def _lines(path: Path) -> list[Line]:
+def _lines(path: Path) -> list[AnnotationRow]:
     head, *rows = first_lines(path, 2) or [[]]
     if tuple(head[:6]) != _HEADER[:6]:
         raise InputError(f"{path}: does not begin with {','.join(_HEADER[:6])}; is it the box list?")
@@ -61,7 +61,7 @@ def _lines(path: Path) -> list[Line]:
     return read_table(path, _HEADER[:6], header=_HEADER[:width])
 
 
-def _shares(line: Line) -> Sequence[float]:
+def _shares(line: AnnotationRow) -> Sequence[float]:
     x, y, width, height = (number_of(cell) for cell in line.cells[2:])
     if width <= 0 or height <= 0:
         raise ValueError("the box has no area")

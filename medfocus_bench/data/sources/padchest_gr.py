@@ -105,16 +105,16 @@ def _question(index: int, candidate: _Candidate, patients: Mapping[str, str]) ->
     study, finding = candidate.study, candidate.finding
     labels, image = finding.get("labels"), study.get("ImageID")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise ValueError("labels is no list of texts")
+        raise ValueError("labels is not a list of texts")
     asked = " or ".join(map(cell_of, labels))
     if not is_line(asked):
-        raise ValueError("the finding is no short text on one line")
+        raise ValueError("the finding is not a short text on one line")
     if not isinstance(image, str):
-        raise ValueError("ImageID is no text")
+        raise ValueError("ImageID is not a text")
     name = file_name(image)
     identity = study.get("StudyID", name)
     if not isinstance(identity, (str, int)):
-        raise ValueError("StudyID is no text")
+        raise ValueError("StudyID is not a text")
     return Annotation(
         source="padchest_gr",
         index=index,
@@ -130,16 +130,16 @@ def _question(index: int, candidate: _Candidate, patients: Mapping[str, str]) ->
 def _list(finding: Mapping[str, Any], key: str) -> list[Any]:
     value = finding.get(key) or []
     if not isinstance(value, list):
-        raise ValueError(f"{key} is no list")
+        raise ValueError(f"{key} is not a list")
     return value
 
 
 def _box(value: Any) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) != 4:
-        raise ValueError("a box is no list [x1, y1, x2, y2]")
+        raise ValueError("a box is not a list [x1, y1, x2, y2]")
     for part in value:
         if isinstance(part, bool) or not isinstance(part, (int, float)) or not _is_share(part):
-            raise ValueError(f"{ascii(part)[:80]} is no share of the picture within 0 and 1")
+            raise ValueError(f"{ascii(part)[:80]} is not a share of the picture within 0 and 1")
     return tuple(float(part) for part in value)
 
 

@@ -1,4 +1,4 @@
-"""What every annotated source of radiographs offers: its questions, in one fixed order, without pictures.
+"""The protocol of annotated sources: their questions in one fixed order, without pictures.
 
 The index of a question is its rank in the *annotation table alone*: which pictures are there, and which can
 be decoded, never changes it. A question whose boxes or picture cannot be used keeps its rank and becomes a

@@ -25,7 +25,7 @@ class MisfitError(PictureError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Region:
+class LocatedBoxes:
     """The size of a question's picture, and its boxes in native pixels, cut to the picture: (n, 4).
 
     `anatomy` likewise, one box (1, 4) a concept; boxes of it that do not fit the picture are left out.
@@ -37,7 +37,7 @@ class Region:
     anatomy: Mapping[str, FloatArray]
 
 
-def locate(annotation: Annotation, root: Path) -> Region:
+def locate(annotation: Annotation, root: Path) -> LocatedBoxes:
     """Size and native boxes of a question; of the picture only the header is read.
 
     Raises PictureError that names the file: it is not there or no picture; MisfitError where the boxes do not
@@ -80,7 +80,7 @@ def _question(annotation: Annotation, image: UInt8Image) -> Question:
     )
 
 
-def _region(annotation: Annotation, width: int, height: int) -> Region:
+def _region(annotation: Annotation, width: int, height: int) -> LocatedBoxes:
     scale = np.array([width, height] * 2) if annotation.relative else np.ones(4)
     boxes = _cut(annotation.boxes * scale, width, height)
     if boxes is None:
@@ -90,7 +90,7 @@ def _region(annotation: Annotation, width: int, height: int) -> Region:
         )
     outlined = {name: _cut(box * scale, width, height) for name, box in annotation.anatomy.items()}
     anatomy = {name: box for name, box in outlined.items() if box is not None}
-    return Region(width, height, boxes, anatomy)
+    return LocatedBoxes(width, height, boxes, anatomy)
 
 
 def _cut(boxes: FloatArray, width: int, height: int) -> FloatArray | None:

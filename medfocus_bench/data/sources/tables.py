@@ -1,4 +1,4 @@
-"""EncodedExample annotation tables: bounded, strict, and ordered as the benchmark orders them.
+"""Reading annotation tables: bounded, strict, and ordered as the benchmark orders them.
 
 Nothing in a cell is ever run. A number is digits, a box is four numbers in brackets; whatever else stands
 there is a reason to skip the question, or to refuse the table where it leaves ranks open.
@@ -46,7 +46,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AnnotationRow:
     """One row of a table: where it stands, and the cells that were asked for."""
 
     number: int
@@ -65,17 +65,17 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if len(data) > MAX_TABLE_BYTES:
         raise InputError(
-            f"{path}: is larger than {MAX_TABLE_BYTES // 2**20} MiB; this is no annotation table"
+            f"{path}: is larger than {MAX_TABLE_BYTES // 2**20} MiB; this is not an annotation table"
         )
     return data
 
 
 def read_table(
     path: Path, columns: Sequence[str], *, delimiter: str = ",", header: Sequence[str] | None = None
-) -> list[Line]:
+) -> list[AnnotationRow]:
     """The rows of a delimited table, each with the cells of `columns` in this order.
 
-    `header` names the columns where the table's own first line does not. Bytes that are no UTF-8 do not
+    `header` names the columns where the table's own first line does not. Bytes that are not UTF-8 do not
     matter in other columns. Raises InputError that names the file and the line for a row with too few or too
     many cells, for a quote that is never closed, and for a table without the columns.
 
@@ -98,9 +98,9 @@ def read_table(
                 )
             if row:
                 cells = [row[position] for position in positions]
-                lines.append(Line(start, tuple(cells if is_plain else map(cell_of, cells))))
+                lines.append(AnnotationRow(start, tuple(cells if is_plain else map(cell_of, cells))))
             if len(lines) > MAX_ROWS:
-                raise InputError(f"{path}: has more than {MAX_ROWS:,} rows; this is no annotation table")
+                raise InputError(f"{path}: has more than {MAX_ROWS:,} rows; this is not an annotation table")
             start = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: {error}; fetch the table again") from None
@@ -139,20 +139,20 @@ def read_json_list(path: Path) -> list[Any]:
     try:
         value = json.loads(read_bytes(path).decode("utf-8-sig"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no JSON: {str(error)[:200]}") from None
+        raise InputError(f"{path}: is not JSON: {str(error)[:200]}") from None
     if not isinstance(value, list):
         raise InputError(f"{path}: should hold a list, not {type(value).__name__}")
     return value
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def find_table(root: Path, places: Sequence[str]) -> Path:
     """The first of `places` below the root that is a file. Raises InputError that names where it belongs."""
     if not root.is_dir():
-        raise InputError(f"{root}: is no folder; give the one that holds your copies of the sources")
+        raise InputError(f"{root}: is not a folder; give the one that holds your copies of the sources")
     for place in places:
         if (root / place).is_file():
             return root / place
@@ -163,7 +163,7 @@ def find_table(root: Path, places: Sequence[str]) -> Path:
 def number_of(cell: str) -> float:
     """A coordinate or a flag. Raises ValueError for anything but a plain number of a sensible size."""
     if not _IS_NUMBER.fullmatch(cell.strip()):
-        raise ValueError(f"{_quoted(cell)} is no number")
+        raise ValueError(f"{_quoted(cell)} is not a number")
     value = float(cell)
     if not abs(value) <= MAX_COORDINATE:
         raise ValueError(f"{_quoted(cell)} is too large a number")
@@ -174,7 +174,7 @@ def box_of(cell: str) -> list[float]:
     """`[x1, y1, x2, y2]` as text. Raises ValueError for anything else."""
     match = _IS_BOX.fullmatch(cell) if len(cell) <= 300 else None
     if match is None:
-        raise ValueError(f"{_quoted(cell)} is no list [x1, y1, x2, y2]")
+        raise ValueError(f"{_quoted(cell)} is not a list [x1, y1, x2, y2]")
     return [number_of(part) for part in match.groups()]
 
 
@@ -203,7 +203,9 @@ def is_missing(cell: str) -> bool:
     return cell in MISSING
 
 
-def keys_as_sorted(lines: Sequence[Line], columns: int) -> Iterator[tuple[Line, tuple[Hashable, ...] | None]]:
+def keys_as_sorted(
+    lines: Sequence[AnnotationRow], columns: int
+) -> Iterator[tuple[AnnotationRow, tuple[Hashable, ...] | None]]:
     """Each line with the key that its first `columns` cells make; None where one of them is missing.
 
     A column whose every present cell is a whole number compares as numbers, one of other numbers likewise;
@@ -228,11 +230,11 @@ def _parser(cells: Sequence[str]) -> Callable[[str], Hashable]:
 
 
 def groups_in_order(
-    lines: Sequence[Line], columns: int, wanted: Sequence[bool]
-) -> tuple[Mapping[tuple[Any, ...], list[Line]], list[Line]]:
+    lines: Sequence[AnnotationRow], columns: int, wanted: Sequence[bool]
+) -> tuple[Mapping[tuple[Any, ...], list[AnnotationRow]], list[AnnotationRow]]:
     """The wanted lines by key, in the order of a sorted grouping; and those that have no key."""
-    groups: dict[tuple[Any, ...], list[Line]] = {}
-    without_key: list[Line] = []
+    groups: dict[tuple[Any, ...], list[AnnotationRow]] = {}
+    without_key: list[AnnotationRow] = []
     for (line, key), keep in zip(keys_as_sorted(lines, columns), wanted, strict=True):
         if not keep:
             continue
@@ -243,6 +245,6 @@ def groups_in_order(
     return {key: groups[key] for key in sorted(groups)}, without_key
 
 
-def place_of(path: Path, lines: Sequence[Line]) -> str:
+def place_of(path: Path, lines: Sequence[AnnotationRow]) -> str:
     numbers = ", ".join(str(line.number) for line in lines[:5]) + (", ..." if len(lines) > 5 else "")
     return f"{path}: line {numbers}"

@@ -1,4 +1,4 @@
-"""What differs between families of LVLMs: a module each, an entry point in `medfocus_bench.lvlms`."""
+"""Families of LVLMs: one module each, under the entry point group `medfocus_bench.lvlms`."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class Family(Protocol):
         return text
 
     def positions(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
-        """The `position_ids` of one row of a teacher-forced pass of which `inputs` are all else.
+        """`position_ids` of one row, given the other model inputs.
 
-        None leaves them to the model, which finds them anew for every pixel_values.
+        None leaves them to the model, which derives them again for every picture.
         """
         return None
 
@@ -99,6 +99,6 @@ def load_family(model_type: str) -> Family:
     found = {entry.name: entry for entry in entry_points(group="medfocus_bench.lvlms")}
     if model_type not in found:
         known = ", ".join(sorted(found))
-        raise InputError(f"there is no family of LVLMs for models of type {model_type!r}, only {known}")
+        raise InputError(f"no family of LVLMs fits models of type {model_type!r}, only {known}")
     family: Family = found[model_type].load()()
     return family

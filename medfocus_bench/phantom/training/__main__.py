@@ -17,7 +17,7 @@ from medfocus_bench.phantom.training.vision import train_vision
 
 
 def main() -> None:
-    """Runs one stage."""
+    """Run one stage."""
     parser = argparse.ArgumentParser(
         description=training.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What the phantom's models are asked and how they answer."""
+"""Questions to the phantom's models, and their answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def response(finding: str, mode: Mode, present: bool) -> str:
 
 
 def sign(finding: str) -> str:
-    """What the picture shows of a finding, in the words of the answers."""
+    """The visible sign of a finding, in the words of the answers."""
     return _SIGNS[finding][1]
 
 

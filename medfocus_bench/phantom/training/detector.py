@@ -55,7 +55,7 @@ _REFUSED: Final = 28
 
 
 def train_detector(out: Path, *, pictures: int, steps: int, batch: int, seed: int = 0) -> None:
-    """Trains the detector; writes the checkpoint folder `out/owlv2` in float16, or goes on from it."""
+    """Train the detector; write the checkpoint folder `out/owlv2` in float16, or continue from it."""
     model, processor = untrained_detector(seed)
     peak = go_on_from(out / "owlv2", model)
     data = draw_regions(pictures, TRAIN_SEED + seed)
@@ -111,7 +111,7 @@ def _refused(rng: np.random.Generator, nothing: list[str]) -> str:
 
 
 def _mixed(rng: np.random.Generator) -> str:
-    """A word that begins like one of a region's name and ends like another, and is none."""
+    """A made-up word: it begins like one of a region's name and ends like another."""
     one, other = (str(rng.choice(named(_any_region(rng), rng).split())) for _ in range(2))
     word = one[: int(rng.integers(1, len(one) + 1))] + other[int(rng.integers(len(other))) :]
     return f"{word}q" if word in _WORDS else word
@@ -199,7 +199,7 @@ def _loss(
 def predicted(
     model: Any, processor: Any, pixels: torch.Tensor, phrases: list[str]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the model's own forward pass gives, but with each phrase encoded once for all pictures.
+    """The output of the model's own forward pass, but with each phrase encoded once for all pictures.
 
     For normalised grey pictures (n, side, side): logits (n, patches, phrases), boxes (n, patches, 4) as
     centre and sides in [0, 1], and the logits of objectness (n, patches).

@@ -42,9 +42,9 @@ def train_language(
     seed: int = 0,
     begin_with: Role | None = None,
 ) -> None:
-    """Trains the language model on cached image tokens.
+    """Train the language model on cached image tokens.
 
-    Writes the checkpoint folder `out/family-role`, or goes on from it; or begins with the other role's: a
+    Writes the checkpoint folder `out/family-role`, or continue from it; or begins with the other role's: a
     twin then keeps how to look for what a word names, and learns that the words name the marks.
     """
     start = untrained(family, 0)
@@ -102,7 +102,7 @@ def _cache(model: Any, family: Family, images: UInt8Image) -> torch.Tensor:
 
 @torch.no_grad()
 def _name_embeddings(model: Any, dialogue: Dialogue, head: torch.Tensor, role: Role) -> None:
-    """Starts the word that ends a finding's name in the direction in which the image tokens show it."""
+    """Start the word that ends a finding's name in the direction in which the image tokens show it."""
     embeddings = model.get_input_embeddings().weight
     scale = embeddings.norm(dim=1).mean()
     for finding in FINDINGS:
@@ -141,7 +141,7 @@ def _judge(
     mode: str,
     right: dict[str, dict[bool, list[bool]]],
 ) -> None:
-    """Compares the loss of the two answers to each question about each picture."""
+    """Compare the loss of the two answers to each question about each picture."""
     shown = {f: TARGETS.index(f if role == "lesion" else MARK_OF[f]) for f in FINDINGS}
     losses = {}
     for answer in (True, False):

@@ -13,7 +13,7 @@ from medfocus_bench.phantom.render import MARKS
 from medfocus_bench.phantom.training.corpus import corpus, sign
 
 REGIONS: Final = (*CONCEPTS, *COMPOSITES, *FINDINGS, *MARKS)
-"""What a phantom may show under a name: concepts, composites (unions of concepts), findings and marks."""
+"""Regions with a name: concepts, composites (unions of concepts), findings and marks."""
 
 _BY_SIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "lung": ("lung", "lung field"),
@@ -53,7 +53,7 @@ PHRASES: Final[Mapping[str, tuple[str, ...]]] = {
 
 FRAMES: Final = ("{}", "the {}", "{} region", "region of the {}", "area of the {}", "in the {}", "{} area")
 LOOKS: Final = ("{} are searched", "{} are compared", "{} are checked", "{} are followed")
-"""What may stand around the name of a region; `LOOKS` for names in the plural."""
+"""Words around the name of a region; `LOOKS` for names in the plural."""
 
 _STRANGERS = """
 apple orange bread water stone river cloud bridge window table chair dog bird horse flower leaf mountain car

@@ -1,4 +1,4 @@
-"""What the models are trained on: rendered patients, and what each image token shows."""
+"""Training data of the models: rendered patients, and what each image token shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Role = Literal["lesion", "twin"]
 ROLES: Final[tuple[Role, Role]] = ("lesion", "twin")
 
 TARGETS: Final = (*FINDINGS, *MARKS)
-"""What the vision head tells apart."""
+"""Classes of the vision head."""
 
 TRAIN_SEED: Final = 10_000_000
 """Patients of this seed are for training; those of `HELD_OUT_SEED` tell how well it went."""

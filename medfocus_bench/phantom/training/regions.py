@@ -1,4 +1,4 @@
-"""What the segmenter and the detector are trained on: rendered patients with the masks of their regions."""
+"""Training data of the segmenter and the detector: rendered patients with the masks of their regions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEEN: Final = 0.7
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionPictures:
-    """Rendered patients: `images` (n, 224, 224) uint8, `boxes` (n, 28, 4) in pixels, NaN where there is none.
+    """Rendered patients: `images` (n, 224, 224) uint8, `boxes` (n, 28, 4) in pixels, NaN if not shown.
 
     `masks`: for each picture the packed bits of the masks by the region's number.
     """
@@ -69,7 +69,7 @@ def draw_regions(count: int, first_seed: int) -> RegionPictures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """What is cut out of pictures, `edges` (n, 4) in their pixels, and how it lies on a square canvas.
+    """Windows cut out of pictures, `edges` (n, 4) in their pixels, and how it lies on a square canvas.
 
     The longest side of a window fills the canvas of `side` pixels; the rest, at the right or at the bottom,
     is padding, as both processors have it.

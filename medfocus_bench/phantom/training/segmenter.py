@@ -36,7 +36,7 @@ _PROMPTS: Final = 6
 
 
 def train_segmenter(out: Path, *, pictures: int, steps: int, batch: int, seed: int = 0) -> None:
-    """Trains the segmenter; writes the checkpoint folder `out/sam` in float16, or goes on from it."""
+    """Train the segmenter; write the checkpoint folder `out/sam` in float16, or continue from it."""
     model, processor = untrained_segmenter(seed)
     peak = go_on_from(out / "sam", model)
     data = draw_regions(pictures, TRAIN_SEED + seed)
@@ -55,7 +55,7 @@ def train_segmenter(out: Path, *, pictures: int, steps: int, batch: int, seed: i
 
 
 def go_on_from(folder: Path, model: Any) -> float:
-    """Gives `model` the weights of a checkpoint that is there already; the learning rate to train it with."""
+    """Give `model` the weights of a checkpoint that is there already; the learning rate to train it with."""
     if not (folder / "config.json").exists():
         return 1.2e-3
     before = type(model).from_pretrained(folder, dtype=torch.float32)

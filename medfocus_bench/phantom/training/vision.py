@@ -27,9 +27,9 @@ from medfocus_bench.phantom.training.pictures import (
 def train_vision(
     family: Family, role: Role, out: Path, *, pictures: int, steps: int, batch: int, seed: int = 0
 ) -> None:
-    """Trains the tower and its head; writes the file of `vision_file`, or goes on from it.
+    """Train the tower and its head; the file of `vision_file` is written, or continued.
 
-    Where there is none yet, the tower begins as that of the model's checkpoint in `out`, should there be one,
+    Without one, the tower begins as that of the model's checkpoint in `out`, should there be one,
     with a new head; a twin's as that of the lesion model: it has still to learn that the tag can be anywhere.
     """
     start = untrained(family, seed)

@@ -57,7 +57,7 @@ def test_export_refuses_in_one_line(tmp_path, source):
     (tmp_path / "out" / "x").touch()
     status, out, err = run("data", "export", tmp_path / "out", "--from", source)
     assert (status, out) == (2, "")
-    assert err == f"medfocus-bench: {tmp_path / 'out'}: exists and is no empty folder; give a new one\n"
+    assert err == f"medfocus-bench: {tmp_path / 'out'}: exists and is not an empty folder; give a new one\n"
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -148,7 +148,7 @@ def test_an_export_overwrites_nothing(tmp_path):
     source = write_small(tmp_path / "source")
     (tmp_path / "out").mkdir()
     export(tmp_path / "out", source)
-    with pytest.raises(InputError, match="exists and is no empty folder"):
+    with pytest.raises(InputError, match="exists and is not an empty folder"):
         export(tmp_path / "out", source)
 
 
@@ -165,14 +165,14 @@ def test_a_content_that_is_not_that_of_its_manifest_is_not_exported(tmp_path):
         ([pointer_row("nih", 1)], "source 'nih' is not one of those that are published"),
         ([open_row(1)], "holds rows of phantom; give a folder of pointers"),
         ([pointer_row("imagenome", 1, lvlm=None)], "lvlm is empty"),
-        ([pointer_row("imagenome", 1, group="perhaps")], "group 'perhaps' is none of"),
+        ([pointer_row("imagenome", 1, group="perhaps")], "group 'perhaps' is not one of"),
         ([pointer_row("imagenome", -1)], "index -1 is not a rank"),
         ([pointer_row("imagenome", 1, mode="reasoning")], "the file is named direct"),
         (
             [pointer_row("imagenome", 1, response="x" * 20_001)],
             "response holds a text of over 20,000 characters",
         ),
-        ([pointer_row("imagenome", 1, finding="a\nb")], "finding is no short text on one line"),
+        ([pointer_row("imagenome", 1, finding="a\nb")], "finding is not a short text on one line"),
         ([pointer_row("imagenome", 1)] * 2, "stands twice"),
         ([pointer_row("imagenome", 1, width=2**40)], "direct: a value does not fit its column"),
     ],

@@ -205,7 +205,7 @@ def test_a_hub_out_of_reach_is_said_at_once(small, no_hub):
 
 @pytest.mark.parametrize("repo", ["cxr-causal", "a/b/c", "a b/c", "../x", "-a/b", ""])
 def test_a_repository_needs_an_owner_and_a_plain_name(small, repo):
-    with pytest.raises(InputError, match="is no name of a repository"):
+    with pytest.raises(InputError, match="is not the name of a repository"):
         push(small, repo)
 
 
@@ -217,7 +217,7 @@ def tampered(small, tmp_path) -> Path:
 
 def test_a_file_too_many_is_refused(hub, tampered):
     (tampered / "phantom" / "scan.dcm").write_bytes(b"DICM")
-    with pytest.raises(InputError, match=r"scan\.dcm: is none of the files of a dataset repository"):
+    with pytest.raises(InputError, match=r"scan\.dcm: does not belong to a dataset repository"):
         push(tampered, DATASET)
     assert not hub.repos
 
@@ -252,20 +252,20 @@ def test_links_are_refused(tampered, tmp_path, folder):
         path = tampered / "phantom" / "dev-00000-of-00001.parquet"
         path.rename(tmp_path / "elsewhere.parquet")
         path.symlink_to(tmp_path / "elsewhere.parquet")
-    with pytest.raises(InputError, match="is a link or no plain file"):
+    with pytest.raises(InputError, match="is a link or a special file"):
         push(tampered, DATASET)
 
 
 def test_a_pipe_is_refused(tampered):
     os.mkfifo(tampered / "phantom" / "pipe")
-    with pytest.raises(InputError, match="is a link or no plain file"):
+    with pytest.raises(InputError, match="is a link or a special file"):
         push(tampered, DATASET)
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         push(tmp_path / "none", DATASET)
-    with pytest.raises(InputError, match="is no exported repository"):
+    with pytest.raises(InputError, match="is not an exported repository"):
         push(tmp_path, DATASET)
-    with pytest.raises(InputError, match=r"is missing|is none of the files"):
+    with pytest.raises(InputError, match=r"is missing|does not belong to"):
         push(write_small(tmp_path / "plain"), DATASET)

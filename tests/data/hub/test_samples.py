@@ -351,7 +351,7 @@ def test_what_is_a_name_on_the_hub(text, expected):
 
 @pytest.mark.parametrize("text", ["hf://", "hf://mine", "hf://a/b/../c", "hf://a/b@", "hf://a/b\n"])
 def test_a_name_on_the_hub_is_read_strictly(text):
-    with pytest.raises(BenchmarkError, match="is no name on the Hub"):
+    with pytest.raises(BenchmarkError, match="is not a name on the Hub"):
         hub_name(text)
 
 
