@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     type=OUTPUT_FOLDER,
-    help="Folder for the records, which a second run goes on with, and the tables.",
+    help="Folder for the tables and the records, from which a second run resumes.",
 )
 @model_options
 def ablate_command(
@@ -123,7 +123,7 @@ def reference_command() -> None:
 @click.option(
     "--skips",
     type=OUTPUT_FILE,
-    help="With --source: write what was left out to this file, and why.",
+    help="With --source: write the pictures that were left out to this file, and why.",
 )
 @click.option("--out", "-o", required=True, type=OUTPUT_FILE, help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")

@@ -64,7 +64,7 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
     is_eager=True,
     expose_value=False,
     callback=_list_tables,
-    help="List the targets, and what of each is published here.",
+    help="List the targets, and the published values of each.",
 )
 @benchmark_option(
     help="Folder (pointers with --root, or attached to your copy already), `phantom`, or a name on the Hub.",
@@ -81,7 +81,7 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
     help="Without --benchmark: the sources to filter. Default: the paper's three.",
 )
 @click.option(
-    "--editor", help="Without --benchmark: who edits the pictures: radedit, inpainting, or an own one."
+    "--editor", help="Without --benchmark: the editor of the pictures: radedit, inpainting, or your own."
 )
 @click.option(
     "--editor-set", "editor_settings", multiple=True, metavar="FIELD=VALUE", help="A setting of the editor."
@@ -118,10 +118,10 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
 @click.option(
     "--runs",
     type=OUTPUT_FOLDER,
-    help="Folder of records to read and to add to, also one of `attribute`. Default: OUT/runs.",
+    help="Folder of records to read and extend, also one of `attribute`. Default: OUT/runs.",
 )
 @click.option("--no-run", is_flag=True, help="Only read the records that are there.")
-@click.option("--dry-run", is_flag=True, help="Only plan: passes, GPU hours and disk of what is missing.")
+@click.option("--dry-run", is_flag=True, help="Only plan: passes, GPU hours and disk for the missing records.")
 @click.option(
     "--seconds-per-forward",
     type=float,
@@ -140,7 +140,7 @@ def reproduce_command(
 ) -> None:
     """Reproduce TARGET, a table or figure of the paper: table1 to table8, fig3, fig5, fig6.
 
-    Runs what is missing, and prints the paper's value beside ours with 95 % intervals and null controls.
+    Makes the missing runs, and prints the paper's value beside ours with 95 % intervals and null controls.
     Writes TARGET.json, TARGET.md and the figures to --out. An interrupted run is resumed.
     """
     from medfocus_bench.cli.output import quiet_models

@@ -33,8 +33,6 @@ from medfocus_bench.submission.document import DOCUMENT_NAME
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef, MethodMetadata
 
-Pairs = Iterable[tuple[Sample, Attribution | None]]
-
 _UNNAMED = MethodMetadata(
     name="unnamed", family="other", version="0", description="Attributions that were given without a method."
 )

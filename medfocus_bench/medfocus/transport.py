@@ -41,8 +41,6 @@ Solver = Literal["auto", "separable", "log", "dense", "pot"]
 _GUARD: Final = 1e-18
 """Added to every denominator, as the paper's code does: it decides where the kernel underflows."""
 
-_LEAST: Final = 1e-300
-
 _LEAST_EPS: Final = 1e-6
 """Below it the logarithms of the scalings, about cost / eps, have too few digits left behind the point."""
 

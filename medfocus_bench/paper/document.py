@@ -25,7 +25,7 @@ class Estimate(Strict):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The ends of the interval; the value twice where there is none."""
+        """The ends of the interval; the value twice where it is missing."""
         return self.value if self.low is None else self.low, self.value if self.high is None else self.high
 
 

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from medfocus_bench.errors import InputError
 from medfocus_bench.medfocus.grids import grid_image, grid_mask
 from medfocus_bench.medfocus.localisers import smallest_set
-from medfocus_bench.medfocus.transport import _LEAST, Problem, _scale, squared_distances, transport
+from medfocus_bench.medfocus.transport import Problem, _scale, squared_distances, transport
 
 SIDES = (9, 7)
 SCALE = 12.0
@@ -35,7 +35,7 @@ def cost_matrix():
 def sinkhorn(a, b, cost, problem):
     """The plan (n, m) for any cost between two histograms, as the paper's code solves it; and iterations."""
     first, second = a / np.sum(a), b / np.sum(b)
-    kernel = np.maximum(np.exp(-cost / problem.eps), _LEAST)
+    kernel = np.maximum(np.exp(-cost / problem.eps), 1e-300)
     if problem.formulation == "kl":
         kernel = first[:, None] * kernel * second[None, :]
     u, v, count, _ = _scale(first, second, problem, lambda x: kernel @ x, lambda x: kernel.T @ x)
