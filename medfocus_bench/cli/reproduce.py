@@ -121,7 +121,9 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
     help="Folder of records to read and extend, also one of `attribute`. Default: OUT/runs.",
 )
 @click.option("--no-run", is_flag=True, help="Only read the records that are there.")
-@click.option("--dry-run", is_flag=True, help="Only plan: passes, GPU hours and disk for the missing records.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only plan: passes, GPU hours and disk for the missing records."
+)
 @click.option(
     "--seconds-per-forward",
     type=float,

@@ -84,26 +84,6 @@ def edited_region(question: Question, edit: Edit) -> BoolArray:
     return region
 
 
-def counterfactual(editor: Editor, question: Question, edit: Edit, seed: int = 0) -> UInt8Image:
-    """The edited picture; every pixel outside the edited region is the original's, bit for bit.
-
-    In the native frame, whatever resolution the editor draws at. Raises ValueError if the editor returns
-    another shape or type of picture.
-    """
-    return _drawn(editor, [Redrawing(question, edit, edited_region(question, edit), seed)])[0]
-
-
-def counterfactuals(
-    editor: Editor, question: Question, *, sham_seeds: Sequence[int] = (0,)
-) -> dict[str, UInt8Image]:
-    """The original and all its edits by name, in the order of `picture_names`.
-
-    What a model is asked to tell apart must differ in nothing but the edit: where an editor draws at a
-    `resolution` of its own, the original too is taken to it, and the edits are made of that.
-    """
-    return counterfactual_sets(editor, [question], sham_seeds=sham_seeds)[0]
-
-
 def picture_names(shams: int) -> tuple[str, ...]:
     """The names of a question's pictures; further shams are called `sham_1`, `sham_2`, ..."""
     numbered = ["sham" if number == 0 else f"sham_{number}" for number in range(shams)]
@@ -113,7 +93,13 @@ def picture_names(shams: int) -> tuple[str, ...]:
 def counterfactual_sets(
     editor: Editor, questions: Sequence[Question], *, sham_seeds: Sequence[int] = (0,)
 ) -> list[dict[str, UInt8Image]]:
-    """As `counterfactuals` of each question, with all edits given to the editor at once."""
+    """For each question the original and all its edits by name, in the order of `picture_names`.
+
+    Every pixel outside an edited region is the original's, bit for bit. A model has to tell the pictures
+    apart by the edit alone: where an editor draws at a `resolution` of its own, the original is resized to
+    it first. All edits are given to the editor at once. Raises ValueError if the editor returns another
+    shape or type of picture.
+    """
     resolution = getattr(editor, "resolution", None)
     shown = [
         question if resolution is None else at_resolution(question, resolution) for question in questions

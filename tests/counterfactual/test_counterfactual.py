@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from medfocus_bench.counterfactual.causal_filter import Verification, group_shares, read_verifications, verify
-from medfocus_bench.counterfactual.editors import EDITS, counterfactual, counterfactuals, edited_region
+from medfocus_bench.counterfactual.editors import EDITS, edited_region
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.track import patient_of, phantom_questions
+
+from .edits import counterfactual, counterfactuals
 
 EDITOR = PhantomEditor(patient_of)
 

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from medfocus_bench.counterfactual.continuation import continue_smoothly, low_pass
-from medfocus_bench.counterfactual.editors import EDITS, EditorError, counterfactual, edited_region
+from medfocus_bench.counterfactual.editors import EDITS, EditorError, edited_region
 from medfocus_bench.counterfactual.registry import load_editor
 from medfocus_bench.data.questions import Question
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.track import phantom_questions
+
+from .edits import counterfactual
 
 EDITOR = load_editor("inpainting")
 

@@ -18,9 +18,7 @@ from medfocus_bench.counterfactual.editors import (
     EDITS,
     EditorError,
     Redrawing,
-    counterfactual,
     counterfactual_sets,
-    counterfactuals,
     edited_region,
     editor_label,
 )
@@ -29,6 +27,8 @@ from medfocus_bench.counterfactual.registry import load_editor
 from medfocus_bench.data.questions import Question
 from medfocus_bench.geometry import Frame
 from tests.counterfactual.diffusion_stack import TRAP, WORDS, save_stack, save_text_encoder
+
+from .edits import counterfactual, counterfactuals
 
 SIZE = 64
 QUICK = EditSettings(steps=10, guidance=7.5, skip_ratio=0.3)
