@@ -167,6 +167,10 @@ class ConfigInfo:
         return tuple(sorted({name for split in self.splits for name in split.samples_by_lvlm}))
 
     @property
+    def download_size(self) -> int:
+        return sum(shard.size for split in self.splits for shard in split.shards)
+
+    @property
     def content_bytes(self) -> int:
         return sum(split.content_bytes for split in self.splits)
 
