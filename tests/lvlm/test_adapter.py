@@ -51,17 +51,6 @@ def test_every_response_arrives_at_a_verdict_with_log_odds_of_its_sign(lvlm, ima
         assert (response.log_odds > 0) == (verdict == "yes")
 
 
-def test_a_batch_answers_what_each_of_its_parts_answers_alone(lvlm, images):
-    """Trap 12: right padding, or a doubled start token, would change answers."""
-    together = lvlm.respond(images, QUESTIONS)
-    backwards = lvlm.respond(images[::-1], QUESTIONS[::-1])[::-1]
-    for number, (image, question) in enumerate(zip(images, QUESTIONS, strict=True)):
-        (alone,) = lvlm.respond([image], [question])
-        for other in (together[number], backwards[number]):
-            assert (alone.text, alone.ids) == (other.text, other.ids)
-            assert alone.log_odds == pytest.approx(other.log_odds, abs=1e-3)
-
-
 def test_prompts_are_those_of_the_chat_template_with_one_start_token(lvlm, images):
     content = [{"type": "image", "image": Image.fromarray(images[0])}, {"type": "text", "text": QUESTIONS[0]}]
     whole = lvlm.processor.apply_chat_template(
@@ -76,25 +65,6 @@ def test_prompts_are_those_of_the_chat_template_with_one_start_token(lvlm, image
     )
     assert torch.equal(whole["input_ids"], ours["input_ids"])
     assert torch.allclose(whole["pixel_values"].float(), ours["pixel_values"].float(), atol=1e-6)
-
-
-def test_a_response_holds_no_token_of_the_template(lvlm, images):
-    """Trap 2."""
-    for response in lvlm.respond(images[:2], QUESTIONS[:2]):
-        special = set(lvlm.processor.tokenizer.all_special_ids)
-        assert not special & set(response.ids)
-        assert lvlm.processor.tokenizer.decode(response.ids) == response.text
-
-
-def test_log_odds_are_those_of_a_plain_forward_pass(lvlm, images):
-    (response,) = lvlm.respond(images[:1], QUESTIONS[:1])
-    inputs = lvlm.processor(
-        text=[lvlm.prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
-    )
-    with torch.no_grad():
-        row = lvlm.model(**inputs).logits[0, -1].float().numpy()
-    yes, no = (np.logaddexp.reduce(row[words]) for words in (lvlm.chat_format.yes, lvlm.chat_format.no))
-    assert response.log_odds == pytest.approx(yes - no, abs=1e-3)
 
 
 def test_of_what_is_written_the_logits_of_the_verdicts_alone_are_kept(lvlm, images):
@@ -152,12 +122,6 @@ def test_pictures_are_resized_by_bicubic_interpolation():
 def test_an_unknown_lvlm_is_an_error_that_lists_the_known_ones(name):
     with pytest.raises(InputError, match="phantom_qwen_twin"):
         load_lvlm(name)
-
-
-def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_lvlm(tmp_path)
 
 
 def test_without_torch_the_error_says_which_extra_to_install(monkeypatch):

@@ -47,7 +47,7 @@ def opened(open_lvlm, name, framing="native"):
 
 
 @pytest.mark.parametrize(("name", "shape"), AS_IT_IS)
-def test_the_canvas_is_the_normalised_picture(open_lvlm, name, shape):
+def test_the_pixel_values_are_the_normalised_picture(open_lvlm, name, shape):
     lvlm = opened(open_lvlm, name)
     image = picture(3, *shape)
     example = lvlm.encode(image, QUESTION, "Yes.")
@@ -67,7 +67,7 @@ def test_qwens_patches_in_raster_order_would_scramble_the_picture(open_lvlm):
 
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES)
-def test_image_inputs_of_the_canvas_are_the_processors_own(open_lvlm, name, shape):
+def test_image_inputs_and_the_grid_are_those_of_the_processor_and_the_family(open_lvlm, name, shape):
     lvlm = opened(open_lvlm, name)
     image = Image.fromarray(picture(3, *shape)).convert("RGB")
     theirs = lvlm._processed([lvlm.prompt(QUESTION)], [image])
@@ -75,6 +75,8 @@ def test_image_inputs_of_the_canvas_are_the_processors_own(open_lvlm, name, shap
     ours = lvlm.family.image_inputs(lvlm.model, pixel_values[None])
     for key, values in ours.items():
         assert torch.equal(values.reshape(theirs[key].shape), theirs[key]), key
+    grid = lvlm.encode(picture(3, *shape), "?", "Yes").grid
+    assert (grid.rows, grid.columns) == NATIVE[name][shape]
 
 
 def test_limits_of_pixels_hold_where_a_checkpoint_brings_its_own(checkpoint, tmp_path):
@@ -89,12 +91,6 @@ def test_limits_of_pixels_hold_where_a_checkpoint_brings_its_own(checkpoint, tmp
         lvlm = HuggingFaceLVLM("qwen", folder, framing="native", pixels=pixels)
         found = lvlm.encode(image, "?", "Yes").grid
         assert (found.rows, found.columns) == grid
-
-
-@pytest.mark.parametrize(("name", "shape"), SHAPES)
-def test_grids_are_what_the_family_makes_of_a_pictures_shape(open_lvlm, name, shape):
-    grid = opened(open_lvlm, name).encode(picture(3, *shape), "?", "Yes").grid
-    assert (grid.rows, grid.columns) == NATIVE[name][shape]
 
 
 @pytest.mark.parametrize("framing", ["native", "square"])
@@ -203,7 +199,7 @@ def test_a_batch_of_one_of_eight_and_a_permuted_one_score_alike(any_lvlm):
     example = any_lvlm.encode(images[0], QUESTION, "Yes.\n")
     pixel_values = torch.stack([any_lvlm.encode(image, QUESTION, "Yes.").pixel_values for image in images])
     together = any_lvlm.token_scores(example, pixel_values)
-    alone = torch.cat([any_lvlm.token_scores(example, pixel_values[None]) for pixel_values in pixel_values])
+    alone = torch.cat([any_lvlm.token_scores(example, one[None]) for one in pixel_values])
     order = torch.tensor([3, 0, 7, 5, 1, 6, 2, 4])
     permuted = any_lvlm.token_scores(example, pixel_values[order])
     assert torch.allclose(together, alone, atol=1e-5, rtol=0)

@@ -98,7 +98,7 @@ def test_the_image_is_dead_after_the_last_block_and_alive_one_before(any_lvlm, e
     assert not dead.squeeze(0)[example.image_positions].any()
 
 
-def test_the_pixels_of_a_canvas_can_be_differentiated_by(any_lvlm, example):
+def test_the_pixels_can_be_differentiated_by(any_lvlm, example):
     """Against a finite difference: the way from `pixel_values` to the model's own inputs is in the graph."""
     pixel_values = example.pixel_values.clone().requires_grad_()
     trace = any_lvlm.trace(example, pixel_values=pixel_values, gradients=True)

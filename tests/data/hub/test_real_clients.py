@@ -42,20 +42,6 @@ def dev(embedded, hf_home):
     return load_dataset(str(embedded), split="dev")
 
 
-def test_map_with_several_processes(dev):
-    few = dev.select(range(8)).remove_columns(
-        [name for name in SCHEMA.names if name not in ("boxes", "width")]
-    )
-
-    sizes = few.map(_share, num_proc=2, load_from_cache_file=False)
-    assert all(0 < share < 1 for share in sizes["share"])
-
-
-def _share(row):
-    x1, y1, x2, y2 = row["boxes"][0]
-    return {"share": (x2 - x1) * (y2 - y1) / row["width"] ** 2}
-
-
 def test_torch_format(dev):
     torch = pytest.importorskip("torch")
     row = dev.with_format("torch")[0]
