@@ -24,7 +24,7 @@ HEADINGS = [
     "Layout",
     "Counts",
     "Known faults",
-    "What may be passed on",
+    "Redistribution",
     "Not verified",
 ]
 
@@ -93,7 +93,7 @@ def test_the_datasheet_states_the_published_counts():
 
 def test_a_licensed_source_may_not_be_passed_on():
     for name in published_sources():
-        assert sections(name)["What may be passed on"].strip().startswith("Nothing of it: no picture, no box")
+        assert sections(name)["Redistribution"].strip().startswith("Nothing of it: no picture, no box")
 
 
 def test_the_list_of_boxes_of_the_nih_is_as_its_card_says(real_data):

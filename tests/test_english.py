@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "medfocus_bench"
 
 WHAT = re.compile(r"\bWhat\b(?![^.!\"]*\?)[^.]{0,60}")
-IS_NO = re.compile(r"\b(?:is|are|was|were)\s+(?:no\s+(?!longer|more|way|other)[a-z]+|none)\b.{0,40}")
+IS_NO = re.compile(
+    r"(?<![Tt]here )\b(?:is|are|was|were)\s+(?:no\s+(?!longer|more|way|other)[a-z]+|none)\b.{0,40}"
+)
 
 ROOMS = [
     *sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")),
@@ -25,19 +27,14 @@ ROOMS = [
 ]
 
 LEFT: dict[str, int] = {
-    "attribution": 0,
     "cli": 2,
-    "counterfactual": 22,
-    "data": 42,
-    "evaluation": 4,
-    "leaderboard": 47,
-    "medfocus": 19,
-    "paper": 1,
-    "phantom": 1,
+    "counterfactual": 15,
+    "data": 39,
+    "evaluation": 3,
+    "leaderboard": 38,
+    "medfocus": 16,
     "runs": 2,
-    "submission": 0,
-    "tests": 39,
-    "docs": 46,
+    "tests": 35,
 }
 """Sentences of a room that are yet to be rewritten, at most. `python -m tests.test_english` lists them."""
 
@@ -56,7 +53,7 @@ def prose(path: Path) -> str:
     """A page without its code, the docstrings and comments of a test, and any other module as it is."""
     text = path.read_text()
     if path.suffix == ".md":
-        return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
     if ROOT / "tests" in path.parents:  # their strings quote the answers of models
         return "\n".join(re.findall(r'"""(?:.|\n)*?"""|# .*', text))
     return text
@@ -81,8 +78,8 @@ def test_the_rules_find_their_faults_and_no_others():
     def is_fault(text):
         return bool(WHAT.search(text) or IS_NO.search(text))
 
-    assert all(map(is_fault, ("What it is.", "x is no folder", "there are none")))
-    assert not any(map(is_fault, ("What is it? It is no longer there.", "It shows what is not there.")))
+    assert all(map(is_fault, ("What it is.", "x is no folder", "they are none")))
+    assert not any(map(is_fault, ("What is it? It is no longer there.", "There is no folder.")))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from ..submission.documents import (
 )
 from .refusing import evaluate, refusal, validate
 
-fuzz = settings(max_examples=150)
+fuzz = settings(max_examples=75)
 
 
 def outcome(folder: Path, bench: Benchmark) -> None:
