@@ -30,8 +30,6 @@ LEFT: dict[str, int] = {
     "cli": 2,
     "counterfactual": 15,
     "data": 39,
-    "evaluation": 3,
-    "leaderboard": 38,
     "medfocus": 16,
     "runs": 2,
     "tests": 35,

@@ -61,7 +61,7 @@ def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | 
 
     opened = load_benchmark(benchmark)
     if results != RESULTS and not results.is_dir():
-        raise InputError(f"{results}: is no folder; give the one with the results, or leave --results out")
+        raise InputError(f"{results}: not a folder; give the one with the results, or leave --results out")
     committed = _committed(results)
     found = review(folder, opened, committed, progress=show_progress)
     _conclude_review(found, str(folder), bool(committed), summary)
@@ -97,7 +97,7 @@ def guard_command(
     opened = load_benchmark(benchmark)
     for option, tree in (("--base", base), ("--head", head)):
         if not tree.is_dir():
-            raise InputError(f"{option} {tree}: is no folder; give that of a checkout")
+            raise InputError(f"{option} {tree}: not a folder; give that of a checkout")
     try:
         changed = compared_trees(base, head) if changes is None else read_changes(changes)
         committed = _committed(base / RESULTS)

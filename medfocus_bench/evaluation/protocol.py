@@ -35,7 +35,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What, beside the data, decides the numbers of a report."""
+    """The settings that, beside the data, decide the numbers of a report."""
 
     protocol: Protocol = "standard"
     seed: int = 0

@@ -40,7 +40,7 @@ def report_tables(report: Report, *, narrow: bool = False) -> list[Table]:
 
 
 def report_summary(report: Report) -> list[str]:
-    """What was scored and how, in a few lines."""
+    """The samples, the costs and the settings of a report, in a few lines."""
     counts, origin, benchmark = report.counts, report.provenance, report.benchmark
     return [
         f"{report.method.title} {report.method.version} on {benchmark.dataset} {benchmark.version} "

@@ -78,7 +78,7 @@ def explanation(
     seed: int = 0,
     lvlm: Any = None,
 ) -> MetricInput | None:
-    """The input of every score; None where there is no explanation, which counts as zero in every mean.
+    """The input of every score; None for a missing explanation, which counts as zero in every mean.
 
     No explanation: a missing attribution, an empty list of boxes and, under `standard`, an empty, constant or
     not everywhere finite map.

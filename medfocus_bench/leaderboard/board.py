@@ -99,7 +99,7 @@ class Board:
 def make_board(results: Sequence[Result]) -> Board:
     """The board of the version of the benchmark that most results are of. Raises InputError without any."""
     if not results:
-        raise InputError("there are no results to show; score a submission and put its result there first")
+        raise InputError("no results to show; score a submission and put its result there first")
     versions = Counter(result.report.benchmark.fingerprint for result in results)
     current = max(versions, key=lambda fingerprint: (versions[fingerprint], fingerprint))
     shown = tuple(result for result in results if result.report.benchmark.fingerprint == current)

@@ -57,7 +57,7 @@ class TokenMark:
 
 @dataclass(frozen=True, slots=True)
 class GalleryPicture:
-    """One sample of a gallery. `file` is relative to the site; `tokens` are empty where there are none."""
+    """One sample of a gallery. `file` is relative to the site; `tokens` may be empty."""
 
     kind: str
     file: str

@@ -1,7 +1,4 @@
-"""The public record of what was added, rescored and removed: `leaderboard/log.jsonl`.
-
-A line is added to it, none is ever changed.
-"""
+"""The public record of added, rescored and removed submissions: `leaderboard/log.jsonl`, which only grows."""
 
 from __future__ import annotations
 
@@ -32,13 +29,13 @@ _WANTED: Final = {
     "before": "give an evidence AP, a number from -1 to 1",
     "after": "give an evidence AP, a number from -1 to 1",
 }
-"""What an event's value has to be, in words."""
+"""How to correct each value of an event, for messages."""
 
 
 class LogEntry(Strict):
     """One event. `before` and `after` are the evidence AP over all that the submission covers.
 
-    What is added has an `after`, what is rescored both, what is removed none.
+    `after` is set for "added"; `before` and `after` for "rescored"; neither for "removed".
     """
 
     date: Annotated[str, Field(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
@@ -50,13 +47,13 @@ class LogEntry(Strict):
 
 
 def read_log(path: Path) -> list[LogEntry]:
-    """All events, oldest first; none where there is no file. Raises InputError that names the line."""
+    """All events, oldest first; empty without a file. Raises InputError that names the line."""
     if not path.exists():
         return []
     with path.open("rb") as file:
         data = file.read(MAX_LOG_BYTES + 1)
     if len(data) > MAX_LOG_BYTES:
-        raise InputError(f"{path}: is larger than {MAX_LOG_BYTES // 2**20} MiB, as no log is")
+        raise InputError(f"{path}: larger than {MAX_LOG_BYTES // 2**20} MiB, the limit for a log")
     entries = []
     for number, line in enumerate(data.splitlines(), start=1):
         if not line.strip():
@@ -69,13 +66,13 @@ def read_log(path: Path) -> list[LogEntry]:
 
 
 def scores_on_board(results: Path) -> dict[str, float]:
-    """The evidence AP of every result in a folder but those of null controls, which no log is kept of.
+    """The evidence AP of every result in a folder, without the null controls, which are not logged.
 
-    Raises InputError where there is no leaderboard, and for a result that is unsound.
+    Raises InputError for a missing leaderboard and for an unsound result.
     """
     if not results.is_dir():
         raise InputError(
-            f"{results}: is no folder, so there is no leaderboard here; go to a checkout of one, or "
+            f"{results}: not a folder, so that a leaderboard is missing here; go to a checkout of one, or "
             "give --log, and --results where they are not beside it"
         )
     return {
@@ -86,7 +83,7 @@ def scores_on_board(results: Path) -> dict[str, float]:
 
 
 def log_problems(events: Sequence[LogEntry], place: str) -> list[str]:
-    """What no line alone can show: dates in order, and a history that each submission can have."""
+    """Problems of the log as a whole: dates out of order, impossible histories of a submission."""
     problems: list[str] = []
     scores: dict[str, float | None] = {}
     latest, today = "", _today()
@@ -106,7 +103,7 @@ def _misdated(day: str, latest: str, today: str) -> Iterator[str]:
     try:
         date.fromisoformat(day)
     except ValueError:
-        yield f"there is no day {day}"
+        yield f"the day {day} does not exist"
     if day > today:
         yield f"is of {day}, which is to come; today is {today}"
     if day < latest:
@@ -114,7 +111,7 @@ def _misdated(day: str, latest: str, today: str) -> Iterator[str]:
 
 
 def _misplaced(event: LogEntry, scores: Mapping[str, float | None]) -> Iterator[str]:
-    """What is wrong with an event where the submissions that are there have these `scores`."""
+    """Problems of an event, given the submissions before it and their `scores`."""
     is_there, before = event.submission in scores, scores.get(event.submission)
     if event.event == "added" and is_there:
         yield "is added, but was there; log it as rescored"
@@ -131,7 +128,7 @@ def _misplaced(event: LogEntry, scores: Mapping[str, float | None]) -> Iterator[
 
 
 def board_problems(events: Sequence[LogEntry], place: str, board: Mapping[str, float]) -> list[str]:
-    """Where a log and a leaderboard with these scores tell of different rows."""
+    """Differences between the rows of a log and of a leaderboard with these scores."""
     last = {event.submission: event for event in events}
     problems = []
     for name in sorted(last.keys() | board.keys()):
@@ -153,10 +150,7 @@ def board_problems(events: Sequence[LogEntry], place: str, board: Mapping[str, f
 
 
 def changed_lines(old: Sequence[LogEntry], new: Sequence[LogEntry], place: str) -> list[str]:
-    """Where a log does not go on from an `old` one: that a line was changed, or dropped.
-
-    A score that the old line did not give may be given.
-    """
+    """The first line of an `old` log that the new one changed or dropped; a missing score may be added."""
     for number, event in enumerate(old, start=1):
         where = f"{place}: event {number} ({event.submission})"
         if number > len(new):
@@ -168,10 +162,10 @@ def changed_lines(old: Sequence[LogEntry], new: Sequence[LogEntry], place: str) 
 
 
 def add_event(path: Path, event: LogEntry, board: Mapping[str, float]) -> LogEntry:
-    """Adds a line to the log of a leaderboard that has the scores of `board`; they stand for those not given.
+    """Append an event to the log of a leaderboard with the scores of `board`, which fill in missing ones.
 
-    Returns the event as it was added. Raises InputError, and changes nothing, where the log would not be
-    sound, or where the leaderboard is not as the event says.
+    Returns the event as written. Raises InputError, and writes nothing, if the log would be unsound or
+    contradict the leaderboard.
     """
     events = read_log(path)
     event = _with_scores(event, events, board)
@@ -214,7 +208,7 @@ def _same(one: float | None, other: float | None) -> bool:
 
 
 def _today() -> str:
-    """Everywhere the same day: what is logged in the east would else be of tomorrow in the west."""
+    """In UTC: a local date in the east would lie in the future for a reader in the west."""
     return datetime.now(UTC).date().isoformat()
 
 
@@ -227,7 +221,7 @@ def make_event(
     before: float | None = None,
     after: float | None = None,
 ) -> LogEntry:
-    """An event of today (of UTC), or of another `day`. Raises InputError for a value that no event has."""
+    """An event of today (in UTC) or of `day`. Raises InputError for an invalid value."""
     values = {
         "date": day or _today(),
         "event": event,
@@ -243,11 +237,11 @@ def make_event(
 
 
 def _said(error: ValidationError) -> str:
-    """The first thing that is wrong with an event, in words."""
+    """The first problem of an event, in words."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     name = str(first["loc"][0])[:100] if first["loc"] else ""
     if first["type"] == "missing":
         return f"{name}: is missing; {_WANTED[name]}"
     if name in _WANTED:
         return f"{name}: {_WANTED[name]}"
-    return f"{name}: is no key of an event" if name else "is no JSON object with the keys of an event"
+    return f"{name}: not a key of an event" if name else "not a JSON object with the keys of an event"

@@ -1,4 +1,4 @@
-"""What the page's scripts need: the rows of every view, as small whole numbers in a JSON block."""
+"""The data of the page's scripts: the rows of every view, as small whole numbers in a JSON block."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def board_payload(board: Board) -> dict[str, Any]:
 
 
 def json_block(value: Any) -> Markup:
-    """A value as JSON that no HTML parser takes for anything else, for a `script` element of data."""
+    """A value as JSON for a `script` element of data, escaped so that HTML parsers see only text."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

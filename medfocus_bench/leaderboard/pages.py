@@ -1,4 +1,4 @@
-"""What the pages of one method and of one LVLM show."""
+"""The content of the pages of one method and of one LVLM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows differ: tests of all pairs at once.
+"""Significance tests of all pairs of rows at once.
 
 The test is that of `compare`: the two methods are exchanged patient by patient. Here its p-value is the
 normal limit of the sign flips, which one matrix product gives for all pairs.
@@ -22,7 +22,7 @@ ALPHA: Final = 0.05
 
 
 def contributions(results: Sequence[Result], parts: Collection[Stratum]) -> FloatArray:
-    """What each patient adds to each result's macro mean over these parts: (patients, results).
+    """The contribution of each patient to each result's macro mean over these parts: (patients, results).
 
     The column sums are the macro means: means over (LVLM, source) of the cells' means.
     """

@@ -1,7 +1,7 @@
-"""Every result again from the raw attributions: of each submission, and of each null control.
+"""Recompute every result from the raw attributions of submissions and null controls.
 
-Results are written as they are made, and one that is up to date is not computed again: a run that was
-stopped goes on where it was. A check computes everything and writes nothing.
+Each result is written as soon as it is ready and current ones are skipped, so that an interrupted run can be
+resumed. A check computes everything and writes nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _FILTERS: Final = ("source", "lvlm", "mode", "evidence")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What has a result: a submission folder, or a null control, which has none."""
+    """A source of a result: a submission, or a null control, whose `folder` is None."""
 
     name: str
     folder: Path | None
@@ -59,14 +59,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one result.
+    """The outcome for one result.
 
-    "same": recomputed and equal; "current": up to date, not recomputed; "written"; "kept": of another
-    version of the benchmark, which cannot be recomputed with this one; "pending": of a submission that was
-    merged, and yet to come; "unavailable": of a null control for which the benchmark lacks something. The
-    faults: "differs", "missing" (of a null control), "stray" (of no submission), "unsound". `notes` are
-    sentences that start with the file. `before` and `after` are the headline over all that is covered, where
-    it is known.
+    "same": recomputed and equal; "current": up to date, skipped; "written"; "kept": of another version of
+    the benchmark, so that it cannot be recomputed; "pending": a merged submission without a result yet;
+    "unavailable": a null control that needs something the benchmark lacks. Faults: "differs", "missing" (a
+    null control), "stray" (without a submission), "unsound". `notes` are sentences that start with the file;
+    `before` and `after` the headline over everything covered, where known.
     """
 
     name: str
@@ -82,7 +81,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How results are recomputed. `force` computes again what is up to date; `check` implies it."""
+    """Options of a rebuild: `force` recomputes current results as well; `check` implies it."""
 
     results: Path
     check: bool = False
@@ -91,7 +90,7 @@ class Rules:
 
 
 def ranked_part(benchmark: Benchmark) -> Benchmark:
-    """What methods are ranked on: all splits but dev."""
+    """The ranked part of the benchmark: all splits but dev."""
     return benchmark.select(benchmark.configs, [s for s in benchmark.splits if s not in UNRANKED_SPLITS])
 
 
@@ -101,7 +100,7 @@ def entries(submissions: Path, only: Sequence[str] = ()) -> list[Entry]:
     Raises InputError for a folder that is not there and for a name that nothing has.
     """
     if not submissions.is_dir():
-        raise InputError(f"{submissions}: is no folder; give the one with the submissions, a folder each")
+        raise InputError(f"{submissions}: not a folder; give the one with the submissions, a folder each")
     with os.scandir(submissions) as listing:
         folders = sorted(
             item.name
@@ -119,7 +118,7 @@ def entries(submissions: Path, only: Sequence[str] = ()) -> list[Entry]:
 
 
 def stray_results(found: Iterable[Entry], results: Path) -> list[Outcome]:
-    """Results of nothing that is there."""
+    """Results without a submission or null control."""
     names = {entry.name for entry in found}
     return [
         Outcome(
@@ -167,7 +166,7 @@ def _settle_in_worker(entry: Entry) -> Outcome:
 
 
 def _settle(entry: Entry, benchmark: Benchmark, rules: Rules) -> Outcome:
-    """What becomes of one result."""
+    """The outcome for one result."""
     path = rules.results / f"{entry.name}.json"
     try:
         committed = _committed(path, rules)
@@ -198,7 +197,7 @@ def _held_against(committed: Result | None, result: Result, path: Path, rules: R
 
 
 def _committed(path: Path, rules: Rules) -> Result | None:
-    """The result in a file; None where there is none, or an unsound one that may be written anew."""
+    """The result in a file; None for a missing one, or an unsound one that may be rewritten."""
     if not path.exists():
         return None
     try:
@@ -303,7 +302,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _label(entry: Any) -> str:
-    """What an entry of a list is of, for a reader: its slice or its filters."""
+    """The slice or the filters of an entry of a list, for a reader."""
     if not isinstance(entry, dict):
         return ""
     if "kind" in entry and "value" in entry:

@@ -39,7 +39,7 @@ _NUMBERS = re.compile(r"\[\s+(-?\d[-+\d.eE,\s]*?)\s+\]")
 
 
 class View(Strict):
-    """The scores of one combination of filters; None is no restriction.
+    """The scores of one combination of filters; None does not restrict.
 
     Each score is the mean over (LVLM, source) cells of the cells' means, as in the slices of a report.
     """
@@ -118,7 +118,7 @@ class Result(Strict):
 
     @property
     def parts(self) -> frozenset[Stratum]:
-        """What the submission covers."""
+        """The strata that the submission covers."""
         return frozenset(cell.part for cell in self.headline.cells)
 
     @property
@@ -157,7 +157,7 @@ def read_result(path: Path) -> Result:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_RESULT_BYTES:
-        raise InputError(f"{path}: is larger than {MAX_RESULT_BYTES // 2**20} MiB, as no result is")
+        raise InputError(f"{path}: larger than {MAX_RESULT_BYTES // 2**20} MiB, the limit for a result")
     try:
         result = Result.model_validate_json(data)
     except ValidationError as error:
@@ -168,9 +168,9 @@ def read_result(path: Path) -> Result:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """All results of a folder, by name. Raises InputError for a file that is none."""
+    """All results of a folder, by name. Raises InputError for any other JSON file."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; give the one with the results, a JSON file each")
+        raise InputError(f"{folder}: not a folder; give the one with the results, a JSON file each")
     paths = sorted(folder.glob("*.json"))
     if len(paths) > MAX_RESULTS:
         raise InputError(f"{folder}: holds {len(paths):,} results; at most {MAX_RESULTS:,} are read")
@@ -183,7 +183,7 @@ def headline_name() -> str:
 
 
 def covered(results: Iterable[Result]) -> frozenset[Stratum]:
-    """What any of the results covers."""
+    """The strata that any of the results covers."""
     return frozenset().union(*(result.parts for result in results))
 
 

@@ -102,7 +102,7 @@ def page_name(text: str) -> str:
 
 def _check_vacant(out: Path) -> None:
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there and is no built site; give another folder, or remove it first")
+        raise InputError(f"{out}: exists and is not a built site; give another folder, or remove it first")
 
 
 def _drawable(board: Board, benchmark: Benchmark) -> Sequence[Result]:

@@ -127,7 +127,7 @@ def test_what_the_benchmark_lacks_is_said_and_leaves_no_folder(make_benchmark, t
 
 
 def test_image_edges_need_the_image_of_every_sample(make_benchmark):
-    """A file without the column is no sample less: its samples would score 0 without an explanation."""
+    """A file without the column is not a sample less: its samples would score 0 without an explanation."""
     bench = make_benchmark([make_row(0, image=picture())])
     bare = pa.Table.from_pylist([make_row(1)])
     (bench.folder / "more").mkdir()

@@ -1,4 +1,4 @@
-"""What the tables show, and what they leave out."""
+"""The content of the tables of reports and comparisons."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ NAMES = [metric.name for metric in metrics()]
 
 
 class Region(NamedTuple):
-    """What the scores of maps and boxes ask of a sample."""
+    """The fields of a sample that scores of maps and boxes use."""
 
     sample_id: str
     width: int

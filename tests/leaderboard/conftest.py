@@ -132,7 +132,7 @@ def write_entry(folder: Path, entry: Entry, benchmark: Benchmark) -> Path:
 
 @dataclass(frozen=True)
 class Board:
-    """What a site is built from."""
+    """The inputs of a site."""
 
     benchmark: Benchmark
     submissions: Path
@@ -244,7 +244,7 @@ def chromium_path() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; skipped where there is none."""
+    """A headless Chromium; skipped without one."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
     )

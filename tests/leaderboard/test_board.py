@@ -289,7 +289,7 @@ def test_not_a_number_is_no_score(board, tmp_path):
 def test_a_folder_without_results_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no results"):
         make_board(read_results(tmp_path))
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         read_results(tmp_path / "none")
 
 

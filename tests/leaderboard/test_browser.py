@@ -38,7 +38,7 @@ def expected(view):
 
 
 def methods(page):
-    """The rows that are no null controls."""
+    """The rows without null controls."""
     return page.eval_on_selector_all(
         ".tabulator-row:not(.null) .c-title a", "links => links.map(l => l.textContent)"
     )

@@ -1,4 +1,4 @@
-"""What the leaderboard asks of a folder, and what it shows of a sound one."""
+"""The checks of a submission folder, and the row of a sound one."""
 
 from __future__ import annotations
 
@@ -444,7 +444,7 @@ def test_the_first_row_of_all_needs_no_results(folder, benchmark, tmp_path, monk
     status, shown, _ = run("submit", "submissions/blurred", "-b", benchmark.folder)
     assert status == 0
     assert "of 1 in the ranking" in shown
-    assert "There are no null controls among the results" in shown
+    assert "The results hold no null controls" in shown
 
 
 def test_a_row_stands_where_its_score_says_and_moves_those_below(folder, benchmark, committed):
@@ -522,4 +522,4 @@ def test_a_script_in_the_methods_name_is_text_in_the_summary(folder, original, c
 def test_results_that_are_not_where_they_are_said_to_be_are_an_error(folder, benchmark, tmp_path):
     status, _, errors = run("submit", folder, "-b", benchmark.folder, "--results", tmp_path / "nowhere")
     assert status == 2
-    assert "is no folder; give the one with the results" in errors
+    assert "not a folder; give the one with the results" in errors

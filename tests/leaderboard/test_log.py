@@ -59,7 +59,7 @@ def test_the_log_takes_sound_events_only(capsys, place):
         (("rescored", "noisy", *words, "--before", 0.5), "from 0.5, but the event before it says 0.25"),
         (("rescored", "noisy", *words, "--after", 0.5), "noisy has 0.25 on the leaderboard, not 0.5"),
         (("rescored", "noisy", *words, "--date", "2026-10-01"), "the oldest stands first"),
-        (("rescored", "noisy", *words, "--date", "2026-11-31"), "there is no day 2026-11-31"),
+        (("rescored", "noisy", *words, "--date", "2026-11-31"), "the day 2026-11-31 does not exist"),
         (("rescored", "noisy", *words, "--date", "2099-01-01"), "is of 2099-01-01, which is to come"),
         (("rescored", "noisy", *words, "--date", "yesterday"), "date: give the day as YYYY-MM-DD"),
         (("added", "Mine!", *words), "submission: give the name of a submission"),
@@ -201,5 +201,5 @@ def test_the_log_makes_no_leaderboard_where_there_is_none(words, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     status, _, errors = run("leaderboard", "log", *words)
     assert status == 2
-    assert "leaderboard/results: is no folder, so there is no leaderboard here" in errors
+    assert "leaderboard/results: not a folder, so that a leaderboard is missing here" in errors
     assert list(tmp_path.iterdir()) == []

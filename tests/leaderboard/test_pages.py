@@ -1,4 +1,4 @@
-"""What the pages of methods, of LVLMs and of advice say."""
+"""The text of the pages of methods, of LVLMs and of advice."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def test_what_was_written_is_told_with_the_line_that_logs_it(place):
 def test_names_that_nothing_has_and_folders_that_are_not_there_are_refused(place, tmp_path):
     with pytest.raises(InputError, match="holds no 'nobody'"):
         entries(place[0] / "submissions", ["nobody"])
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         entries(tmp_path / "nowhere")
 
 

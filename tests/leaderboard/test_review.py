@@ -1,4 +1,4 @@
-"""What is scored can be shown: the page of a submission is built before it is taken."""
+"""One review of a submission: read once, scored, its page built before it is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the built pages say, read as text."""
+"""The built pages, read as text."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_a_build_replaces_a_site_and_nothing_else(board, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="is no built site"):
+    with pytest.raises(InputError, match="not a built site"):
         build_site(board.results, out)
     assert (out / "thesis.txt").read_text() == "mine"
     (out / "thesis.txt").unlink()
@@ -305,7 +305,7 @@ def test_what_is_named_and_not_there_is_refused(board, tmp_path, option):
         *(option, tmp_path / "none", "--out", tmp_path / "site"),
     )
     assert (status, error.count("\n")) == (2, 1)
-    assert f"{tmp_path / 'none'}: is no" in error
+    assert f"{tmp_path / 'none'}: is not a" in error
     assert not (tmp_path / "site").exists()
 
 

@@ -39,7 +39,7 @@ def steps(name: str) -> list[dict[str, Any]]:
 
 
 def commands(name: str) -> list[str]:
-    """What a workflow runs, without what installs."""
+    """The commands of a workflow, without those that install."""
     return [step["run"] for step in steps(name) if "run" in step and "pip install" not in step["run"]]
 
 
@@ -90,7 +90,7 @@ def test_every_workflow_only_reads_pins_what_it_uses_and_ends(path):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_command_has_anything_pasted_into_it(path):
-    """What is in `${{ }}` inside `run` becomes part of the script: a branch may be named `$(rm -rf .)`."""
+    """`${{ }}` inside `run` becomes part of the script: a branch may be named `$(rm -rf .)`."""
     for step in steps(path.stem):
         assert "${{" not in step.get("run", "")
 
@@ -443,7 +443,7 @@ def test_no_change_of_the_results_passes_without_a_line_of_the_log(repository, u
 def test_a_stranger_with_the_page_alone_gets_a_row(repository, upstream):
     """Every command of docs/submit.md in its order; the account is the one thing that is filled in.
 
-    What sets the environment up is left out, as these tests run in one, and so is the look at the page, which
+    Steps that set the environment up are left out, as these tests run in one, and so is the look at the page, which
     test_way_to_the_page.py plays; the server is a folder; and the submission covers one mode of the phantom
     track, for time.
     """

@@ -61,7 +61,7 @@ class Metric:
 
 @dataclass(frozen=True, eq=False)
 class MetricInput:
-    """An explanation beside the evidence region of its sample. What scores share is computed once.
+    """An explanation beside the evidence region of its sample; values that scores share are computed once.
 
     `attribution` has its map in the model frame. `lvlm` is the adapter of the sample's LVLM, for the scores
     that need it.

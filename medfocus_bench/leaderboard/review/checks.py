@@ -1,7 +1,7 @@
-"""What the leaderboard asks of a submission folder beyond the format: names, sizes, texts, what it covers.
+"""Checks of a submission folder beyond the format: names, sizes, texts, coverage.
 
-The folder is a stranger's. Its files are listed and measured before one is opened; of those that are, only
-`submission.json` and the map file that it names are read, as data.
+The folder is untrusted. Its files are listed and measured before any is opened; only `submission.json` and
+the map file that it names are read, as data.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SUBMISSIONS: Final = "submissions"
 """The folder of a repository that holds a folder for each submission."""
 
 UNRANKED_SPLITS: Final = frozenset({"dev"})
-"""What methods may be tuned on is not what they are ranked on."""
+"""Splits for tuning, which are not ranked."""
 
 MAX_DOCUMENT_BYTES: Final = 16 * 2**20
 MAX_MAPS_BYTES: Final = 32 * 2**20
@@ -131,12 +131,12 @@ def _name_problems(folder: Path, neighbours: Mapping[str, str]) -> Iterator[str]
 
 
 def _listing_problems(folder: Path) -> Iterator[str]:
-    """What is there but a few regular files of bounded size, found without opening any."""
+    """Anything but a few regular files of bounded size, found without opening any."""
     if folder.is_symlink():
         yield f"{folder}: is a symbolic link; put the folder itself there"
         return
     if not folder.is_dir():
-        yield f"{folder}: is no folder; give submissions/<name> with a {DOCUMENT_NAME} in it"
+        yield f"{folder}: not a folder; give submissions/<name> with a {DOCUMENT_NAME} in it"
         return
     names: list[str] = []
     with os.scandir(folder) as listing:
@@ -204,7 +204,7 @@ def _document_problems(
 
 
 def _reserved(title: str, folder: str) -> Iterator[str]:
-    """What a title claims that only the repository can say."""
+    """Claims in a title that only the repository can make."""
     words = {comparable(word) for word in re.split(r"[\W_]+", title)}
     for word in _CLAIMS:
         if comparable(word) in words:

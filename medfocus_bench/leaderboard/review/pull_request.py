@@ -50,13 +50,13 @@ def read_changes(path: Path) -> list[Change]:
         raise InputError(f"{path}: lists more than a submission changes; one changes two files")
     words = data.decode("utf-8", errors="surrogateescape").split("\0")
     if words.pop() != "":
-        raise InputError(f"{path}: is no list of `git diff --name-status -z`, which ends with a NUL")
+        raise InputError(f"{path}: not a list of `git diff --name-status -z`, which ends with a NUL")
     changes: list[Change] = []
     remaining = iter(words)
     for status in remaining:
         names = [next(remaining, "") for _ in range(2 if status[:1] in ("R", "C") else 1)]
         if not _STATUS.fullmatch(status) or "" in names:
-            raise InputError(f"{path}: is no list of `git diff --name-status -z`: {status[:40]!r}")
+            raise InputError(f"{path}: not a list of `git diff --name-status -z`: {status[:40]!r}")
         if status[0] == "R":
             changes.append(Change("D", names[0]))
         changes.append(Change("A" if len(names) == 2 else status, names[-1]))
@@ -64,7 +64,7 @@ def read_changes(path: Path) -> list[Change]:
 
 
 def compared_trees(base: Path, head: Path) -> list[Change]:
-    """What differs between the `submissions` folders of two trees; for use where there is no git."""
+    """The changes between the `submissions` folders of two trees, for use without git."""
     before, after = _files(base), _files(head)
     changes = []
     for name in sorted(before.keys() | after.keys()):
@@ -112,7 +112,7 @@ def changed_submission(base: Path, head: Path, changes: Sequence[Change], author
     name = names.pop()
     folder = head / SUBMISSIONS / name
     if not _is_plain_folder(head / SUBMISSIONS):
-        raise SubmissionError(f"{SUBMISSIONS}: is no plain folder in the pull request")
+        raise SubmissionError(f"{SUBMISSIONS}: not a plain folder in the pull request")
     if not os.path.lexists(folder):
         raise SubmissionError(
             f"{SUBMISSIONS}/{name}: is removed; ask for that in an issue, where it is logged"
@@ -135,7 +135,7 @@ def _outside(changes: Sequence[Change]) -> tuple[list[str], set[str]]:
         if change.status == "D" and parts[2] == DOCUMENT_NAME:
             problems.append(f"{shown}: is removed; ask for that in an issue, where it is logged")
         elif change.status in ("T", "U", "X"):
-            problems.append(f"{shown}: is no regular file any more; a submission is plain files")
+            problems.append(f"{shown}: not a regular file any more; a submission is plain files")
     if len(changes) > MAX_CHANGES:
         problems.append(f"the pull request changes {len(changes):,} files; a submission is two")
     return problems, names

@@ -1,4 +1,4 @@
-"""Where a result would stand among the committed ones, and whose rank would change."""
+"""The row of a new result among the committed ones, and the ranks that would change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_NEIGHBOURS = 5
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A row whose rank changes; None is no rank."""
+    """A row whose rank changes; None for unranked."""
 
     name: str
     title: str
@@ -132,7 +132,7 @@ def _notes(found: Standing) -> list[str]:
         rank = _rank(found.before.rank)
         notes.append(f"It replaces a row of evidence AP {old:z.3f}, rank {rank}: {new - old:+z.3f}.")
     if found.view.floor is None:
-        notes.append("There are no null controls among the results: nothing here can be told from a prior.")
+        notes.append("The results hold no null controls: nothing here can be told from a prior.")
     elif found.unbeaten_nulls:
         titles = ", ".join(row.result.title for row in found.unbeaten_nulls)
         notes.append(f"Not significantly better than these, which look at no model: {titles}.")

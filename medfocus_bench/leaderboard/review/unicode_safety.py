@@ -1,4 +1,4 @@
-"""What a stranger's text may hold: nothing that cannot be seen, nothing that passes for another letter."""
+"""Reject invisible and look-alike Unicode characters in submitted text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BREAKS: Final = "\t\n\v\f\r\x85\u2028\u2029"
 _BLANK: Final = re.compile(
     "[\u2800\u3164\uffa0\u115f\u1160\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0d\U000e0100-\U000e01ef]"
 )
-"""What Unicode counts among letters, signs and marks, and no font shows.
+"""Letters, signs and marks of Unicode that fonts do not show.
 
 The selectors U+FE0E and U+FE0F are not among them: they say how an emoji is drawn.
 """
@@ -106,7 +106,7 @@ def stacked_marks(text: str) -> str | None:
 
 
 def skeleton(text: str) -> str:
-    """What is left of a text at a glance: texts that are taken for each other have one skeleton.
+    """The shape of a text at a glance: texts that look alike have the same skeleton.
 
     That of Unicode's TR39 (whose data come with `confusable_homoglyphs`), without marks and case, and with
     small capitals, reversed and turned letters as what they are shapes of.
@@ -120,7 +120,7 @@ def skeleton(text: str) -> str:
 
 @cache
 def _prototype(character: str) -> str:
-    """What TR39 has in the place of a character; of a class of characters that look alike always the same."""
+    """The character that stands for a class of look-alikes in TR39."""
     from confusable_homoglyphs.confusables import confusables_data
 
     if "a" <= character <= "z":
@@ -138,7 +138,7 @@ def _prototype(character: str) -> str:
 
 
 def _is_unseen(character: str) -> bool:
-    if character.isprintable():  # false of all that is below, and of the spaces that are no plain one
+    if character.isprintable():  # false of all that is below, and of all spaces but the plain one
         return _BLANK.match(character) is not None
     return unicodedata.category(character) != "Zs"
 
@@ -147,7 +147,7 @@ def neutral(text: str) -> str:
     """`text` on one line as it reads, with every sign that could be markup, a link or a mention disarmed.
 
     Signs become character references, which Markdown shows and never obeys; after an at sign stands a space
-    of no width, as GitHub finds mentions in what is shown. What cannot be seen is escaped.
+    of no width, as GitHub finds mentions in rendered text. Invisible characters are escaped.
     """
     line = " ".join(text.split())
     if len(line) > MAX_TEXT:
