@@ -444,8 +444,8 @@ def test_a_stranger_with_the_page_alone_gets_a_row(repository, upstream):
     """Every command of docs/submit.md in its order; the account is the one thing that is filled in.
 
     Steps that set the environment up are left out, as these tests run in one, and so is the look at the page,
-    which test_way_to_the_page.py plays; the server is a folder; and the submission covers one mode of the phantom
-    track, for time.
+    which test_way_to_the_page.py plays; the server is a folder; and the submission covers one mode of the
+    phantom track, for time.
     """
     git(upstream, "clone", "--quiet", "--bare", str(upstream / "upstream.git"), "fork.git")
     (code,) = re.findall(r"```python\n(.*?)```", SUBMIT, re.DOTALL)
