@@ -141,8 +141,6 @@ def test_a_killed_run_goes_on_and_its_records_become_the_dataset(root, settings,
         (("--set", "cache=taken"), "radedit: cache 'taken' is no folder of its own; name one"),
         (("--set", "cache="), "radedit: cache '.' is no folder of its own; name one"),
         (("--set", "unet=nowhere"), "weights 'nowhere': there is no such folder, and it is no Hub id"),
-        (("--set", "device=nothing"), "device 'nothing'"),
-        (("--set", "speed=9"), "radedit has no setting 'speed'; it has"),
     ],
 )
 def test_a_setting_that_cannot_be_is_status_2_before_anything_is_asked(

@@ -82,12 +82,3 @@ def test_a_saliency_of_the_pictures_is_scored_between_the_nulls_and_the_experts(
         "no_explanation": 0,
         "patients": 2,
     }
-
-
-def test_the_nih_list_has_the_columns_that_this_test_reads(real_data):
-    with gzip.open(real_data / "cxr" / "BBox_List_2017.csv.gz", "rt") as file:
-        assert file.readline().startswith("Image Index,Finding Label,Bbox [x,y,w,h]")
-        name = file.readline().split(",")[0]
-    ((x1, y1, x2, y2),) = nih_boxes(real_data / "cxr", name, 512)
-    assert 0 <= x1 < x2 <= 512
-    assert 0 <= y1 < y2 <= 512
