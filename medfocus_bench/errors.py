@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class MedFocusError(Exception):
-    """Anything that this package raises on purpose."""
+    """Base class of the errors of this package."""
 
 
 class InputError(MedFocusError):
-    """The input is at fault, not the program.
+    """An error in the user's input.
 
     `problems` holds every problem found, one sentence each; `str(error)` is the first of them, with a
     count of the rest.
@@ -78,7 +78,7 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
 
 
 def require(library: str) -> None:
-    """Raise InputError that names the extra where a library is not installed; before workers need it."""
+    """Raise InputError that names the extra if a library is not installed."""
     try:
         import_module(library)
     except ModuleNotFoundError as error:
@@ -86,15 +86,15 @@ def require(library: str) -> None:
 
 
 class Notice(UserWarning):
-    """Something that a user should know and that stops nothing; the command line prints it as one line."""
+    """A message for the user that is not an error; the command line prints it as one line."""
 
 
 class OfflineWarning(Notice):
-    """The Hub is out of reach, and a copy that was at hand is used."""
+    """The Hub cannot be reached, and a local copy is used."""
 
 
 class PictureWarning(Notice):
-    """A picture that can be shown, but hardly as it was meant."""
+    """A readable picture of doubtful quality."""
 
 
 class SubmissionError(InputError):
@@ -102,4 +102,4 @@ class SubmissionError(InputError):
 
 
 class UnavailableError(InputError):
-    """Something was asked for that this benchmark does not hold, such as pixels or anatomy."""
+    """The benchmark lacks requested data, such as pixels or anatomy."""

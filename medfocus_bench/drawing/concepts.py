@@ -80,7 +80,7 @@ def _heading(
 def _flow(
     draw: ImageDraw.ImageDraw, pieces: Sequence[tuple[str, float | None]], left: int, top: int, size: int
 ) -> int:
-    """Text in lines, each piece on a ground of its share's colour; where the next thing may begin."""
+    """Draw text in lines, each piece on its colour; return the y below it."""
     font = ImageFont.load_default(size)
     x, y, lines = float(left), top, 1
     for text, share in pieces:

@@ -15,7 +15,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def wrapped(text: str, size: int, width: float, most: int) -> list[str]:
-    """Text in at most so many lines that fit the width; what is longer ends in an ellipsis."""
+    """Wrap text to a width; after `most` lines it ends in an ellipsis."""
     font = ImageFont.load_default(size)
     lines = [""]
     for word in printable(text).split():

@@ -44,7 +44,7 @@ def overlay(
     model_size: int,
     at_hand: Image.Image | None = None,
 ) -> Image.Image | None:
-    """An explanation over its picture (height, width) at a size in pixels; None where it explains nothing.
+    """Draw an explanation over its image (height, width) at a size in pixels; None for an empty one.
 
     The part of a map that is padding is cut away; the rest is scaled from its lowest to its highest value.
     `at_hand`: the `plain` picture of that size, where it was made already.

@@ -67,7 +67,7 @@ class _Line:
 
 
 def _columns(tiles: int) -> int:
-    """As many as fill the rows best; wider sheets win ties."""
+    """The number of columns that fills the rows best; ties go to the wider sheet."""
     most = min(tiles, _MAX_COLUMNS)
     return min(range(min(most, 3), most + 1), key=lambda n: (ceil(tiles / n) * n - tiles, -n))
 

@@ -1,4 +1,4 @@
-"""LVLMs of the transformers library: responses, teacher-forced probabilities, and what happens inside."""
+"""LVLMs of the transformers library: responses, teacher-forced probabilities, internal states."""
 
 from __future__ import annotations
 

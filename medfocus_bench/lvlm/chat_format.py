@@ -1,4 +1,4 @@
-"""Between text and tokens: prompts, responses as they were written, and where one states its verdict."""
+"""Text and tokens: prompts, responses, and the position of a verdict in a response."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class ChatFormatter:
         return next((n for n, token in enumerate(ids) if token in self.special), len(ids))
 
     def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
-        """Where the response states its verdict: the token that spells it.
+        """Position of the token that spells the verdict of a response.
 
         Of a response without a verdict the last token that spells either word, and of one whose verdict no
         single token spells the last that spells the same; None where the response has neither word.

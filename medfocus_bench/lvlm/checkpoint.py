@@ -84,7 +84,7 @@ def open_checkpoint(
 
 @contextmanager
 def _loading(source: str | Path) -> Iterator[None]:
-    """Whatever the library stumbles over, and with whichever exception, the checkpoint is at fault."""
+    """Turn every exception of the library into InputError: the checkpoint is at fault."""
     try:
         with hub_if_it_answers(source):
             yield
@@ -95,7 +95,7 @@ def _loading(source: str | Path) -> Iterator[None]:
 
 
 def _zero_weight(model: Any, decoder: Any) -> str | None:
-    """A matrix before the decoder that is zero everywhere, as Gemma 3's projector is until it is trained."""
+    """Name of an all-zero matrix before the decoder, such as Gemma 3's untrained projector."""
     text = {id(weight) for part in (decoder, model.get_output_embeddings()) for weight in part.parameters()}
     before = ((name, weight) for name, weight in model.named_parameters() if id(weight) not in text)
     return next((name for name, weight in before if weight.ndim > 1 and not weight.any()), None)

@@ -1,4 +1,4 @@
-"""From hidden states to probabilities: float32, and never a whole vocabulary for a whole sequence.
+"""Probabilities from hidden states, in float32, without logits of a whole sequence.
 
 Rounded to bfloat16, logits tie where a perturbation moves them by less than a step of 0.06 to 0.25; whole
 float32 logits of a real vocabulary over a batch take gigabytes. So the last hidden states of the few rows

@@ -1,4 +1,4 @@
-"""Processors of checkpoints, the same whatever else is installed."""
+"""Processors of checkpoints, independent of other installed libraries."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def load_processor(kind: Any, pictures: Any, source: str | Path, origin: dict[st
 
 
 def load_any_processor(source: str | Path, origin: dict[str, Any]) -> Any:
-    """The processor that a checkpoint's files name, its pictures resized with PIL where its class can."""
+    """The processor that a checkpoint's files name; it resizes with PIL if it can."""
     processor = AutoProcessor.from_pretrained(source, **origin)
     processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **origin)
     return _with_template(processor)
 
 
 def _with_template(processor: Any) -> Any:
-    """A chat template may lie in the tokenizer's file alone, as in many fine-tunes."""
+    """Take the chat template of the tokenizer if the processor has none, as in many fine-tunes."""
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is not None and not processor.chat_template:
         processor.chat_template = tokenizer.chat_template
@@ -58,7 +58,7 @@ def _with_template(processor: Any) -> Any:
 
 
 def remember_picture(image_processor: Any) -> None:
-    """Make an image processor keep what it made of the last single picture.
+    """Let an image processor cache its output for the last single picture.
 
     The same picture is read again with another prompt by some methods, and is then not preprocessed anew.
     """

@@ -67,13 +67,23 @@ def load_lvlm(
     attention: str = "sdpa",
     revision: str | None = None,
 ) -> HuggingFaceLVLM:
-    """The LVLM of a registry key, a local checkpoint folder or a Hub id (`owner/name`).
+    """Load an LVLM; the last one is cached and returned again for the same arguments.
 
-    The last one is kept: asked for again with the same options, and with the files of its folder as they
-    were, it is the same object. The options are those of `HuggingFaceLVLM`;
-    `revision` replaces the registry's, which holds for the Hub id of a model as for its key, as the limits
-    of pixels do. Raises InputError for an unknown key, for a
-    checkpoint that cannot be loaded, or where the extra `attribution` (torch, transformers) is missing.
+    Args:
+        source: a key of `list_lvlms`, a local checkpoint folder, or a Hub id (`owner/name`).
+        framing: `square` pads an image to the model frame first, `native` leaves it as it is.
+        device: a torch device, such as `cpu` or `cuda`.
+        dtype: `float32`, `bfloat16` or `float16`.
+        attention: the attention implementation of transformers.
+        revision: a tag or commit on the Hub; by default that of the registry. The registry's revision and
+            limits of pixels hold for the Hub id of a model as for its key.
+
+    Raises:
+        InputError: for an unknown key, for a checkpoint that cannot be loaded, and where the extra
+            `attribution` (torch, transformers) is missing.
+
+    >>> load_lvlm("phantom_qwen").key
+    'phantom_qwen'
     """
     try:
         from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -143,7 +153,7 @@ def check_device(device: str) -> None:
 
 
 def lvlm_key(source: str | Path) -> str:
-    """The key of the LVLM that `load_lvlm` makes of `source`: the name by which samples speak of it.
+    """The key of the LVLM that `load_lvlm` loads from `source`, as samples name it.
 
     Raises InputError for an unknown one.
     """

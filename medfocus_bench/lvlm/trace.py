@@ -80,7 +80,7 @@ class Recorder:
 
 @contextmanager
 def recorded_logits(model: Any, head: OutputHead, ids: Sequence[int]) -> Iterator[list[torch.Tensor]]:
-    """The logits of the tokens `ids` at every step that the model writes in the block.
+    """Record the logits of the tokens `ids` at every step of generation within the block.
 
     Each step (pictures, len(ids)), float32, on the CPU: `head` of what enters the model's own head, which
     rounds its logits to the model's dtype. The library's record is of the whole vocabulary: 300 tokens to 16
@@ -101,7 +101,7 @@ def recorded_logits(model: Any, head: OutputHead, ids: Sequence[int]) -> Iterato
 
 @contextmanager
 def eager_attention(decoder: Any, wanted: bool) -> Iterator[None]:
-    """Compute attention step by step meanwhile: fused kernels return an empty tuple of weights."""
+    """Use eager attention within the block: fused kernels return no weights."""
     before = decoder.config._attn_implementation
     if not wanted or before == "eager":
         yield

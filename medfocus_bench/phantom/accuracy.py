@@ -1,4 +1,4 @@
-"""How well a phantom model answers, on patients that nothing was trained on."""
+"""Accuracy of the phantom models on held-out patients."""
 
 from __future__ import annotations
 

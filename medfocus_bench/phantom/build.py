@@ -43,7 +43,7 @@ ALL_QUESTIONS: Final = range(TEST_QUESTIONS + DEV_QUESTIONS)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pass of the causal filter: a model, a mode, and what the region holds."""
+    """One run of the causal filter: an LVLM, a mode and the kind of evidence."""
 
     lvlm: str
     mode: Mode = "direct"
@@ -64,7 +64,7 @@ def verify_phantom(
 
 
 def track_runs() -> list[Run]:
-    """The runs that the dataset is made of: a lesion model by its lesions, a twin by its marks."""
+    """The runs of the dataset: lesion models with lesions, twins with marks."""
     return [
         Run(lvlm, mode, "spurious" if lvlm in TWINS else "lesion")
         for lvlm, mode in product(PHANTOM_LVLMS, MODES)
@@ -77,7 +77,7 @@ def control_runs() -> list[Run]:
 
 
 def _finish(run: Run, folder: Path, indices: Sequence[int]) -> None:
-    """One run to its end, on one thread; for a worker process."""
+    """Complete one run on one thread, in a worker process."""
     import torch
     from transformers.utils import logging
 

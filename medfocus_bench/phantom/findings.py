@@ -52,7 +52,7 @@ class Finding:
 
     @property
     def region(self) -> tuple[str, Side]:
-        """Where it lies, roughly: two findings of one region would hide each other."""
+        """The rough region: two findings in one region would hide each other."""
         return _REGIONS[self.name], self.side if self.name not in _UNSIDED else "left"
 
 

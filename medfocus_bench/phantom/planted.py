@@ -1,4 +1,4 @@
-"""Whether planted causes are causes: blanking the region against blanking as much elsewhere."""
+"""Testing the planted causes: blanking the region against blanking as much elsewhere."""
 
 from __future__ import annotations
 

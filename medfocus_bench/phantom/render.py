@@ -1,4 +1,4 @@
-"""From a phantom patient to a radiograph with its masks."""
+"""Rendering a phantom patient as a radiograph with masks."""
 
 from __future__ import annotations
 

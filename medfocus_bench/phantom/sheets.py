@@ -1,4 +1,4 @@
-"""Contact sheets: pictures with their evidence, to be looked at."""
+"""Contact sheets of phantoms and of the track, with the evidence outlined."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _mark_picture(index: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _mark_patient(number: int) -> Patient:
-    """The first that can be drawn in which the tag hides nothing of a finding."""
+    """The first random patient whose text tag hides no finding."""
     rng = np.random.default_rng((_MARK_SEED, number))
     asked = [FINDINGS[(2 * number + question) % len(FINDINGS)] for question in range(2)]
     others = [name for name in rng.permutation(FINDINGS).tolist() if name not in asked]

@@ -77,7 +77,7 @@ def render_card(repository: Repository) -> str:
 
 
 def changelog() -> str:
-    """The text of `CHANGELOG.md`: what changed from version to version of the dataset."""
+    """The text of `CHANGELOG.md`, the history of the dataset."""
     return str(_templates().get_template("CHANGELOG.md.jinja").render())
 
 

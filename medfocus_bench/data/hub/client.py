@@ -54,7 +54,7 @@ def hub_api() -> Any:
 
 
 def hub_answers() -> bool:
-    """Whether the Hub can be reached, found out within `ANSWER_SECONDS`; any answer counts.
+    """Whether the Hub answers within `ANSWER_SECONDS`; any answer counts.
 
     Asked before the client is, which would wait and retry for much longer. False in the client's own offline
     mode. The wait is bounded by a thread, since looking up a name has no time limit of its own.

@@ -20,7 +20,7 @@ _NOT_COMPARED: Final = ("sample_id", *(name for name in SCHEMA.names if name.sta
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkDifference:
-    """From one version to another: ids of samples, and for changed ones the columns that changed."""
+    """Ids of added, removed and changed samples; for changed ones the columns that differ."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -42,7 +42,7 @@ class BenchmarkDifference:
 
 
 def difference(before: str | Path, after: str | Path) -> BenchmarkDifference:
-    """The difference between two benchmarks: folders (also of pointers, or repositories) or names.
+    """Compare two benchmarks: folders (also of pointers, or repositories) or names.
 
     All rows count, grounded or not; a row whose split changed has changed. Raises BenchmarkError.
     """

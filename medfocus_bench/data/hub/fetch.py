@@ -1,4 +1,4 @@
-"""A dataset repository from the Hub: fetched into the client's cache, every file held against its sha256."""
+"""Fetching a dataset repository into the client's cache; every file is checked by its sha256."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _RETRY: Final = "run it again: what was fetched is kept"
 
 
 class OutOfReachError(BenchmarkError):
-    """The Hub is out of reach, and no copy of what was asked for is at hand."""
+    """The Hub cannot be reached, and the cache has no copy."""
 
 
 def fetch(name: HubName) -> Path:
-    """The folder of a dataset repository with the files of one config; fetched where the cache lacks them.
+    """Fetch the files of one config, unless the cache has them; return the folder of the repository.
 
     Out of reach of the Hub, what the cache holds of that revision is used, with a warning. Raises
     OutOfReachError without one, BenchmarkError for a repository or revision that is not there or not open
@@ -51,7 +51,7 @@ def _snapshot(name: HubName, **more: Any) -> Path:
 
 
 def cached(name: HubName) -> Path:
-    """The folder that the cache holds of a repository. Raises OutOfReachError where it holds none."""
+    """The cached folder of a repository. Raises OutOfReachError if there is none."""
     errors = hub_client().errors
     try:
         with quiet_hub():

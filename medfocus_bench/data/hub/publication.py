@@ -1,4 +1,4 @@
-"""The rows of a publication, read from folders; what may not be published is refused here.
+"""Reading the rows of a publication from folders, and refusing what may not be published.
 
 An open source is published whole. A licensed one is published as pointers: no pixels, no boxes, no anatomy,
 no file names, whatever folder the rows come from and whatever it calls itself.
@@ -42,7 +42,7 @@ class Publication:
     configs: Mapping[str, Splits]
 
     def fingerprint(self, config: str) -> str:
-        """That of all splits of a config: what `read_benchmark` computes for its folder."""
+        """The fingerprint of a config: the same that `read_benchmark` computes for its folder."""
         return _fingerprint(self.configs[config])
 
     def split_fingerprint(self, config: str, split: str) -> str:
@@ -133,7 +133,7 @@ def _check(row: PublishedRow, split: str, *, is_open: bool) -> None:
 
 
 def _check_pointer(row: PublishedRow, split: str) -> None:
-    """As `sample.sample_of`, for a row that may lack what the licensed copy will tell."""
+    """Check a row like `sample.sample_of`; columns that come from the licensed copy may be empty."""
     if not isinstance(row["sample_id"], str) or not _SAMPLE_ID.fullmatch(row["sample_id"]):
         raise ValueError("sample_id is not a plain identifier")
     if row["index"] is None or row["index"] < 0:

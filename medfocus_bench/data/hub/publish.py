@@ -224,10 +224,17 @@ def push(
 ) -> Pushed:
     """Upload the exported `folder` to the dataset repository `repo`, and tag it.
 
-    `revision` is the tag, `v` with the folder's version, which it is anyway. `private` applies to a
-    repository that is created. A config that the Hub has and the folder lacks is an error unless
-    `remove_configs`. `dry_run` sends nothing. Raises InputError for a folder that is not what `export`
-    writes, for a tag that is taken by other content, and for a Hub that is out of reach or refuses.
+    Args:
+        folder: a folder that `export` wrote.
+        repo: `OWNER/NAME`.
+        private: create a private repository.
+        revision: the tag; only `v` with the folder's version is accepted, which is the default.
+        remove_configs: allow the removal of configs that the folder lacks.
+        dry_run: compare only, send nothing.
+
+    Raises:
+        InputError: for a folder that `export` did not write, for a tag that exists with other content, and
+            if the Hub cannot be reached or refuses.
     """
     if not re.fullmatch(REPO_PATTERN, repo):
         raise InputError(f"{repo[:200]}: is not the name of a repository; give OWNER/NAME")
@@ -256,7 +263,7 @@ def push(
 
 @contextmanager
 def checked_copy(root: Path) -> Iterator[tuple[Path, str]]:
-    """A copy of an exported repository, written anew from its rows, and its version.
+    """Write an exported repository again from its rows; yield the copy and its version.
 
     Raises InputError for a link, for a file too many, and for any byte of `root` that is not as written.
     """

@@ -1,4 +1,4 @@
-"""`load_samples`: the rows of the benchmark as a `datasets` object, wherever they come from."""
+"""`load_samples`: the rows of the benchmark as a `datasets` object, from the Hub or from disk."""
 
 from __future__ import annotations
 
@@ -61,17 +61,23 @@ def load_samples(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Dataset | IterableDataset:
-    """The rows of one config and split, pictures decoded on access: what `datasets.load_dataset` gives.
+    """Load the rows of one config and split; pictures are decoded on access, as with `load_dataset`.
 
-    `name`: `medfocus/cxr-causal` or `hf://OWNER/NAME` (the Hub), the folder of an exported repository or of a
-    benchmark, or `phantom` (the embedded track). `config` is `phantom` unless told otherwise. `revision` pins
-    a tag or commit of a repository on the Hub. All groups of the causal filter are there; the grounded rows
-    are the benchmark.
+    All groups of the causal filter are there; the grounded rows are the benchmark. Without the Hub the cache
+    is used, and without a cache the embedded track for `phantom`, each with a warning.
 
-    Out of reach of the Hub the cache is used, and without one the embedded track for `phantom`, each with a
-    warning. The content is held against the published fingerprint, except when streaming, where nothing is
-    read before it is asked for. Raises InputError where the extra `[hub]` is missing, BenchmarkError for what
-    is not there, not open to this user, or not what was published.
+    Args:
+        name: `medfocus/cxr-causal` or `hf://OWNER/NAME` (the Hub), the folder of an exported repository or of
+            a benchmark, or `phantom` (the embedded track).
+        config: `phantom` by default.
+        split: `direct`, `reasoning` or `dev`.
+        revision: a tag or commit of a repository on the Hub.
+        streaming: read rows when they are asked for. Only otherwise is the content compared with the
+            published fingerprint.
+
+    Raises:
+        InputError: if the extra `[hub]` is missing.
+        BenchmarkError: for data that is missing, private, or different from the published one.
     """
     datasets_library()
     text = str(name)
@@ -114,7 +120,7 @@ def _from_folder(root: Path, config: str | None, split: str, *, streaming: bool)
 
 
 def _from_repository(root: Path, config: str, split: str, *, streaming: bool) -> Dataset | IterableDataset:
-    """A split of a repository in a folder, whose files are checked; its fingerprint is checked here."""
+    """A split of a repository in a folder; the caller checks the files, this the fingerprint."""
     manifest = read_manifest(root)
     assert manifest is not None  # its files were held against it
     splits = manifest.configs[config].splits
@@ -130,7 +136,7 @@ def _from_repository(root: Path, config: str, split: str, *, streaming: bool) ->
 def _from_benchmark(
     root: Path, config: str | None, split: str, *, streaming: bool
 ) -> Dataset | IterableDataset:
-    """A split of a plain benchmark folder, held against its manifest where it has one."""
+    """A split of a plain benchmark folder, compared with its manifest if there is one."""
     library = datasets_library()
     known: dict[str, dict[str, list[PublishedRow]]] = {}
     digests = []
@@ -161,7 +167,7 @@ def fingerprint(rows: Dataset, split: str) -> str:
 
 
 def _load(place: str, split: str, shards: str | Sequence[str], *, streaming: bool) -> Any:
-    """Parquet files as a split: nothing else of a repository is read, be it a card or a program."""
+    """Load Parquet files as a split; cards and programs of a repository are never read."""
     library = datasets_library()
     bars = library.is_progress_bar_enabled()
     library.disable_progress_bars()

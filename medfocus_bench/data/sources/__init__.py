@@ -1,4 +1,4 @@
-"""Annotated collections of radiographs: what is asked about which picture, and the experts' boxes."""
+"""Annotated collections of radiographs: questions, pictures and the experts' boxes."""
 
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
 from medfocus_bench.data.sources.reading import iter_questions, locate, read_question

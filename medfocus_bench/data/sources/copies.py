@@ -1,4 +1,4 @@
-"""Whether the pictures below a root are those that the boxes of a source were drawn on.
+"""Checking that local pictures are the ones that the experts annotated.
 
 Boxes in pixels do not say of which size their picture is. In a reduced copy most lie outside, and a few,
 near the upper left corner, fit by chance: in the wrong place. So a collection is judged as a whole.
@@ -20,13 +20,13 @@ MISFIT_SHARE: Final = 0.05
 
 
 class OtherCopyError(InputError):
-    """A collection whose pictures are not those that were annotated: none of its boxes can be placed."""
+    """The local pictures are not the annotated ones, so no box can be placed."""
 
 
 def check_copy(
     annotations: Annotations, root: Path, find: Callable[[Annotation, Path], LocatedBoxes] = locate
 ) -> None:
-    """Raise OtherCopyError if the pictures of a source are another copy than the annotated one.
+    """Raise OtherCopyError if the local pictures of a source are not the annotated ones.
 
     Reads the header of every picture whose boxes are in pixels, with `find`; pictures that are not there or
     cannot be read are left out of the count.

@@ -63,7 +63,7 @@ class Grouping:
 
 
 def file_name(text: str) -> str:
-    """An id of a table as part of a path. Raises ValueError for what could lead elsewhere."""
+    """An id of a table as part of a path. Raises ValueError for an unsafe id."""
     if not _FILE_NAME.fullmatch(text) or ".." in text:
         raise ValueError(f"{ascii(text)[:80]} is not the name of a picture")
     return text

@@ -46,7 +46,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Something of a source that cannot be used. `index` is the rank that it keeps; None if it has none."""
+    """An unusable part of a source. `index`: its rank, which it keeps; None if it has no rank."""
 
     place: str
     reason: str
@@ -118,7 +118,7 @@ class Source(Protocol):
 
 @lru_cache(maxsize=4096)
 def patient_cluster(source: str, patient: str) -> str:
-    """The opaque id under which all questions of a patient stand: the same everywhere, telling nothing."""
+    """The anonymous id of a patient, the same for all of their questions."""
     return "p" + sha256(f"{source}:{patient}".encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""From an annotation to a question with its picture."""
+"""Reading the picture of an annotation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ together."""
 
 
 class MisfitError(PictureError):
-    """A picture that does not hold the boxes that were drawn on it."""
+    """Boxes that do not fit their picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +55,7 @@ def read_question(annotation: Annotation, root: Path) -> Question:
 def iter_questions(
     annotations: Iterable[Annotation], root: Path, on_skip: Callable[[Skip], None]
 ) -> Iterator[Question]:
-    """The questions whose pictures can be used, in order; `on_skip` is told of every other."""
+    """The questions with usable pictures, in order; `on_skip` is called for every other."""
     last: tuple[str, UInt8Image] | None = None
     for annotation in annotations:
         try:

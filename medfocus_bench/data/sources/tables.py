@@ -47,7 +47,7 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True)
 class AnnotationRow:
-    """One row of a table: where it stands, and the cells that were asked for."""
+    """One row of a table: its line number and the requested cells."""
 
     number: int
     cells: tuple[str, ...]
@@ -118,7 +118,7 @@ def first_lines(path: Path, count: int) -> list[list[str]]:
 
 
 def cell_of(written: str) -> str:
-    """A cell in compatibility form and tidy, so that invisible differences make no other key of it.
+    """A cell in Unicode compatibility form, so that invisible differences do not change its key.
 
     ASCII stays as it is: an index is a rank among the cells as they were published.
     """
@@ -161,7 +161,7 @@ def find_table(root: Path, places: Sequence[str]) -> Path:
 
 
 def number_of(cell: str) -> float:
-    """A coordinate or a flag. Raises ValueError for anything but a plain number of a sensible size."""
+    """A coordinate or a flag. Raises ValueError for anything but a plain number of moderate size."""
     if not _IS_NUMBER.fullmatch(cell.strip()):
         raise ValueError(f"{_quoted(cell)} is not a number")
     value = float(cell)
