@@ -12,6 +12,8 @@ import pytest
 
 from medfocus_bench.errors import EXTRA_OF, missing_extra
 
+from ..submission.documents import write_small_benchmark
+
 COMMANDS: dict[str, str] = {
     "attribute": "attribute --method grad-cam --lvlm phantom_qwen -b phantom --split dev --limit 1 --out run",
     "attribute --method all": "attribute --method all --lvlm phantom_qwen -b phantom --split dev --limit 1 "
@@ -20,12 +22,12 @@ COMMANDS: dict[str, str] = {
     "--out look",
     "tune": "tune grad-cam --lvlm phantom_qwen -b phantom --limit 1 --out tuned.json",
     "pack": "pack run --partial -o packed",
-    "evaluate": "evaluate null -b phantom --no-nulls --resamples 100",
-    "compare": "compare null null:centre-box -b phantom --resamples 100",
-    "validate": "validate null -b phantom",
+    "evaluate": "evaluate null -b bench --no-nulls --resamples 100",
+    "compare": "compare null null:centre-box -b bench --resamples 100",
+    "validate": "validate null -b bench",
     "info": "info phantom",
     "info on the Hub": "info hf://nobody/nothing",
-    "null": "null whole-image -b phantom --split dev --out null",
+    "null": "null whole-image -b bench --out null",
     "schema": "schema report",
     "verify": "verify --lvlm phantom_qwen --limit 1 --out records",
     "verify --source": "verify --source nih --lvlm phantom_qwen --root . --editor radedit --out records",
@@ -102,6 +104,7 @@ def run_all(folder: Path, blocked: tuple[str, ...], commands: dict[str, str]) ->
     from PIL import Image
 
     Image.new("L", (64, 64), 90).save(folder / "p.png")
+    write_small_benchmark(folder / "bench")
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, json.dumps([blocked, commands])],
@@ -162,10 +165,11 @@ def test_a_home_that_cannot_be_written_costs_no_command(tmp_path):
     (tmp_path / "home").write_text("")
     environment = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"}
     environment |= {"HOME": str(tmp_path / "home" / "me"), "HF_HUB_OFFLINE": "1"}
+    write_small_benchmark(tmp_path / "bench")
     said = {}
     for words in (
-        "null whole-image -b phantom --split dev --out null",
-        "evaluate null -b phantom --resamples 100",
+        "null whole-image -b bench --out null",
+        "evaluate null -b bench --resamples 100",
         "data export exported",
         "info medfocus/cxr-causal",
         "data sheet findings --out sheet.png",
