@@ -143,7 +143,9 @@ def write_pointers(place: Path) -> None:
     [("phanton", "phantom"), ("Phantom", "phantom"), ("medfocus/cxr_causal", "medfocus/cxr-causal")],
 )
 def test_a_misspelt_benchmark_is_told_the_name_that_was_meant(call, name, meant, tmp_path):
-    with pytest.raises(medfocus_bench.InputError, match=f"^{name}: is no folder .*; did you mean {meant}\\?"):
+    with pytest.raises(
+        medfocus_bench.InputError, match=f"^{name}: is neither a folder .*; did you mean {meant}\\?"
+    ):
         call(name, tmp_path / "out")
 
 

@@ -54,7 +54,7 @@ class PictureCache:
     folder: Path
 
     def get(self, key: str, shape: tuple[int, int]) -> UInt8Image | None:
-        """The picture of a key; None where there is none of this shape (height, width), or a damaged one."""
+        """The picture of a key; None where it is missing, damaged or not of this shape (height, width)."""
         try:
             with Image.open(self._path(key), formats=("PNG",)) as image:
                 # The size is what the header says: nothing is decoded that was not expected.

@@ -26,7 +26,7 @@ from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError
 from medfocus_bench.storage import read_regular
 
 Key = tuple[str, int, str]
-"""What a question is known by within a run: source, index, evidence."""
+"""Identifies a question within a run: source, index, evidence."""
 
 GROUPS: Final[tuple[Group, ...]] = ("incorrect", "ungrounded", "grounded")
 
@@ -42,7 +42,7 @@ MARGIN: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What one model said to the original and the edits of one question: texts and log-odds by picture."""
+    """The responses of one model to the original and the edits of one question, by picture."""
 
     source: str
     index: int
@@ -250,14 +250,14 @@ def _ask(
 def read_verifications(path: Path) -> list[Verification]:
     """The records of a file; a half-written last line, of a run that was stopped or goes on, is left out.
 
-    Raises InputError that names the line for anything else that is no record.
+    Raises InputError that names the line for any other line that is not a record.
     """
     records = []
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
             records.append(Verification(**json.loads(line)))
         except (ValueError, TypeError, RecursionError):
-            raise InputError(f"{path}: line {number} is no record of the causal filter") from None
+            raise InputError(f"{path}: line {number} is not a record of the causal filter") from None
     return records
 
 
@@ -269,7 +269,7 @@ def failures_path(out: Path) -> Path:
 def read_failures(out: Path) -> list[Failure]:
     """The questions of a file of records that failed and have no record since, each with its last reason.
 
-    Raises InputError that names the line for one that is no failure.
+    Raises InputError that names the line for a line that is not a failure.
     """
     path = failures_path(out)
     if not path.exists():
@@ -280,7 +280,7 @@ def read_failures(out: Path) -> list[Failure]:
             failure = Failure(**json.loads(line))
             last[failure.key] = failure
         except (ValueError, TypeError, RecursionError):
-            raise InputError(f"{path}: line {number} is no failure of the causal filter") from None
+            raise InputError(f"{path}: line {number} is not a failure of the causal filter") from None
     mended = {record.key for record in read_verifications(out)} if out.exists() else set()
     return [failure for key, failure in last.items() if key not in mended]
 

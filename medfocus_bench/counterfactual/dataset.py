@@ -45,7 +45,7 @@ def records_file(folder: Path, source: str, lvlm: str, mode: Mode, split: Split 
 def all_records(folder: Path, source: Source) -> list[Verification]:
     """The records of all runs over a source in a folder: every LVLM, mode and split.
 
-    Raises InputError if there are none, if two runs asked the same, or if a file holds another source.
+    Raises InputError without any, if two runs asked the same, or if a file holds another source.
     """
     files = sorted(folder.glob(f"{source.name}-*.jsonl"))
     records: list[Verification] = []

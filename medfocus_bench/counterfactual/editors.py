@@ -73,13 +73,13 @@ def editor_label(editor: Editor) -> str:
 def edited_region(question: Question, edit: Edit) -> BoolArray:
     """The pixels that an edit may change: those that the boxes touch, or all others for a background.
 
-    Raises InputError where there are none: an edit of nothing would decide nothing.
+    Raises InputError for an empty region: an edit of nothing would decide nothing.
     """
     height, width = question.image.shape[:2]
     touched = rasterise(question.boxes, width, height) > 0
     region = ~touched if edit.startswith("background") else touched
     if not region.any():
-        where = "cover the whole picture: there is no background" if touched.any() else "cover no pixel"
+        where = "cover the whole picture and leave no background" if touched.any() else "cover no pixel"
         raise InputError(f"{question.key}: the boxes {where}")
     return region
 

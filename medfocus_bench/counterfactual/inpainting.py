@@ -90,7 +90,7 @@ class Inpainting:
         if self.normals is None:
             return []
         if not self.normals.is_dir():
-            raise EditorError(f"inpainting: normals: there is no folder {self.normals}")
+            raise EditorError(f"inpainting: normals: the folder {self.normals} is missing")
         found = sorted(path for path in self.normals.iterdir() if path.suffix.lower() in _SUFFIXES)
         if not 2 <= len(found) <= _MAX_NORMALS:
             raise EditorError(
@@ -107,14 +107,14 @@ class Inpainting:
 
 
 def _checked(path: Path) -> list[object]:
-    """What identifies a normal picture; EditorError for one that is too large to be read."""
+    """The identity of a normal picture. Raises EditorError for one that is too large."""
     if path.stat().st_size > _MAX_FILE:
         raise EditorError(f"{path}: is larger than {_MAX_FILE >> 20} MiB")
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             width, height = image.size
     except (OSError, ValueError, Image.DecompressionBombError):
-        raise EditorError(f"{path}: is no PNG or JPEG picture") from None
+        raise EditorError(f"{path}: is not a PNG or JPEG picture") from None
     if width * height > _MAX_PIXELS:
         raise EditorError(f"{path}: has {width} x {height} pixels; the most is {_MAX_PIXELS:,}")
     return [path.name, np.frombuffer(path.read_bytes(), np.uint8)]

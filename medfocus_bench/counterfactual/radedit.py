@@ -58,7 +58,7 @@ class RadEdit:
 
     def __post_init__(self) -> None:
         if self.size not in (*_SIZES, MODEL_SIZE):
-            raise EditorError(f"radedit: size {self.size} is none of 224 and the multiples of 64 up to 1024")
+            raise EditorError(f"radedit: size {self.size} is not 224 or a multiple of 64 up to 1024")
         if self.steps < 1 or _TRAINING_STEPS % self.steps:
             raise EditorError(f"radedit: steps {self.steps} does not divide 1000; take 200, 100 or 50")
         if not 0 <= self.skip_ratio <= 1:
@@ -68,7 +68,7 @@ class RadEdit:
         if not 1 <= self.batch <= 256:
             raise EditorError(f"radedit: batch {self.batch} is not from 1 to 256")
         if self.cache is not None and (self.cache == Path() or self.cache.is_file()):
-            raise EditorError(f"radedit: cache {str(self.cache)!r} is no folder of its own; name one")
+            raise EditorError(f"radedit: cache {str(self.cache)!r} is not a folder of its own; name one")
         for part in self._parts:
             if not (part.is_pinned or self.allow_unpinned):
                 raise EditorError(
@@ -98,7 +98,7 @@ class RadEdit:
         )
 
     def prompt(self, edit: Edit, finding: str) -> str:
-        """What the model is told to draw."""
+        """The prompt of an edit."""
         if edit == "background_normal":
             return "No abnormality"
         return (self.sham_prompt if edit == "sham" else "No {finding}").replace("{finding}", finding)
@@ -182,7 +182,9 @@ class RadEdit:
         unet, vae, text_encoder = (part.folder for part in self._fetched)
         stack = DiffusionStack.load(unet, vae, text_encoder, device=self.device, dtype=self.dtype)
         if self.size % stack.cell:
-            raise EditorError(f"radedit: size {self.size} is no multiple of the autoencoder's {stack.cell}")
+            raise EditorError(
+                f"radedit: size {self.size} is not a multiple of {stack.cell}, the autoencoder's cell"
+            )
         return stack
 
 

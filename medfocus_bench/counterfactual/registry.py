@@ -19,7 +19,7 @@ def load_editor(name: str, **settings: Any) -> Editor:
     """The editor of that name with its default settings, changed by `settings`.
 
     A setting may be given as text where it is a number or a path. Raises EditorError for an unknown name, for
-    a setting that the editor does not have, or of another type, and for a class that is no editor.
+    a setting that the editor does not have, or of another type, and for a class that is not an editor.
     """
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:
@@ -31,7 +31,7 @@ def load_editor(name: str, **settings: Any) -> Editor:
     missing = [part for part in ("name", "version", "redraw") if not hasattr(kind, part)]
     if missing or not dataclasses.is_dataclass(kind):
         reason = f"has no {', '.join(missing)}" if missing else "is not a dataclass"
-        raise EditorError(f"{name}: is no editor: it {reason}")
+        raise EditorError(f"{name}: is not an editor: it {reason}")
     known = sorted(field.name for field in dataclasses.fields(kind) if field.init)
     for setting in settings:
         if setting not in known:

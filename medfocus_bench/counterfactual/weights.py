@@ -31,14 +31,13 @@ class Part:
 
     @classmethod
     def parse(cls, text: str, subfolder: str = "") -> Self:
-        """The part that a setting names. Raises EditorError for what is no folder and no Hub id."""
+        """The part that a setting names. Raises EditorError for anything but a folder or a Hub id."""
         if Path(text).is_dir():
             return cls(text, None, subfolder)
         place, _, revision = text.partition("@")
         if not _HUB_ID.fullmatch(place) or text.endswith("@"):
             raise EditorError(
-                f"weights {text!r}: there is no such folder, and it is no Hub id with a commit "
-                "(owner/name@0123...)"
+                f"weights {text!r}: this is neither a folder nor a Hub id with a commit (owner/name@0123...)"
             )
         return cls(place, revision or None, subfolder)
 
@@ -90,7 +89,7 @@ class FetchedPart:
     commit: str | None
 
     def fingerprint(self) -> str:
-        """What identifies the part: its commit, or a hash of all that is read of a local folder."""
+        """The identity of the part: its commit, or a hash of all files that are read of a local folder."""
         if self.commit is not None:
             return self.commit
         digest = sha256()

@@ -39,11 +39,11 @@ Placed = tuple[str, str, Row]
 AnyDataset = TypeVar("AnyDataset", "Dataset", "IterableDataset")
 
 _KEYS: Final = ("source", "index", "mode")
-"""What a row is joined by."""
+"""The columns by which a row is joined."""
 _JOINED: Final = frozenset(
     ("patient_id", "image", "image_ref", "width", "height", "finding", "question", "boxes", "anatomy")
 )
-"""What joining fills: `complete_row`."""
+"""The columns that joining fills, see `complete_row`."""
 
 
 class NotJoinedError(InputError):
@@ -89,7 +89,7 @@ class Joiner:
         return self._annotations[source, split]
 
     def find(self, source: str, index: int) -> tuple[Annotation, LocatedBoxes]:
-        """The question and its region. Raises NotJoinedError that says why there is none."""
+        """The question and its region. Raises NotJoinedError with the reason why it is missing."""
         found = self.annotations(source, split_of_index(index))
         skip = found.skip_of.get(index)
         if skip is not None:
@@ -141,7 +141,7 @@ class Joiner:
         )
 
     def notices(self) -> list[str]:
-        """What should make a user look again: tables whose number of questions is not the published one."""
+        """Sources whose number of questions is not the published one."""
         published = {key: open_source(key[0]).expected[key[1]] for key in self._annotations}
         return [
             f"{source}: {found.found:,} questions where {published[source, split]:,} were published; "
@@ -313,5 +313,5 @@ class _Joining:
 
     def _word(self, number: Any) -> str:
         if not isinstance(number, int) or not 0 <= number < len(self.modes):
-            raise NotJoinedError(f"mode {number} is none of the labels {', '.join(self.modes)}")
+            raise NotJoinedError(f"mode {number} is not one of the labels {', '.join(self.modes)}")
         return self.modes[number]

@@ -74,7 +74,7 @@ class Benchmark:
 
     @property
     def covers(self) -> str:
-        """The configs and splits, as part of a sentence."""
+        """Configs and splits, for messages."""
         return f"{', '.join(self.configs)} / {', '.join(self.splits)}"
 
     def part(self, configs: Sequence[str], splits: Sequence[str]) -> Benchmark:
@@ -106,7 +106,7 @@ class Benchmark:
         return replace(self, samples=tuple(s for s in self.samples if s.lvlm in lvlms))
 
     def reference(self) -> dict[str, Any]:
-        """What a submission quotes of the benchmark that it explains."""
+        """The reference to this benchmark in a submission."""
         return {
             "dataset": self.name,
             "version": self.version,
@@ -212,7 +212,7 @@ def _parquet_files(root: Path) -> list[Path]:
     except OSError:
         is_folder = False
     if not is_folder:
-        raise BenchmarkError(f"{root}: is no folder; give that of a benchmark, with <split>.parquet files")
+        raise BenchmarkError(f"{root}: is not a folder; give that of a benchmark, with <split>.parquet files")
     files = sorted(islice(root.rglob("*.parquet"), MAX_FILES + 1))
     if len(files) > MAX_FILES:
         raise BenchmarkError(f"{root}: holds over {MAX_FILES:,} Parquet files, the most that are read")
@@ -224,7 +224,7 @@ def _check_no_benchmark_below(root: Path) -> None:
         return
     below = min((manifest.parent for manifest in root.rglob(MANIFEST_NAME)), default=None)
     if below is not None:
-        raise BenchmarkError(f"{root}: is no benchmark, but a folder in it is; give {below}")
+        raise BenchmarkError(f"{root}: is not a benchmark, but a folder in it is; give {below}")
 
 
 def _split_of(path: Path) -> str:
@@ -276,7 +276,7 @@ def _check_shared_regions(root: Path, samples: Sequence[Sample]) -> None:
 
 
 def _default_config(root: Path) -> Path:
-    """The folder of the config that a dataset repository opens by default; `root` if it is none."""
+    """The folder of the config that a dataset repository opens by default; `root` itself for a benchmark."""
     manifest = read_manifest(root)
     return root / (manifest.default_config or "") if manifest else root
 

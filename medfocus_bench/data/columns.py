@@ -56,7 +56,7 @@ REQUIRED: Final = (
 
 EVIDENCE_KINDS: Final = ("lesion", "spurious")
 GROUPS: Final = ("incorrect", "ungrounded", "grounded")
-"""What the causal filter found; only grounded rows are samples of the benchmark."""
+"""Outcomes of the causal filter; only grounded rows are samples of the benchmark."""
 SAMPLE_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 
 LINE_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
@@ -75,7 +75,7 @@ _LINE = re.compile(LINE_PATTERN)
 
 
 def schema_problem(found: pa.Schema) -> str | None:
-    """What is wrong with the columns of a Parquet file; None if nothing is. Columns of others are let be."""
+    """The fault of the columns of a Parquet file, or None. Additional columns are ignored."""
     missing = [column for column in REQUIRED if column not in found.names]
     if missing:
         return f"lacks the columns {', '.join(missing)}"

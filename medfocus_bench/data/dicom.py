@@ -143,7 +143,7 @@ def _checked_size(dataset: Dataset, path: Path) -> tuple[int, int]:
     if int(dataset.get("NumberOfFrames") or 1) != 1:
         raise PictureError(f"{path}: has {dataset.NumberOfFrames} frames; a radiograph has one")
     if dataset.get("SamplesPerPixel") not in (1, 3) or dataset.get("BitsAllocated") not in (8, 16, 32):
-        raise PictureError(f"{path}: is no picture of 8, 16 or 32 bits with one or three samples a pixel")
+        raise PictureError(f"{path}: is not a picture of 8, 16 or 32 bits with one or three samples a pixel")
     if dataset.SamplesPerPixel == 3 and dataset.BitsAllocated != 8:
         raise PictureError(f"{path}: is a colour picture of {dataset.BitsAllocated} bits; only 8 are read")
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
@@ -223,7 +223,7 @@ def _jpeg_2000_size(frame: bytes) -> tuple[int, int]:
     """Of a codestream, or of one within JP2 boxes: the SIZ marker that follows the start of it."""
     start = frame.find(b"\xff\x4f\xff\x51")
     if start < 0:
-        raise ValueError("there is no JPEG 2000 codestream in it")
+        raise ValueError("it lacks a JPEG 2000 codestream")
     right, bottom, left, top = struct.unpack_from(">IIII", frame, start + 8)
     return right - left, bottom - top
 
@@ -242,7 +242,7 @@ def _jpeg_size(frame: bytes) -> tuple[int, int]:
         if marker in _START_OF_FRAME:
             return width, height
         place += 2 + length
-    raise ValueError("there is no JPEG picture in it")
+    raise ValueError("it lacks a JPEG picture")
 
 
 def _colour(dataset: Dataset) -> UInt8Image:

@@ -54,7 +54,7 @@ def _is_inverted(dataset: Dataset) -> bool:
 
 
 def _padding(dataset: Dataset, values: Values) -> npt.NDArray[np.bool_]:
-    """The points that are no part of the picture, which would spoil its range; none if all would be."""
+    """The padding values, which would spoil the picture's range; empty if that were all values."""
     value = _number(dataset, "PixelPaddingValue", None)
     if value is None:
         return np.zeros(len(values.points), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""What of the licensed sources is below a root, what is missing, and whether it can be used."""
+"""Check a user's copies of the licensed sources: which files are there, missing or unusable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found of a source.
+    """The check of one source.
 
     `problem` is why nothing of it can be used, if so: its table, or pictures of another copy. `notes` name
     optional files that are not there, `skips` are all rows and pictures that cannot be used, `samples` some
@@ -73,12 +73,12 @@ def examine(
 ) -> Examination:
     """Reads the table of a source (or of the one of that name) and the header of every picture.
 
-    Some or all of the pictures are decoded. Raises InputError if the root is no folder, and for a name of no
+    Some or all of the pictures are decoded. Raises InputError if the root is not a folder, and for an unknown
     source; whatever else is wrong is part of the result.
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: is no folder; give the one that holds your copies of the sources")
+        raise InputError(f"{root}: is not a folder; give the one that holds your copies of the sources")
     if isinstance(source, str):
         source = open_source(source)
     try:

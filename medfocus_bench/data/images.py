@@ -1,7 +1,7 @@
 """Pictures of a benchmark: their size from the header, and their grey values, as a viewer shows them.
 
-PNG (8 or 16 bit), JPEG, and DICOM where the extra `[dicom]` is installed. What a header claims is checked
-before anything is decoded, so that a small file cannot ask for a large memory.
+PNG (8 or 16 bit), JPEG, and DICOM where the extra `[dicom]` is installed. The claims of a header are
+checked before anything is decoded, so that a small file cannot ask for much memory.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def picture_at(root: Path, ref: str) -> Path:
     """
     parts = PurePosixPath(ref)
     if not ref or "\\" in ref or "\0" in ref or parts.is_absolute() or ".." in parts.parts:
-        raise PictureError(f"{ascii(ref)[:200]}: is no path below {root}")
+        raise PictureError(f"{ascii(ref)[:200]}: is not a path below {root}")
     path = root / parts
     collection = root.joinpath(*parts.parts[:1]) if len(parts.parts) > 1 else root
     try:
@@ -158,7 +158,7 @@ def _kind(path: Path) -> str:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
-    raise PictureError(f"{path}: is no PNG, JPEG or DICOM picture")
+    raise PictureError(f"{path}: is not a PNG, JPEG or DICOM picture")
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def _opened(file: BinaryIO, *, place: str) -> Iterator[Image.Image]:
     except PictureError:
         raise
     except UnidentifiedImageError:
-        raise PictureError(f"{place}: is no PNG or JPEG picture, or a damaged one") from None
+        raise PictureError(f"{place}: is not a PNG or JPEG picture, or a damaged one") from None
     except _UNREADABLE as error:
         raise PictureError(f"{place}: the image cannot be decoded: {error}") from None
 
@@ -207,7 +207,7 @@ def _late_exif(file: BinaryIO) -> bytes | None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. Damaged EXIF data are none, as for viewers."""
+    """The EXIF orientation, 1 to 8. Damaged EXIF data are ignored, as viewers do."""
     try:
         # Of the base class: that of a PNG without EXIF data decodes all of it.
         found = Image.Image.getexif(image).get(ExifTags.Base.Orientation)

@@ -67,12 +67,12 @@ def in_words(row: dict[str, Any], names: Names) -> dict[str, Any]:
 
 
 def in_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`row` with the published labels as numbers. Raises ValueError for a word that is none of them."""
+    """`row` with the published labels as numbers. Raises ValueError for a word that is not one of them."""
     encoded = dict(row)
     for column, words in LABELS.items():
         word = row.get(column)
         if word is not None:
             if word not in words:
-                raise ValueError(f"{column} {str(word)[:100]!r} is none of {', '.join(words)}")
+                raise ValueError(f"{column} {str(word)[:100]!r} is not one of {', '.join(words)}")
             encoded[column] = words.index(word)
     return encoded

@@ -23,7 +23,7 @@ _CONFIG_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What a manifest says of an attached benchmark: where its pictures lie, and that it may not leave."""
+    """The folder of the pictures of an attached benchmark, and whether it is licensed and must stay local."""
 
     root: Path | None = None
     licensed: bool = False
@@ -131,7 +131,7 @@ def _config(name: str, entry: Any) -> ConfigEntry:
 def _object(value: dict[str, Any], key: str) -> dict[str, Any]:
     found = value.get(key, {})
     if not isinstance(found, dict):
-        raise ValueError(f"{key} is no object but {type(found).__name__}")
+        raise ValueError(f"{key} is not an object but {type(found).__name__}")
     return found
 
 

@@ -87,7 +87,7 @@ def read_records(paths: Iterable[Path]) -> tuple[PublishedRecord, ...]:
 def _record(value: Any, place: str) -> PublishedRecord:
     """Raises ValueError with what is wrong with a record."""
     if not isinstance(value, dict):
-        raise ValueError(f"is no object but {type(value).__name__}")
+        raise ValueError(f"is not an object but {type(value).__name__}")
     suffix = next((end for end in _SUFFIXES if f"prediction_{end}" in value), None)
     if suffix is None:
         raise ValueError("has neither prediction_direct nor prediction_cot")
@@ -98,9 +98,9 @@ def _record(value: Any, place: str) -> PublishedRecord:
         raise ValueError(f"lacks {lacking[0]}" if lacking else f"has the unknown field {strange[0][:100]!r}")
     model, source, index = value["model"], value["dataset"], value["index"]
     if model not in (known := tuple(MODELS)):
-        raise ValueError(f"model {str(model)[:100]!r} is none of {', '.join(known)}")
+        raise ValueError(f"model {str(model)[:100]!r} is not one of {', '.join(known)}")
     if source not in published_sources():
-        raise ValueError(f"dataset {str(source)[:100]!r} is none of {', '.join(published_sources())}")
+        raise ValueError(f"dataset {str(source)[:100]!r} is not one of {', '.join(published_sources())}")
     count = installed_sources()[source].expected["test"]
     if type(index) is not int or not 0 <= index < count:
         raise ValueError(f"index {str(index)[:100]} is not a rank within the {count:,} questions of {source}")
@@ -110,7 +110,7 @@ def _record(value: Any, place: str) -> PublishedRecord:
         )
     for name in names:
         if not isinstance(value[name], str) or not 0 < len(value[name]) <= MAX_TEXT:
-            raise ValueError(f"{name} is no text of 1 to {MAX_TEXT:,} characters")
+            raise ValueError(f"{name} is not a text of 1 to {MAX_TEXT:,} characters")
     responses = dict(zip(IMAGES, (value[name] for name in names), strict=True))
     return PublishedRecord(source, index, MODELS[model], _SUFFIXES[suffix], responses, place)
 

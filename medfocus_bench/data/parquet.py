@@ -1,7 +1,7 @@
 """Parquet files of strangers: read within bounds, a row at a time.
 
 A few kilobytes of Parquet can stand for gigabytes: a dictionary holds a text once that every row repeats, and
-a run of equal numbers packs to nothing. What the footer states is checked before a page is read. Texts and
+a run of equal numbers packs to nothing. The footer is checked before a page is read. Texts and
 pictures are read as dictionaries, as they are stored, and measured before a row is made of them.
 """
 
@@ -46,7 +46,7 @@ _TOGETHER_BYTES: Final = 64 * 2**20
 
 _PICTURE: Final = "image.bytes"
 _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
-"""What Arrow raises for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
+"""Errors of Arrow for a damaged file; the last two for values that Python cannot hold (bad UTF-8)."""
 
 
 def check_parquet(path: Path) -> int:
@@ -115,7 +115,7 @@ def parquet_rows(
 
 
 class _TooLargeError(Exception):
-    """What is decoded is beyond the bounds; not among the errors of Arrow."""
+    """Decoded content exceeds the bounds; not one of the errors of Arrow."""
 
 
 def _texts(path: Path) -> list[str]:
@@ -135,7 +135,7 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _size_problem(metadata: Any, file_bytes: int) -> str | None:
-    """What is beyond the bounds in the footer of a file; None if nothing is."""
+    """The bound that the footer of a file exceeds, as a sentence, or None."""
     if metadata.num_rows > MAX_ROWS:
         return f"has {metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read"
     most = max(MAX_VALUES, MAX_VALUES_PER_BYTE * file_bytes)

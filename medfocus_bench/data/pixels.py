@@ -26,7 +26,7 @@ MAX_PIXELS: Final = 80_000_000
 MAX_FILE_BYTES: Final = 256 * 2**20
 
 MAX_DECODED_BYTES: Final = 384 * 2**20
-"""What the pixels of a picture take as the library holds them, all channels and both bytes of 16 bits."""
+"""Memory of the decoded pixels: all channels, and both bytes of 16 bits."""
 
 FEW_LEVELS: Final = 16
 """With fewer grey levels a picture is hardly shown as it was meant: a warning says so."""
@@ -145,7 +145,7 @@ def own_range(values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) ->
 
 
 def within(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.float64]:
-    """`values` as shares of the way from `low` to `high`, cut to [0, 1]; zeros where there is no way."""
+    """`values` as shares of the way from `low` to `high`, cut to [0, 1]; zeros where the two are equal."""
     return np.clip((values - low) / (high - low if high > low else 1.0), 0.0, 1.0)
 
 

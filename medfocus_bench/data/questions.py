@@ -1,4 +1,4 @@
-"""A question: one image, one finding, its region of evidence. What the causal filter puts to a model."""
+"""A question of the causal filter: one image, one finding and its region of evidence."""
 
 from __future__ import annotations
 

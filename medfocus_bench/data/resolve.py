@@ -73,8 +73,8 @@ def unknown_benchmark(text: str) -> str:
     like = get_close_matches(text.lower(), (*installed_benchmarks(), DATASET), n=1)
     meant = f"did you mean {like[0]}? Else give" if like else "give"
     return (
-        f"{text}: is no folder and no benchmark; {meant} {', '.join(installed_benchmarks())}, {DATASET}, "
-        "hf://OWNER/NAME, or a folder with <split>.parquet files"
+        f"{text}: is neither a folder nor a benchmark; {meant} {', '.join(installed_benchmarks())}, "
+        f"{DATASET}, hf://OWNER/NAME, or a folder with <split>.parquet files"
     )
 
 

@@ -169,15 +169,15 @@ def sample_of(row: Mapping[str, Any], split: str, content: Content | None = None
     _check_image(row.get("image"), width, height)
     mode = _text(row, "mode")
     if mode not in MODES:
-        raise ValueError(f"mode {mode[:100]!r} is neither of {', '.join(MODES)}")
+        raise ValueError(f"mode {mode[:100]!r} is not one of {', '.join(MODES)}")
     if split in MODES and split != mode:
         raise ValueError(f"mode is {mode}, but the file is named {split}; move the row, or rename the file")
     evidence = row.get("evidence") or "lesion"
     if evidence not in EVIDENCE_KINDS:
-        raise ValueError(f"evidence {str(evidence)[:100]!r} is neither of {', '.join(EVIDENCE_KINDS)}")
+        raise ValueError(f"evidence {str(evidence)[:100]!r} is not one of {', '.join(EVIDENCE_KINDS)}")
     group = row.get("group") or "grounded"
     if group not in GROUPS:
-        raise ValueError(f"group {str(group)[:100]!r} is none of {', '.join(GROUPS)}")
+        raise ValueError(f"group {str(group)[:100]!r} is not one of {', '.join(GROUPS)}")
     if row["index"] is None or row["index"] < 0:
         raise ValueError(f"index {row['index']} is not a rank in the source")
     return Sample(
@@ -207,7 +207,7 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 
 
 def _finding(row: Mapping[str, Any]) -> str:
-    """One name for findings that differ only in characters that nobody sees."""
+    """The name of the finding without invisible characters."""
     name = tidy(_text(row, "finding"))
     if not name:
         raise ValueError("finding is empty or no short text on one line")

@@ -93,7 +93,7 @@ class StoredRow:
         """The picture, embedded or from the user's own copies, of `size` (width, height).
 
         Raises PictureError that names the sample or the file, also for a picture of another size, and
-        UnavailableError where there is none.
+        UnavailableError where it is missing.
         """
         cells, root = self.file.cells(self.number, PICTURE, sample_id), self.file.root
         data, ref = (cells.get("image") or {}).get("bytes"), cells.get("image_ref")

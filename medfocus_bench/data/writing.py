@@ -20,7 +20,7 @@ from medfocus_bench.storage import atomic_folder
 
 _BATCH_ROWS: Final = 128
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
-"""What Arrow raises for a value that its column cannot hold."""
+"""Errors of Arrow for a value that its column cannot hold."""
 
 
 def write_benchmark(
@@ -65,7 +65,7 @@ def check_vacant(out: Path, *, overwrite: bool = False) -> None:
         )
     strange = [path for path in out.rglob("*") if path.is_file() and not _is_ours(path)]
     if strange:
-        raise InputError(f"{strange[0]}: is no part of a benchmark, so {out} is not replaced; name another")
+        raise InputError(f"{strange[0]}: is not part of a benchmark, so {out} is not replaced; name another")
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -110,7 +110,7 @@ def _plain(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, 
 
 
 def _encoded(value: Any) -> Any:
-    """A picture as the column holds it; what is none is left to Arrow."""
+    """A picture as the column holds it; Arrow refuses anything else."""
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     if not isinstance(value, Image.Image):
@@ -144,13 +144,13 @@ def _unfit(path: Path, start: int, batch: list[dict[str, Any]]) -> BenchmarkErro
                 value = row[column.name]
                 return BenchmarkError(
                     f"{_place(path, number, row)}: column {column.name}: {type(value).__name__} "
-                    f"{repr(value)[:80]} is no {_wanted(column)}"
+                    f"{repr(value)[:80]} is not a {_wanted(column)}"
                 )
     return BenchmarkError(f"{path}: rows {start} to {start + len(batch) - 1} cannot be stored")
 
 
 def _wanted(column: pa.Field) -> str:
-    """What a cell of the column should be, in the words of Python."""
+    """The expected content of a cell, in the words of Python."""
     if column.name == "image":
         return "picture; give one of PIL, or the bytes of a PNG or JPEG file"
     if column.name == "boxes":

@@ -22,7 +22,7 @@ PHANTOM: Final = "phantom"
 """Stands for the shipped pool."""
 
 _HELD_BYTES: Final = 64 << 20
-"""What the regions that are kept may take, at a bit a pixel."""
+"""Memory for the cached regions, at a bit a pixel."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a region of a picture is filled with, so that nothing of it can be seen."""
+"""Fills that hide a region of a picture."""
 
 from __future__ import annotations
 

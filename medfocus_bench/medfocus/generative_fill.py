@@ -48,6 +48,6 @@ def _loaded(editor: str) -> CounterfactualEditor:
     for assignment in assignments:
         found = _SETTING.fullmatch(assignment)
         if found is None:
-            raise InputError(f"editor {editor!r}: {assignment!r} is no FIELD=VALUE")
+            raise InputError(f"editor {editor!r}: {assignment!r} is not FIELD=VALUE")
         settings[found["name"]] = found["value"]
     return load_editor(name, **settings)

@@ -30,13 +30,13 @@ class GridImage:
 
     @property
     def support(self) -> FloatArray:
-        """The intensities, and zero where there is no mass: what is transported."""
+        """The transported mass: the intensities, and zero outside of them."""
         return np.asarray(np.where(self.inside, self.values, 0.0))
 
     def cost_scale(self, target: GridImage) -> float:
         """The 90th percentile of the squared distances between the pixels with mass of the two.
 
-        What the paper's code divides the cost by. Raises InputError where one of them has no such pixel, and
+        The paper's code divides the cost by it. Raises InputError where one of them has no such pixel, and
         where each has one, at the same place.
         """
         if not (self.inside.any() and target.inside.any()):
@@ -49,7 +49,7 @@ class GridImage:
         order = np.argsort(distances)
         scale = _weighted_quantile(distances[order], numbers[order], _QUANTILE)
         if not scale > 0:
-            raise InputError("the picture is one bright point on black: there is no anatomy to carry over")
+            raise InputError("the picture is one bright point on black: it has no anatomy to carry over")
         return scale
 
 
@@ -61,7 +61,7 @@ def grid_image(image: UInt8Image, size: int) -> GridImage:
     framed = framed_image(image).astype(np.float32)
     left, top, right, bottom = Frame(image.shape[1], image.shape[0]).content
     content = framed[top:bottom, left:right]
-    if content.max() <= content.min():  # the padding beside it is no contrast of the image's
+    if content.max() <= content.min():  # padding does not count as contrast
         raise ValueError("an image of one grey level has no anatomy")
     low, high = framed.min(), framed.max()
     small = ndimage.zoom((framed - low) / (high - low), size / len(framed), order=1)

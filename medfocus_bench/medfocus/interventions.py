@@ -1,4 +1,4 @@
-"""What of a response's probability is lost when a concept's region is filled in."""
+"""The drop of a response's probability when the region of a concept is filled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medfocus_bench.lvlm.example import EncodedExample, Target
 
 Shape = Literal["box", "mask"]
-"""What of a concept is filled: its tight box, as the paper has it, or its own pixels."""
+"""The filled pixels of a concept: its tight box, as in the paper, or its own mask."""
 
 TAU: Final = 0.75
 """The paper's threshold: where every intervention keeps this share of the probability, it is a failure."""
@@ -39,8 +39,8 @@ _AT_A_TIME: Final = 2
 class ConceptRegion:
     """A concept, or a composite of several, where it lies in an image: its members are its parts.
 
-    `boxes` (parts, 4), native pixels, `masks`: (height, width) bool for each part. What is filled, and
-    reported, is the union of the parts, never the box around them.
+    `boxes` (parts, 4), native pixels, `masks`: (height, width) bool for each part. The union of the
+    parts is filled and reported, never the box around them.
     """
 
     name: str
@@ -160,7 +160,7 @@ def concept_effects(original: npt.ArrayLike, edited: npt.ArrayLike) -> Effects:
 def decide(effects: Sequence[float] | FloatArray, tau: float = TAU) -> Decision:
     """The region with the largest effect, the first of equal ones, unless min exp(-effect) >= tau.
 
-    An effect that is no number neither wins nor decides about failure (the paper's code lets it win).
+    An effect that is NaN neither wins nor decides about failure (the paper's code lets it win).
     """
     known = [(number, float(effect)) for number, effect in enumerate(effects) if not math.isnan(effect)]
     if not known or min(_kept(effect) for _, effect in known) >= tau:

@@ -53,7 +53,7 @@ class ReferencePool:
             for concept, mask in masks.items():
                 if mask.dtype != np.bool_ or mask.shape != image.shape or not mask.any():
                     raise ValueError(
-                        f"reference {number}: the mask of {concept} is no bool array of the image's shape "
+                        f"reference {number}: the mask of {concept} is not a bool array of the image's shape "
                         f"{image.shape} with a pixel in it"
                     )
         if not self.concepts:
@@ -86,7 +86,7 @@ class ReferencePool:
         try:
             with safe_open(path, framework="numpy") as file:
                 if (file.metadata() or {}).get("format") != _FORMAT:
-                    raise InputError(f"{path}: is no reference pool; build one with `reference build`")
+                    raise InputError(f"{path}: is not a reference pool; build one with `reference build`")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             check_fetched(Path(path))
@@ -106,7 +106,7 @@ class ReferencePool:
         return int(np.argmin(self.distances(image, by)))
 
     def distances(self, image: UInt8Image, by: Selection = "cost") -> npt.NDArray[np.float64]:
-        """What `closest` minimises, one number a reference."""
+        """The objective of `closest`, one number a reference."""
         target = grid_image(image, _SELECTION_GRID)
         sources = [grid_image(reference, _SELECTION_GRID) for reference in self.images]
         if by == "cost":

@@ -64,7 +64,7 @@ class SourcePool:
 
 @dataclass(slots=True)
 class _SourceImage:
-    """What the tables say of one picture."""
+    """The entries of the tables for one picture."""
 
     image_id: str
     patient: str

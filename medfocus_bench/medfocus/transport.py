@@ -8,7 +8,7 @@ The plan P >= 0 minimises
 so that mass may be created or destroyed at a price. Two formulations are in use, and they are different
 problems (mass 6.36 against 0.62 in one example):
 
-* `entropy`: R(P) = sum P (log P - 1), the kernel is K = exp(-C / eps). What the paper's code solves; in POT
+* `entropy`: R(P) = sum P (log P - 1), the kernel is K = exp(-C / eps). The paper's code solves this; in POT
   `reg_type="entropy"`.
 * `kl`: R(P) = KL(P | a b^T), the kernel is a b^T exp(-C / eps). The paper's equation 6; POT's
   `reg_type="kl"`.
@@ -53,7 +53,7 @@ _LARGEST_FACTOR: Final = 200.0
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is minimised, and when to stop: when the changes of u sum to less than `tolerance`."""
+    """The objective and the stopping rule: stop when the changes of u sum to less than `tolerance`."""
 
     eps: float = 0.05
     lam: float = 0.1
@@ -77,7 +77,7 @@ class Transport:
     """Plans between n pairs of images on one grid, as scalings: nothing of the size of a plan is held.
 
     `source`, `target` (n, height, width): the images, of mass 1. `log_u`, `log_v` (n, height, width): what
-    the outer product of `exp(-C / eps)` is scaled with, -inf where there is no mass; with the `kl`
+    the outer product of `exp(-C / eps)` is scaled with, -inf where the mass is zero; with the `kl`
     formulation the images are part of it. `scale` (n,): what squared distances, in pixels of the grid, were
     divided by. `iterations` (n,).
     """
@@ -129,7 +129,7 @@ class Transport:
 
     @property
     def value(self) -> FloatArray:
-        """What the plan minimises, with the cost divided by the scale: (n,)."""
+        """The objective of the plan, with the cost divided by the scale: (n,)."""
         rows, columns, scaled = self.rows, self.columns, self.cost / self.scale
         eps, lam = self.problem.eps, self.problem.lam
         mass = rows.sum((1, 2))
@@ -317,7 +317,7 @@ def _pot(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solve
     ys, xs = (squared_distances(side) for side in a.shape)
     cost = (np.kron(ys, np.ones_like(xs)) + np.kron(np.ones_like(ys), xs)) / scale
     with warnings.catch_warnings():
-        # It says that it ignores a reference measure that nobody gave.
+        # It says that it ignores a reference measure that was not given.
         warnings.simplefilter("ignore")
         _, log = sinkhorn_unbalanced(
             a.ravel()[here],

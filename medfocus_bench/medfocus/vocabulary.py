@@ -19,7 +19,7 @@ def with_lung_zones(regions: Mapping[str, ConceptMask]) -> dict[str, ConceptMask
 
     The surroundings are the pixels that no region holds: the shoulders (above the lungs), the chest walls
     (beside them) and the upper abdomen (below them), right and left of the middle between the lungs. They are
-    no anatomy of their own: with them, nothing in the image is beyond the reach of an intervention.
+    not anatomical concepts: with them, nothing in the image is beyond the reach of an intervention.
     """
     found = {name: region for name, region in regions.items() if region}
     lungs = {side: found.get(f"{side} lung") for side in _SIDES}

@@ -1,4 +1,4 @@
-"""Every method on one picture of one's own: maps, boxes, overlays and a panel of them all."""
+"""Explain a picture of the user's own with several methods: maps, boxes, overlays and a panel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _CONCEPTS_PICTURE: Final = 480
 """Sides that the picture of a panel of concepts has at most."""
 
 _NEEDS_SAMPLES: Final = ("random-boxes", "mean-map", "both-lungs")
-"""Null controls that are made from expert boxes, which a picture of one's own has not."""
+"""Null controls that need expert boxes, which a user's own image does not have."""
 
 _SAMPLE_ID: Final = "picture"
 _MODE: Final = "direct"
@@ -62,7 +62,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureExplanation:
-    """What one method says of the picture; `error` says why it could not, in one line.
+    """The attribution of one method, or in `error` one line with the reason why it failed.
 
     `entry` is the attribution as a submission states it; `intervals`: those of the scores of its concepts.
     """
@@ -120,7 +120,7 @@ def read_picture(path: Path) -> Picture:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if header_size(data) is None:
-        raise InputError(f"{path}: is no PNG or JPEG picture")
+        raise InputError(f"{path}: is not a PNG or JPEG picture")
     return Picture(path.name, decode_uint8(data, place=str(path)))
 
 
@@ -261,7 +261,7 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
 
 
 def _draw_concepts(explained: ExplainedPicture, one: PictureExplanation) -> Any:
-    """What a method says of concepts and tokens, beside the picture with its region."""
+    """The scores of concepts and tokens beside the picture with its region."""
     assert one.attribution is not None
     image = explained.picture.image
     size = fit(image.shape[1], image.shape[0], (_CONCEPTS_PICTURE, _CONCEPTS_PICTURE))

@@ -232,7 +232,7 @@ def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, changes, m
         ({"--method": "both-lungs"}, "both-lungs is made from expert boxes"),
         ({"--response": ""}, "--response: is empty"),
         ({"--image": "nowhere.png"}, "nowhere.png: cannot be read"),
-        ({"--image": __file__}, "is no PNG or JPEG picture"),
+        ({"--image": __file__}, "is not a PNG or JPEG picture"),
     ],
 )
 def test_bad_input_of_a_picture_is_one_line_and_status_2(picture, tmp_path, changes, message):

@@ -123,7 +123,7 @@ def test_bad_records_are_status_2_with_every_problem_on_its_line(tmp_path):
     status, _, err = run("data", "import-medground", path, "--out", tmp_path / "out")
     assert status == 2
     assert "record 1: lacks answer" in err
-    assert "record 2: is no object but int" in err
+    assert "record 2: is not an object but int" in err
     assert "\x1b" not in err
     assert not (tmp_path / "out").exists()
 

@@ -138,9 +138,9 @@ def test_a_killed_run_goes_on_and_its_records_become_the_dataset(root, settings,
     [
         (("--set", "steps=7"), "radedit: steps 7 does not divide 1000"),
         (("--set", "size=64", "--set", "size=128"), "--set size: is given twice"),
-        (("--set", "cache=taken"), "radedit: cache 'taken' is no folder of its own; name one"),
-        (("--set", "cache="), "radedit: cache '.' is no folder of its own; name one"),
-        (("--set", "unet=nowhere"), "weights 'nowhere': there is no such folder, and it is no Hub id"),
+        (("--set", "cache=taken"), "radedit: cache 'taken' is not a folder of its own; name one"),
+        (("--set", "cache="), "radedit: cache '.' is not a folder of its own; name one"),
+        (("--set", "unet=nowhere"), "weights 'nowhere': this is neither a folder nor a Hub id"),
     ],
 )
 def test_a_setting_that_cannot_be_is_status_2_before_anything_is_asked(

@@ -155,8 +155,8 @@ def test_the_normal_pictures_are_part_of_what_a_run_is_known_by(normals):
     ("spoil", "says"),
     [
         (lambda folder: [path.unlink() for path in folder.glob("[12].png")], "holds 1 PNG or JPEG files"),
-        (lambda folder: (folder / "1.png").write_text("not a picture"), r"1\.png: is no PNG or JPEG"),
-        (lambda folder: folder.rename(folder.with_name("moved")), "there is no folder"),
+        (lambda folder: (folder / "1.png").write_text("not a picture"), r"1\.png: is not a PNG or JPEG"),
+        (lambda folder: folder.rename(folder.with_name("moved")), "the folder .* is missing"),
     ],
 )
 def test_a_bad_folder_of_normals_is_an_error_that_names_it(normals, spoil, says):

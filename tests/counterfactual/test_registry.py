@@ -63,7 +63,7 @@ def test_a_strangers_editor_is_loaded_and_what_is_none_is_refused(monkeypatch):
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries)
     assert load_editor("blackout", level="7") == Blackout(7)
-    with pytest.raises(EditorError, match="none: is no editor: it has no version, redraw"):
+    with pytest.raises(EditorError, match="none: is not an editor: it has no version, redraw"):
         load_editor("none")
     with pytest.raises(EditorError, match="lost needs not_installed_anywhere"):
         load_editor("lost")

@@ -207,7 +207,7 @@ def test_pointers_attach_to_the_same_benchmark_as_records(root: Path, tmp_path: 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is published: the phantom track, and pointers to all questions of the small VinDR."""
+    """The published files: the phantom track, and pointers to all questions of the small VinDR."""
     folder = tmp_path_factory.mktemp("published")
     write_pointers(pointers([("vindr_cxr", n) for n in range(13)]), folder / "pointers")
     export(folder / "repository", TRACK, pointers=[folder / "pointers"])
@@ -257,7 +257,7 @@ def test_a_reference_out_of_the_root_is_refused_when_it_is_followed(root: Path, 
     own = write_benchmark(
         tmp_path / "b", {"direct": rows}, name="b", version="1", attachment=Attachment(root)
     )
-    with pytest.raises(PictureError, match="no path below"):
+    with pytest.raises(PictureError, match="not a path below"):
         _ = own.samples[0].image
 
 

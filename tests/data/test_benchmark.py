@@ -167,7 +167,7 @@ def test_a_selection_keeps_the_identity_of_the_whole(make_benchmark: MakeBenchma
 def test_the_folder_above_a_benchmark_is_refused_with_the_one_to_give(make_benchmark: MakeBenchmark) -> None:
     bench = make_benchmark(ROWS)
     above = bench.folder.parent
-    assert refusal(above) == f"{above}: is no benchmark, but a folder in it is; give {bench.folder}"
+    assert refusal(above) == f"{above}: is not a benchmark, but a folder in it is; give {bench.folder}"
 
 
 def test_a_content_that_is_not_that_of_the_manifest_is_refused(make_benchmark: MakeBenchmark) -> None:
@@ -214,7 +214,7 @@ def test_only_regular_files_are_read(
 def test_a_folder_that_is_none_or_holds_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("none", "file", "x" * 300):
-        assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: is no folder")
+        assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: is neither a folder")
     assert (
         refusal(tmp_path)
         == f"{tmp_path}: holds no Parquet file; a benchmark folder has <split>.parquet files"
@@ -322,8 +322,8 @@ def test_columns_of_others_are_let_be(tmp_path: Path) -> None:
         ("width", 0, "width 0 is not within 1 and 65536"),
         ("height", 10**6, "height 1000000 is not within"),
         ("width", None, "width None is not within"),
-        ("mode", "other", "mode 'other' is neither of direct, reasoning"),
-        ("evidence", "other", "evidence 'other' is neither of lesion, spurious"),
+        ("mode", "other", "mode 'other' is not one of direct, reasoning"),
+        ("evidence", "other", "evidence 'other' is not one of lesion, spurious"),
         ("index", -1, "index -1 is not a rank"),
         ("index", None, "index None is not a rank"),
         ("finding", "", "finding is empty or no short text"),

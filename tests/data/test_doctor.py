@@ -107,7 +107,7 @@ def test_the_extension_is_examined_where_there_is_something_of_it(tmp_path: Path
 
 
 def test_a_root_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         examine(open_source("nih"), tmp_path / "gone")
 
 

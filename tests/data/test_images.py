@@ -127,7 +127,7 @@ def test_other_kinds_of_png_become_the_same_grey(tmp_path: Path, mode: str) -> N
 
 
 def test_few_levels_are_read_with_a_warning_that_names_the_file_once(tmp_path: Path) -> None:
-    """Two levels are no radiograph; nor are the 15 of 12 bits in the place of 16."""
+    """Two levels do not make a radiograph, nor do the 15 of 12 bits in the place of 16."""
     path = tmp_path / "a.png"
     Image.fromarray(picture()).convert("1").save(path)
     with pytest.warns(PictureWarning, match=re.escape(f"{path}: is shown in 2 grey levels")):
@@ -154,7 +154,7 @@ TURNED = {
     7: lambda image: np.rot90(image, 2).T,
     8: np.rot90,
 }
-"""What a viewer makes of each orientation (EXIF 2.3, 4.6.4, tag 0x0112)."""
+"""The view of each orientation (EXIF 2.3, 4.6.4, tag 0x0112)."""
 
 
 def turned_file(orientation: int, kind: str) -> bytes:
@@ -515,7 +515,7 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytes
     ["", "../a.png", "a/../../b.png", "/etc/passwd", "a\\..\\b.png", "a\0.png", "..", "a/.."],
 )
 def test_a_reference_that_leads_elsewhere_is_refused(tmp_path: Path, ref: str) -> None:
-    with pytest.raises(PictureError, match="no path below"):
+    with pytest.raises(PictureError, match="not a path below"):
         picture_at(tmp_path, ref)
 
 

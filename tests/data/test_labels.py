@@ -59,5 +59,5 @@ def test_words_and_numbers_are_each_others_inverse():
             encoded = in_numbers({column: word})
             assert encoded[column] is None or isinstance(encoded[column], int)
             assert in_words(encoded, LABELS) == {column: word}
-    with pytest.raises(ValueError, match="group 'other' is none of"):
+    with pytest.raises(ValueError, match="group 'other' is not one of"):
         in_numbers({"group": "other"})

@@ -72,17 +72,17 @@ def test_a_pointer_says_nothing_of_the_source_but_its_name_and_the_rank(tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "gpt"}, "model 'gpt' is none of"),
-        ({"model": ["a"]}, "model .* is none of"),
-        ({"dataset": "nih"}, "dataset 'nih' is none of"),
+        ({"model": "gpt"}, "model 'gpt' is not one of"),
+        ({"model": ["a"]}, "model .* is not one of"),
+        ({"dataset": "nih"}, "dataset 'nih' is not one of"),
         ({"index": -1}, "index -1 is not a rank"),
         ({"index": 1405}, "index 1405 is not a rank within the 1,405"),
         ({"index": True}, "index True is not a rank"),
         ({"index": 1.0}, r"index 1\.0 is not a rank"),
         ({"answer": "No"}, "answer 'No' is not 'Yes'"),
-        ({"prediction_edited_direct": None}, "prediction_edited_direct is no text"),
-        ({"prediction_direct": ""}, "prediction_direct is no text"),
-        ({"prediction_direct": "x" * 200_000}, "prediction_direct is no text"),
+        ({"prediction_edited_direct": None}, "prediction_edited_direct is not a text"),
+        ({"prediction_direct": ""}, "prediction_direct is not a text"),
+        ({"prediction_direct": "x" * 200_000}, "prediction_direct is not a text"),
         ({"boxes": []}, "has the unknown field 'boxes'"),
     ],
 )
@@ -101,7 +101,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         medground.read_records([path])
     assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
-        "record 2: is no object but int",
+        "record 2: is not an object but int",
         "record 3: has neither prediction_direct nor prediction_cot",
         "record 4: lacks prediction_edited_kept_direct",
         f"record 5: is the same sample as {path}: record 1",

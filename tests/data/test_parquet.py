@@ -49,7 +49,7 @@ def shared(count, value):
 
 
 def refused(folder):
-    """What is said of a file by a process of its own, which never takes more than 700 MB for it."""
+    """The answer about a file of a process of its own, which never takes more than 700 MB for it."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(folder)],
         capture_output=True,

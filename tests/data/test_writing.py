@@ -1,4 +1,4 @@
-"""What `write_benchmark` takes, and what it says of what it cannot take."""
+"""Input that `write_benchmark` takes, and its messages about input that it refuses."""
 
 from __future__ import annotations
 
@@ -43,19 +43,23 @@ def test_bytes_of_a_file_and_arrays_of_boxes_are_taken(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("image", "chest.png", "column image: str 'chest.png' is no picture; give one of PIL, or the bytes"),
-        ("image", PICTURE, "column image: list .* is no picture"),
+        (
+            "image",
+            "chest.png",
+            "column image: str 'chest.png' is not a picture; give one of PIL, or the bytes",
+        ),
+        ("image", PICTURE, "column image: list .* is not a picture"),
         (
             "image",
             Image.new("CMYK", (64, 48)),
             "column image: cannot be stored as PNG .*convert it to L",
         ),
-        ("boxes", [8, 8, 40, 40], r"column boxes: list \[8, 8, 40, 40\] is no list of \[x1, y1, x2, y2\]"),
+        ("boxes", [8, 8, 40, 40], r"column boxes: list \[8, 8, 40, 40\] is not a list of \[x1, y1, x2, y2\]"),
         ("boxes", [["a", 8, 40, 40]], "column boxes: list"),
-        ("width", "wide", "column width: str 'wide' is no whole number"),
-        ("index", 2**70, "column index: int .* is no whole number"),
-        ("finding", 7, "column finding: int 7 is no text"),
-        ("log_odds_original", "high", "column log_odds_original: str 'high' is no number"),
+        ("width", "wide", "column width: str 'wide' is not a whole number"),
+        ("index", 2**70, "column index: int .* is not a whole number"),
+        ("finding", 7, "column finding: int 7 is not a text"),
+        ("log_odds_original", "high", "column log_odds_original: str 'high' is not a number"),
         ("respones", "Yes.", "column respones: a benchmark has none of that name; there are .*response"),
     ],
 )
@@ -70,7 +74,7 @@ def test_a_value_that_does_not_fit_is_named_with_its_row_and_column(tmp_path, co
 def test_the_row_is_named_also_in_a_later_batch(tmp_path):
     rows = [own_row(number=number) for number in range(300)]
     rows[299]["height"] = "high"
-    with pytest.raises(InputError, match=r"row 299 .*column height: str 'high' is no whole number"):
+    with pytest.raises(InputError, match=r"row 299 .*column height: str 'high' is not a whole number"):
         written(tmp_path / "mine", *rows)
 
 
@@ -87,7 +91,7 @@ def test_a_benchmark_is_replaced_only_where_that_is_asked_for(tmp_path):
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
-    with pytest.raises(InputError, match=r"chapter\.tex: is no part of a benchmark"):
+    with pytest.raises(InputError, match=r"chapter\.tex: is not part of a benchmark"):
         written(tmp_path / "thesis", own_row(), overwrite=True)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "x"
 

@@ -147,7 +147,7 @@ def test_lungs_that_reach_out_of_the_image_are_cut_to_it(make_benchmark, tmp_pat
 
 def test_a_damaged_picture_is_an_error_that_names_the_sample(make_benchmark, tmp_path):
     broken = make_benchmark([make_row(image={"bytes": b"\x89PNG broken", "path": None})])
-    with pytest.raises(InputError, match=r"phantom-00000-tiny-direct: is no PNG or JPEG picture"):
+    with pytest.raises(InputError, match=r"phantom-00000-tiny-direct: is not a PNG or JPEG picture"):
         write_null("image-edges", broken, tmp_path / "n")
 
 

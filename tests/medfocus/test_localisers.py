@@ -1,4 +1,4 @@
-"""What carries concepts over, and what every localiser keeps."""
+"""Transport carries concepts over; properties of every localiser."""
 
 from __future__ import annotations
 

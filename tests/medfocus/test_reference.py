@@ -85,7 +85,7 @@ def test_files_that_are_no_pool_are_errors_that_name_the_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         ReferencePool.load(path)
     save_file({"x": np.zeros(3)}, path)
-    with pytest.raises(InputError, match="is no reference pool"):
+    with pytest.raises(InputError, match="is not a reference pool"):
         ReferencePool.load(path)
     damaged = {"0/image": np.zeros((4, 4), np.uint8), "0/mask/heart": np.zeros(99, np.uint8)}
     save_file(damaged, path, metadata={"format": "medfocus-bench references 1"})

@@ -91,7 +91,7 @@ def test_radiographs_are_transported_as_the_papers_code_transports_them(golden):
 
 
 def on_a_stride_grid(cells):
-    """What the paper's code marks: one pixel of 224 x 224 for each cell."""
+    """The marks of the paper's code: one pixel of 224 x 224 for each cell."""
     marked = np.zeros((224, 224), dtype=np.bool_)
     step = 224 // len(cells)
     marked[::step, ::step] = cells

@@ -359,7 +359,7 @@ def test_a_picture_that_cannot_be_decoded_is_a_failure_of_its_sample_alone(tmp_p
     bench = write_benchmark(tmp_path / "b", {"direct": [damaged, second]}, name="b", version="1")
     (outcome,) = run(bench, tmp_path / "run", COUNTING)
     assert outcome.new == 1
-    assert "is no PNG or JPEG picture, or a damaged one" in outcome.reasons[0]
+    assert "is not a PNG or JPEG picture, or a damaged one" in outcome.reasons[0]
     assert [f.sample_id for f in read_failures(tmp_path / "run" / "counting")] == [first["sample_id"]]
 
 

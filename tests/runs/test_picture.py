@@ -195,9 +195,9 @@ def test_null_controls_that_need_expert_boxes_are_refused(tmp_path, qwen, pixels
 
 def test_what_is_no_picture_question_or_response_is_refused(tmp_path, qwen, pixels):
     for name, content, message in (
-        ("text.png", b"not a picture", "is no PNG or JPEG picture"),
-        ("empty.png", b"", "is no PNG or JPEG picture"),
-        ("gif.png", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "is no PNG or JPEG picture"),
+        ("text.png", b"not a picture", "is not a PNG or JPEG picture"),
+        ("empty.png", b"", "is not a PNG or JPEG picture"),
+        ("gif.png", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "is not a PNG or JPEG picture"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):

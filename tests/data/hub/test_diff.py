@@ -68,7 +68,7 @@ def test_pointers_and_whole_repositories_are_compared_too(tmp_path, small):
 
 
 def test_what_is_no_benchmark_is_said(tmp_path):
-    with pytest.raises(BenchmarkError, match="is no folder and no benchmark"):
+    with pytest.raises(BenchmarkError, match="is neither a folder nor a benchmark"):
         difference("phantom", tmp_path / "none")
 
 

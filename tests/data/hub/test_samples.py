@@ -138,7 +138,7 @@ def test_a_config_split_or_name_that_is_none_is_said(published, small):
         load_samples(DATASET, config="chexpert")
     with pytest.raises(BenchmarkError, match="direct cannot be loaded"):
         load_samples(DATASET, config="chexpert", streaming=True)
-    with pytest.raises(BenchmarkError, match="is no folder and no benchmark"):
+    with pytest.raises(BenchmarkError, match="is neither a folder nor a benchmark"):
         load_samples("medfocus/cxr-casual")
     with pytest.raises(BenchmarkError, match="is not on the Hub, or is private"):
         load_samples("hf://medfocus/cxr-casual")
