@@ -17,9 +17,9 @@ def shipped(key: str) -> HuggingFaceLVLM:
     return load_lvlm(key)
 
 
-def private(key: str) -> HuggingFaceLVLM:
+def private(key: str, **options: str) -> HuggingFaceLVLM:
     """A shipped LVLM that no other test has, to be changed."""
-    return HuggingFaceLVLM(key, shipped_lvlms()[key])
+    return HuggingFaceLVLM(key, shipped_lvlms()[key], **options)
 
 
 @lru_cache

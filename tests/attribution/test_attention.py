@@ -14,17 +14,12 @@ from medfocus_bench.attribution.attention import (
 )
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.registry import load_lvlm
 from tests.attribution.conftest import private, shipped
 from tests.attribution.plain import (
-    ABOVE_CHANCE,
     PATIENT,
     QUESTION,
     at_image,
-    evidence_ap,
-    held_out_ap,
     plain_pass,
-    planted,
 )
 
 METHODS = [AttentionHead(), AttentionRollout(), RelativeAttention()]
@@ -148,14 +143,6 @@ def test_rollout_sees_the_image_through_the_one_block_that_does(short_sighted):
     assert saliency.any()
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_a_decoder_with_fused_attention_is_eager_meanwhile_and_fused_again(lvlm, reading, method):
-    """Trap 6: sdpa gives an empty tuple of weights."""
-    assert lvlm.decoder.config._attn_implementation == "sdpa"
-    assert method.explain(lvlm, reading).saliency.any()
-    assert lvlm.decoder.config._attn_implementation == "sdpa"
-
-
 def test_a_pass_that_fails_leaves_the_decoder_fused(qwen):
     """Trap 6."""
     reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
@@ -181,23 +168,10 @@ def test_relative_to_itself_a_question_explains_nothing(lvlm, reading):
     assert np.allclose(saliency, 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [-1, 4])
-@pytest.mark.parametrize("kind", [AttentionHead, RelativeAttention])
-def test_a_block_that_is_not_there_is_an_error_with_the_range(lvlm, reading, kind, layer):
-    with pytest.raises(InputError, match=rf"no block {layer} .* 0 to 3"):
-        kind(layer=layer).explain(lvlm, reading)
-
-
 @pytest.mark.parametrize("head", [-1, 4])
 def test_a_head_that_is_not_there_is_an_error_with_the_range(lvlm, reading, head):
     with pytest.raises(InputError, match=rf"no head {head}; give one of 0 to 3"):
         AttentionHead(head=head).explain(lvlm, reading)
-
-
-@pytest.mark.parametrize("residual", [-0.1, 1.0, float("nan")])
-def test_a_residual_that_leaves_no_attention_is_an_error(residual):
-    with pytest.raises(InputError, match="residual"):
-        load_method("attention-rollout", residual=residual)
 
 
 def test_candidates_are_all_heads_of_all_blocks_and_each_is_a_setting(lvlm):
@@ -208,44 +182,10 @@ def test_candidates_are_all_heads_of_all_blocks_and_each_is_a_setting(lvlm):
     assert load_method("attention-head", **heads[-1]) == AttentionHead(layer=3, head=3)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid(method):
-    """Trap 8."""
-    lvlm = load_lvlm("phantom_qwen", framing="native")
-    image = np.tile(PATIENT.image, (1, 2))
-    reading = lvlm.encode(image, QUESTION, "Yes.")
-    assert (reading.grid.rows, reading.grid.columns) == (5, 11)
-    saliency = method.explain(lvlm, reading).saliency
-    top, bottom = reading.frame.content[1], reading.frame.content[3]
-    assert saliency[top:bottom].any()
-    assert not saliency[:top].any()
-    assert not saliency[bottom:].any()
-
-
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_half_precision_gives_nearly_the_map_of_full_precision(qwen, method):
-    half = load_lvlm("phantom_qwen", dtype="bfloat16")
-    first, second = (
-        method.explain(lvlm, lvlm.encode(PATIENT.image, QUESTION, "Yes.")).saliency for lvlm in (qwen, half)
-    )
-    assert second.dtype == np.float32
-    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.9
-
-
 def test_predictor_rows_end_one_before_the_response_does(reading):
     """Trap 1."""
     assert predictor_rows(reading, "response") == slice(reading.answer.start - 1, reading.answer.stop - 1)
     assert predictor_rows(reading, (1, 2)) == slice(reading.answer.start, reading.answer.start + 1)
-
-
-@pytest.mark.parametrize("kind", [AttentionHead, RelativeAttention])
-def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm, kind):
-    assert held_out_ap(lvlm, kind) > ABOVE_CHANCE
-
-
-def test_rollout_finds_the_planted_evidence_where_image_tokens_see_each_other():
-    lvlm = shipped("phantom_gemma")
-    assert evidence_ap(lvlm, AttentionRollout(), planted(lvlm, 24)[::2]) > ABOVE_CHANCE
 
 
 @pytest.mark.parametrize("target", ["response", "verdict"])

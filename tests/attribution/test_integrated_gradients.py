@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
 from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_canvas, blurred
-from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.questions import prompt
-from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
-from tests.attribution.plain import ABOVE_CHANCE, PATIENT, QUESTION, held_out_ap
+from tests.attribution.plain import PATIENT, QUESTION
 
 BASELINES = ["black", "mean", "blurred"]
 
@@ -164,12 +160,6 @@ def test_captum_arrives_at_the_same(lvlm, reading):
 # -- the method --------------------------------------------------------------------------------------------
 
 
-def test_the_defaults_cost_36_steps_and_two_passes_for_completeness(lvlm, reading):
-    with lvlm.measured() as meter:
-        IntegratedGradients().explain(lvlm, reading)
-    assert (meter.forward_passes, meter.backward_passes) == (36 + 2, 36)
-
-
 @pytest.mark.parametrize("pool", [1, 2])
 def test_a_pooled_value_is_the_mean_of_its_cell(qwen, pool):
     """On a grid that is not square."""
@@ -196,38 +186,16 @@ def test_the_sign_is_dealt_with_after_pooling(lvlm, reading):
     assert np.array_equal(absolute, np.abs(signed))
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
-@pytest.mark.parametrize("level", [0, 200])
-def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, baseline, level):
-    """Trap 21; a picture that is its own baseline has no completeness, and an empty map."""
-    reading = lvlm.encode(np.full((60, 60), level, np.uint8), QUESTION, "No.")
-    found = IntegratedGradients(steps=3, baseline=baseline).explain(lvlm, reading)
-    assert np.isfinite(found.saliency).all()
-    assert np.isfinite(list(found.diagnostics.values())).all()
-    if level == 0 and baseline == "black":
-        assert not found.saliency.any()
-        assert "completeness" not in found.diagnostics
+def test_a_picture_that_is_its_own_baseline_has_no_completeness_and_an_empty_map(lvlm):
+    """Trap 21."""
+    found = IntegratedGradients(steps=3).explain(
+        lvlm, lvlm.encode(np.zeros((60, 60), np.uint8), QUESTION, "No.")
+    )
+    assert not found.saliency.any()
+    assert "completeness" not in found.diagnostics
 
 
 def test_candidates_are_the_baselines_as_pixels_and_as_cells(qwen):
     options = list(IntegratedGradients().candidates(qwen))
     assert {option["baseline"] for option in options} == set(BASELINES)
     assert {option["pool"] for option in options} == {None, 2}
-
-
-@pytest.mark.parametrize("setting", [{"steps": 0}, {"pool": 0}, {"blur": 0.0}, {"baseline": "zero"}])
-def test_a_wrong_setting_is_an_error(setting):
-    with pytest.raises(InputError, match="integrated-gradients"):
-        load_method("integrated-gradients", **setting)
-
-
-def test_half_precision_gives_a_finite_map():
-    half = load_lvlm("phantom_qwen", dtype="bfloat16")
-    found = IntegratedGradients(steps=2).explain(half, half.encode(PATIENT.image, QUESTION, "Yes."))
-    assert found.saliency.dtype == np.float32
-    assert np.isfinite(found.saliency).all()
-    assert found.saliency.any()
-
-
-def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm):
-    assert held_out_ap(lvlm, partial(IntegratedGradients, steps=3), count=6) > ABOVE_CHANCE

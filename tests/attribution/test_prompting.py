@@ -12,7 +12,6 @@ from huggingface_hub import constants
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.prompting import Prompting, PromptingMedSAM
-from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.attribution.vision_models import load_detector, load_segmenter, mask_boxes
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
@@ -122,14 +121,6 @@ def test_the_request_follows_the_response_and_states_the_convention(wide, conven
     assert "supports your answer" in lvlm.said[2]
 
 
-def test_the_size_in_the_request_is_that_of_the_resized_picture():
-    reading = native_qwen().encode(WIDE, QUESTION, "Yes.")
-    height, width = reading.pixel_values.shape[1:]
-    lvlm = Says("pixels", "")
-    Prompting().explain(lvlm, reading)
-    assert f"{width} wide and {height} high" in lvlm.said[2]
-
-
 def test_a_part_of_the_response_is_quoted(qwen):
     reading = qwen.encode(WIDE, QUESTION, "There is a step in the bone. Final answer: Yes.")
     lvlm = Says("pixels", "")
@@ -183,8 +174,9 @@ def test_a_region_that_is_named_is_found_in_a_phantom_by_the_shipped_models(qwen
     assert (overlap / (sum(areas) - overlap) > 0.75).all()
 
 
+@pytest.mark.data
 def test_a_detector_that_is_told_the_finding_shows_the_lesion_whatever_the_model_used():
-    """Finding a finding is no faithfulness: the twins answered by a mark, and the chain shows the lesion."""
+    """Finding a finding is not faithfulness: the twins answered by a mark, and the chain shows the lesion."""
     part = phantom().select(["phantom"], ["direct"])
     method = PromptingMedSAM(detector="phantom_owlv2", segmenter="phantom_sam")
     said, samples = [], part.samples[:96]
@@ -215,30 +207,9 @@ def test_a_reply_that_names_no_region_is_no_explanation(wide, vision):
     assert explanation.boxes.shape == (0, 4)
 
 
-def test_the_phantom_models_go_through_the_chain(lvlm, vision):
-    reading = lvlm.encode(WIDE, QUESTION, "Yes.")
-    with lvlm.measured() as meter:
-        explanation = PromptingMedSAM(**vision, max_new_tokens=8).explain(lvlm, reading)
-    assert explanation.boxes.shape[1:] == (4,)
-    assert 1 <= meter.forward_passes <= 8
-
-
 def test_missing_weights_show_before_the_model_is_asked(wide, vision, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     lvlm = Says("pixels", "heart")
     with pytest.raises(InputError, match=r"no-owner/no-model: cannot be loaded .* `hf download"):
         PromptingMedSAM(detector=vision["detector"], segmenter="no-owner/no-model").explain(lvlm, wide)
     assert not hasattr(lvlm, "said")
-
-
-def test_both_are_methods_with_the_settings_of_the_paper():
-    assert load_method("prompting") == Prompting()
-    method = load_method("prompting-medsam", threshold=0.2)
-    assert method == PromptingMedSAM(threshold=0.2)
-    assert (method.detector, method.segmenter) == (
-        "google/owlv2-base-patch16-ensemble",
-        "flaviagiammarino/medsam-vit-base",
-    )
-    for kind in (Prompting, PromptingMedSAM):
-        assert kind.needs == ("text",)
-        assert kind.family == "prompting"

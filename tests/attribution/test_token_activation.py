@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.attribution.token_activation import (
     TokenActivationMap,
     question_tokens,
@@ -14,15 +13,12 @@ from medfocus_bench.attribution.token_activation import (
     without_interference,
 )
 from medfocus_bench.data.questions import prompt
-from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.findings import FINDINGS
 from tests.attribution.plain import (
     PATIENT,
     QUESTION,
     at_image,
     evidence_ap,
-    held_out_ap,
     plain_model,
     plain_pass,
     planted,
@@ -147,13 +143,6 @@ def test_the_question_and_the_response_so_far_are_the_earlier_words(lvlm):
     assert np.allclose(found, expected, atol=1e-3)
 
 
-def test_a_map_costs_one_pass(lvlm, reading):
-    for words in ("response", "question", "both"):
-        with lvlm.measured() as meter:
-            TokenActivationMap(words=words).explain(lvlm, reading)
-        assert (meter.forward_passes, meter.backward_passes) == (1, 0)
-
-
 # -- whose words -------------------------------------------------------------------------------------------
 
 
@@ -232,16 +221,6 @@ def test_candidates_are_words_and_blocks_with_the_input_lens_where_it_is_another
 # -- the method --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grey", [0, 255])
-def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, grey):
-    """Trap 21."""
-    reading = lvlm.encode(np.full((50, 80), grey, np.uint8), QUESTION, "No.")
-    for option in TokenActivationMap().candidates(lvlm):
-        saliency = TokenActivationMap(**option).explain(lvlm, reading).saliency
-        assert np.isfinite(saliency).all()
-        assert (saliency >= 0).all()
-
-
 def test_image_tokens_that_are_all_alike_explain_nothing(lvlm, reading, monkeypatch):
     """Trap 21: rounding is not to make a map of a flat lens."""
     plain = lvlm.trace
@@ -258,35 +237,7 @@ def test_image_tokens_that_are_all_alike_explain_nothing(lvlm, reading, monkeypa
     assert not asked(lvlm, QUESTION, words="question", centred=True).any()
 
 
-def test_a_picture_that_is_not_square_gets_a_map_of_its_own_grid():
-    """Trap 8."""
-    lvlm = load_lvlm("phantom_qwen", framing="native")
-    reading = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
-    saliency = (
-        TokenActivationMap(words="question", lens="input", centred=True).explain(lvlm, reading).saliency
-    )
-    top, bottom = reading.frame.content[1], reading.frame.content[3]
-    assert saliency[top:bottom].any()
-    assert not saliency[:top].any()
-    assert not saliency[bottom:].any()
-
-
-@pytest.mark.parametrize("layer", [-1, 4])
-def test_a_block_that_is_not_there_is_an_error_with_the_range(lvlm, reading, layer):
-    with pytest.raises(InputError, match=rf"no block {layer} .* give one of 0 to 3"):
-        TokenActivationMap(layer=layer).explain(lvlm, reading)
-
-
-@pytest.mark.parametrize("setting", [{"denoise": 2}, {"denoise": 0}, {"words": "all"}])
-def test_a_wrong_setting_is_an_error(setting):
-    with pytest.raises(InputError, match="token-activation-map"):
-        load_method("token-activation-map", **setting)
-
-
-def test_what_is_chosen_on_some_samples_finds_the_planted_evidence_of_others(lvlm):
-    assert held_out_ap(lvlm, TokenActivationMap, count=8) > 0.3
-
-
+@pytest.mark.data
 def test_untied_output_embeddings_do_not_know_words_that_are_never_written(qwen):
     """Why the input lens is there: the same words, the same hidden states."""
     samples = planted(qwen, 12)

@@ -85,24 +85,12 @@ def test_each_box_has_its_own_mask_whatever_stands_beside_it(segmenter):
         assert np.array_equal(alone, together[number + 4 * len(BOXES)])
 
 
-def test_a_grey_image_is_segmented_like_its_rgb_copy(segmenter):
-    rgb = np.repeat(WIDE[:, :, None], 3, axis=2)
-    masks = segmenter.segment(WIDE, BOXES)
-    assert masks.shape == (4, 30, 120)
-    assert np.array_equal(masks, segmenter.segment(rgb, BOXES))
-
-
 def test_no_boxes_have_no_masks_and_cost_nothing(segmenter):
     handle = segmenter.model.vision_encoder.register_forward_hook(lambda *_: pytest.fail("encoded"))
     try:
         assert segmenter.segment(IMAGE, np.empty((0, 4))).shape == (0, 80, 50)
     finally:
         handle.remove()
-
-
-def test_boxes_that_are_none_are_refused(segmenter):
-    with pytest.raises(ValueError, match="inside out"):
-        segmenter.segment(IMAGE, [[20, 0, 10, 5]])
 
 
 def test_the_box_of_a_mask_is_tight_and_half_open():

@@ -15,11 +15,12 @@ HERE = "tests.runs.methods"
 
 @dataclass(frozen=True)
 class Counting(Method):
-    """A map that depends on the picture alone; counts its calls, and breaks down at one of them."""
+    """The picture, in blocks.
 
-    name = "counting"
+    Counts its calls, and breaks down at one of them.
+    """
+
     title = "Counting"
-    description = "The picture, in blocks."
 
     calls: ClassVar[list[str]] = []
     breaks_at: ClassVar[int | None] = None
@@ -44,10 +45,6 @@ class Counting(Method):
 class Refusing(Method):
     """Refuses every picture of which it does not like the finding."""
 
-    name = "refusing"
-    title = "Refusing"
-    description = "Explains one finding only."
-
     likes: str = "cardiomegaly"
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
@@ -59,10 +56,6 @@ class Refusing(Method):
 @dataclass(frozen=True)
 class Sided(Method):
     """One half of the picture; which one is to be tuned."""
-
-    name = "sided"
-    title = "Sided"
-    description = "The left or the right half."
 
     questions: ClassVar[list[str]] = []
 
@@ -83,10 +76,6 @@ class Sided(Method):
 class Fine(Method):
     """A value for every pixel, at the size of a gradient."""
 
-    name = "fine"
-    title = "Fine"
-    description = "The picture, pixel by pixel."
-
     def explain(self, lvlm, reading, *, target="response", seed=0):
         return Attribution(saliency=reading.pixel_values[0].numpy() * np.float32(1e-9))
 
@@ -94,10 +83,6 @@ class Fine(Method):
 @dataclass(frozen=True)
 class OverThePicture(Method):
     """The picture in blocks, without its padding: over what `frame` says."""
-
-    name = "over-the-picture"
-    title = "Over the picture"
-    description = "The picture alone."
 
     embedded: bool = False
 
@@ -109,11 +94,13 @@ class OverThePicture(Method):
 
 
 @dataclass(frozen=True)
-class Telling(Method):
-    """Says under which conditions it was asked."""
+class Telling:
+    """The conditions under which it was asked; of a package that knows no base class."""
 
-    name = "telling"
-    description = "The conditions of a run."
+    name: ClassVar = "telling"
+    family: ClassVar = "other"
+    needs: ClassVar = ()
+    description: ClassVar = "The conditions of a run."
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
         found = {"seed": seed, "native": lvlm.framing == "native", "verdict": target == "verdict"}
@@ -126,9 +113,6 @@ class Telling(Method):
 class Holed(Method):
     """A map with a hole that is not a number."""
 
-    name = "holed"
-    description = "A map that lacks a value."
-
     def explain(self, lvlm, reading, *, target="response", seed=0):
         return Attribution(saliency=np.array([[1.0, np.nan], [0.0, 1.0]]))
 
@@ -136,9 +120,6 @@ class Holed(Method):
 @dataclass(frozen=True)
 class Stray(Method):
     """Boxes outside the picture: what no submission can hold."""
-
-    name = "stray"
-    description = "Boxes outside the picture."
 
     def explain(self, lvlm, reading, *, target="response", seed=0):
         return Attribution(boxes=np.array([[0.0, 0.0, 9999.0, 10.0]]))

@@ -188,12 +188,6 @@ def test_the_lock_of_a_killed_process_is_no_obstacle(small, tmp_path, half_way):
     check_random_maps(small, tmp_path / "run")
 
 
-def test_a_limited_run_is_finished_by_one_without_limit(small, tmp_path):
-    run(small, tmp_path, COUNTING, limit=1)
-    (outcome,) = run(small, tmp_path, COUNTING)
-    assert (outcome.existing, outcome.new) == (1, 3)
-
-
 def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
     run(small, tmp_path, COUNTING)
     files = RecordFiles.of(tmp_path / "counting", "phantom_qwen", "direct")
@@ -381,30 +375,21 @@ def test_a_sample_without_a_picture_is_an_error_with_the_way_out(tmp_path, more,
 
 
 def test_without_a_response_the_lvlm_answers_now_and_the_record_holds_what_was_explained(tmp_path):
-    row = first_rows("direct")[0]
-    bare = {**row, "question": None, "response": None}
-    bench = write_benchmark(tmp_path / "b", {"direct": [bare]}, name="b", version="1")
+    """A row without a question is asked about its finding; a question is asked as it stands."""
+    first, second, third = first_rows("direct")[:3]
+    other = "Is there evidence of rib lesion in the image?"
+    rows = [
+        {**first, "question": None, "response": None},
+        {**second, "question": other, "response": None},
+        third,
+    ]
+    bench = write_benchmark(tmp_path / "b", {"direct": rows}, name="b", version="1")
     (outcome,) = run(bench, tmp_path / "run", COUNTING)
-    assert (outcome.new, outcome.reasons) == (1, [])
-    ((record, _),) = records(tmp_path / "run", "counting").values()
-    assert (record.question, record.response) == (row["question"], row["response"])
-
-
-def test_a_question_of_the_benchmark_is_asked_as_it_stands_there(tmp_path):
-    bare = {
-        **first_rows("direct")[0],
-        "question": "Is there evidence of rib lesion in the image?",
-        "response": None,
-    }
-    bench = write_benchmark(tmp_path / "b", {"direct": [bare]}, name="b", version="1")
-    run(bench, tmp_path / "run", COUNTING)
-    ((record, _),) = records(tmp_path / "run", "counting").values()
-    assert record.question == bare["question"]
-
-
-def test_a_response_of_the_benchmark_is_not_written_again(small, tmp_path):
-    run(small, tmp_path, COUNTING)
-    assert all(record.response is None for record, _ in records(tmp_path, "counting").values())
+    assert (outcome.new, outcome.reasons) == (3, [])
+    asked, stated, answered = (record for record, _ in records(tmp_path / "run", "counting").values())
+    assert (asked.question, asked.response) == (first["question"], first["response"])
+    assert stated.question == other
+    assert answered.response is None
 
 
 def test_null_controls_run_without_a_model(small, tmp_path, loads):

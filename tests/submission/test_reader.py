@@ -39,8 +39,11 @@ def folder(tmp_path: Path, bench: Benchmark) -> Path:
 
 
 def test_a_sound_submission_is_read_whole(folder: Path, bench: Benchmark) -> None:
-    submission = open_submission(folder, bench)
-    assert len(submission) == 2
+    path = folder / "submission.json"
+    submission = open_submission(path, bench)
+    assert (len(submission), submission.path) == (2, path)
+    assert submission.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert submission.attribution("other") is None
     boxes, saliency = submission.attribution(WITH_BOXES), submission.attribution(WITH_MAP)
     assert boxes is not None
     assert boxes.boxes is not None
@@ -50,19 +53,6 @@ def test_a_sound_submission_is_read_whole(folder: Path, bench: Benchmark) -> Non
     assert saliency is not None
     assert saliency.saliency is not None
     assert saliency.saliency.ravel().tolist() == list(range(16))
-
-
-def test_a_sample_that_is_not_there_has_no_attribution(folder: Path) -> None:
-    assert open_submission(folder).attribution("other") is None
-
-
-def test_the_document_itself_may_be_given(folder: Path, bench: Benchmark) -> None:
-    assert open_submission(folder / "submission.json", bench).path == folder / "submission.json"
-
-
-def test_the_sha256_is_that_of_the_document(folder: Path) -> None:
-    digest = hashlib.sha256((folder / "submission.json").read_bytes()).hexdigest()
-    assert open_submission(folder).sha256 == digest
 
 
 def test_other_files_in_the_folder_are_let_be(folder: Path, bench: Benchmark) -> None:
@@ -142,11 +132,6 @@ def test_a_map_of_a_broken_entry_is_not_called_superfluous(folder: Path, bench: 
     write_folder(folder, changed(sound_document(bench), ("attributions", 1, "tokens"), 1))
     (problem,) = validate(folder, bench)
     assert f"/attributions/1/tokens ({WITH_MAP})" in problem
-
-
-def test_a_submission_without_attributions_is_sound(folder: Path, bench: Benchmark) -> None:
-    write_folder(folder, {**sound_document(bench), "attributions": [], "maps": None})
-    assert validate(folder, bench) == []
 
 
 def test_a_document_of_any_type_is_an_input_error(folder: Path, bench: Benchmark) -> None:

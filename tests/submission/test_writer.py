@@ -40,11 +40,13 @@ def left_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (0, 4), (4, 0), (2048, 1), (224, 224)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (0, 4), (2048, 1)])
 def test_a_map_is_read_back_equal(
     shape: tuple[int, int], dtype: type[np.generic], folder: Path, bench: Benchmark
 ) -> None:
     saliency = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
+    if dtype != np.uint8 and saliency.size > 4:
+        saliency.ravel()[:4] = np.nan, np.inf, -np.inf, -0.0
     with writing(folder, bench) as writer:
         writer.add(Attribution(WITH_MAP, saliency=saliency))
     assert validate(folder, bench) == []
@@ -53,16 +55,6 @@ def test_a_map_is_read_back_equal(
     read = attribution.saliency
     assert read is not None
     assert (read.dtype, read.shape, read.tobytes()) == (saliency.dtype, shape, saliency.tobytes())
-
-
-def test_values_that_are_no_numbers_are_read_back_as_they_are(folder: Path, bench: Benchmark) -> None:
-    saliency = np.array([[np.nan, np.inf, -np.inf, -0.0, 1e-45]], dtype=np.float32)
-    with writing(folder, bench) as writer:
-        writer.add(Attribution(WITH_MAP, saliency=saliency))
-    read = open_submission(folder, bench).attribution(WITH_MAP)
-    assert read is not None
-    assert read.saliency is not None
-    assert read.saliency.tobytes() == saliency.tobytes()
 
 
 def test_boxes_scores_and_costs_are_read_back_equal(folder: Path, bench: Benchmark) -> None:
@@ -80,21 +72,6 @@ def test_boxes_scores_and_costs_are_read_back_equal(folder: Path, bench: Benchma
     assert read.boxes is not None
     assert read.boxes.tolist() == BOX.tolist()
     assert (read.concepts, list(read.tokens), read.cost) == (given.concepts, given.tokens, given.cost)
-
-
-def test_no_boxes_are_read_back_as_no_boxes(folder: Path, bench: Benchmark) -> None:
-    with writing(folder, bench) as writer:
-        writer.add(Attribution(WITH_BOXES, boxes=np.empty((0, 4))))
-    read = open_submission(folder, bench).attribution(WITH_BOXES)
-    assert read is not None
-    assert read.boxes is not None
-    assert read.boxes.shape == (0, 4)
-
-
-def test_a_submission_of_boxes_has_no_map_file(folder: Path, bench: Benchmark) -> None:
-    with writing(folder, bench) as writer:
-        writer.add(Attribution(WITH_BOXES, boxes=BOX))
-    assert left_in(folder) == ["submission.json"]
 
 
 def test_the_folder_can_be_read_by_others(folder: Path, bench: Benchmark) -> None:
@@ -271,18 +248,6 @@ def test_maps_and_boxes_may_be_any_array_like(given: dict[str, Any], folder: Pat
     assert np.array_equal(getattr(read, name), np.asarray(value))
 
 
-@pytest.mark.parametrize("scale", [5e-324, 1e-60, 1e60])
-def test_values_that_float32_cannot_hold_are_stored_scaled(
-    scale: float, folder: Path, bench: Benchmark
-) -> None:
-    with writing(folder, bench) as writer:
-        writer.add(Attribution(WITH_MAP, saliency=np.array([[0.0, 2.0], [8.0, 4.0]]) * scale))
-    read = open_submission(folder, bench).attribution(WITH_MAP)
-    assert read is not None
-    assert read.saliency is not None
-    assert read.saliency.tolist() == [[0, 0.25], [1, 0.5]]
-
-
 def test_what_is_masked_is_not_taken_for_a_value() -> None:
     masked = np.ma.masked_equal(np.array([[0.0, 1.0]]), 1.0)
     with pytest.raises(ValueError, match=f"{WITH_MAP}: a map has masked values"):
@@ -291,12 +256,6 @@ def test_what_is_masked_is_not_taken_for_a_value() -> None:
         Attribution(WITH_MAP, boxes=np.ma.masked_equal(BOX, 1.0))
     whole = np.ma.masked_less(np.array([[0.0, 1.0]]), -1.0)
     assert Attribution(WITH_MAP, saliency=whole).saliency is not None
-
-
-def test_infinities_of_float64_are_no_overflow(folder: Path, bench: Benchmark) -> None:
-    with writing(folder, bench) as writer:
-        writer.add(Attribution(WITH_MAP, saliency=[[np.inf, np.nan, 1.0]]))
-    assert validate(folder, bench) == []
 
 
 def test_a_document_that_could_not_be_read_is_not_written(
