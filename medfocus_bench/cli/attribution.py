@@ -94,16 +94,16 @@ def attribute_command(
     from medfocus_bench.runs.tuning import read_tuning
 
     _check_options(image is not None, options)
-    conditions = conditions_of(target, options)
+    config = conditions_of(target, options)
     methods = choose_methods(names, assignments)
     check_methods(methods, options["lvlms"], options["device"])
     for file in tuned:
         read_tuning(file)
     quiet_models()
     if image is None:
-        _attribute_benchmark(methods, tuned, conditions, options)
+        _attribute_benchmark(methods, tuned, config, options)
     else:
-        _attribute_picture(image, methods, tuned, conditions, options)
+        _attribute_picture(image, methods, tuned, config, options)
 
 
 @click.command("tune", cls=Command)
@@ -144,17 +144,15 @@ def tune_command(
     opened = load_benchmark(benchmark)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]
-    conditions = conditions_of("response", options)
+    config = conditions_of("response", options)
     with exclusive(out):
         tuning = open_tuning(out, about.name, about.version, opened)
         for source in dict.fromkeys(sources):
-            lvlm = conditions.load(source)
+            lvlm = config.load(source)
             for mode in wanted:
                 dev_samples(opened, lvlm.key, mode)
             for mode in wanted:
-                part = tune(
-                    method, lvlm, opened, mode, limit=limit, conditions=conditions, progress=show_progress
-                )
+                part = tune(method, lvlm, opened, mode, limit=limit, config=config, progress=show_progress)
                 tuning = tuning.extended(lvlm.key, mode, part)
                 write_document(out, tuning)
                 print_tables([], [_candidates_table(f"{about.title} for {lvlm.key}, {mode}", part)])
@@ -252,7 +250,7 @@ def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
 
 
 def _attribute_benchmark(
-    methods: Sequence[MethodSpec], tuned: Iterable[Path], conditions: RunConfig, options: dict[str, Any]
+    methods: Sequence[MethodSpec], tuned: Iterable[Path], config: RunConfig, options: dict[str, Any]
 ) -> None:
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.runs.attribute import attribute
@@ -267,7 +265,7 @@ def _attribute_benchmark(
         lvlms=options["lvlms"],
         configs=options["configs"],
         limit=options["limit"],
-        conditions=conditions,
+        config=config,
         progress=show_progress,
     )
     print_tables([], [_outcome_table(outcomes, options["out"])])
@@ -284,7 +282,7 @@ def _attribute_picture(
     image: Path,
     methods: Sequence[MethodSpec],
     tuned: Iterable[Path],
-    conditions: RunConfig,
+    config: RunConfig,
     options: dict[str, Any],
 ) -> None:
     from medfocus_bench.runs.methods import with_tuning
@@ -296,10 +294,10 @@ def _attribute_picture(
     explained = explain_picture(
         picture,
         options["question"],
-        conditions.load(options["lvlms"][0]),
+        config.load(options["lvlms"][0]),
         with_tuning(methods, tuned, None),
         response=options["response"],
-        conditions=conditions,
+        config=config,
         progress=show_progress,
     )
     write_picture(explained, out, overwrite=options["overwrite"])

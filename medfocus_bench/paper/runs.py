@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.paper.config import PROMPTING_MEDSAM, ReproduceConfig
 from medfocus_bench.runs.attribute import PartOutcome, attribute
 from medfocus_bench.runs.methods import MethodSpec
-from medfocus_bench.runs.records import Record, RecordFiles, read_failures
+from medfocus_bench.runs.records import Record, RunRecords, read_failures, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +45,22 @@ class RunResults:
     """The records of a run by sample; `impossible`: the reason why the method cannot run here at all."""
 
     spec: RunSpec
-    records: Mapping[str, tuple[RecordFiles, Record]]
+    records: RunRecords
     impossible: str | None = None
 
     @classmethod
     def read(cls, spec: RunSpec, impossible: str | None = None) -> RunResults:
-        records: dict[str, tuple[RecordFiles, Record]] = {}
-        for files in RecordFiles.all_of(spec.folder):
-            records |= {record.entry.sample_id: (files, record) for record in files.read()}
-        return cls(spec, records, impossible)
+        return cls(spec, read_records([spec.folder]), impossible)
 
     def missing(self, samples: Iterable[Sample]) -> list[Sample]:
         """Those of the samples that have no record yet."""
         return [sample for sample in samples if sample.sample_id not in self.records]
 
     def record(self, sample: Sample) -> Record | None:
-        _, record = self.records.get(sample.sample_id, (None, None))
-        return record
+        return self.records.record(sample.sample_id)
 
     def attribution(self, sample: Sample) -> Attribution | None:
-        if sample.sample_id not in self.records:
-            return None
-        files, record = self.records[sample.sample_id]
-        return files.attribution(record)
+        return self.records.attribution(sample.sample_id)
 
     def reason(self, samples: Sequence[Sample]) -> str | None:
         """Why there are no results on these samples; None where one of them has a record."""
@@ -122,7 +115,7 @@ def run_missing(
                     splits=splits,
                     lvlms=[source],
                     limit=config.limit,
-                    conditions=config.run_config,
+                    config=config.run_config,
                     progress=config.progress,
                 )
     return outcomes, impossible

@@ -97,7 +97,7 @@ def attribute(
     lvlms: str | Sequence[str] = (),
     configs: str | Sequence[str] = (),
     limit: int | None = None,
-    conditions: RunConfig | None = None,
+    config: RunConfig | None = None,
     progress: Progress = no_progress,
 ) -> list[PartOutcome]:
     """Explain the samples of a benchmark with every method; records go to `out`/<method>/.
@@ -117,7 +117,7 @@ def attribute(
         lvlms: Sources of `load_lvlm`; by default all LVLMs that have samples. Each explains its own samples.
         configs: Which to explain; by default all.
         limit: Only the first so many samples of every LVLM and split.
-        conditions: Target, seed and how the LVLM runs.
+        config: Target, seed and how the LVLM runs.
         progress: Shows how far the run is.
 
     Raises InputError where `out` holds records of other settings or of another checkpoint of an LVLM, where
@@ -125,13 +125,13 @@ def attribute(
     config or split, and for an LVLM without samples.
 
     """
-    conditions = conditions or RunConfig()
+    config = config or RunConfig()
     benchmark, splits = load_benchmark(benchmark), one_or_more(splits)
     specs = chosen_methods(one_or_more(methods))
     part = benchmark.part(one_or_more(configs), splits)
     jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
-    settings = _settings_of_run(specs, benchmark, jobs, conditions)
-    run = _Run(Path(out), benchmark, part, jobs, settings, conditions, progress)
+    settings = _settings_of_run(specs, benchmark, jobs, config)
+    run = _Run(Path(out), benchmark, part, jobs, settings, config, progress)
     with ExitStack() as stack:
         for name, wanted in settings.items():
             folder = run.folder(name)
@@ -158,13 +158,13 @@ def ends_run(error: Exception) -> bool:
 
 
 def explain(
-    method: Method, lvlm: HuggingFaceLVLM, example: EncodedExample, sample_id: str, conditions: RunConfig
+    method: Method, lvlm: HuggingFaceLVLM, example: EncodedExample, sample_id: str, config: RunConfig
 ) -> Attribution:
     """The attribution of one sample by a method, with its cost, as it is stored.
 
     Raises InputError for a map with values that are not finite.
     """
-    found = measured(method, lvlm, example, target=conditions.target, seed=conditions.seed)
+    found = measured(method, lvlm, example, target=config.target, seed=config.seed)
     return as_recorded(found, sample_id)
 
 
@@ -199,7 +199,7 @@ class _Run:
     part: Benchmark
     jobs: tuple[_Job, ...]
     settings: Mapping[str, RunSettings]
-    conditions: RunConfig
+    config: RunConfig
     progress: Progress
 
     def folder(self, method: str) -> Path:
@@ -218,7 +218,7 @@ class _Run:
                 }
                 if any(part.pending for part in parts.values()):
                     of_split = self.part.select(self.part.configs, [split])
-                    pairs = control.make(of_split.samples, self.conditions.seed)
+                    pairs = control.make(of_split.samples, self.config.seed)
                     for sample, attribution in self.progress(pairs, control.title, len(of_split.samples)):
                         if sample.lvlm in parts and sample.sample_id in parts[sample.lvlm].pending:
                             parts[sample.lvlm].add(attribution)
@@ -232,7 +232,7 @@ class _Run:
                 for spec in specs
             ]
             if any(part.pending for part in parts):
-                lvlm = self.conditions.load(job.source)
+                lvlm = self.config.load(job.source)
                 checkpoint = loaded_identity(lvlm)
                 known = [part.settings(self.settings[part.outcome.method], checkpoint) for part in parts]
                 for part, settings in zip(parts, known, strict=True):
@@ -259,7 +259,7 @@ class _Run:
             for part in lacking:
                 try:
                     method = part.methods[sample.mode]
-                    part.add(explain(method, lvlm, example, key, self.conditions), asked)
+                    part.add(explain(method, lvlm, example, key, self.config), asked)
                 except EXPECTED as error:
                     part.fail(key, error)
 
@@ -337,26 +337,26 @@ def _jobs(
 
 
 def _settings_of_run(
-    specs: Sequence[MethodSpec], benchmark: Benchmark, jobs: Sequence[_Job], conditions: RunConfig
+    specs: Sequence[MethodSpec], benchmark: Benchmark, jobs: Sequence[_Job], config: RunConfig
 ) -> dict[str, RunSettings]:
     """The settings of each method. Raises InputError for settings tuned under other conditions."""
     looking = any(spec.control is None for spec in specs)
     checkpoints = {job.lvlm: folder_identity(job.source) for job in jobs} if looking else {}
-    return {spec.metadata.name: _settings(spec, benchmark, jobs, conditions, checkpoints) for spec in specs}
+    return {spec.metadata.name: _settings(spec, benchmark, jobs, config, checkpoints) for spec in specs}
 
 
 def _settings(
     spec: MethodSpec,
     benchmark: Benchmark,
     jobs: Iterable[_Job],
-    conditions: RunConfig,
+    config: RunConfig,
     checkpoints: Mapping[str, str | None],
 ) -> RunSettings:
     looks = spec.control is None
     parts: dict[str, PartSettings] = {}
     if looks:
         for lvlm, mode in sorted({(job.lvlm, sample.mode) for job in jobs for sample in job.samples}):
-            spec.check_conditions(lvlm, mode, conditions.dtype, conditions.framing)
+            spec.check_conditions(lvlm, mode, config.dtype, config.framing)
             known = {"checkpoint": checkpoints[lvlm]}
             parts[part_name(lvlm, mode)] = spec.part(lvlm, mode).model_copy(update=known)
     return RunSettings(
@@ -364,9 +364,9 @@ def _settings(
         method=spec.metadata,
         benchmark=BenchmarkIdentity.of(benchmark),
         opened=place_of(benchmark),
-        target=conditions.target_name if looks else None,
-        seed=conditions.seed,
-        dtype=conditions.dtype if looks else None,
-        framing=conditions.framing if looks else None,
+        target=config.target_name if looks else None,
+        seed=config.seed,
+        dtype=config.dtype if looks else None,
+        framing=config.framing if looks else None,
         parts=parts,
     )

@@ -84,7 +84,7 @@ class ExplainedPicture:
     model_size: int
     question: str
     response: str
-    conditions: RunConfig
+    config: RunConfig
     explanations: tuple[PictureExplanation, ...]
 
 
@@ -131,7 +131,7 @@ def explain_picture(
     methods: Sequence[MethodSpec],
     *,
     response: str | None = None,
-    conditions: RunConfig | None = None,
+    config: RunConfig | None = None,
     progress: Progress = no_progress,
 ) -> ExplainedPicture:
     """Explains the response of an LVLM to a question about a picture.
@@ -141,7 +141,7 @@ def explain_picture(
     not take, for a null control that needs expert boxes, and for settings that were not tuned for the LVLM
     under these conditions.
     """
-    conditions = conditions or RunConfig()
+    config = config or RunConfig()
     image = picture.image
     if not question.strip():
         raise InputError("the question is empty; ask something about the picture")
@@ -150,7 +150,7 @@ def explain_picture(
             raise InputError(
                 f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
             )
-        chosen.check_conditions(lvlm.key, _MODE, conditions.dtype, conditions.framing)
+        chosen.check_conditions(lvlm.key, _MODE, config.dtype, config.framing)
     try:
         reading = lvlm.encode(image, question, response)
     except NotFiniteError as error:
@@ -165,9 +165,9 @@ def explain_picture(
             if chosen.control is None:
                 runner = chosen.load(lvlm.key, sample.mode)
                 method = metadata(runner, chosen.source)
-                attribution = explain(runner, lvlm, reading, sample.sample_id, conditions)
+                attribution = explain(runner, lvlm, reading, sample.sample_id, config)
             else:
-                ((_, attribution),) = chosen.control.make([sample], conditions.seed)
+                ((_, attribution),) = chosen.control.make([sample], config.seed)
             entry = to_entry(attribution, {sample.sample_id: sample}, "this picture", method.name)
         except EXPECTED as error:
             found.append(PictureExplanation(method, error=reason(error)))
@@ -181,7 +181,7 @@ def explain_picture(
         model_size=reading.frame.size,
         question=question,
         response=reading.response,
-        conditions=conditions,
+        config=config,
         explanations=tuple(found),
     )
 
@@ -253,8 +253,8 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
         lvlm=explained.lvlm,
         question=explained.question,
         response=explained.response,
-        target=explained.conditions.target_name,
-        seed=explained.conditions.seed,
+        target=explained.config.target_name,
+        seed=explained.config.seed,
         explanations=entries,
     )
     write_document(folder / EXPLANATIONS_NAME, document)

@@ -179,8 +179,9 @@ class RunRecords:
         """Those of the samples that have a record."""
         return self._records.keys()
 
-    def record(self, sample_id: str) -> Record:
-        return self._records[sample_id][1]
+    def record(self, sample_id: str) -> Record | None:
+        """The record of one sample; None where the runs have none."""
+        return self._records[sample_id][1] if sample_id in self._records else None
 
     def attribution(self, sample_id: str) -> Attribution | None:
         """The attribution of one sample; None where the runs have none."""

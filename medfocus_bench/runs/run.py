@@ -44,23 +44,18 @@ def method_folders(runs: Sequence[Path], method: str | None) -> list[Path]:
     """The folder of the method in each run; a run may be given as that folder itself."""
     found: list[Path] = []
     for run in runs:
-        held = _held(run)
-        wanted = [method, f"null-{method}"] if method else sorted(held)
-        named = [name for name in wanted if name in held]
+        inside = [run, *sorted(run.iterdir())] if run.is_dir() else []
+        folders = {folder.name: folder for folder in inside if (folder / SETTINGS_NAME).is_file()}
+        if not folders:
+            raise InputError(f"{run}: holds no records; give the folder that `attribute` wrote")
+        wanted = [method, f"null-{method}"] if method else sorted(folders)
+        named = [name for name in wanted if name in folders]
         if not named:
-            raise InputError(f"{run}: holds no records of {method!r}, only of {', '.join(sorted(held))}")
+            raise InputError(f"{run}: holds no records of {method!r}, only of {', '.join(sorted(folders))}")
         if len(named) > 1 and not method:
             raise InputError(f"{run}: holds {', '.join(named)}; choose one with --method")
-        found.append(held[named[0]])
+        found.append(folders[named[0]])
     return found
-
-
-def _held(run: Path) -> dict[str, Path]:
-    folders = [run, *sorted(run.iterdir())] if run.is_dir() else []
-    held = {folder.name: folder for folder in folders if (folder / SETTINGS_NAME).is_file()}
-    if not held:
-        raise InputError(f"{run}: holds no records; give the folder that `attribute` wrote")
-    return held
 
 
 def common_settings(folders: Sequence[Path]) -> RunSettings:

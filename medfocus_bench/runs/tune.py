@@ -44,7 +44,7 @@ def tune(
     mode: str = "direct",
     *,
     limit: int | None = None,
-    conditions: RunConfig | None = None,
+    config: RunConfig | None = None,
     progress: Progress = no_progress,
 ) -> TunedPart:
     """Select the candidate with the best mean evidence AP on the dev samples of one LVLM and mode.
@@ -57,16 +57,16 @@ def tune(
         benchmark: A loaded one, its folder or its name.
         mode: "direct" or "reasoning".
         limit: Only the first so many samples.
-        conditions: Target, seed and how the LVLM runs.
+        config: Target, seed and how the LVLM runs.
         progress: Shows how far it is.
 
     Raises InputError for a method without candidates, where dev has no samples of the LVLM and mode, and
     where no candidate can explain any of them.
     """
-    conditions = conditions or RunConfig()
+    config = config or RunConfig()
     benchmark = load_benchmark(benchmark)
     if isinstance(lvlm, str):
-        lvlm = conditions.load(lvlm)
+        lvlm = config.load(lvlm)
     candidates = _candidates(source, lvlm)
     methods = [load_method(source, **settings) for settings in candidates]
     samples = dev_samples(benchmark, lvlm.key, mode)[:limit]
@@ -83,7 +83,7 @@ def tune(
             failed += 1
             last_reason = reason(error)
             continue
-        for column, said in enumerate(_explained(methods, candidates, lvlm, example, sample, conditions)):
+        for column, said in enumerate(_explained(methods, candidates, lvlm, example, sample, config)):
             if isinstance(said, Attribution):
                 scores[row_of[sample.sample_id], column] = evidence_ap(sample, said)
             else:
@@ -92,13 +92,13 @@ def tune(
     if (failed == len(samples)).all():
         raise InputError(f"{source}: no candidate could explain a sample of dev: {last_reason}")
     named = [_named(method, settings) for method, settings in zip(methods, candidates, strict=True)]
-    ranked = _ranked(named, scores, failed, samples, conditions.seed)
+    ranked = _ranked(named, scores, failed, samples, config.seed)
     return TunedPart(
         samples=len(samples),
         patients=len({sample.patient for sample in samples}),
-        seed=conditions.seed,
-        dtype=conditions.dtype,
-        framing=conditions.framing,
+        seed=config.seed,
+        dtype=config.dtype,
+        framing=config.framing,
         chosen=ranked[0].settings,
         candidates=ranked,
     )
@@ -110,12 +110,12 @@ def _explained(
     lvlm: HuggingFaceLVLM,
     example: EncodedExample,
     sample: Sample,
-    conditions: RunConfig,
+    config: RunConfig,
 ) -> Iterator[Attribution | Exception]:
     """The attribution of a sample by each candidate, or the error."""
     explain_candidates = getattr(methods[0], "explain_candidates", None)
     if explain_candidates is not None:
-        target, seed = conditions.target, conditions.seed
+        target, seed = config.target, config.seed
         try:
             together = explain_candidates(lvlm, example, candidates, target=target, seed=seed)
         except EXPECTED as error:
@@ -125,7 +125,7 @@ def _explained(
         return
     for method in methods:
         try:
-            yield explain(method, lvlm, example, sample.sample_id, conditions)
+            yield explain(method, lvlm, example, sample.sample_id, config)
         except EXPECTED as error:
             yield error
 

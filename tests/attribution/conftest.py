@@ -6,32 +6,31 @@ from functools import lru_cache
 
 import pytest
 
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.lvlm.registry import load_lvlm, shipped_lvlms
 
 
 @lru_cache
-def shipped(key: str) -> HuggingFaceLVLM:
+def shipped(key):
     return load_lvlm(key)
 
 
-def private(key: str, **options: str) -> HuggingFaceLVLM:
+def private(key, **options):
     """A shipped LVLM that no other test has, to be changed."""
     return HuggingFaceLVLM(key, shipped_lvlms()[key], **options)
 
 
 @lru_cache
-def phantom() -> Benchmark:
+def phantom():
     return load_benchmark("phantom")
 
 
 @pytest.fixture(params=["phantom_qwen", "phantom_gemma"])
-def lvlm(request: pytest.FixtureRequest) -> HuggingFaceLVLM:
+def lvlm(request):
     return shipped(request.param)
 
 
 @pytest.fixture
-def qwen() -> HuggingFaceLVLM:
+def qwen():
     return shipped("phantom_qwen")

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText
 
-from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.evaluation.evidence import Evidence
 from medfocus_bench.evaluation.ranking import ranking_scores
 from medfocus_bench.geometry import explains
-from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
-from medfocus_bench.lvlm.example import EncodedExample
+from medfocus_bench.lvlm.adapter import frame_picture
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.attribution.conftest import phantom
@@ -38,19 +33,19 @@ class PlainPass:
     ids: list[int]
     prompt_length: int
 
-    def log_prob(self) -> torch.Tensor:
+    def log_prob(self):
         """The sum over the response of log p(token | all that stands before it)."""
         rows = self.logits.log_softmax(-1)
         return sum(rows[place - 1, self.ids[place]] for place in range(self.prompt_length, len(self.ids)))
 
 
 @lru_cache
-def plain_model(key: str) -> Any:
+def plain_model(key):
     """A shipped checkpoint with eager attention, and weights that ask for gradients."""
     return AutoModelForImageTextToText.from_pretrained(PHANTOM_LVLMS[key], attn_implementation="eager").eval()
 
 
-def plain_pass(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> PlainPass:
+def plain_pass(lvlm, reading):
     """The prompt and the response in one pass; to the input types the response is text."""
     inputs = dict(
         lvlm.processor(
@@ -69,7 +64,7 @@ def plain_pass(lvlm: HuggingFaceLVLM, reading: EncodedExample) -> PlainPass:
     return PlainPass(output.logits[0], output.attentions, inputs["input_ids"][0].tolist(), length)
 
 
-def at_image(lvlm: HuggingFaceLVLM, passed: PlainPass, values: torch.Tensor) -> np.ndarray:
+def at_image(lvlm, passed, values):
     """One value a position, cut down to the grid of image tokens."""
     token = plain_model(lvlm.key).config.image_token_id
     found = [n for n, number in enumerate(passed.ids) if number == token]
@@ -77,7 +72,7 @@ def at_image(lvlm: HuggingFaceLVLM, passed: PlainPass, values: torch.Tensor) -> 
 
 
 @lru_cache
-def planted(lvlm: HuggingFaceLVLM, count: int) -> list[tuple[EncodedExample, Evidence]]:
+def planted(lvlm, count):
     """Dev samples of an LVLM, direct mode, spread over all of them, with where their evidence lies."""
     ours = [s for s in phantom().samples if (s.split, s.mode, s.lvlm) == ("dev", "direct", lvlm.key)]
     chosen = [ours[n] for n in sorted({n * len(ours) // count for n in range(count)})]
@@ -90,9 +85,7 @@ def planted(lvlm: HuggingFaceLVLM, count: int) -> list[tuple[EncodedExample, Evi
     ]
 
 
-def evidence_ap(
-    lvlm: HuggingFaceLVLM, method: Method, samples: Sequence[tuple[EncodedExample, Evidence]]
-) -> float:
+def evidence_ap(lvlm, method, samples):
     """The mean evidence AP; a map that explains nothing counts as zero."""
     total = 0.0
     for reading, evidence in samples:
@@ -102,7 +95,7 @@ def evidence_ap(
     return total / len(samples)
 
 
-def held_out_ap(lvlm: HuggingFaceLVLM, kind: Callable[..., Any], count: int = 24) -> float:
+def held_out_ap(lvlm, kind, count=24):
     """Evidence AP on every second sample, at the candidate that is best on the others.
 
     Fewer samples than these do not choose between sixteen heads.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from transformers import (
     CLIPTokenizer,
@@ -20,7 +18,7 @@ from transformers import (
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def write_sam(folder: Path, *, seed: int = 0) -> Path:
+def write_sam(folder, *, seed=0):
     torch.manual_seed(seed)
     width, side, patch = 32, 64, 8
     config = SamConfig(
@@ -56,7 +54,7 @@ def write_sam(folder: Path, *, seed: int = 0) -> Path:
     return _saved(folder, model, SamProcessor(images))
 
 
-def write_owlv2(folder: Path, *, seed: int = 0) -> Path:
+def write_owlv2(folder, *, seed=0):
     torch.manual_seed(seed)
     pieces = ["<|startoftext|>", "<|endoftext|>", *_LETTERS, *(f"{letter}</w>" for letter in _LETTERS)]
     # Id 0 marks a query as padding, so no token of a phrase may have it.
@@ -90,7 +88,7 @@ def _shaken(model):
     return model
 
 
-def _saved(folder: Path, model, processor) -> Path:
+def _saved(folder, model, processor):
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

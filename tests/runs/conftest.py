@@ -5,7 +5,6 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.data.writing import write_benchmark
 
@@ -19,11 +18,11 @@ CONTENT = {
 """Samples by split, LVLM and mode."""
 
 
-def track_rows(split: str) -> list[dict]:
+def track_rows(split):
     return pq.read_table(installed_benchmarks()["phantom"] / f"{split}.parquet").to_pylist()
 
 
-def first_rows(split: str) -> list[dict]:
+def first_rows(split):
     """The first grounded rows of a split of the track, as many as `CONTENT` says."""
     rows = [row for row in track_rows(split) if row["group"] == "grounded"]
     return [
@@ -34,14 +33,14 @@ def first_rows(split: str) -> list[dict]:
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small") / "bench"
     write_benchmark(folder, {split: first_rows(split) for split in CONTENT}, name="small", version="1")
     return load_benchmark(folder)
 
 
 @pytest.fixture(autouse=True)
-def _fresh_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh_methods(monkeypatch):
     monkeypatch.setattr(methods.Counting, "calls", [])
     monkeypatch.setattr(methods.Counting, "breaks_at", None)
     monkeypatch.setattr(methods.Sided, "questions", [])

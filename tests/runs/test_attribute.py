@@ -206,10 +206,10 @@ def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
     ("changes", "name"),
     [
         ({"sets": ["scale=2"]}, "scale 1.0"),
-        ({"conditions": RunConfig(seed=1)}, "seed 0"),
-        ({"conditions": RunConfig(target="verdict")}, "target response"),
-        ({"conditions": RunConfig(framing="native")}, "framing square"),
-        ({"conditions": RunConfig(dtype="bfloat16")}, "dtype float32"),
+        ({"config": RunConfig(seed=1)}, "seed 0"),
+        ({"config": RunConfig(target="verdict")}, "target response"),
+        ({"config": RunConfig(framing="native")}, "framing square"),
+        ({"config": RunConfig(dtype="bfloat16")}, "dtype float32"),
     ],
 )
 def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path, changes, name):
@@ -305,7 +305,7 @@ def test_a_sample_that_cannot_be_explained_is_a_failure_on_record(small, tmp_pat
 def test_a_verdict_that_the_response_lacks_is_a_failure(small, tmp_path):
     rows = [{**first_rows("direct")[0], "response": "lungs."}]
     other = write_benchmark(tmp_path / "bench", {"direct": rows}, name="b", version="1")
-    options = {"sets": ["cells=2"], "conditions": RunConfig(target="verdict")}
+    options = {"sets": ["cells=2"], "config": RunConfig(target="verdict")}
     (outcome,) = run(other, tmp_path / "run", "occlusion", **options)
     assert outcome.new == 0
     assert "states no yes or no to explain" in outcome.reasons[0]
@@ -329,7 +329,7 @@ def test_a_model_that_overflows_float16_leaves_a_failure_for_each_sample_and_no_
     folder = save_overflowing(tmp_path / "phantom_qwen")
     narrow = {
         "lvlms": [str(folder)],
-        "conditions": RunConfig(dtype="float16"),
+        "config": RunConfig(dtype="float16"),
         "sets": ["occlusion.cells=2"],
     }
     outcomes = run(small, tmp_path / "run", "occlusion", "grad-cam", **narrow)
@@ -427,7 +427,7 @@ def test_tuned_settings_hold_for_their_lvlm_and_mode(small, tmp_path):
     for split, side in (("direct", [1, 0]), ("reasoning", [0, 1])):
         ((_, attribution),) = records(tmp_path / "run", "sided", split=split).values()
         assert attribution.saliency[0].tolist() == side
-    bfloat16 = {"lvlms": ["phantom_qwen"], "conditions": RunConfig(dtype="bfloat16")}
+    bfloat16 = {"lvlms": ["phantom_qwen"], "config": RunConfig(dtype="bfloat16")}
     with pytest.raises(
         InputError,
         match=r"for phantom_qwen direct with --dtype float32 --framing square, and this run has bfloat16 and "
@@ -475,7 +475,7 @@ def test_what_the_benchmark_does_not_hold_is_refused_before_anything_is_written(
 
 def test_a_run_that_recorded_nothing_leaves_its_folder_free_for_other_settings(small, tmp_path):
     with pytest.raises(InputError, match="no dtype 'int4'"):
-        run(small, tmp_path, COUNTING, conditions=RunConfig(dtype="int4"))
+        run(small, tmp_path, COUNTING, config=RunConfig(dtype="int4"))
     assert list(tmp_path.iterdir()) == []
     run(small, tmp_path, REFUSING, sets=["likes=nothing"])
     assert len(read_failures(tmp_path / "refusing")) == 4

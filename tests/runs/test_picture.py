@@ -184,7 +184,7 @@ def test_settings_that_were_tuned_under_other_conditions_are_refused(tmp_path, q
     assert explain_picture(picture, QUESTION, qwen, methods, response="Yes.").explanations[0].error is None
     native = RunConfig(framing="native")
     with pytest.raises(InputError, match="with --dtype float32 --framing square, and this run has float32 a"):
-        explain_picture(picture, QUESTION, qwen, methods, response="Yes.", conditions=native)
+        explain_picture(picture, QUESTION, qwen, methods, response="Yes.", config=native)
 
 
 @pytest.mark.parametrize("name", ["random-boxes", "mean-map", "both-lungs"])

@@ -100,8 +100,8 @@ def test_a_sample_that_cannot_be_read_counts_as_nothing_for_every_candidate(smal
 
 def test_a_part_says_under_which_conditions_it_was_tuned(small):
     lvlm = load_lvlm("phantom_qwen", dtype="bfloat16", framing="native")
-    conditions = RunConfig(dtype="bfloat16", framing="native")
-    part = tune(SIDED, lvlm, small, "direct", limit=1, conditions=conditions)
+    config = RunConfig(dtype="bfloat16", framing="native")
+    part = tune(SIDED, lvlm, small, "direct", limit=1, config=config)
     assert (part.dtype, part.framing) == ("bfloat16", "native")
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.writing import write_benchmark
 
 from ..conftest import make_row
@@ -21,29 +17,29 @@ WITH_BOXES, WITH_MAP = "phantom-00000-tiny-direct", "phantom-00001-tiny-direct"
 MAPS = "maps.safetensors"
 
 
-def write_small_benchmark(folder: Path) -> Benchmark:
+def write_small_benchmark(folder):
     """Two samples of 224 x 200 pixels: `WITH_BOXES` and `WITH_MAP`."""
     rows = [make_row(number, height=200) for number in range(2)]
     return write_benchmark(folder, {"direct": rows}, name="bench", version="1.0.0")
 
 
-def safetensors(header: Mapping[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> bytes:
+def safetensors(header, data=b"", length=None):
     """A safetensors file with any header, of any claimed length."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def entry(shape: list[int], start: int, end: int, dtype: str = "U8") -> dict[str, Any]:
+def entry(shape, start, end, dtype="U8"):
     """One map in a safetensors header."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
-def sound_maps() -> bytes:
+def sound_maps():
     saliency = np.arange(16, dtype=np.uint8)
     return safetensors({WITH_MAP: entry([4, 4], 0, 16)}, saliency.tobytes())
 
 
-def sound_document(benchmark: Benchmark, maps: bytes | None = None) -> dict[str, Any]:
+def sound_document(benchmark, maps=None):
     """A document that uses every key of the format."""
     return {
         "schema_version": "1.0",
@@ -83,9 +79,7 @@ def sound_document(benchmark: Benchmark, maps: bytes | None = None) -> dict[str,
     }
 
 
-def write_folder(
-    folder: Path, document: Any = None, maps: bytes | None = None, *, raw: bytes | None = None
-) -> Path:
+def write_folder(folder, document=None, maps=None, *, raw=None):
     """A submission folder with this document (or these raw bytes of one) and these maps."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "submission.json").write_bytes(json.dumps(document).encode() if raw is None else raw)
@@ -111,9 +105,9 @@ json_values = st.recursive(
 """Anything that json.loads can give, and NaN and infinities as Python writes them."""
 
 
-def places(value: Any, at: tuple[int | str, ...] = ()) -> list[tuple[int | str, ...]]:
+def places(value, at=()):
     """The location of every value inside a document."""
-    inner: list[tuple[Any, Any]] = []
+    inner = []
     if isinstance(value, dict):
         inner = list(value.items())
     elif isinstance(value, list):
@@ -121,7 +115,7 @@ def places(value: Any, at: tuple[int | str, ...] = ()) -> list[tuple[int | str, 
     return [at, *(place for key, part in inner for place in places(part, (*at, key)))]
 
 
-def changed(document: Any, at: tuple[int | str, ...], new: Any, *, extra: bool = False) -> Any:
+def changed(document, at, new, *, extra=False):
     """A copy of a document with another value at a location, or beside it where `extra`."""
     if not at:
         return new
@@ -139,7 +133,7 @@ def changed(document: Any, at: tuple[int | str, ...], new: Any, *, extra: bool =
 
 
 @st.composite
-def mutated_bytes(draw: st.DrawFn, sound: bytes) -> bytes:
+def mutated_bytes(draw, sound):
     """`sound` with a few of its bytes changed, cut out or put in."""
     data = bytearray(sound)
     for _ in range(draw(st.integers(1, 4))):

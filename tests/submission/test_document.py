@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.submission.document import (
     MAX_DOCUMENT_BYTES,
     MAX_PROBLEMS,
@@ -20,46 +17,46 @@ from medfocus_bench.submission.document import (
     parse_document,
     read_document,
 )
-from medfocus_bench.submission.raw import RawDocument, raw_document
+from medfocus_bench.submission.raw import raw_document
 from medfocus_bench.submission.schema import SubmissionDocument, submission_json_schema
 
 from .documents import WITH_BOXES, changed, json_values, places, sound_document, write_small_benchmark
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def bench(tmp_path_factory):
     return write_small_benchmark(tmp_path_factory.mktemp("data") / "bench")
 
 
 @pytest.fixture
-def document(bench: Benchmark) -> dict[str, Any]:
+def document(bench):
     return sound_document(bench)
 
 
 @pytest.fixture(scope="module")
-def validator() -> jsonschema.Draft202012Validator:
+def validator():
     return jsonschema.Draft202012Validator(submission_json_schema())
 
 
-def raw(document: Any) -> RawDocument:
+def raw(document):
     return raw_document(json.dumps(document).encode())
 
 
-def problems_of(document: Any) -> list[str]:
+def problems_of(document):
     try:
         return parse_document(raw(document), "file").problems
     except ValueError as error:  # NaN and infinities, which Python writes, are no JSON
         return [str(error)]
 
 
-def test_a_document_is_read_as_its_bytes_and_their_value(tmp_path: Path) -> None:
+def test_a_document_is_read_as_its_bytes_and_their_value(tmp_path):
     path = tmp_path / "submission.json"
     path.write_bytes(b'{"a": ["\xc3\xa4", 1.5, null]}')
     read = read_document(path)
     assert (read.data, read.head, len(read)) == (path.read_bytes(), {"a": ["ä", 1.5, None]}, 0)
 
 
-def test_a_document_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path: Path) -> None:
+def test_a_document_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path):
     path = tmp_path / "submission.json"
     path.write_bytes(b"1" + b" " * (MAX_DOCUMENT_BYTES - 1))
     assert read_document(path).head == 1
@@ -69,17 +66,16 @@ def test_a_document_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_pat
         read_document(path)
 
 
-def test_a_duplicate_key_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_key_is_refused(tmp_path):
     path = tmp_path / "submission.json"
     path.write_text('{"a": 1, "b": {"c": 1, "c": 2}}')
     with pytest.raises(DocumentError, match=r"the key 'c' stands twice in one object"):
         read_document(path)
 
 
-def test_a_sound_document_is_parsed_whole(document: dict[str, Any]) -> None:
+def test_a_sound_document_is_parsed_whole(document):
     parsed = parse_document(raw(document), "file")
     assert (parsed.problems, parsed.complete) == ([], True)
-    assert parsed.document is not None
     assert parsed.document.attributions == []
     assert parsed.document.benchmark == parsed.benchmark
     whole = SubmissionDocument.model_validate(document)
@@ -87,7 +83,7 @@ def test_a_sound_document_is_parsed_whole(document: dict[str, Any]) -> None:
     assert json.loads(whole.model_dump_json(exclude_unset=True)) == document
 
 
-def test_the_sound_parts_of_a_broken_document_are_kept(document: dict[str, Any]) -> None:
+def test_the_sound_parts_of_a_broken_document_are_kept(document):
     broken = changed(changed(document, ("method", "name"), 1), ("attributions", 0, "boxes"), 1)
     parsed = parse_document(raw(broken), "file")
     assert parsed.document is None
@@ -96,17 +92,17 @@ def test_the_sound_parts_of_a_broken_document_are_kept(document: dict[str, Any])
     assert len(parsed.problems) == 2
 
 
-def test_a_problem_names_the_pointer_and_the_sample(document: dict[str, Any]) -> None:
+def test_a_problem_names_the_pointer_and_the_sample(document):
     (problem,) = problems_of(changed(document, ("attributions", 0, "boxes", 0, 3), "x"))
     assert problem == f"file: /attributions/0/boxes/0/3 ({WITH_BOXES}): should be a valid number"
 
 
-def test_a_value_that_fits_no_alternative_is_one_problem(document: dict[str, Any]) -> None:
+def test_a_value_that_fits_no_alternative_is_one_problem(document):
     (problem,) = problems_of(changed(document, ("method", "hyperparameters", "rate"), {"x": 1}))
     assert problem.startswith("file: /method/hyperparameters/rate: should be a valid boolean, or should be ")
 
 
-def test_a_missing_key_is_named_where_it_should_be(document: dict[str, Any]) -> None:
+def test_a_missing_key_is_named_where_it_should_be(document):
     del document["method"]["version"]
     del document["attributions"][1]["sample_id"]
     assert problems_of(document) == [
@@ -115,24 +111,24 @@ def test_a_missing_key_is_named_where_it_should_be(document: dict[str, Any]) -> 
     ]
 
 
-def test_a_pointer_escapes_as_the_standard_says(document: dict[str, Any]) -> None:
+def test_a_pointer_escapes_as_the_standard_says(document):
     document["a/b~c"] = 1
     assert problems_of(document) == ["file: /a~1b~0c: is not a key of the format; remove it"]
 
 
-def test_a_sample_id_is_quoted_only_where_it_is_short_and_printable() -> None:
+def test_a_sample_id_is_quoted_only_where_it_is_short_and_printable():
     for sample_id, quoted in (("a", " (a)"), ("a\x1b", ""), ("a" * 201, ""), (7, ""), (None, "")):
         assert json_pointer(("attributions", 0), "file", sample_id) == f"file: /attributions/0{quoted}"
 
 
-def test_problems_end_at_a_limit(document: dict[str, Any]) -> None:
+def test_problems_end_at_a_limit(document):
     document["attributions"] = [1] * (MAX_PROBLEMS + 10)
     problems = problems_of(document)
     assert len(problems) == MAX_PROBLEMS + 2
     assert problems[-1] == "file: more than 10,000 problems; the rest is not listed"
 
 
-def test_one_attribution_can_have_only_so_many_problems(document: dict[str, Any]) -> None:
+def test_one_attribution_can_have_only_so_many_problems(document):
     document["attributions"] = [
         {
             "sample_id": "a",
@@ -145,7 +141,7 @@ def test_one_attribution_can_have_only_so_many_problems(document: dict[str, Any]
     assert len(problems_of(document)) < 5000
 
 
-def test_hyperparameters_are_bounded_together(document: dict[str, Any]) -> None:
+def test_hyperparameters_are_bounded_together(document):
     """Each text may be long, not all of them: a page shows every one."""
     document["method"]["hyperparameters"] = {str(number): "\u00e4" * 8000 for number in range(4)}
     assert problems_of(document) == []
@@ -155,9 +151,7 @@ def test_hyperparameters_are_bounded_together(document: dict[str, Any]) -> None:
     assert "bytes of JSON; at most 65536 are taken" in problem
 
 
-def test_a_sound_document_is_valid_under_the_published_schema(
-    document: dict[str, Any], validator: jsonschema.Draft202012Validator
-) -> None:
+def test_a_sound_document_is_valid_under_the_published_schema(document, validator):
     jsonschema.Draft202012Validator.check_schema(submission_json_schema())
     validator.validate(document)
 
@@ -165,12 +159,12 @@ def test_a_sound_document_is_valid_under_the_published_schema(
 @settings(max_examples=200)
 @given(data=st.data(), new=json_values, extra=st.booleans())
 def test_what_is_parsed_is_valid_under_the_published_schema(
-    data: st.DataObject,
-    new: Any,
-    extra: bool,
-    document: dict[str, Any],
-    validator: jsonschema.Draft202012Validator,
-) -> None:
+    data,
+    new,
+    extra,
+    document,
+    validator,
+):
     at = data.draw(st.sampled_from(places(document)))
     candidate = changed(document, at, new, extra=extra)
     if not problems_of(candidate):
@@ -206,11 +200,11 @@ def test_what_is_parsed_is_valid_under_the_published_schema(
     ],
 )
 def test_the_published_schema_refuses_what_the_parser_refuses(
-    at: tuple[int | str, ...],
-    value: Any,
-    document: dict[str, Any],
-    validator: jsonschema.Draft202012Validator,
-) -> None:
+    at,
+    value,
+    document,
+    validator,
+):
     broken = changed(document, at, value)
     assert problems_of(broken)
     assert not validator.is_valid(broken)

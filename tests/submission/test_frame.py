@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from medfocus_bench import Attribution, SubmissionWriter, open_submission, validate
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.evaluation.evaluate import evaluate
@@ -22,7 +19,7 @@ SIZES = ((224, 120), (120, 224), (224, 224), (500, 30))
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def bench(tmp_path_factory):
     """Pictures that are wide, tall, square and a strip, each with its evidence off the centre."""
     rows = [
         make_row(
@@ -34,7 +31,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     return write_benchmark(folder, {"direct": rows}, name="bench", version="1.0.0")
 
 
-def maps_of_the_image(bench: Benchmark) -> dict[str, np.ndarray[Any, Any]]:
+def maps_of_the_image(bench):
     """Noise with a bump where the evidence is, of a few cells."""
     rng = np.random.default_rng(3)
     maps = {}
@@ -45,19 +42,17 @@ def maps_of_the_image(bench: Benchmark) -> dict[str, np.ndarray[Any, Any]]:
     return maps
 
 
-def scores(folder: Path, bench: Benchmark, protocol: Any) -> list[dict[str, float]]:
+def scores(folder, bench, protocol):
     report = evaluate(folder, bench, nulls=False, resamples=20, protocol=protocol)
     return [{name: score.mean for name, score in part.scores.items()} for part in report.slices]
 
 
 @pytest.mark.parametrize("protocol", ["standard", "paper"])
 @pytest.mark.parametrize("said", ["by the writer", "by each attribution"])
-def test_maps_over_the_picture_score_as_the_same_ones_in_the_model_frame(
-    said: str, protocol: str, bench: Benchmark, tmp_path: Path
-) -> None:
+def test_maps_over_the_picture_score_as_the_same_ones_in_the_model_frame(said, protocol, bench, tmp_path):
     """On pictures that are not square, where a map that is taken for the other kind is stretched."""
-    options: dict[str, Any] = {"frame": "image"} if said == "by the writer" else {}
-    own: dict[str, Any] = {"frame": "image"} if said == "by each attribution" else {}
+    options = {"frame": "image"} if said == "by the writer" else {}
+    own = {"frame": "image"} if said == "by each attribution" else {}
     with (
         SubmissionWriter(tmp_path / "image", METHOD, bench, submitters="Ada", **options) as image,
         SubmissionWriter(tmp_path / "model", METHOD, bench, submitters="Ada") as model,
@@ -77,24 +72,21 @@ def test_maps_over_the_picture_score_as_the_same_ones_in_the_model_frame(
     assert ours != scores(tmp_path / "wrong", bench, protocol)
 
 
-def test_padding_gets_nothing(bench: Benchmark) -> None:
+def test_padding_gets_nothing(bench):
     wide = bench.samples[0]
     frame = Frame(wide.width, wide.height)
     embedded = Attribution(wide.sample_id, saliency=np.ones((3, 5)), frame="image").in_model_frame(frame)
-    assert (embedded.frame, embedded.saliency.shape) == ("model", (224, 224))  # type: ignore[union-attr]
+    assert (embedded.frame, embedded.saliency.shape) == ("model", (224, 224))
     left, top, right, bottom = frame.content
-    assert embedded.saliency is not None
     assert (embedded.saliency[top:bottom, left:right] == 1).all()
     assert embedded.saliency.sum() == (bottom - top) * (right - left)
     assert embedded.in_model_frame(frame) is embedded
-    boxes = Attribution(wide.sample_id, boxes=[[0, 0, 9, 9]], frame="image")  # type: ignore[arg-type]
+    boxes = Attribution(wide.sample_id, boxes=[[0, 0, 9, 9]], frame="image")
     assert boxes.in_model_frame(frame) is boxes
 
 
 @pytest.mark.parametrize("saliency", [np.zeros((0, 3)), np.ones((3, 3)), np.full((2, 2), np.nan)])
-def test_what_explains_nothing_over_the_picture_explains_nothing(
-    saliency: np.ndarray[Any, Any], bench: Benchmark, tmp_path: Path
-) -> None:
+def test_what_explains_nothing_over_the_picture_explains_nothing(saliency, bench, tmp_path):
     with SubmissionWriter(tmp_path / "s", METHOD, bench, submitters="Ada", frame="image") as writer:
         for sample in bench.samples:
             writer.add(Attribution(sample.sample_id, saliency=saliency))
@@ -102,18 +94,18 @@ def test_what_explains_nothing_over_the_picture_explains_nothing(
     assert report.counts.no_explanation == len(SIZES)
 
 
-def test_the_maps_of_one_submission_cover_the_same(bench: Benchmark, tmp_path: Path) -> None:
+def test_the_maps_of_one_submission_cover_the_same(bench, tmp_path):
     first, second, *_ = bench.samples
     with SubmissionWriter(tmp_path / "s", METHOD, bench, submitters="Ada") as writer:
         writer.add(Attribution(first.sample_id, saliency=np.eye(3), frame="image"))
         with pytest.raises(SubmissionError, match=f"{second.sample_id}: its map covers the model frame"):
             writer.add(Attribution(second.sample_id, saliency=np.eye(3)))
-        writer.add(Attribution(second.sample_id, boxes=[[1, 2, 3, 4]]))  # type: ignore[arg-type]
+        writer.add(Attribution(second.sample_id, boxes=[[1, 2, 3, 4]]))
     read = open_submission(tmp_path / "s", bench)
     assert [found.frame for found in read] == ["image", "model"]
 
 
 @pytest.mark.parametrize("frame", ["picture", "", None])
-def test_another_word_is_refused_before_the_first_map(frame: Any, bench: Benchmark, tmp_path: Path) -> None:
+def test_another_word_is_refused_before_the_first_map(frame, bench, tmp_path):
     with pytest.raises(SubmissionError, match="/maps/frame: should be 'model' or 'image'"):
         SubmissionWriter(tmp_path / "s", METHOD, bench, submitters="Ada", frame=frame)

@@ -30,7 +30,7 @@ any_map = hnp.arrays(
 fuzz = settings(max_examples=100)
 
 
-def write(path: Path, saliencies: dict[str, Map]) -> str:
+def write(path, saliencies):
     path.unlink(missing_ok=True)
     writer = MapWriter(path)
     for key, saliency in saliencies.items():
@@ -38,15 +38,13 @@ def write(path: Path, saliencies: dict[str, Map]) -> str:
     return writer.finish()
 
 
-def same(one: Map, other: Map) -> bool:
+def same(one, other):
     return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 @fuzz
 @given(saliencies=st.dictionaries(st.text("abc-_.", min_size=1, max_size=5), any_map, max_size=5))
-def test_the_library_reads_what_the_streaming_writer_wrote(
-    saliencies: dict[str, Map], tmp_path: Path
-) -> None:
+def test_the_library_reads_what_the_streaming_writer_wrote(saliencies, tmp_path):
     path = tmp_path / "maps.safetensors"
     digest = write(path, saliencies)
     loaded = safetensors.numpy.load_file(path)
@@ -57,7 +55,7 @@ def test_the_library_reads_what_the_streaming_writer_wrote(
 
 @fuzz
 @given(saliencies=st.dictionaries(st.text("abc", min_size=1, max_size=5), any_map, min_size=1, max_size=5))
-def test_the_reader_reads_what_the_library_wrote(saliencies: dict[str, Map], tmp_path: Path) -> None:
+def test_the_reader_reads_what_the_library_wrote(saliencies, tmp_path):
     path = tmp_path / "maps.safetensors"
     safetensors.numpy.save_file(saliencies, path)
     reader = MapReader(path)
@@ -68,7 +66,7 @@ def test_the_reader_reads_what_the_library_wrote(saliencies: dict[str, Map], tmp
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.bool_, ">f4"])
-def test_other_numbers_are_stored_as_float32(dtype: str, tmp_path: Path) -> None:
+def test_other_numbers_are_stored_as_float32(dtype, tmp_path):
     saliency = np.array([[0, 1, 1]]).astype(dtype)
     write(tmp_path / "maps", {"a": saliency})
     read = MapReader(tmp_path / "maps").read("a")
@@ -76,14 +74,14 @@ def test_other_numbers_are_stored_as_float32(dtype: str, tmp_path: Path) -> None
     assert read.tolist() == [[0, 1, 1]]
 
 
-def test_a_view_is_stored_as_it_looks(tmp_path: Path) -> None:
+def test_a_view_is_stored_as_it_looks(tmp_path):
     saliency = np.arange(12, dtype=np.uint8).reshape(3, 4).T[::-1]
     write(tmp_path / "maps", {"a": saliency})
     assert MapReader(tmp_path / "maps").read("a").tolist() == saliency.tolist()
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3), (1, 2049)])
-def test_what_is_no_map_is_not_written(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_what_is_no_map_is_not_written(shape, tmp_path):
     writer = MapWriter(tmp_path / "maps")
     with pytest.raises(ValueError, match="a map is 2-D with at most 2048 pixels a side"):
         writer.add("a", np.zeros(shape, dtype=np.uint8))
@@ -94,7 +92,7 @@ def test_what_is_no_map_is_not_written(shape: tuple[int, ...], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("scale", [1e-310, 1e-60, 1.0, 1e60, 1e300])
-def test_a_map_beyond_float32_keeps_its_ranking(scale: float) -> None:
+def test_a_map_beyond_float32_keeps_its_ranking(scale):
     values = np.array([[1.0, 2.0], [-3.0, 0.0]]) * scale
     stored = as_stored(values)
     assert stored.dtype == np.float32
@@ -103,26 +101,26 @@ def test_a_map_beyond_float32_keeps_its_ranking(scale: float) -> None:
     assert np.sign(stored).tolist() == np.sign(values).tolist()
 
 
-def test_close_values_are_not_tied_by_storing_them() -> None:
+def test_close_values_are_not_tied_by_storing_them():
     values = 1 + np.arange(64, dtype=np.float64).reshape(8, 8) * 1e-6
     assert len(np.unique(as_stored(values))) == 64
     assert len(np.unique(as_stored(values.astype(np.float32)))) == len(np.unique(values.astype(np.float32)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_map_that_is_not_finite_stays_that(value: float) -> None:
+def test_a_map_that_is_not_finite_stays_that(value):
     stored = as_stored(np.array([[1e300, value], [0.0, 1.0]]))
     assert np.isfinite(stored).tolist() == [[True, False], [True, True]]
 
 
-def test_a_masked_map_is_refused_and_one_that_masks_nothing_is_not() -> None:
+def test_a_masked_map_is_refused_and_one_that_masks_nothing_is_not():
     values = np.arange(4.0).reshape(2, 2)
     with pytest.raises(ValueError, match=r"has masked values.*fill them first"):
         as_stored(np.ma.masked_less(values, 1))
     assert as_stored(np.ma.masked_less(values, 0)).tolist() == values.tolist()
 
 
-def test_a_file_that_takes_the_place_of_the_one_that_was_opened_is_not_read(tmp_path: Path) -> None:
+def test_a_file_that_takes_the_place_of_the_one_that_was_opened_is_not_read(tmp_path):
     path = tmp_path / "maps"
     digest = write(path, {"a": np.zeros((2, 2), dtype=np.uint8)})
     reader = MapReader(path)
@@ -135,7 +133,7 @@ def test_a_file_that_takes_the_place_of_the_one_that_was_opened_is_not_read(tmp_
 
 
 @pytest.mark.parametrize("change", ["bytes", "length"])
-def test_a_file_that_is_changed_while_it_is_read_is_an_input_error(change: str, tmp_path: Path) -> None:
+def test_a_file_that_is_changed_while_it_is_read_is_an_input_error(change, tmp_path):
     path = tmp_path / "maps"
     write(path, {"a": np.zeros((2, 2), dtype=np.uint8)})
     os.utime(path, ns=(0, 0))
@@ -152,7 +150,7 @@ def test_a_file_that_is_changed_while_it_is_read_is_an_input_error(change: str, 
             use()
 
 
-def descriptors(path: Path) -> int:
+def descriptors(path):
     """How many this process has of a file."""
     found = 0
     for descriptor in list(Path("/dev/fd").iterdir()):
@@ -161,7 +159,7 @@ def descriptors(path: Path) -> int:
     return found
 
 
-def test_a_map_file_is_read_in_one_opening(tmp_path: Path) -> None:
+def test_a_map_file_is_read_in_one_opening(tmp_path):
     """Descriptors go with their readers."""
     write(tmp_path / "maps", {"a": np.zeros((2, 2), dtype=np.uint8)})
     readers = [MapReader(tmp_path / "maps") for _ in range(5)]
@@ -188,7 +186,7 @@ UNWANTED = {
 
 
 @pytest.mark.parametrize(("data", "said"), UNWANTED.values(), ids=UNWANTED)
-def test_a_map_file_holds_maps_and_nothing_else(data: bytes, said: str, tmp_path: Path) -> None:
+def test_a_map_file_holds_maps_and_nothing_else(data, said, tmp_path):
     path = tmp_path / "maps"
     path.write_bytes(data)
     with pytest.raises(MapFileError, match=f"{path}: .*{said}"):
@@ -196,13 +194,13 @@ def test_a_map_file_holds_maps_and_nothing_else(data: bytes, said: str, tmp_path
 
 
 @pytest.mark.parametrize("framework", ["np", "pt"])
-def test_the_format_that_the_library_notes_is_let_be(framework: str, tmp_path: Path) -> None:
+def test_the_format_that_the_library_notes_is_let_be(framework, tmp_path):
     maps = {"a": np.eye(2, dtype=np.float32)}
     safetensors.numpy.save_file(maps, tmp_path / "maps", metadata={"format": framework})
     assert MapReader(tmp_path / "maps").read("a").tolist() == [[1, 0], [0, 1]]
 
 
-def test_a_message_is_cut_short(tmp_path: Path) -> None:
+def test_a_message_is_cut_short(tmp_path):
     path = tmp_path / "maps"
     path.write_bytes(safetensors_bytes({"a" * 10_000: entry([1, 1], 0, 2)}, bytes(2)))
     with pytest.raises(MapFileError) as raised:
@@ -215,7 +213,7 @@ SOUND = safetensors_bytes({"a": entry([2, 2], 0, 4), "b": entry([1, 2], 4, 8, "F
 
 @settings(fuzz, max_examples=400)
 @given(data=mutated_bytes(SOUND))
-def test_any_damage_to_a_map_file_is_found_or_harmless(data: bytes, tmp_path: Path) -> None:
+def test_any_damage_to_a_map_file_is_found_or_harmless(data, tmp_path):
     path = tmp_path / "maps"
     path.write_bytes(data)
     try:

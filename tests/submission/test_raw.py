@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfocus_bench.submission import raw as raw_module
-from medfocus_bench.submission.raw import RawDocument, raw_document
+from medfocus_bench.submission.raw import raw_document
 
 from .documents import json_values, mutated_bytes
 
 
-def whole(raw: RawDocument) -> Any:
+def whole(raw):
     """The value with its attributions back in their place."""
     return {**raw.head, "attributions": list(raw.attributions())} if raw.has_list else raw.head
 
@@ -35,13 +34,13 @@ def whole(raw: RawDocument) -> Any:
         '{"attributions": null, "a": "\u2028"}',
     ],
 )
-def test_a_document_is_read_as_the_json_module_reads_it(text: str) -> None:
+def test_a_document_is_read_as_the_json_module_reads_it(text):
     assert whole(raw_document(text.encode())) == json.loads(text)
 
 
 @settings(max_examples=200)
 @given(value=st.dictionaries(st.sampled_from(["a", "attributions", "b"]), json_values, max_size=3))
-def test_any_value_is_read_as_the_json_module_reads_it(value: Any) -> None:
+def test_any_value_is_read_as_the_json_module_reads_it(value):
     try:
         data = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except ValueError:  # NaN, or half of a surrogate pair: neither is JSON in UTF-8
@@ -54,7 +53,7 @@ SOUND = '{"a": {"b": [1, "é"]}, "attributions": [{"x": [1.5]}, "y\\n", null], "
 
 @settings(max_examples=600)
 @given(data=mutated_bytes(SOUND))
-def test_what_is_damaged_is_refused_where_the_json_module_refuses_it(data: bytes) -> None:
+def test_what_is_damaged_is_refused_where_the_json_module_refuses_it(data):
     try:
         expected = json.loads(data.decode())
     except ValueError as error:
@@ -73,7 +72,7 @@ def test_what_is_damaged_is_refused_where_the_json_module_refuses_it(data: bytes
     assert whole(found) == expected
 
 
-def test_values_are_bounded_before_anything_is_made_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_bounded_before_anything_is_made_of_them(monkeypatch):
     monkeypatch.setattr(raw_module, "MAX_VALUES", 4)
     assert raw_document(b'{"attributions": [1, 2, 3]}').head == {"attributions": []}
     with pytest.raises(ValueError, match="holds more than 4 values"):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError, SubmissionError
 from medfocus_bench.submission.reader import open_submission, validate
 from medfocus_bench.submission.schema import BOX_TOLERANCE
@@ -29,38 +27,34 @@ BOX = ("attributions", 0, "boxes", 0)
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def bench(tmp_path_factory):
     return write_small_benchmark(tmp_path_factory.mktemp("data") / "bench")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, bench: Benchmark) -> Path:
+def folder(tmp_path, bench):
     return write_folder(tmp_path / "mine", sound_document(bench))
 
 
-def test_a_sound_submission_is_read_whole(folder: Path, bench: Benchmark) -> None:
+def test_a_sound_submission_is_read_whole(folder, bench):
     path = folder / "submission.json"
     submission = open_submission(path, bench)
     assert (len(submission), submission.path) == (2, path)
     assert submission.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert submission.attribution("other") is None
     boxes, saliency = submission.attribution(WITH_BOXES), submission.attribution(WITH_MAP)
-    assert boxes is not None
-    assert boxes.boxes is not None
     assert boxes.boxes.tolist() == [[10, 20, 30.5, 40]]
     assert (boxes.concepts, list(boxes.tokens)) == ({"left lung": 0.5}, [("Yes\n", -1.5)])
     assert (boxes.cost.forward_passes, boxes.cost.seconds) == (1, 0.25)
-    assert saliency is not None
-    assert saliency.saliency is not None
     assert saliency.saliency.ravel().tolist() == list(range(16))
 
 
-def test_other_files_in_the_folder_are_let_be(folder: Path, bench: Benchmark) -> None:
+def test_other_files_in_the_folder_are_let_be(folder, bench):
     (folder / "notes.pkl").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     assert validate(folder, bench) == []
 
 
-def test_an_error_holds_every_problem_and_shows_the_first(folder: Path, bench: Benchmark) -> None:
+def test_an_error_holds_every_problem_and_shows_the_first(folder, bench):
     broken = changed(changed(sound_document(bench), ("method", "name"), "A"), BOX, [1, 1, 0, 0])
     write_folder(folder, broken)
     with pytest.raises(SubmissionError) as raised:
@@ -83,26 +77,24 @@ def test_an_error_holds_every_problem_and_shows_the_first(folder: Path, bench: B
         ([0, -2 * BOX_TOLERANCE, 224, 200], False),
     ],
 )
-def test_a_box_may_stick_out_by_rounding_only_on_every_side(
-    box: list[float], sound: bool, folder: Path, bench: Benchmark
-) -> None:
+def test_a_box_may_stick_out_by_rounding_only_on_every_side(box, sound, folder, bench):
     write_folder(folder, changed(sound_document(bench), BOX, box))
     assert (validate(folder, bench) == []) == sound
     assert (validate(folder) == []) == (min(box) >= -BOX_TOLERANCE)
 
 
-def test_another_version_is_accepted_where_that_is_allowed(folder: Path, bench: Benchmark) -> None:
+def test_another_version_is_accepted_where_that_is_allowed(folder, bench):
     write_folder(folder, changed(sound_document(bench), ("benchmark", "fingerprint"), "0" * 64))
     assert len(validate(folder, bench)) == 1
     assert validate(folder, bench, any_version=True) == []
 
 
-def test_another_dataset_is_never_accepted(folder: Path, bench: Benchmark) -> None:
+def test_another_dataset_is_never_accepted(folder, bench):
     write_folder(folder, changed(sound_document(bench), ("benchmark", "dataset"), "other"))
     assert len(validate(folder, bench, any_version=True)) == 1
 
 
-def test_a_changed_map_is_found_by_its_sha256(folder: Path, bench: Benchmark) -> None:
+def test_a_changed_map_is_found_by_its_sha256(folder, bench):
     data = bytearray((folder / MAPS).read_bytes())
     data[-1] ^= 1
     (folder / MAPS).write_bytes(data)
@@ -110,7 +102,7 @@ def test_a_changed_map_is_found_by_its_sha256(folder: Path, bench: Benchmark) ->
     assert "/maps/sha256: is not that of" in problem
 
 
-def test_every_duplicate_is_named(folder: Path, bench: Benchmark) -> None:
+def test_every_duplicate_is_named(folder, bench):
     document = sound_document(bench)
     document["attributions"] += [document["attributions"][0]] * 2
     problems = validate(write_folder(folder, document), bench)
@@ -119,7 +111,7 @@ def test_every_duplicate_is_named(folder: Path, bench: Benchmark) -> None:
     ]
 
 
-def test_maps_without_an_entry_and_entries_without_a_map_are_named(folder: Path, bench: Benchmark) -> None:
+def test_maps_without_an_entry_and_entries_without_a_map_are_named(folder, bench):
     maps = safetensors({"b": entry([1, 1], 0, 1), "a": entry([1, 1], 1, 2)}, bytes(2))
     problems = validate(write_folder(folder, sound_document(bench, maps), maps), bench)
     assert ['has "map": true' in problems[0], "'a' belongs" in problems[1], "'b' belongs" in problems[2]] == [
@@ -128,13 +120,13 @@ def test_maps_without_an_entry_and_entries_without_a_map_are_named(folder: Path,
     assert len(problems) == 3
 
 
-def test_a_map_of_a_broken_entry_is_not_called_superfluous(folder: Path, bench: Benchmark) -> None:
+def test_a_map_of_a_broken_entry_is_not_called_superfluous(folder, bench):
     write_folder(folder, changed(sound_document(bench), ("attributions", 1, "tokens"), 1))
     (problem,) = validate(folder, bench)
     assert f"/attributions/1/tokens ({WITH_MAP})" in problem
 
 
-def test_a_document_of_any_type_is_an_input_error(folder: Path, bench: Benchmark) -> None:
+def test_a_document_of_any_type_is_an_input_error(folder, bench):
     for value in (None, True, 1, 1.5, "x", [], {}, [{}], {"attributions": {}}, {"attributions": [None]}):
         write_folder(folder, raw=json.dumps(value).encode())
         with pytest.raises(InputError):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from medfocus_bench import Attribution, Cost, SubmissionWriter, open_submission, validate
-from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission import writer as writer_module
 from medfocus_bench.submission.schema import Submitter
@@ -22,28 +19,26 @@ BOX = np.array([[1.0, 2.0, 3.5, 4.0]])
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def bench(tmp_path_factory):
     return write_small_benchmark(tmp_path_factory.mktemp("data") / "bench")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return tmp_path / "submissions" / "mine"
 
 
-def writing(folder: Path, bench: Benchmark, **more: Any) -> SubmissionWriter:
+def writing(folder, bench, **more):
     return SubmissionWriter(folder, METHOD, bench, **{"submitters": ["Ada"], **more})
 
 
-def left_in(folder: Path) -> list[str]:
+def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (0, 4), (2048, 1)])
-def test_a_map_is_read_back_equal(
-    shape: tuple[int, int], dtype: type[np.generic], folder: Path, bench: Benchmark
-) -> None:
+def test_a_map_is_read_back_equal(shape, dtype, folder, bench):
     saliency = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
     if dtype != np.uint8 and saliency.size > 4:
         saliency.ravel()[:4] = np.nan, np.inf, -np.inf, -0.0
@@ -51,13 +46,11 @@ def test_a_map_is_read_back_equal(
         writer.add(Attribution(WITH_MAP, saliency=saliency))
     assert validate(folder, bench) == []
     attribution = open_submission(folder, bench).attribution(WITH_MAP)
-    assert attribution is not None
     read = attribution.saliency
-    assert read is not None
     assert (read.dtype, read.shape, read.tobytes()) == (saliency.dtype, shape, saliency.tobytes())
 
 
-def test_boxes_scores_and_costs_are_read_back_equal(folder: Path, bench: Benchmark) -> None:
+def test_boxes_scores_and_costs_are_read_back_equal(folder, bench):
     given = Attribution(
         WITH_BOXES,
         boxes=BOX,
@@ -68,19 +61,17 @@ def test_boxes_scores_and_costs_are_read_back_equal(folder: Path, bench: Benchma
     with writing(folder, bench) as writer:
         writer.add(given)
     read = open_submission(folder, bench).attribution(WITH_BOXES)
-    assert read is not None
-    assert read.boxes is not None
     assert read.boxes.tolist() == BOX.tolist()
     assert (read.concepts, list(read.tokens), read.cost) == (given.concepts, given.tokens, given.cost)
 
 
-def test_the_folder_can_be_read_by_others(folder: Path, bench: Benchmark) -> None:
+def test_the_folder_can_be_read_by_others(folder, bench):
     with writing(folder, bench):
         pass
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
-def test_the_same_content_gives_the_same_bytes(folder: Path, bench: Benchmark) -> None:
+def test_the_same_content_gives_the_same_bytes(folder, bench):
     written = []
     for name in ("one", "two"):
         target = folder.with_name(name)
@@ -90,23 +81,23 @@ def test_the_same_content_gives_the_same_bytes(folder: Path, bench: Benchmark) -
     assert written[0] == written[1]
 
 
-def _break_off(writer: SubmissionWriter) -> None:
+def _break_off(writer):
     raise KeyboardInterrupt
 
 
-def _break_in_add(writer: SubmissionWriter) -> None:
+def _break_in_add(writer):
     writer.add(Attribution(WITH_BOXES, saliency=np.zeros((2049, 1))))
 
 
 @pytest.mark.parametrize("kind", [_break_off, _break_in_add])
-def test_an_error_inside_the_block_leaves_nothing_behind(kind: Any, folder: Path, bench: Benchmark) -> None:
+def test_an_error_inside_the_block_leaves_nothing_behind(kind, folder, bench):
     with pytest.raises((KeyboardInterrupt, SubmissionError)), writing(folder, bench) as writer:  # noqa: PT012
         writer.add(Attribution(WITH_MAP, saliency=np.eye(300)))
         kind(writer)
     assert left_in(folder.parent) == []
 
 
-def test_a_method_that_breaks_the_format_leaves_nothing_behind(folder: Path, bench: Benchmark) -> None:
+def test_a_method_that_breaks_the_format_leaves_nothing_behind(folder, bench):
     method = {**METHOD.model_dump(), "name": "No Name"}
     with pytest.raises(SubmissionError, match=r"submission\.json: /method/name: "):
         SubmissionWriter(folder, method, bench, submitters=["Ada"])
@@ -122,43 +113,41 @@ def test_a_method_that_breaks_the_format_leaves_nothing_behind(folder: Path, ben
         ("", "/submitters/0/name: "),
     ],
 )
-def test_submitters_are_looked_at_before_the_first_map(
-    submitters: Any, said: str, folder: Path, bench: Benchmark
-) -> None:
+def test_submitters_are_looked_at_before_the_first_map(submitters, said, folder, bench):
     with pytest.raises(SubmissionError, match=said):
         writing(folder, bench, submitters=submitters)
     assert not folder.parent.exists()
 
 
 @pytest.mark.parametrize("ada", ["Ada", {"name": "Ada"}, Submitter(name="Ada"), ["Ada"], ({"name": "Ada"},)])
-def test_one_submitter_is_one_with_and_without_a_list(ada: Any, folder: Path, bench: Benchmark) -> None:
+def test_one_submitter_is_one_with_and_without_a_list(ada, folder, bench):
     with writing(folder, bench, submitters=ada):
         pass
     assert open_submission(folder).document.submitters == [Submitter(name="Ada")]
 
 
-def test_an_existing_folder_is_refused(folder: Path, bench: Benchmark) -> None:
+def test_an_existing_folder_is_refused(folder, bench):
     folder.mkdir(parents=True)
     with pytest.raises(SubmissionError, match=r"exists already.*overwrite=True"):
         writing(folder, bench)
     assert left_in(folder.parent) == ["mine"]
 
 
-def test_a_dangling_link_is_refused(folder: Path, bench: Benchmark) -> None:
+def test_a_dangling_link_is_refused(folder, bench):
     folder.parent.mkdir(parents=True)
     folder.symlink_to("nowhere")
     with pytest.raises(SubmissionError, match="exists already"):
         writing(folder, bench)
 
 
-def test_a_folder_that_appears_meanwhile_is_not_replaced(folder: Path, bench: Benchmark) -> None:
+def test_a_folder_that_appears_meanwhile_is_not_replaced(folder, bench):
     with pytest.raises(SubmissionError, match="exists already"), writing(folder, bench):
         folder.mkdir()
     assert left_in(folder.parent) == ["mine"]
     assert left_in(folder) == []
 
 
-def test_a_submission_is_overwritten_where_that_is_asked_for(folder: Path, bench: Benchmark) -> None:
+def test_a_submission_is_overwritten_where_that_is_asked_for(folder, bench):
     with writing(folder, bench) as writer:
         writer.add(Attribution(WITH_MAP, saliency=np.eye(3)))
     with writing(folder, bench, overwrite=True) as writer:
@@ -168,7 +157,7 @@ def test_a_submission_is_overwritten_where_that_is_asked_for(folder: Path, bench
     assert len(open_submission(folder, bench)) == 1
 
 
-def test_an_old_submission_survives_an_error_while_it_is_overwritten(folder: Path, bench: Benchmark) -> None:
+def test_an_old_submission_survives_an_error_while_it_is_overwritten(folder, bench):
     with writing(folder, bench):
         pass
     before = (folder / "submission.json").read_bytes()
@@ -178,7 +167,7 @@ def test_an_old_submission_survives_an_error_while_it_is_overwritten(folder: Pat
     assert (folder / "submission.json").read_bytes() == before
 
 
-def test_a_folder_that_is_no_submission_is_never_overwritten(folder: Path, bench: Benchmark) -> None:
+def test_a_folder_that_is_no_submission_is_never_overwritten(folder, bench):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()
     with pytest.raises(SubmissionError, match="is not a submission"):
@@ -186,7 +175,7 @@ def test_a_folder_that_is_no_submission_is_never_overwritten(folder: Path, bench
     assert left_in(folder) == ["thesis.tex"]
 
 
-def test_a_sample_is_added_once(folder: Path, bench: Benchmark) -> None:
+def test_a_sample_is_added_once(folder, bench):
     with writing(folder, bench) as writer:
         writer.add(Attribution(WITH_BOXES, boxes=BOX))
         with pytest.raises(SubmissionError, match=f"{WITH_BOXES} was added already"):
@@ -212,9 +201,7 @@ def test_a_sample_is_added_once(folder: Path, bench: Benchmark) -> None:
         ({"saliency": np.zeros((1, 2049))}, "a map is 2-D with at most 2048 pixels a side"),
     ],
 )
-def test_an_attribution_that_breaks_the_format_is_refused_when_it_is_added(
-    broken: dict[str, Any], said: str, folder: Path, bench: Benchmark
-) -> None:
+def test_an_attribution_that_breaks_the_format_is_refused_when_it_is_added(broken, said, folder, bench):
     with writing(folder, bench) as writer:
         with pytest.raises(SubmissionError, match=f"{WITH_MAP}: {said}"):
             writer.add(Attribution(WITH_MAP, **broken))
@@ -222,9 +209,7 @@ def test_an_attribution_that_breaks_the_format_is_refused_when_it_is_added(
     assert validate(folder, bench) == []
 
 
-def test_a_sample_that_is_not_in_the_benchmark_is_refused_when_it_is_added(
-    folder: Path, bench: Benchmark
-) -> None:
+def test_a_sample_that_is_not_in_the_benchmark_is_refused_when_it_is_added(folder, bench):
     with writing(folder, bench) as writer:
         with pytest.raises(SubmissionError) as raised:
             writer.add(Attribution("other", boxes=BOX))
@@ -239,16 +224,15 @@ def test_a_sample_that_is_not_in_the_benchmark_is_refused_when_it_is_added(
     [{"saliency": [[0, 1], [2, 3]]}, {"saliency": memoryview(np.eye(2))}, {"boxes": [(1, 2, 3, 4)]}],
     ids=["lists", "a buffer", "tuples"],
 )
-def test_maps_and_boxes_may_be_any_array_like(given: dict[str, Any], folder: Path, bench: Benchmark) -> None:
+def test_maps_and_boxes_may_be_any_array_like(given, folder, bench):
     with writing(folder, bench) as writer:
         writer.add(Attribution(WITH_MAP, **given))
     read = open_submission(folder, bench).attribution(WITH_MAP)
-    assert read is not None
     ((name, value),) = given.items()
     assert np.array_equal(getattr(read, name), np.asarray(value))
 
 
-def test_what_is_masked_is_not_taken_for_a_value() -> None:
+def test_what_is_masked_is_not_taken_for_a_value():
     masked = np.ma.masked_equal(np.array([[0.0, 1.0]]), 1.0)
     with pytest.raises(ValueError, match=f"{WITH_MAP}: a map has masked values"):
         Attribution(WITH_MAP, saliency=masked)
@@ -258,16 +242,14 @@ def test_what_is_masked_is_not_taken_for_a_value() -> None:
     assert Attribution(WITH_MAP, saliency=whole).saliency is not None
 
 
-def test_a_document_that_could_not_be_read_is_not_written(
-    folder: Path, bench: Benchmark, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_document_that_could_not_be_read_is_not_written(folder, bench, monkeypatch):
     monkeypatch.setattr(writer_module, "MAX_DOCUMENT_BYTES", 100)
     with pytest.raises(SubmissionError, match="at most 100 are read"), writing(folder, bench):
         pass
     assert left_in(folder.parent) == []
 
 
-def test_maps_go_to_disk_as_they_come(folder: Path, bench: Benchmark) -> None:
+def test_maps_go_to_disk_as_they_come(folder, bench):
     with writing(folder, bench) as writer:
         writer.add(Attribution(WITH_MAP, saliency=np.ones((1024, 1024), dtype=np.float32)))
         (work,) = folder.parent.iterdir()
