@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 import medfocus_bench
+from medfocus_bench.paper import ablate
 
 from .data.source_trees import write_nih
+from .paper.conftest import few_variants
 from .runs.conftest import small as small  # noqa: PLC0414  (a fixture of the runs)
 from .toy import write_toy
 
@@ -95,7 +97,9 @@ def test_every_python_name_of_the_table_has_a_call_here():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_python_name_takes_what_its_command_takes(name, place, small):
+def test_the_python_name_takes_what_its_command_takes(name, place, small, monkeypatch):
+    if name == "paper.ablate.ablate":
+        monkeypatch.setattr(ablate, "variants", lambda *given: few_variants())
     if name == "data.attach.attach_folder":
         write_pointers(place)
     result = CALLS[name](found(name), place, str(small.folder))

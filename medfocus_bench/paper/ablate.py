@@ -73,25 +73,25 @@ def variants(
     """
     given = {"references": references, "segmenter": segmenter}
     common = {name: value for name, value in given.items() if value is not None}
-    found = [
+    grid = [
         Variant("published", "default"),
         Variant("region", "mask", {"region": "mask"}),
         *(Variant("fill", fill, {"fill": fill}) for fill in ("mean", "blur", "inpaint")),
     ]
     if editor is not None:
-        found.append(Variant("fill", f"editor {editor.split(',')[0]}", {"editor": editor}))
+        grid.append(Variant("fill", f"editor {editor.split(',')[0]}", {"editor": editor}))
     if segmenter is None:
-        found.append(Variant("localisation", "atlas", {"localiser": "atlas"}))
+        grid.append(Variant("localisation", "atlas", {"localiser": "atlas"}))
     else:
-        found += [
+        grid += [
             Variant("localisation", "transport", {"segmenter": None}),
             Variant("localisation", "atlas", {"localiser": "atlas", "segmenter": None}),
             Variant("localisation", "atlas + MedSAM", {"localiser": "atlas"}),
         ]
-    found += [Variant("pool size", str(size), {"pool_size": size}) for size in (1, 4)]
-    found += [Variant("lambda", f"{lam:g}", {"lam": lam}) for lam in (0.01, 1.0)]
-    found += [Variant("eps", f"{eps:g}", {"eps": eps}) for eps in (0.005, 0.5)]
-    return [Variant(one.study, one.value, {**common, **one.settings}) for one in found]
+    grid += [Variant("pool size", str(size), {"pool_size": size}) for size in (1, 4)]
+    grid += [Variant("lambda", f"{lam:g}", {"lam": lam}) for lam in (0.01, 1.0)]
+    grid += [Variant("eps", f"{eps:g}", {"eps": eps}) for eps in (0.005, 0.5)]
+    return [Variant(one.study, one.value, {**common, **one.settings}) for one in grid]
 
 
 class AblationRow(Strict):

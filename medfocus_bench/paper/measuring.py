@@ -52,17 +52,17 @@ class Selection:
 
 def selections(samples: Sequence[Sample], by: Sequence[str], *, each_lvlm: bool = False) -> list[Selection]:
     """A selection for each combination of values of the fields `by`; `each_lvlm` adds its several LVLMs."""
-    found: list[Selection] = []
+    selected: list[Selection] = []
     for key in sorted({tuple(getattr(sample, name) for name in by) for sample in samples}):
-        found.append(Selection(", ".join(key), dict(zip(by, key, strict=True))))
-        lvlms = sorted({sample.lvlm for sample in samples if sample in found[-1]})
+        selected.append(Selection(", ".join(key), dict(zip(by, key, strict=True))))
+        lvlms = sorted({sample.lvlm for sample in samples if sample in selected[-1]})
         if each_lvlm and len(lvlms) > 1:
-            whole = found[-1]
-            found += [
+            whole = selected[-1]
+            selected += [
                 Selection(f"{whole.title}, {lvlm}", {**whole.values, "lvlm": lvlm}, whole=False)
                 for lvlm in lvlms
             ]
-    return found
+    return selected
 
 
 class SampleSet:
@@ -285,7 +285,7 @@ def measure(
     measured: list[dict[str, Estimate]] = [{} for _ in chosen]
     for quantity in quantities:
         keys = [column.key for column in quantity.columns]
-        found = samples.estimates(quantity.compute(scored, samples), chosen, share=quantity.share)
-        for ours, estimates in zip(measured, found, strict=True):
+        by_selection = samples.estimates(quantity.compute(scored, samples), chosen, share=quantity.share)
+        for ours, estimates in zip(measured, by_selection, strict=True):
             ours.update(zip(keys, estimates or (), strict=False))
     return measured

@@ -63,10 +63,10 @@ class RebuildConfig:
 
         Likewise for pictures of another copy than the annotated one.
         """
-        found = {source.name: source.annotations(self.root) for source in self.sources}
-        for questions in found.values():
+        annotations = {source.name: source.annotations(self.root) for source in self.sources}
+        for questions in annotations.values():
             check_copy(questions, self.root)
-        return found
+        return annotations
 
     def questions(self, source: str) -> Sequence[Annotation]:
         """The first `limit` questions of a source."""
