@@ -12,7 +12,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.review.checks import (
     MAX_DOCUMENT_BYTES,
@@ -59,7 +58,7 @@ def only_problem(folder, benchmark, titles=None) -> str:
     return problems[0]
 
 
-def submit(capsys, folder, original, *words):
+def submit(folder, original, *words):
     results = original[0] / "repository" / "leaderboard" / "results"
     return run("submit", folder, "-b", original[1].folder, "--results", results, *words)
 
@@ -96,16 +95,13 @@ def test_the_folder_and_the_method_have_one_name(folder, benchmark):
     assert "/method/name: is 'other-name', the folder is 'blurred'" in only_problem(folder, benchmark)
 
 
-@pytest.mark.parametrize("title", ["Grad-CAM", "GRAD CAM", "grad\u2010cam", "\uff27rad-CAM"])
-def test_a_method_is_not_called_like_another_one(folder, benchmark, title):
-    edit(folder, lambda document: document["method"].update(display_name=title))
-    assert "is what grad-cam is called" in only_problem(folder, benchmark, {"grad-cam": "Grad-CAM"})
-    assert comparable(title) == comparable("Grad-CAM")
-
-
 @pytest.mark.parametrize(
     ("title", "other"),
     [
+        ("Grad-CAM", "Grad-CAM"),
+        ("GRAD CAM", "Grad-CAM"),
+        ("grad\u2010cam", "Grad-CAM"),
+        ("\uff27rad-CAM", "Grad-CAM"),
         ("\u13de\u13a1\u13e2", "LRP"),  # Cherokee
         ("\ua4e1\ua4e3\ua4d1", "LRP"),  # Lisu
         ("\ua4e3\ua4f2\ua4e2\ua4f0", "RISE"),
@@ -126,6 +122,7 @@ def test_a_title_is_not_taken_for_another_one_at_a_glance(folder, benchmark, tit
     said = only_problem(folder, benchmark, {"other": other})
     assert "/method/display_name: " in said
     assert "is what other is called; take another" in said
+    assert comparable(title) == comparable(other)
 
 
 def test_no_two_of_the_reference_submissions_are_called_alike():
@@ -154,9 +151,10 @@ def test_a_title_claims_nothing_that_the_repository_alone_can_say(folder, benchm
     assert said in only_problem(folder, benchmark)
 
 
-def test_the_reference_submission_may_be_called_as_it_is():
-    folder = REPOSITORY / "submissions" / "medfocus"
-    assert problems_of(folder, load_benchmark("phantom")) == []
+def test_the_reference_submission_may_be_called_as_it_is(folder, benchmark):
+    moved = folder.rename(folder.with_name("medfocus"))
+    edit(moved, lambda document: document["method"].update(name="medfocus", display_name="MedFocus"))
+    assert problems_of(moved, benchmark) == []
 
 
 def test_a_letter_has_two_marks_at_most(folder, benchmark):
@@ -177,12 +175,18 @@ def test_a_letter_has_two_marks_at_most(folder, benchmark):
         "https://",
         "https:///github.com",
         "javascript://github.com/%0aalert(1)",
+        "JaVaScRiPt:alert(1)",
+        "data:text/html,x",
+        "//example.org",
+        "http://a b",
     ],
 )
 def test_a_link_leads_where_it_seems_to_lead(folder, benchmark, url):
-    edit(folder, lambda document: document["method"].update(code=url))
-    said = only_problem(folder, benchmark)
-    assert said.endswith("/method/code: should be http:// or https:// and a host, no user")
+    for field in ("paper", "code"):
+        edit(folder, lambda document, given=field: document["method"].update({given: url}))
+        said = only_problem(folder, benchmark)
+        assert said.endswith(f"/method/{field}: should be http:// or https:// and a host, no user")
+        edit(folder, lambda document, given=field: document["method"].pop(given))
     assert http_link(url) is None
 
 
@@ -221,14 +225,6 @@ def test_another_version_of_the_benchmark_is_refused(folder, benchmark):
 def test_a_swapped_map_file_is_refused(folder, benchmark, original):
     shutil.copy(original[0] / "repository" / "submissions" / "oracle" / "maps.safetensors", folder)
     assert "/maps/sha256: is not that of" in only_problem(folder, benchmark)
-
-
-@pytest.mark.parametrize(
-    "url", ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x", "//example.org", "http://a b"]
-)
-def test_links_are_http_or_https(folder, benchmark, url):
-    edit(folder, lambda document: document["method"].update(paper=url))
-    assert "/method/paper: " in only_problem(folder, benchmark)
 
 
 UNSEEN = {
@@ -314,7 +310,7 @@ def test_letters_of_two_scripts_that_look_alike_stand_in_no_word(folder, benchma
     assert "/submitters/0/name: '" in only_problem(folder, benchmark)
 
 
-@pytest.mark.parametrize("name", ["con", "prn", "aux", "nul", "com1", "lpt9"])
+@pytest.mark.parametrize("name", ["con", "lpt9"])
 def test_a_folder_is_not_called_like_a_device_of_windows(folder, benchmark, name):
     moved = folder.rename(folder.with_name(name))
     edit(moved, lambda document: document["method"].update(name=name))
@@ -333,9 +329,9 @@ def test_a_token_may_be_a_line_break_but_no_escape(folder, benchmark):
         assert "a token holds the unseen character" in only_problem(folder, benchmark)
 
 
-def test_a_folder_of_no_account_is_told_so_before_the_pull_request(folder, original, capsys):
+def test_a_folder_of_no_account_is_told_so_before_the_pull_request(folder, original):
     belongs_to(folder, None)
-    status, _, errors = submit(capsys, folder, original)
+    status, _, errors = submit(folder, original)
     assert status == 2
     assert "/submitters: none names an account, so that nobody could change the folder later" in errors
     assert '"url": "https://github.com/YOU"' in errors
@@ -407,24 +403,24 @@ def test_a_folder_of_very_many_files_is_not_listed(folder, benchmark):
     assert "holds more than 20 files" in only_problem(folder, benchmark)
 
 
-def test_all_problems_are_listed_at_once(folder, original, capsys):
+def test_all_problems_are_listed_at_once(folder, original):
     def spoil(document):
         document["method"] |= {"name": "x", "paper": "javascript:x", "description": "\x1b"}
         document["attributions"][0]["map"] = False
 
     edit(folder, spoil)
-    status, shown, errors = submit(capsys, folder, original)
+    status, shown, errors = submit(folder, original)
     assert (status, shown) == (2, "")
     *problems, count = errors.splitlines()
     assert len(problems) == 2  # the name and the description are looked at where the rest is typed
     assert count == f"medfocus-bench: {folder}: 2 problems"
     edit(folder, lambda document: document["method"].pop("paper"))
-    assert len(submit(capsys, folder, original)[2].splitlines()) == 4
+    assert len(submit(folder, original)[2].splitlines()) == 4
 
 
-def test_a_sound_submission_is_shown_its_row(folder, original, capsys, tmp_path):
+def test_a_sound_submission_is_shown_its_row(folder, original, tmp_path):
     summary = tmp_path / "summary.md"
-    status, shown, errors = submit(capsys, folder, original, "--summary", summary)
+    status, shown, errors = submit(folder, original, "--summary", summary)
     assert (status, errors) == (0, "")
     assert "The row of blurred, of 4 in the ranking" in shown
     assert "blurred" in shown
@@ -433,8 +429,8 @@ def test_a_sound_submission_is_shown_its_row(folder, original, capsys, tmp_path)
     assert text.startswith("## blurred: sound")
 
 
-def test_a_folder_elsewhere_is_told_where_it_belongs(original, capsys):
-    status, _, errors = submit(capsys, original[0] / "new" / "blurred", original)
+def test_a_folder_elsewhere_is_told_where_it_belongs(original):
+    status, _, errors = submit(original[0] / "new" / "blurred", original)
     assert status == 2
     assert "stands elsewhere; a pull request adds submissions/<name>" in errors
 
@@ -507,10 +503,10 @@ def test_no_text_in_the_summary_is_more_than_text(text):
     assert neutral("@octocat") == "&#64;&#8203;octocat"
 
 
-def test_a_script_in_the_methods_name_is_text_in_the_summary(folder, original, capsys, tmp_path):
+def test_a_script_in_the_methods_name_is_text_in_the_summary(folder, original, tmp_path):
     edit(folder, lambda document: document["method"].update(display_name="<script>alert(1)</script> | @all"))
     summary = tmp_path / "summary.md"
-    status, shown, _ = submit(capsys, folder, original, "--summary", summary)
+    status, shown, _ = submit(folder, original, "--summary", summary)
     assert status == 0
     assert "script" in shown  # in a terminal it is text as it is
     html = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(summary.read_text())
