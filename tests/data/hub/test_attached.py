@@ -142,7 +142,7 @@ def test_a_label_is_filtered_on_without_a_look_at_a_picture(
     joined = attach(pointers, tmp_path / "no root")
     grounded = joined.features["group"].str2int("grounded")
     assert len(joined.filter(lambda group: group == grounded, input_columns="group")) == 12
-    with pytest.raises(NotJoinedError, match="is no folder"):
+    with pytest.raises(NotJoinedError, match="is not a folder"):
         joined[0]
 
 
