@@ -301,12 +301,12 @@ def _attribute_picture(
         progress=show_progress,
     )
     write_picture(explained, out, overwrite=options["overwrite"])
-    for one in explained.explanations:
-        if one.error is not None:
-            click.echo(one_line(f"{one.method.name}: {one.error}"), err=True)
+    errors = {entry.method.name: entry.error for entry in explained.explanations if entry.error is not None}
+    for name, error in errors.items():
+        click.echo(one_line(f"{name}: {error}"), err=True)
     click.echo(one_line(f"{explained.lvlm} answers: {explained.response}"))
     click.echo(str(out / "panel.png"))
-    if all(one.error is not None for one in explained.explanations):
+    if len(errors) == len(explained.explanations):
         sys.exit(2)
 
 
@@ -314,10 +314,10 @@ def _outcome_table(outcomes: Iterable[PartOutcome], out: Path) -> Any:
     from medfocus_bench.tables import Row, Table
 
     rows = []
-    for one in outcomes:
-        pace = f"{one.seconds / one.new:.3g}" if one.new and one.seconds else ""
-        counts = (one.samples, one.existing, one.new, len(one.reasons))
-        rows.append(Row((f"{one.method}, {one.lvlm} {one.split}", *map(str, counts), pace)))
+    for part in outcomes:
+        pace = f"{part.seconds / part.new:.3g}" if part.new and part.seconds else ""
+        counts = (part.samples, part.existing, part.new, len(part.reasons))
+        rows.append(Row((f"{part.method}, {part.lvlm} {part.split}", *map(str, counts), pace)))
     header = ("", "samples", "had", "made", "failed", "s/sample")
     return Table(f"Records in {out}", header, tuple(rows))
 
@@ -326,9 +326,9 @@ def _candidates_table(title: str, part: TunedPart) -> Any:
     from medfocus_bench.tables import Row, Table
 
     rows = []
-    for number, one in enumerate(part.candidates):
-        settings = ", ".join(f"{name} = {value}" for name, value in one.settings.items())
-        score = f"{one.evidence_ap:.3f} [{one.low:.3f}, {one.high:.3f}]"
-        rows.append(Row((settings or "default", score, str(one.failed or "")), quiet=number > 0))
+    for number, candidate in enumerate(part.candidates):
+        settings = ", ".join(f"{name} = {value}" for name, value in candidate.settings.items())
+        score = f"{candidate.evidence_ap:.3f} [{candidate.low:.3f}, {candidate.high:.3f}]"
+        rows.append(Row((settings or "default", score, str(candidate.failed or "")), quiet=number > 0))
     note = f"Mean over {part.samples} samples of {part.patients} patients of dev, with 95 % intervals."
     return Table(title, ("settings", "Evidence AP", "failed"), tuple(rows), (note,))

@@ -77,17 +77,17 @@ def diff_command(before: str, after: str, everything: bool) -> None:
     """Show the differences of benchmarks A and B (folders or names); status 1 if there are any."""
     from medfocus_bench.data.hub.diff import difference
 
-    found = difference(before, after)
+    changes = difference(before, after)
     for kind, lines in (
-        ("removed", [f"- {name}" for name in found.removed]),
-        ("added", [f"+ {name}" for name in found.added]),
-        ("changed", [f"~ {name}: {', '.join(columns)}" for name, columns in found.changed.items()]),
+        ("removed", [f"- {name}" for name in changes.removed]),
+        ("added", [f"+ {name}" for name in changes.added]),
+        ("changed", [f"~ {name}: {', '.join(columns)}" for name, columns in changes.changed.items()]),
     ):
         shown = lines if everything else lines[:_SHOWN]
         for line in shown:
             click.echo(one_line(line))
         if len(lines) > len(shown):
             click.echo(f"  and {len(lines) - len(shown):,} more {kind}; --all shows them")
-    click.echo(one_line(f"{found}, {found.unchanged} the same"))
-    if found:
+    click.echo(one_line(f"{changes}, {changes.unchanged} the same"))
+    if changes:
         sys.exit(1)

@@ -75,22 +75,23 @@ def doctor_command(
         for source in sources_to_examine(root, sources)
     ]
     print_tables([], [_doctor_table(examined)])
-    for one in examined:
-        if one.problem is not None:
-            click.echo(one_line(f"{one.source.name}: {one.problem}"))
-        _list_skips(one.source.name, one.skips, "--skips FILE")
-        for note in one.notes:
-            click.echo(one_line(f"{one.source.name}: {note}"))
+    for examination in examined:
+        name = examination.source.name
+        if examination.problem is not None:
+            click.echo(one_line(f"{name}: {examination.problem}"))
+        _list_skips(name, examination.skips, "--skips FILE")
+        for note in examination.notes:
+            click.echo(one_line(f"{name}: {note}"))
     if skips_file is not None:
-        _write_skips(skips_file, [skip for one in examined for skip in one.skips])
-    shown = [question for one in examined for question in one.samples]
+        _write_skips(skips_file, [skip for examination in examined for skip in examination.skips])
+    shown = [question for examination in examined for question in examination.samples]
     if sheet is not None and not shown:
         click.echo("No question can be shown, so no contact sheet is written.")
     elif sheet is not None:
         sheet.parent.mkdir(parents=True, exist_ok=True)
         question_sheet(shown).save(sheet, "PNG", optimize=True)
         click.echo(str(sheet))
-    if not all(one.complete for one in examined):
+    if not all(examination.complete for examination in examined):
         sys.exit(1)
 
 
@@ -226,14 +227,15 @@ def _doctor_table(examined: Sequence[Examination]) -> Any:
     from medfocus_bench.tables import Row, Table
 
     rows = []
-    for one in examined:
-        for count in one.counts:
+    for examination in examined:
+        source = examination.source
+        for count in examination.counts:
             figures = (f"{count.expected:,}", f"{count.found:,}", f"{count.usable:,}")
             is_complete = count.expected == count.found == count.usable
-            rows.append(Row((one.source.name, count.split, *figures, "yes" if is_complete else "NO")))
-        if one.problem is not None and not one.counts:
-            expected = sum(one.source.expected.values())
-            rows.append(Row((one.source.name, "", f"{expected:,}", "0", "0", "NO")))
+            rows.append(Row((source.name, count.split, *figures, "yes" if is_complete else "NO")))
+        if examination.problem is not None and not examination.counts:
+            expected = sum(source.expected.values())
+            rows.append(Row((source.name, "", f"{expected:,}", "0", "0", "NO")))
     note = "published: in the paper, or in the list itself. usable: the boxes and the picture can be read."
     header = ("source", "split", "published", "in the table", "usable", "complete")
     return Table("Questions", header, tuple(rows), (note,))
