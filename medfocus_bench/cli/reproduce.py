@@ -276,7 +276,7 @@ def _benchmark(options: dict[str, Any]) -> Benchmark:
         for failure in rebuilt.failures:
             click.echo(one_line(f"{failure.source} {failure.index}: {failure.reason}"), err=True)
         attached = rebuilt.attached
-    for notice in (*attached.notices, *map(str, attached.losses)):
+    for notice in (*attached.notices, *map(str, attached.unmatched)):
         click.echo(one_line(notice), err=True)
     return attached.benchmark
 

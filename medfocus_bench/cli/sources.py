@@ -185,11 +185,11 @@ def report_attached(attached: Attached, losses_file: Path | None) -> None:
         f"{benchmark.covers}, fingerprint {benchmark.fingerprint}"
     )
     click.echo("It holds licensed boxes and refers to licensed pictures: keep it where they are.")
-    _list_skips("not joined", attached.losses, "--losses FILE")
+    _list_skips("not joined", attached.unmatched, "--losses FILE")
     for notice in attached.notices:
         click.echo(one_line(f"Note: {notice}"), err=True)
     if losses_file is not None:
-        _write_skips(losses_file, attached.losses)
+        _write_skips(losses_file, attached.unmatched)
 
 
 def _report_pointers(out: Path, rows: dict[str, int]) -> None:
@@ -206,7 +206,7 @@ def _losses_kept(losses_file: Path | None) -> Iterator[None]:
         yield
     except NothingJoinedError as error:
         if losses_file is not None:
-            _write_skips(losses_file, error.losses)
+            _write_skips(losses_file, error.unmatched)
         raise
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from medfocus_bench.counterfactual.cache import PictureCache, content_key
 from medfocus_bench.counterfactual.editors import Edit, EditorError, Redrawing
 from medfocus_bench.counterfactual.framing import FramedPicture
-from medfocus_bench.counterfactual.weights import FetchedPart, Part
+from medfocus_bench.counterfactual.weights import FetchedPart, ModelPart
 from medfocus_bench.data.questions import Question
 from medfocus_bench.geometry import MODEL_SIZE, BoolArray, UInt8Image
 
@@ -156,8 +156,12 @@ class RadEdit:
         )
 
     @property
-    def _parts(self) -> tuple[Part, Part, Part]:
-        return Part.parse(self.unet, "unet"), Part.parse(self.vae), Part.parse(self.text_encoder)
+    def _parts(self) -> tuple[ModelPart, ModelPart, ModelPart]:
+        return (
+            ModelPart.parse(self.unet, "unet"),
+            ModelPart.parse(self.vae),
+            ModelPart.parse(self.text_encoder),
+        )
 
     @cached_property
     def _fetched(self) -> tuple[FetchedPart, FetchedPart, FetchedPart]:

@@ -18,7 +18,7 @@ _WANTED: Final = ("config.json", "*.safetensors", "*.safetensors.index.json", "v
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ModelPart:
     """One part of a model: a local folder, or a Hub repository with the commit that pins it.
 
     Written as `FOLDER`, `owner/name@COMMIT`, or, unpinned, `owner/name` or `owner/name@BRANCH`. `subfolder`

@@ -33,8 +33,8 @@ from medfocus_bench.text import same
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-Row = Mapping[str, Any]
-Placed = tuple[str, str, Row]
+BenchmarkRow = Mapping[str, Any]
+Placed = tuple[str, str, BenchmarkRow]
 """A row with its place in what was read, and its split."""
 AnyDataset = TypeVar("AnyDataset", "Dataset", "IterableDataset")
 
@@ -51,12 +51,12 @@ class NotJoinedError(InputError):
 
 
 class NothingJoinedError(InputError):
-    """None of the rows could be joined; `losses` says of each why."""
+    """None of the rows could be joined; `unmatched` says of each why."""
 
-    def __init__(self, root: Path, losses: Sequence[Skip]) -> None:
-        self.losses = tuple(losses)
+    def __init__(self, root: Path, unmatched: Sequence[Skip]) -> None:
+        self.unmatched = tuple(unmatched)
         super().__init__(
-            f"{root}: none of {len(losses):,} rows can be joined; the first: {losses[0]}; "
+            f"{root}: none of {len(unmatched):,} rows can be joined; the first: {unmatched[0]}; "
             f"`medfocus-bench data doctor --root {root}` shows all that is missing"
         )
 
@@ -115,7 +115,7 @@ class Joiner:
             raise found
         return found
 
-    def row(self, row: Row) -> dict[str, Any]:
+    def row(self, row: BenchmarkRow) -> dict[str, Any]:
         """A row with all that its question says; one of a source that needs no joining as it is."""
         source = row["source"]
         if source not in installed_sources():
@@ -157,7 +157,7 @@ class Attached:
     """A benchmark that was written, the rows that could not be joined, and what the user should know."""
 
     benchmark: Benchmark
-    losses: tuple[Skip, ...]
+    unmatched: tuple[Skip, ...]
     notices: tuple[str, ...]
 
 
@@ -179,21 +179,21 @@ def write_attached(
     check_vacant(out, overwrite=overwrite)
     joiner = Joiner(root)
     splits: dict[str, list[dict[str, Any]]] = {}
-    losses: list[Skip] = []
+    unmatched: list[Skip] = []
     rows = list(rows)
     for place, split, row in progress(rows, "Joining", len(rows)):
         try:
             splits.setdefault(split, []).append(joiner.row(row))
         except NotJoinedError as error:
-            losses.append(Skip(place, str(error.problems[0]), row["index"]))
+            unmatched.append(Skip(place, str(error.problems[0]), row["index"]))
     splits = {split: kept for split, kept in splits.items() if kept}
     if not splits:
-        raise NothingJoinedError(root, losses)
+        raise NothingJoinedError(root, unmatched)
     attachment = Attachment(root, licensed=True)
     written = write_benchmark(
         out, splits, name=name, version=version, attachment=attachment, overwrite=overwrite
     )
-    return Attached(written, tuple(losses), tuple(joiner.notices()))
+    return Attached(written, tuple(unmatched), tuple(joiner.notices()))
 
 
 def attach_folder(
@@ -231,10 +231,10 @@ def attach_folder(
     )
 
 
-def write_pointers(rows: Iterable[Row], out: Path, *, overwrite: bool = False) -> dict[str, int]:
+def write_pointers(rows: Iterable[BenchmarkRow], out: Path, *, overwrite: bool = False) -> dict[str, int]:
     """Writes pointers as `<config>/<split>.parquet`: the number of rows by file."""
     check_vacant(out, overwrite=overwrite)
-    files: dict[str, list[Row]] = {}
+    files: dict[str, list[BenchmarkRow]] = {}
     for row in rows:
         files.setdefault(f"{row['source']}/{split_of(row)}.parquet", []).append(row)
     with atomic_folder(out) as work:
@@ -295,7 +295,7 @@ class _Joining:
             joined = {name: [row[name] for row in rows] for name in (rows[0] if rows else columns)}
         return joined if self.shape is None else self.shape(joined)
 
-    def row(self, row: Row) -> dict[str, Any]:
+    def row(self, row: BenchmarkRow) -> dict[str, Any]:
         from PIL import Image
 
         # A formatted stream hands over numbers as arrays of no dimension.

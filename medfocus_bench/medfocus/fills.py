@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Filling = Literal["zero", "mean", "blur", "inpaint"]
 """Black pixels; the image's mean grey; the image blurred; a smooth continuation of what is around."""
 
-Editor = Callable[[UInt8Image, BoolArray], UInt8Image]
+RegionEdit = Callable[[UInt8Image, BoolArray], UInt8Image]
 """Redraws a region (height, width) of a native image: (image, region) -> image of the same shape."""
 
 Painter = Callable[[BoolArray], torch.Tensor]

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from medfocus_bench.counterfactual.editors import Editor as CounterfactualEditor
+from medfocus_bench.counterfactual.editors import Editor
 from medfocus_bench.counterfactual.registry import load_editor
 from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, UInt8Image
-from medfocus_bench.medfocus.fills import Editor
+from medfocus_bench.medfocus.fills import RegionEdit
 
 _SETTING = re.compile(r"(?P<name>[a-z_]+)=(?P<value>.*)", re.DOTALL)
 _ANYTHING = "abnormality"
 """The finding that is removed where the example does not name one."""
 
 
-def generative_fill(editor: str, finding: str | None, seed: int) -> Editor:
+def generative_fill(editor: str, finding: str | None, seed: int) -> RegionEdit:
     """Return the edit by which `editor` removes `finding` from a region of an image.
 
     `editor` is a name of `medfocus_bench.editors`, with settings as in "radedit,size=512,device=cuda". The
@@ -42,7 +42,7 @@ def check_editor(editor: str | None) -> None:
 
 
 @lru_cache(maxsize=2)
-def _loaded(editor: str) -> CounterfactualEditor:
+def _loaded(editor: str) -> Editor:
     name, *assignments = editor.split(",")
     settings: dict[str, Any] = {}
     for assignment in assignments:

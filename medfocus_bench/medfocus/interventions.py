@@ -14,7 +14,7 @@ import torch
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, bilinear_weights, rasterise
 from medfocus_bench.medfocus.concept_mask import ConceptMask
-from medfocus_bench.medfocus.fills import Editor, Filling, filler
+from medfocus_bench.medfocus.fills import Filling, RegionEdit, filler
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -175,7 +175,7 @@ def measure(
     regions: Sequence[ConceptRegion],
     *,
     shape: Shape = "box",
-    fill: Filling | Editor = "zero",
+    fill: Filling | RegionEdit = "zero",
     target: Target = "response",
     n_permutations: int = 0,
     seed: int = 0,

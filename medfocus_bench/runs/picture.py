@@ -53,7 +53,7 @@ _MODE: Final = "direct"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class UserImage:
     """A picture of the user's own: the name of its file, and its pixels (height, width)."""
 
     name: str
@@ -79,7 +79,7 @@ class PictureExplanation:
 class ExplainedPicture:
     """A picture with the question, the response and what every method says of it."""
 
-    picture: Picture
+    picture: UserImage
     lvlm: str
     model_size: int
     question: str
@@ -113,7 +113,7 @@ class ExplanationsDocument(Strict):
     explanations: list[ExplanationEntry]
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path) -> UserImage:
     """A PNG or JPEG, of 8 or 16 bits and any size. Raises InputError for anything else."""
     try:
         data = read_regular(path, MAX_FILE_BYTES)
@@ -121,11 +121,11 @@ def read_picture(path: Path) -> Picture:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if header_size(data) is None:
         raise InputError(f"{path}: is not a PNG or JPEG picture")
-    return Picture(path.name, decode_uint8(data, place=str(path)))
+    return UserImage(path.name, decode_uint8(data, place=str(path)))
 
 
 def explain_picture(
-    picture: Picture,
+    picture: UserImage,
     question: str,
     lvlm: HuggingFaceLVLM,
     methods: Sequence[MethodSpec],

@@ -71,7 +71,7 @@ def test_a_row_is_about_the_finding_of_its_table_however_it_is_written(root: Pat
 
 def test_every_row_gets_the_question_of_its_rank(root: Path, tmp_path: Path) -> None:
     found = attached(root, tmp_path / "out")
-    assert not found.losses
+    assert not found.unmatched
     assert len(found.benchmark.samples) == 2 * len(QUESTIONS)
     for sample in found.benchmark.samples:
         split = "dev" if sample.index >= DEV_START else "test"
@@ -133,9 +133,9 @@ def test_a_lost_picture_costs_its_rows_and_is_listed(root: Path, tmp_path: Path)
     same = {
         q.index for q in open_source("imagenome").annotations(root).questions if q.image_ref == lost.image_ref
     }
-    assert {loss.index for loss in found.losses} == same
-    assert len(found.losses) == 2 * len(same)
-    assert all(lost.image_ref in loss.reason for loss in found.losses)
+    assert {loss.index for loss in found.unmatched} == same
+    assert len(found.unmatched) == 2 * len(same)
+    assert all(lost.image_ref in loss.reason for loss in found.unmatched)
     kept = {sample.index for sample in found.benchmark.samples if sample.source == "imagenome"}
     assert kept == set(range(12)) - same
 
@@ -150,8 +150,8 @@ def test_no_row_of_a_resized_copy_is_joined_and_the_reason_is_one_sentence(
             image.resize((image.width // 2, image.height // 2)).save(path)
     found = attached(tmp_path / "root", tmp_path / "out")
     assert {sample.source for sample in found.benchmark.samples} == {"vindr_cxr", "padchest_gr"}
-    assert len(found.losses) == 24
-    (reason,) = {loss.reason for loss in found.losses}
+    assert len(found.unmatched) == 24
+    (reason,) = {loss.reason for loss in found.unmatched}
     assert "they are a resized or a cropped copy" in reason
 
 
@@ -159,8 +159,8 @@ def test_a_source_that_is_not_there_costs_its_rows_only(root: Path, tmp_path: Pa
     trees.write_vindr(tmp_path / "root")
     found = attached(tmp_path / "root", tmp_path / "out")
     assert found.benchmark.configs == ("vindr_cxr",)
-    assert len(found.losses) == 2 * (12 + 9)
-    assert all("is not there" in loss.reason for loss in found.losses)
+    assert len(found.unmatched) == 2 * (12 + 9)
+    assert all("is not there" in loss.reason for loss in found.unmatched)
 
 
 def test_with_nothing_to_join_nothing_is_written(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_row_about_another_finding_is_not_joined(root: Path, tmp_path: Path) -
     first, second = pointers([("vindr_cxr", 0)])
     rows = [(row["sample_id"], "direct", row) for row in (first, second | {"finding": "Another"})]
     found = write_attached(rows, root, tmp_path / "out", name="bench", version="1")
-    (loss,) = found.losses
+    (loss,) = found.unmatched
     assert "the row about 'Another'" in loss.reason
 
 
