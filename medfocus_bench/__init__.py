@@ -12,23 +12,22 @@ from medfocus_bench._version import __version__
 
 if TYPE_CHECKING:
     from medfocus_bench.attribution.attribution import Attribution as Attribution
-    from medfocus_bench.attribution.attribution import Cost as Cost
+    from medfocus_bench.attribution.protocol import Method as Method
+    from medfocus_bench.attribution.registry import list_methods as list_methods
+    from medfocus_bench.attribution.registry import load_method as load_method
     from medfocus_bench.data.benchmark import Benchmark as Benchmark
     from medfocus_bench.data.hub.samples import load_samples as load_samples
     from medfocus_bench.data.resolve import load_benchmark as load_benchmark
     from medfocus_bench.data.sample import Sample as Sample
     from medfocus_bench.data.writing import write_benchmark as write_benchmark
     from medfocus_bench.errors import InputError as InputError
-    from medfocus_bench.errors import MedFocusError as MedFocusError
     from medfocus_bench.evaluation.compare import compare as compare
     from medfocus_bench.evaluation.evaluate import evaluate as evaluate
-    from medfocus_bench.evaluation.nulls import write_null as write_null
-    from medfocus_bench.evaluation.overlap import box_overlap as box_overlap
-    from medfocus_bench.evaluation.regions import map_to_boxes as map_to_boxes
-    from medfocus_bench.evaluation.report import Comparison as Comparison
     from medfocus_bench.evaluation.report import Report as Report
-    from medfocus_bench.geometry import Frame as Frame
-    from medfocus_bench.submission.reader import open_submission as open_submission
+    from medfocus_bench.evaluation.score import score as score
+    from medfocus_bench.lvlm.registry import list_lvlms as list_lvlms
+    from medfocus_bench.lvlm.registry import load_lvlm as load_lvlm
+    from medfocus_bench.runs.attribute import attribute as attribute
     from medfocus_bench.submission.reader import validate as validate
     from medfocus_bench.submission.schema import MethodMetadata as MethodMetadata
     from medfocus_bench.submission.writer import SubmissionWriter as SubmissionWriter
@@ -36,25 +35,24 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "attribution.attribution",
     "Benchmark": "data.benchmark",
-    "Comparison": "evaluation.report",
-    "Cost": "attribution.attribution",
-    "Frame": "geometry",
     "InputError": "errors",
-    "MedFocusError": "errors",
+    "Method": "attribution.protocol",
     "MethodMetadata": "submission.schema",
     "Report": "evaluation.report",
     "Sample": "data.sample",
     "SubmissionWriter": "submission.writer",
-    "box_overlap": "evaluation.overlap",
+    "attribute": "runs.attribute",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
+    "list_lvlms": "lvlm.registry",
+    "list_methods": "attribution.registry",
     "load_benchmark": "data.resolve",
+    "load_lvlm": "lvlm.registry",
+    "load_method": "attribution.registry",
     "load_samples": "data.hub.samples",
-    "map_to_boxes": "evaluation.regions",
-    "open_submission": "submission.reader",
+    "score": "evaluation.score",
     "validate": "submission.reader",
     "write_benchmark": "data.writing",
-    "write_null": "evaluation.nulls",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604

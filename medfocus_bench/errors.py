@@ -23,6 +23,13 @@ class InputError(MedFocusError):
 
     `problems` holds every problem found, one sentence each; `str(error)` is the first of them, with a
     count of the rest.
+
+    >>> import medfocus_bench as mb
+    >>> try:
+    ...     mb.load_method("gradcam")
+    ... except mb.InputError as error:
+    ...     print(error.problems[0][:20])
+    no method 'gradcam';
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 import medfocus_bench
+from medfocus_bench.evaluation.nulls import write_null
 from medfocus_bench.paper import ablate
+from medfocus_bench.submission.reader import open_submission
 
 from .data.source_trees import write_nih
 from .paper.conftest import few_variants
@@ -46,7 +48,7 @@ def place(tmp_path_factory, small):
         (root / "pool" / name).parent.mkdir(parents=True, exist_ok=True)
     grey.save(root / "pool/images/one.png")
     grey.point(lambda level: 255 * (level > 10)).save(root / "pool/masks/one/left lung.png")
-    found("runs.attribute.attribute")(
+    found("attribute")(
         "occlusion", str(small.folder), str(root / "run"), splits="dev", lvlms="phantom_qwen", limit=1
     )
     return root
@@ -57,7 +59,7 @@ def noisy(place: Path) -> str:
 
 
 CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
-    "runs.attribute.attribute": lambda call, place, bench: call(
+    "attribute": lambda call, place, bench: call(
         ["occlusion", "centre-box"], bench, str(place / "more"), splits=["dev"], limit=1
     ),
     "runs.tune.tune": lambda call, place, bench: call("grad-cam", "phantom_qwen", bench, limit=1),
@@ -77,7 +79,9 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
     ),
     "validate": lambda call, place, bench: call(noisy(place), str(place / "toy/benchmark")),
     "load_benchmark": lambda call, place, bench: call("phantom"),
-    "write_null": lambda call, place, bench: call("whole-image", "phantom", str(place / "null")),
+    "evaluation.nulls.write_null": lambda call, place, bench: call(
+        "whole-image", "phantom", str(place / "null")
+    ),
     "phantom.build.verify_phantom": lambda call, place, bench: list(
         call("phantom_qwen", str(place / "records"), [3])
     ),
@@ -131,11 +135,11 @@ def write_pointers(place: Path) -> None:
     [
         lambda name, out: medfocus_bench.load_benchmark(name),
         lambda name, out: medfocus_bench.validate(out, name),
-        lambda name, out: medfocus_bench.write_null("whole-image", name, out),
-        lambda name, out: medfocus_bench.open_submission(out, name),
+        lambda name, out: write_null("whole-image", name, out),
+        lambda name, out: open_submission(out, name),
         lambda name, out: medfocus_bench.evaluate(out, name),
         lambda name, out: medfocus_bench.compare(["null:mean-map", "null:centre-box"], name),
-        lambda name, out: found("runs.attribute.attribute")(["occlusion"], name, out, splits=["dev"]),
+        lambda name, out: found("attribute")(["occlusion"], name, out, splits=["dev"]),
         lambda name, out: found("data.hub.publish.export")(out, name),
         lambda name, out: found("data.hub.diff.difference")(name, "phantom"),
         lambda name, out: medfocus_bench.load_samples(name),
@@ -154,7 +158,5 @@ def test_a_misspelt_benchmark_is_told_the_name_that_was_meant(call, name, meant,
 
 
 def test_one_name_is_one_split_and_not_its_letters(small, tmp_path):
-    found("runs.attribute.attribute")(
-        "centre-box", small.folder, tmp_path, splits="dev", lvlms="phantom_gemma"
-    )
+    found("attribute")("centre-box", small.folder, tmp_path, splits="dev", lvlms="phantom_gemma")
     assert [path.name for path in (tmp_path / "null-centre-box").glob("*.jsonl")]

@@ -28,9 +28,6 @@ class Attribution:
     found no explanation. Either may be any array-like, but not a masked array that masks something: what the
     masked values stand for is unknown.
 
-        Attribution("case-1", saliency=np.eye(16))
-        Attribution("case-2", boxes=[[10, 10, 200, 180]])
-
     Args:
         sample_id: Of the sample; methods leave it to their caller.
         saliency: (rows, columns) at any resolution, over what `frame` says.
@@ -43,6 +40,14 @@ class Attribution:
         diagnostics: Figures by which a method judges itself, such as the completeness of an integral.
 
     Raises ValueError for both or neither of map and boxes, and for arrays of other shapes.
+
+    Example:
+        >>> import numpy as np
+        >>> from medfocus_bench import Attribution
+        >>> Attribution("case-1", saliency=np.eye(16)).saliency.shape
+        (16, 16)
+        >>> Attribution("case-2", boxes=[[10, 10, 200, 180]]).boxes
+        array([[ 10.,  10., 200., 180.]])
 
     """
 

@@ -34,18 +34,24 @@ class Method:
 
     A subclass implements `explain`; the defaults of its fields are the settings under which it is reported.
 
-        @dataclass(frozen=True)
-        class Centre(Method):
-            \"\"\"The middle of the image.\"\"\"
-
-            def explain(self, lvlm, example, *, target, seed):
-                return Attribution(saliency=np.pad(np.ones((2, 2)), 1))
-
-        Centre().attribute(lvlm, image, "Is there a mass?")
-
     Class variables: `name` is by default that of the class in lower case with hyphens, `title` how tables
     name the method, `description` by default the first line of the class's docstring, `paper` a URL, `needs`
     the parts of the model that are used: forward passes, gradients, attention weights, or only its text.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> import medfocus_bench as mb
+        >>> @dataclass(frozen=True)
+        ... class Centre(mb.Method):
+        ...     "The middle of the image."
+        ...     def explain(self, lvlm, example, *, target, seed):
+        ...         return mb.Attribution(saliency=np.pad(np.ones((2, 2)), 1))
+        >>> sample = mb.load_benchmark("phantom").samples[0]
+        >>> lvlm = mb.load_lvlm(sample.lvlm)
+        >>> Centre().attribute(lvlm, sample.image, sample.question, sample.response).saliency.shape
+        (4, 4)
+
     """
 
     name: ClassVar[str]

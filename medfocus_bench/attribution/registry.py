@@ -20,13 +20,18 @@ GROUP = "medfocus_bench.methods"
 
 
 def list_methods(pattern: str = "*") -> list[str]:
-    """The names of the installed methods that match a pattern: `list_methods("grad*")`."""
+    """The names of the installed methods that match a shell pattern, sorted.
+
+    >>> from medfocus_bench import list_methods
+    >>> list_methods("grad*")
+    ['grad-cam', 'grad-cam-plus-plus', 'gradient-weighted-attention']
+    """
     names = {entry.name for entry in entry_points(group=GROUP)}
     return sorted(name for name in names if fnmatchcase(name, pattern))
 
 
 def load_method(name: str, /, **settings: Any) -> Method:
-    """Load an attribution method: `load_method("grad-cam", layer=3)`.
+    """Load an attribution method.
 
     Args:
         name: Of an installed method (see `list_methods`), or `module:Class` for one in the current folder or
@@ -35,6 +40,11 @@ def load_method(name: str, /, **settings: Any) -> Method:
 
     Raises InputError for an unknown name, a class that is not a method, and a setting that the method does
     not have or of another type.
+
+    Example:
+        >>> from medfocus_bench import load_method
+        >>> load_method("grad-cam", layer=3)
+        GradCAM(layer=3)
 
     """
     kind = _own_class(name) if ":" in name else _installed_class(name)

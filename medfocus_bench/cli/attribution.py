@@ -267,7 +267,7 @@ def _attribute_benchmark(
         limit=options["limit"],
         config=config,
         progress=show_progress,
-    )
+    ).outcomes
     print_tables([], [_outcome_table(outcomes, options["out"])])
     for outcome in outcomes:
         if outcome.reasons:

@@ -49,6 +49,10 @@ class Benchmark:
     """The samples of a benchmark, or of a part of it, with the identity of the whole.
 
     `attachment` says where the pictures lie that it refers to, and whether it holds what is licensed.
+
+    >>> import medfocus_bench as mb
+    >>> mb.load_benchmark("phantom", split="dev").splits
+    ('dev',)
     """
 
     name: str

@@ -33,8 +33,9 @@ def installed_benchmarks() -> dict[str, Path]:
 def load_benchmark(name_or_path: BenchmarkLike, split: str | Sequence[str] | None = None) -> Benchmark:
     """Load a benchmark: all of its splits, or one or more of them.
 
+    >>> from medfocus_bench import load_benchmark
     >>> load_benchmark("phantom", split="direct")
-    Benchmark(medfocus/cxr-causal 3.0.0 (a895c1fc3c84): 976 samples in phantom / direct)
+    Benchmark(medfocus/cxr-causal ...: 998 samples in phantom / direct)
 
     Args:
         name_or_path: A folder, the name of an installed benchmark, or one on the Hub, `medfocus/cxr-causal`

@@ -41,9 +41,10 @@ class Sample:
     `image`, `question` and `response` are read from `content` each time they are asked for. Samples taken
     in the order of their benchmark are read in one pass over its files.
 
-    >>> sample = load_benchmark("phantom").samples[0]
+    >>> import medfocus_bench as mb
+    >>> sample = mb.load_benchmark("phantom").samples[0]
     >>> sample.image.shape, sample.finding
-    ((224, 224), 'effusion')
+    ((224, 224), 'cardiomegaly')
     """
 
     sample_id: str

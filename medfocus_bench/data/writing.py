@@ -40,6 +40,13 @@ def write_benchmark(
 
     Raises InputError where something is in the folder already, unless it is a benchmark and `overwrite` is
     given, and BenchmarkError that names the row and the column at fault.
+
+    >>> import medfocus_bench as mb
+    >>> columns = ("sample_id", "source", "index", "patient_id", "width", "height", "finding", "lvlm", "mode")
+    >>> sample = mb.load_benchmark("phantom", split="dev").samples[0]
+    >>> row = {name: getattr(sample, name) for name in columns} | {"boxes": sample.boxes}
+    >>> mb.write_benchmark("mine", {"dev": [row]}, name="mine", version="1").samples
+    (Sample(...),)
     """
     root = Path(folder)
     check_vacant(root, overwrite=overwrite)

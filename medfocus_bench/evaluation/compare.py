@@ -46,6 +46,12 @@ def compare(
     patient, and Holm's correction runs over all pairs and `metrics` (default: the headline) of the call. A
     metric is given by its name or its label ("iou", "IoU-c"), in any case. `lvlms` limits the comparison to
     the samples of these LVLMs.
+
+    >>> import medfocus_bench as mb
+    >>> benchmark = mb.load_benchmark("phantom", split="dev")
+    >>> comparison = mb.compare(["null:both-lungs", "null:whole-image"], benchmark, resamples=100)
+    >>> comparison.differences[0].metric
+    'evidence_ap'
     """
     settings = Settings(protocol, seed, resamples)
     chosen = _chosen(metrics or [headline(protocol).name], protocol)

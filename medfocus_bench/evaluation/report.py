@@ -95,7 +95,15 @@ class Provenance(Strict):
 
 
 class Report(Strict):
-    """The scores of a submission, with its null controls and its provenance."""
+    """The scores of a submission, with its null controls and its provenance.
+
+    >>> import medfocus_bench as mb
+    >>> benchmark = mb.load_benchmark("phantom", split="dev")
+    >>> boxes = [mb.Attribution(sample.sample_id, boxes=sample.boxes) for sample in benchmark.samples]
+    >>> report = mb.evaluate(boxes, benchmark, nulls=False, resamples=100)
+    >>> report.slice("lvlm", "phantom_qwen").scores["iou"].mean
+    1.0
+    """
 
     schema_version: Literal["1.0"] = "1.0"
     provenance: Provenance

@@ -82,8 +82,11 @@ def load_lvlm(
         InputError: for an unknown key, for a checkpoint that cannot be loaded, and where the extra
             `attribution` (torch, transformers) is missing.
 
-    >>> load_lvlm("phantom_qwen").key
-    'phantom_qwen'
+    >>> import medfocus_bench as mb
+    >>> sample = mb.load_benchmark("phantom", split="direct").samples[0]
+    >>> lvlm = mb.load_lvlm(sample.lvlm)
+    >>> lvlm.generate(sample.image, sample.question).text
+    'Yes.'
     """
     try:
         from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -123,6 +126,7 @@ def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 def list_lvlms(pattern: str | None = None) -> list[str]:
     """The keys of the LVLMs that `load_lvlm` knows, sorted; those that match a shell pattern.
 
+    >>> from medfocus_bench import list_lvlms
     >>> list_lvlms("phantom_gemma*")
     ['phantom_gemma', 'phantom_gemma_twin']
     """

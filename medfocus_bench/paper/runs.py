@@ -117,7 +117,7 @@ def run_missing(
                     limit=config.limit,
                     config=config.run_config,
                     progress=config.progress,
-                )
+                ).outcomes
     return outcomes, impossible
 
 

@@ -32,6 +32,7 @@ from medfocus_bench.runs.records import (
     forget_failures,
     read_failures,
 )
+from medfocus_bench.runs.run import Run, open_run
 from medfocus_bench.runs.settings import (
     BenchmarkIdentity,
     PartSettings,
@@ -44,6 +45,7 @@ from medfocus_bench.runs.settings import (
 from medfocus_bench.storage import exclusive
 from medfocus_bench.submission.entry import to_entry
 from medfocus_bench.submission.maps import as_stored
+from medfocus_bench.submission.schema import MethodMetadata
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -88,21 +90,63 @@ class PartOutcome:
     reasons: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class RunResult:
+    """The run of one or more methods in `folder`; `result["grad-cam"]` is the `Run` of one of them.
+
+    Iterating over the result of one method reads its attributions, one at a time; `evaluate` takes it.
+    """
+
+    folder: Path
+    methods: tuple[str, ...]
+    outcomes: tuple[PartOutcome, ...]
+
+    def __getitem__(self, method: str) -> Run:
+        return open_run(self.folder / method)
+
+    def __iter__(self) -> Iterator[Attribution]:
+        return iter(self._only)
+
+    def __repr__(self) -> str:
+        new, existing, failed = (
+            sum(values)
+            for values in zip(*((o.new, o.existing, len(o.reasons)) for o in self.outcomes), strict=True)
+        )
+        methods = ", ".join(self.methods)
+        return f"RunResult({self.folder}: {methods}; {new} new, {existing} existing, {failed} failed)"
+
+    @property
+    def metadata(self) -> MethodMetadata:
+        """The method with the settings that the run was made with."""
+        return self._only.metadata
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the benchmark that was explained."""
+        return self._only.fingerprint
+
+    @property
+    def _only(self) -> Run:
+        if len(self.methods) != 1:
+            raise InputError(
+                f"{self.folder}: holds {', '.join(self.methods)}; choose one: result[{self.methods[0]!r}]"
+            )
+        return self[self.methods[0]]
+
+
 def attribute(
     methods: str | Sequence[str | MethodSpec],
     benchmark: BenchmarkLike,
     out: str | Path,
     *,
-    splits: str | Sequence[str],
+    splits: str | Sequence[str] = (),
     lvlms: str | Sequence[str] = (),
     configs: str | Sequence[str] = (),
     limit: int | None = None,
     config: RunConfig | None = None,
     progress: Progress = no_progress,
-) -> list[PartOutcome]:
+) -> RunResult:
     """Explain the samples of a benchmark with every method; records go to `out`/<method>/.
-
-        attribute(["grad-cam", "whole-image"], "phantom", "run", splits="dev", limit=10)
 
     Records that `out` holds already are not computed again. Where a sample has no response the LVLM answers
     first, and question and response stand in the record. A sample that a method cannot explain is put on
@@ -113,20 +157,33 @@ def attribute(
         methods: Names, as `choose_methods` takes them, or specs with their settings.
         benchmark: A loaded one, its folder or its name.
         out: The folder of the run; one process at a time writes to the folder of a method in it.
-        splits: Which to explain.
+        splits: Which to explain; by default all.
         lvlms: Sources of `load_lvlm`; by default all LVLMs that have samples. Each explains its own samples.
         configs: Which to explain; by default all.
         limit: Only the first so many samples of every LVLM and split.
         config: Target, seed and how the LVLM runs.
         progress: Shows how far the run is.
 
+    Returns:
+        The run; iterating over it reads the attributions of its method.
+
     Raises InputError where `out` holds records of other settings or of another checkpoint of an LVLM, where
     another process writes to it, where settings were tuned under other conditions, for an unknown LVLM,
     config or split, and for an LVLM without samples.
 
+    Example:
+        >>> import medfocus_bench as mb
+        >>> benchmark = mb.load_benchmark("phantom", split="dev")
+        >>> run = mb.attribute("grad-cam", benchmark, "run", lvlms="phantom_qwen", limit=2)
+        >>> run
+        RunResult(run: grad-cam; 2 new, 0 existing, 0 failed)
+        >>> [attribution.saliency.shape for attribution in run]
+        [(8, 8), (8, 8)]
+
     """
     config = config or RunConfig()
-    benchmark, splits = load_benchmark(benchmark), one_or_more(splits)
+    benchmark = load_benchmark(benchmark)
+    splits = one_or_more(splits) or tuple(dict.fromkeys(sample.split for sample in benchmark.samples))
     specs = chosen_methods(one_or_more(methods))
     part = benchmark.part(one_or_more(configs), splits)
     jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
@@ -140,7 +197,8 @@ def attribute(
             read_failures(folder)  # an unsound file is said now, and not by `pack` after hours of work
         outcomes = [outcome for spec in specs if spec.control for outcome in run.null(spec, spec.control)]
         models = [spec for spec in specs if not spec.control]
-        return outcomes + [outcome for job in jobs if models for outcome in run.job(job, models)]
+        outcomes += [outcome for job in jobs if models for outcome in run.job(job, models)]
+    return RunResult(Path(out), tuple(settings), tuple(outcomes))
 
 
 def encode_sample(lvlm: HuggingFaceLVLM, sample: Sample) -> EncodedExample:

@@ -125,6 +125,10 @@ def validate(
 
     The list's `warnings` and `counts` tell how many attributions explain nothing; give the `benchmark` to
     count missing samples, too.
+
+    >>> import medfocus_bench as mb
+    >>> list(mb.validate("no-such-folder"))
+    ['no-such-folder: does not exist; give a submission folder or the submission.json in it']
     """
     opened = _opened(benchmark)
     return inspect_submission(Path(path), opened, any_version=any_version).validated(opened)

@@ -67,14 +67,26 @@ SubmittedBox = Annotated[
 ]
 
 
+def _without_example(schema: dict[str, Any]) -> None:
+    """The description in a JSON Schema is the docstring up to its example."""
+    if "description" in schema:
+        schema["description"] = schema["description"].partition("\n\n>>>")[0]
+
+
 class Strict(BaseModel):
     """No coercion, no unknown keys, no assignment."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, json_schema_extra=_without_example)
 
 
 class MethodMetadata(Strict):
-    """The method that made the attributions."""
+    """The method that made the attributions.
+
+    >>> import medfocus_bench as mb
+    >>> about = {"name": "mine", "family": "other", "version": "1", "description": "The expert boxes."}
+    >>> mb.MethodMetadata(**about).title
+    'mine'
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     display_name: Title | None = None

@@ -36,10 +36,6 @@ _Submitter = Submitter | Mapping[str, Any] | str
 class SubmissionWriter:
     """Write `folder` as a submission to `benchmark`, one attribution at a time.
 
-        with SubmissionWriter("submissions/mine", method, benchmark, submitters=["Ada"]) as writer:
-            for sample in benchmark.samples:
-                writer.add(Attribution(sample.sample_id, saliency=explain(sample)))
-
     Maps go to disk at once. The folder appears, complete and checked, when the block ends without an error.
 
     Args:
@@ -52,6 +48,15 @@ class SubmissionWriter:
 
     Raises SubmissionError at once for an existing folder, or a method or submitters that break the format, so
     that nothing is computed in vain.
+
+    >>> import medfocus_bench as mb
+    >>> benchmark = mb.load_benchmark("phantom", split="dev")
+    >>> method = {"name": "mine", "family": "other", "version": "1", "description": "The expert boxes."}
+    >>> with mb.SubmissionWriter("mine", method, benchmark, submitters="Ada") as writer:
+    ...     for sample in benchmark.samples:
+    ...         writer.add(mb.Attribution(sample.sample_id, boxes=sample.boxes))
+    >>> mb.validate("mine", benchmark)
+    []
     """
 
     def __init__(

@@ -12,10 +12,12 @@ import pytest
 
 import medfocus_bench
 from medfocus_bench import Attribution, SubmissionWriter, evaluate
+from medfocus_bench.attribution.attribution import Cost
 from medfocus_bench.errors import InputError, Notice, SubmissionError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.report import Report, report_json_schema
 from medfocus_bench.geometry import Frame
+from medfocus_bench.submission.reader import open_submission
 
 from ..conftest import METHOD, make_row, write_submission
 
@@ -240,7 +242,7 @@ def test_another_version_of_the_benchmark_is_refused_unless_told(benchmark, make
 def test_costs_are_averaged_over_the_samples_that_state_them(benchmark, tmp_path):
     with SubmissionWriter(tmp_path / "s", METHOD, benchmark, submitters=["tests"]) as writer:
         for sample in benchmark.samples:
-            cost = medfocus_bench.Cost(forward_passes=sample.index % 2 + 1) if sample.index < 20 else None
+            cost = Cost(forward_passes=sample.index % 2 + 1) if sample.index < 20 else None
             writer.add(Attribution(sample.sample_id, boxes=sample.boxes, **({"cost": cost} if cost else {})))
     cost = evaluate(tmp_path / "s", benchmark, nulls=False, **QUICK).cost
     assert (cost.forward_passes, cost.backward_passes, cost.seconds) == (1.5, None, None)
@@ -255,7 +257,7 @@ def test_the_paper_protocol_reports_the_papers_four_scores(benchmark, tmp_path):
 
 def test_attributions_in_any_order_are_scored_as_the_submission_that_holds_them(benchmark, tmp_path):
     folder = write_submission(tmp_path / "s", benchmark, coverage)
-    submission = medfocus_bench.open_submission(folder, benchmark)
+    submission = open_submission(folder, benchmark)
     written = evaluate(folder, benchmark, **QUICK)
     given = evaluate(list(submission)[::-1], benchmark, method=submission.document.method, **QUICK)
     assert (given.slices, given.nulls, given.counts) == (written.slices, written.nulls, written.counts)

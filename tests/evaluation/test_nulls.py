@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from medfocus_bench import evaluate, load_benchmark, open_submission, write_null
+from medfocus_bench import evaluate, load_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
-from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
 from medfocus_bench.geometry import BoxUnion, Frame
+from medfocus_bench.submission.reader import open_submission
 
 from ..conftest import make_row
 

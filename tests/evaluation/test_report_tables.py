@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from medfocus_bench import Attribution, Cost, SubmissionWriter, compare, evaluate
+from medfocus_bench import Attribution, SubmissionWriter, compare, evaluate
+from medfocus_bench.attribution.attribution import Cost
 from medfocus_bench.evaluation.report_tables import comparison_table, report_summary, report_tables
 from medfocus_bench.tables import FULL_WIDTH, render_markdown, render_rich
 

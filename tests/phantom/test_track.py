@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from medfocus_bench import evaluate, load_benchmark, write_null
+from medfocus_bench import evaluate, load_benchmark
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.data.manifest import MANIFEST_NAME
 from medfocus_bench.data.questions import MODES
+from medfocus_bench.evaluation.nulls import write_null
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom import PHANTOM_LVLMS, TRACK, TWINS
 from medfocus_bench.phantom.accuracy import balanced_accuracy

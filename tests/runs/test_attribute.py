@@ -34,7 +34,7 @@ COUNTING, REFUSING, STRAY = (f"{HERE}:{name}" for name in ("Counting", "Refusing
 
 def run(small, out, *names, sets=(), **options):
     options = {"splits": ["direct"], "lvlms": ["phantom_qwen"]} | options
-    return attribute(choose_methods(names, sets), small, out, **options)
+    return attribute(choose_methods(names, sets), small, out, **options).outcomes
 
 
 def records(out, method, lvlm="phantom_qwen", split="direct"):
@@ -183,7 +183,7 @@ def test_a_second_process_is_refused_and_the_first_loses_and_swaps_nothing(small
 def test_the_lock_of_a_killed_process_is_no_obstacle(small, tmp_path, half_way):
     half_way.kill()
     half_way.wait()
-    outcomes = attribute("random-map", small, tmp_path / "run", splits="direct")
+    outcomes = attribute("random-map", small, tmp_path / "run", splits="direct").outcomes
     assert sum(o.existing for o in outcomes) == 3
     check_random_maps(small, tmp_path / "run")
 

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from medfocus_bench import Attribution, SubmissionWriter, open_submission, validate
+from medfocus_bench import Attribution, SubmissionWriter, validate
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.evaluation.evaluate import evaluate
 from medfocus_bench.geometry import Frame
+from medfocus_bench.submission.reader import open_submission
 
 from ..conftest import METHOD, make_row
 

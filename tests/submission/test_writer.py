@@ -7,9 +7,11 @@ import stat
 import numpy as np
 import pytest
 
-from medfocus_bench import Attribution, Cost, SubmissionWriter, open_submission, validate
+from medfocus_bench import Attribution, SubmissionWriter, validate
+from medfocus_bench.attribution.attribution import Cost
 from medfocus_bench.errors import SubmissionError
 from medfocus_bench.submission import writer as writer_module
+from medfocus_bench.submission.reader import open_submission
 from medfocus_bench.submission.schema import Submitter
 
 from ..conftest import METHOD

@@ -78,6 +78,10 @@ def load_samples(
     Raises:
         InputError: if the extra `[hub]` is missing.
         BenchmarkError: for data that is missing, private, or different from the published one.
+
+    >>> import medfocus_bench as mb
+    >>> mb.load_samples("phantom", split="dev")[0]["finding"]
+    'cardiomegaly'
     """
     datasets_library()
     text = str(name)

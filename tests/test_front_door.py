@@ -1,0 +1,123 @@
+"""The public names: twenty at most, each with an example that runs, with every extra and without each."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import medfocus_bench
+from medfocus_bench.data import resolve
+
+from .cli.test_surroundings import BLOCKED
+
+NAMES = [name for name in medfocus_bench.__all__ if name != "__version__"]
+EXAMPLES = {
+    name: found
+    for name in NAMES
+    for found in doctest.DocTestFinder(recurse=False).find(getattr(medfocus_bench, name), name)
+    if found.examples
+}
+PAGES = Path(__file__).parents[1]
+
+RUNNER = """
+import doctest, json, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+blocked, sources = json.loads(sys.argv[1])
+sys.meta_path.insert(0, Blocked())
+from functools import cache
+from medfocus_bench.data import resolve
+resolve.read_benchmark = cache(resolve.read_benchmark)
+said = {}
+for name, lines in sources.items():
+    space = {}
+    try:
+        for line in lines:
+            exec(compile(line, name, "single"), space)
+        said[name] = ["", ""]
+    except Exception as error:
+        said[name] = [type(error).__name__, str(error)]
+print(json.dumps(said))
+"""
+
+
+def test_the_front_door_has_at_most_twenty_names():
+    assert len(NAMES) <= 20
+    assert all(getattr(medfocus_bench, name).__name__ == name for name in NAMES)
+
+
+def test_every_public_name_has_an_example():
+    assert sorted(EXAMPLES) == sorted(NAMES)
+
+
+def test_the_example_of_each_public_name_prints_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(resolve, "read_benchmark", cache(resolve.read_benchmark))
+    said: list[str] = []
+    for name, example in EXAMPLES.items():
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+        runner.run(example, out=said.append)
+    assert not said, "".join(said)
+
+
+BLOCKED_TOGETHER = {
+    "none of the front door's": ("dicom", "radedit", "medfocus"),
+    "attribution": ("attribution",),
+    "hub": ("hub",),
+}
+
+
+@pytest.mark.parametrize("extra", BLOCKED_TOGETHER)
+def test_without_an_extra_a_public_name_works_or_says_what_to_install(extra, tmp_path):
+    blocked = [module for one in BLOCKED_TOGETHER[extra] for module in BLOCKED[one]]
+    sources = {name: [example.source for example in found.examples] for name, found in EXAMPLES.items()}
+    run = subprocess.run(
+        [sys.executable, "-c", RUNNER, json.dumps([blocked, sources])],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout.splitlines()[-1])
+    assert set(said) == set(NAMES)
+    for name, (kind, message) in said.items():
+        if kind:
+            assert "pip install" in message, f"{name}: {kind}: {message}"
+    needing = {name for name, (kind, _) in said.items() if kind}
+    assert (
+        needing
+        == {
+            "none of the front door's": set(),
+            "attribution": {"Method", "attribute", "load_lvlm", "load_method"},
+            "hub": {"load_samples"},
+        }[extra]
+    )
+
+
+def first_example(page: str) -> str:
+    blocks = re.findall(r"```python\n(import medfocus_bench.*?)```", (PAGES / page).read_text(), re.DOTALL)
+    return str(blocks[0]).strip()
+
+
+def test_one_picture_is_explained_and_scored_in_eight_lines_the_same_on_both_pages(
+    tmp_path, monkeypatch, capsys
+):
+    example = first_example("README.md")
+    assert example == first_example("docs/python.md")
+    assert len(example.splitlines()) <= 8
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert re.fullmatch(r"\d\.\d+\n", capsys.readouterr().out)
