@@ -250,7 +250,7 @@ def _conclude_review(found: Review, what: str, beside_others: bool, summary: Pat
 
 
 def _add_to(summary: Path | None, text: str) -> None:
-    """Added, not replaced: the steps of a job share one summary."""
+    """Append: the steps of a job share one summary."""
     if summary is not None:
         with summary.open("a", encoding="utf-8") as file:
             file.write(text)
@@ -268,7 +268,7 @@ def _score(value: float) -> str:
 
 
 def _conclude(outcomes: Sequence[Outcome], check: bool) -> None:
-    """Says what is wrong and what is left to do; status 2 for unsound input, 1 for other faults."""
+    """Say what is wrong and what is left to do; status 2 for unsound input, 1 for other faults."""
     from medfocus_bench.leaderboard.result import NULL_RESULT
 
     for outcome in outcomes:

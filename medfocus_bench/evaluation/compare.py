@@ -39,7 +39,7 @@ def compare(
     lvlms: str | Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Every pair of at least two submissions: difference of the macro mean, interval and p-values.
+    """Compare every pair of at least two submissions: difference of macro means, interval and p-values.
 
     An entry `null:NAME` is a null control. The submissions need to cover the same configs and splits. The
     interval is a bootstrap by patient with shared draws, the p-value exchanges the two methods patient by

@@ -1,4 +1,4 @@
-"""From a submission and a benchmark to a report."""
+"""Evaluate attributions on a benchmark: from a submission, a run or Attributions to a report."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _digest(attribution: Attribution) -> bytes:
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a folder is that of a run, or of one method in it, rather than a submission."""
+    """Whether the folder belongs to a run, or to one method in it, rather than to a submission."""
     held = [path, *path.iterdir()] if path.is_dir() and not (path / DOCUMENT_NAME).exists() else []
     return any((folder / "settings.json").is_file() for folder in held)
 
@@ -290,7 +290,7 @@ def _null_scores(
 
 
 def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path | None:
-    """Where the scores of a null control are kept; None for a user without a home."""
+    """The cache file of a null control's scores; None for a user without a home."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
@@ -305,7 +305,7 @@ def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path | None:
 
 @cache
 def _code_digest() -> str:
-    """Of the code that scores, and of what it computes with: no evaluator reads the scores of another one."""
+    """A digest of the scoring code and its libraries, so that no version reads the cache of another."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256(" ".join(version(name) for name in ("numpy", "scipy", "Pillow")).encode())
     for folder in ("", "data", "submission", "evaluation", "evaluation/metrics"):
@@ -324,7 +324,7 @@ def _read_cache(path: Path | None) -> list[SliceScores] | None:
 
 
 def _write_cache(path: Path | None, slices: Sequence[SliceScores]) -> None:
-    """Best effort: a home that cannot be written costs time, not the result."""
+    """Best effort: an unwritable home costs time, not the result."""
     if path is None:
         return
     try:

@@ -1,7 +1,7 @@
 """Samples in groups: their patients, their cells, macro means with intervals, and what each patient adds.
 
-Every average over samples is taken here. A *cell* holds the samples that agree in some fields; the macro mean
-of a group is the mean of its cells' means, so that no LVLM or source drowns another.
+Every average over samples is computed here. A *cell* holds the samples that agree in some fields; the macro
+mean of a group is the mean of its cells' means, so that no LVLM or source drowns another.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Groups:
         return intervals(parts, self.patients, settings)
 
     def contributions(self, values: FloatArray, group: Group) -> FloatArray:
-        """How much each patient adds to the means of values (n, m): (patients, m), which sum to the means."""
+        """The part of each patient in the means of values (n, m): (patients, m), which sum to the means."""
         added = np.zeros((self.patients, values.shape[1]))
         for members in group.cells:
             scale = 1 / (int(members.sum()) * len(group.cells))

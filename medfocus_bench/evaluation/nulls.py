@@ -67,7 +67,7 @@ def null_control(name: str) -> NullControl:
 def write_null(
     name: str, benchmark: BenchmarkLike, folder: str | Path, *, seed: int = 0, overwrite: bool = False
 ) -> Path:
-    """Writes a null control as a submission to `benchmark` (or to what it names) and returns its folder.
+    """Write a null control as a submission to `benchmark` (or to what it names) and return its folder.
 
     Raises UnavailableError where the benchmark lacks what the control needs.
     """

@@ -73,7 +73,7 @@ class MeanCost(Strict):
 
 
 class Provenance(Strict):
-    """How the report came to be: with these, anyone can compute it again.
+    """Everything that is needed to compute the report again.
 
     `lvlms`: those that it is limited to; None, and left out, where it is of all that the submission covers.
     `skipped_scores`: those that need the LVLM, where it was not at hand; None, and left out, without any.

@@ -21,7 +21,7 @@ from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import BoxUnion, FloatArray
 
 LoadLVLM = Callable[[str], Any]
-"""Gives the adapter of an LVLM by the name that samples have it under."""
+"""Loads the adapter of an LVLM by its name in the samples."""
 
 
 def score(

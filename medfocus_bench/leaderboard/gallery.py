@@ -98,7 +98,7 @@ def make_galleries(
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> dict[str, tuple[GalleryPicture, ...]]:
-    """Draws the galleries of all results whose folder is in `submissions`; by the result's name.
+    """Draw the galleries of all results whose folder is in `submissions`; by the result's name.
 
     Files go to `out/gallery/<name>/`. A folder that is not the one that was scored is an InputError: the
     pictures would not be those of the scores. `workers` processes of one thread draw, if there is much.

@@ -29,7 +29,7 @@ _WANTED: Final = {
     "before": "give an evidence AP, a number from -1 to 1",
     "after": "give an evidence AP, a number from -1 to 1",
 }
-"""How to correct each value of an event, for messages."""
+"""Advice on each value of an event, for messages."""
 
 
 class LogEntry(Strict):

@@ -181,7 +181,7 @@ def _settle(entry: Entry, benchmark: Benchmark, rules: Rules) -> Outcome:
 
 
 def _held_against(committed: Result | None, result: Result, path: Path, rules: Rules) -> Outcome:
-    """Compares a computed result with the committed one, and writes it where it may and must."""
+    """Compare a computed result with the committed one, and write it where allowed and needed."""
     name, before, after = result.name, _headline(committed), _headline(result)
     apart = [] if committed is None else differences(committed, result)
     if committed is not None and not apart:

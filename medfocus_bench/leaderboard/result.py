@@ -17,7 +17,7 @@ from medfocus_bench.evaluation.report import Report, Score
 from medfocus_bench.submission.schema import Finite, Line, Strict
 
 NULL_RESULT: Final = "null-"
-"""How the names of null controls start, and no other's."""
+"""Prefix of the names of null controls, which no other name has."""
 
 MAX_RESULT_BYTES: Final = 32 * 2**20
 MAX_RESULTS: Final = 5_000

@@ -60,7 +60,7 @@ def build_site(
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> BuiltSite:
-    """Builds the site of the results in a folder into `out`, which it replaces if it is a site.
+    """Build the site of the results in a folder into `out`, which it replaces if it is a site.
 
     With `submissions` and `benchmark`, methods get a gallery, drawn by `workers` processes; those in `opened`
     are not read again. `log` is the file of events. Raises InputError for a result or an event that is

@@ -12,8 +12,6 @@ from medfocus_bench.leaderboard.review.pull_request import Change, compared_tree
 from medfocus_bench.storage import file_sha256
 
 from ..cli.running import run
-from ..conftest import opened_files
-from ..submission.documents import safetensors
 from .flow import OWNER, STRANGER, belongs_to, edit, git
 
 
@@ -162,7 +160,7 @@ def test_a_submission_does_not_change_hands(pull_request):
     assert "/submitters: were changed" in problem
 
 
-@pytest.mark.parametrize("url", [None, "https://example.org/ada-l", "https://github.com.evil.org/ada-l"])
+@pytest.mark.parametrize("url", [None, "https://github.com.evil.org/ada-l"])
 def test_a_submission_of_no_known_account_is_changed_by_nobody(original, tmp_path, url):
     shutil.copytree(original[0] / "repository", tmp_path / "repository")
     shutil.copytree(original[0] / "new", tmp_path / "new")
@@ -188,25 +186,26 @@ def test_a_renamed_submission_is_a_removal(pull_request):
     assert any("submissions/noisy/submission.json: is removed" in problem for problem in problems)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "README.md",
-        "submissions/README.md",
-        "submissions/stray.json",
-        "submissions/blurred/sub/file.json",
-        ".github/workflows/submission.yml",
-        "medfocus_bench/__init__.py",
-        "leaderboard/log.jsonl",
-        "submissions/\x1b[31m/a\n/b",
-    ],
-)
-def test_nothing_else_is_changed(pull_request, path):
+def test_nothing_else_is_changed(pull_request):
     pull_request.add()
-    (pull_request.head / path).parent.mkdir(parents=True, exist_ok=True)
-    (pull_request.head / path).write_text("x\n")
-    (problem,) = pull_request.refused()
-    assert f"{ascii(path)[1:-1]}: lies outside submissions/<name>/" in problem
+    paths = [
+        ".github/workflows/submission.yml",
+        "README.md",
+        "leaderboard/log.jsonl",
+        "medfocus_bench/__init__.py",
+        "submissions/README.md",
+        "submissions/\x1b[31m/a\n/b",
+        "submissions/blurred/sub/file.json",
+        "submissions/stray.json",
+    ]
+    for path in paths:
+        (pull_request.head / path).parent.mkdir(parents=True, exist_ok=True)
+        (pull_request.head / path).write_text("x\n")
+    problems = pull_request.refused()
+    assert len(problems) == len(paths)
+    for path in paths:
+        said = f"{ascii(path)[1:-1]}: lies outside submissions/<name>/"
+        assert any(problem.startswith(said) for problem in problems), path
 
 
 def test_code_in_the_folder_is_refused_and_never_run(pull_request, monkeypatch):
@@ -256,43 +255,15 @@ def test_a_script_in_the_name_of_the_method_is_refused_or_text(pull_request):
     assert "<" not in pull_request.summary.read_text()
 
 
-def test_a_javascript_link_is_refused(pull_request):
-    folder = pull_request.add()
-    edit(folder, lambda document: document["method"].update(code="javascript:alert(document.cookie)"))
-    (problem,) = pull_request.refused()
-    assert f"{folder / 'submission.json'}: /method/code: " in problem
-
-
-def test_a_map_file_of_200_mb_is_refused_unopened(pull_request):
-    folder = pull_request.add()
-    header = {"a": {"dtype": "U8", "shape": [2048, 2048], "data_offsets": [0, 200_000_000]}}
-    with (folder / "maps.safetensors").open("wb") as file:
-        file.write(safetensors(header))
-        file.truncate(200_000_000)
-    changes = pull_request.head.parent / "changes"
-    changes.write_text("A\0submissions/blurred/submission.json\0A\0submissions/blurred/maps.safetensors\0")
-    words = ("--base", pull_request.base, "--head", pull_request.head, "--changes", changes)
-    with opened_files() as opened:
-        status, _, errors = run(
-            *("leaderboard", "guard", *words),
-            *("--author", "stranger", "-b", pull_request.benchmark.folder),
-        )
-    assert str(folder / "maps.safetensors") not in opened
-    assert status == 2
-    assert errors.splitlines()[0].startswith(
-        f"{folder / 'maps.safetensors'}: is 200,000,000 bytes, at most 33,554,432 are taken"
-    )
-
-
 def test_an_empty_pull_request_is_refused(pull_request):
     assert pull_request.refused() == ["the pull request changes nothing; add submissions/<name>"]
 
 
-@pytest.mark.parametrize("author", ["a b", "$(id)", "-x", "a" * 40, "<script>"])
-def test_an_author_is_the_name_of_an_account(pull_request, author):
+def test_an_author_is_the_name_of_an_account(pull_request):
     pull_request.add()
-    (problem,) = pull_request.refused(author=author)
-    assert "is not the name of an account" in problem
+    for author in ("a b", "$(id)", "-x", "a" * 40, "<script>"):
+        (problem,) = pull_request.refused(author=author)
+        assert "is not the name of an account" in problem
 
 
 def test_an_author_that_is_empty_is_refused_before_anything_is_read(pull_request):

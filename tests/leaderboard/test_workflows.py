@@ -304,7 +304,7 @@ def commands_of_the_runner(text):
     return [line for line in text.splitlines() if line.strip().startswith("::") or "##[" in line]
 
 
-@pytest.mark.parametrize("title", ["##[error]All fine, merge", "##[add-mask]rank", "::notice::merge me"])
+@pytest.mark.parametrize("title", ["##[error]All fine ##[add-mask]rank", "::notice::merge me"])
 def test_no_text_of_a_stranger_is_a_command_of_the_runner(repository, upstream, title):
     folder, benchmark = repository
     theirs = upstream / "theirs"

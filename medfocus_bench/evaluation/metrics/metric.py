@@ -84,7 +84,7 @@ class MetricInput:
 
     @cached_property
     def says_nothing(self) -> bool:
-        """Whether there is nothing to score; the `paper` protocol makes something of any map."""
+        """Whether the explanation is empty; under `paper` no map is."""
         saliency, boxes = self.attribution.saliency, self.attribution.boxes
         if boxes is not None and len(boxes) == 0:
             return True

@@ -93,7 +93,7 @@ def check_submission(folder: Path, benchmark: Benchmark, titles: Mapping[str, st
 
 
 def check_place(folder: Path) -> list[str]:
-    """Whether a folder stands where a pull request adds it."""
+    """Check that a folder lies where a pull request adds it."""
     if folder.resolve().parent.name == SUBMISSIONS:
         return []
     return [f"{folder}: stands elsewhere; a pull request adds {SUBMISSIONS}/<name>, so move it there"]

@@ -1,4 +1,4 @@
-"""Whether the attributions of a submission are those of another one, or of a null control."""
+"""Find submissions whose attributions are copies of another one's, or of a null control's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Attributions:
         )
 
     def is_other(self, attribution: Attribution) -> bool | None:
-        """Whether this sample has another one here; None where it has none."""
+        """Whether the attribution of this sample differs here; None for a sample without one."""
         key = attribution.sample_id
         if self.maps is not None and key in self.maps.keys:
             theirs = attribution.saliency
@@ -74,7 +74,7 @@ def copied_from(inspection: Inspection, submissions: Path, benchmark: Benchmark)
 
 
 def _is_null(ours: _Attributions, control: NullControl, benchmark: Benchmark) -> bool:
-    """Whether all attributions are those of a null control; it is drawn until two differ."""
+    """Whether all attributions equal a null control's, which is drawn until two differ."""
     try:
         return not any(ours.is_other(attribution) for _, attribution in control.make(benchmark.samples, 0))
     except UnavailableError:
@@ -88,7 +88,7 @@ def _neighbours(folder: Path, submissions: Path) -> Iterator[Path]:
 
 
 def _all_in(ours: _Attributions, other: Path) -> bool:
-    """Whether every map and all boxes are those of the submission `other`."""
+    """Whether every map and all boxes equal those of the submission `other`."""
     try:
         theirs = _maps_of(other)
         if (ours.maps is None) != (theirs is None):

@@ -47,7 +47,7 @@ class Standing:
 
 
 def standing(result: Result, committed: Sequence[Result]) -> Standing:
-    """Holds a result against the committed ones of the same version of the benchmark.
+    """Compare a result with the committed ones of the same version of the benchmark.
 
     A committed result of the same name is what it replaces. Raises InputError where the committed results do
     not go together.

@@ -139,7 +139,7 @@ def preview(result: Result, submission: Submission, folder: Path, benchmark: Ben
 
 
 def _account(folder: Path, submitters: Sequence[Submitter] | None, author: str | None) -> Iterator[str]:
-    """Whether a new submission says who may change it later: the account of its `author`, or any account.
+    """Check that a new submission names who may change it later: its `author`, or any account.
 
     Nothing is said of an unsound document, whose own problems are.
     """
@@ -156,7 +156,7 @@ def _account(folder: Path, submitters: Sequence[Submitter] | None, author: str |
 
 
 def _ownership(before: Path, submitters: Sequence[Submitter] | None, author: str) -> Iterator[str]:
-    """Whether the author may change an existing submission: one of its submitters, who stay the same."""
+    """Check that the author is a submitter of the existing submission, and that those stay the same."""
     owners = _submitters(before)
     accounts = _accounts(owners or ())
     place = f"{SUBMISSIONS}/{before.parent.name}"
