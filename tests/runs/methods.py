@@ -57,6 +57,8 @@ class Refusing(Method):
 class Sided(Method):
     """One half of the picture; which one is to be tuned."""
 
+    title = "Sided"
+
     questions: ClassVar[list[str]] = []
 
     side: str = "none"
