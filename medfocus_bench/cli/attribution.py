@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option("--question", help="The question to the LVLM about the picture.")
 @click.option("--response", help="Its answer. Default: it answers now.")
+@click.option("--finding", help="The finding that the question is about, for editors that remove it.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier explanation of a picture.")
 @click.option(
     "--out",
@@ -214,7 +215,7 @@ def submitter_of(text: str) -> dict[str, str]:
 
 
 _BENCHMARK_ONLY = ("benchmark", "splits", "configs", "limit")
-_PICTURE_ONLY = ("question", "response", "overwrite")
+_PICTURE_ONLY = ("question", "response", "finding", "overwrite")
 _FLAGS = {"splits": "split", "configs": "config"}
 
 
@@ -297,6 +298,7 @@ def _attribute_picture(
         config.load(options["lvlms"][0]),
         with_tuning(methods, tuned, None),
         response=options["response"],
+        finding=options["finding"],
         config=config,
         progress=show_progress,
     )

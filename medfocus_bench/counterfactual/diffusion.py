@@ -244,7 +244,9 @@ def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
         check_fetched(folder)
-        raise EditorError(f"{folder}: is not a {kind.__name__}: {str(error).splitlines()[0]}") from None
+        raise EditorError(
+            f"{folder}: cannot be read as {kind.__name__}: {str(error).splitlines()[0]}"
+        ) from None
     finally:
         transformers_logging.set_verbosity(spoken[0])
         diffusers_logging.set_verbosity(spoken[1])

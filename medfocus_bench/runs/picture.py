@@ -131,15 +131,25 @@ def explain_picture(
     methods: Sequence[MethodSpec],
     *,
     response: str | None = None,
+    finding: str | None = None,
     config: RunConfig | None = None,
     progress: Progress = no_progress,
 ) -> ExplainedPicture:
-    """Explains the response of an LVLM to a question about a picture.
+    """Explain the response of an LVLM to a question about a picture with every method.
 
-    The LVLM writes the response unless one is given. A method that cannot explain it is noted with its
-    reason. Raises InputError for an empty question or response, for a picture of a shape that the LVLM does
-    not take, for a null control that needs expert boxes, and for settings that were not tuned for the LVLM
-    under these conditions.
+    Args:
+        picture: From `read_picture`.
+        question: The prompt, as the LVLM is to read it.
+        lvlm: From `load_lvlm`.
+        methods: From `choose_methods`. One that fails is noted with its reason.
+        response: The text to explain; by default the LVLM answers first.
+        finding: The one that the question is about, for methods that remove it by an editor.
+        config: Target, seed and how the LVLM runs.
+        progress: Shows how many methods are done.
+
+    Raises InputError for an empty question or response, a picture of a shape that the LVLM does not take, a
+    null control that needs expert boxes, and settings that were tuned under other conditions.
+
     """
     config = config or RunConfig()
     image = picture.image
@@ -152,7 +162,7 @@ def explain_picture(
             )
         chosen.check_conditions(lvlm.key, _MODE, config.dtype, config.framing)
     try:
-        reading = lvlm.encode(image, question, response)
+        reading = lvlm.encode(image, question, response, finding=finding)
     except NotFiniteError as error:
         raise InputError(f"{picture.name}: {error}") from None
     except ValueError as error:
@@ -187,7 +197,7 @@ def explain_picture(
 
 
 def write_picture(explained: ExplainedPicture, out: Path, *, overwrite: bool = False) -> Path:
-    """Writes the maps, `explanations.json`, an overlay for every method and the panel to the folder `out`.
+    """Write the maps, `explanations.json`, an overlay for every method and the panel to the folder `out`.
 
     A method that names concepts gets a panel of its own, `concepts-<method>.png`. All of it or nothing.
     Raises InputError where `out` exists, unless it holds an earlier one of these and `overwrite` is given.

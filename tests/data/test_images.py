@@ -460,45 +460,30 @@ UNUSABLE = {
 }
 
 
+BOMBS = ("larger_jpeg", "larger_jpeg_2000", "huge_png", "absurd_size", "deflated_bomb", "run_length_bomb")
+ABSURD = ("absurd_size", "many_frames", "deflated_bomb", "other_transfer_syntax", "huge_png", "text", "empty")
+
+
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_what_cannot_be_shown_is_an_error_that_names_the_file(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "the-picture.bin"
-    UNUSABLE[name](path)
-    with pytest.raises(PictureError, match=re.escape(str(path))):
-        read_picture(path)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["absurd_size", "many_frames", "deflated_bomb", "other_transfer_syntax", "huge_png", "text", "empty"],
-)
-def test_absurd_claims_are_refused_from_the_header(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "a.bin"
-    UNUSABLE[name](path)
-    with pytest.raises(PictureError, match=re.escape(str(path))):
-        picture_size(path)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("larger_jpeg", "larger_jpeg_2000", "huge_png", "absurd_size"),
-        *("deflated_bomb", "run_length_bomb", "other_transfer_syntax"),
-    ],
-)
-def test_a_bomb_is_refused_before_anything_is_decoded(
+def test_an_unusable_file_is_refused_by_name_and_a_bomb_before_anything_is_decoded(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The decoders are made to fail: a refusal that still comes was made without them."""
-    path = tmp_path / "a.bin"
+    path = tmp_path / "the-picture.bin"
     UNUSABLE[name](path)
+    named = re.escape(str(path))
+    if name in ABSURD:  # the header is enough
+        with pytest.raises(PictureError, match=named):
+            picture_size(path)
+    if name in (*BOMBS, "other_transfer_syntax"):
+        # The decoders are made to fail: a refusal that still comes was made without them.
 
-    def decode(*given: object, **named: object) -> None:
-        raise AssertionError("decoded")
+        def decode(*given: object, **more: object) -> None:
+            raise AssertionError("decoded")
 
-    monkeypatch.setattr("pydicom.pixels.utils.pixel_array", decode)
-    monkeypatch.setattr(Image.Image, "load", decode)
-    with pytest.raises(PictureError, match=r"claims|compressed data are of|not read|unpacks to more"):
+        monkeypatch.setattr("pydicom.pixels.utils.pixel_array", decode)
+        monkeypatch.setattr(Image.Image, "load", decode)
+        named += r".*(claims|compressed data are of|not read|unpacks to more)"
+    with pytest.raises(PictureError, match=named):
         read_picture(path)
 
 

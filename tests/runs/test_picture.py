@@ -134,6 +134,20 @@ def test_a_large_overlay_is_limited_and_its_picture_is_not_square(tmp_path, qwen
     assert found.picture.image.shape == (672, 1344)
 
 
+def test_a_method_is_told_the_finding_that_the_question_is_about(tmp_path, qwen, pixels, monkeypatch):
+    told = []
+    encode = type(qwen).encode
+
+    def noted(self, *given, finding=None):
+        told.append(finding)
+        return encode(self, *given, finding=finding)
+
+    monkeypatch.setattr(type(qwen), "encode", noted)
+    path = saved(tmp_path / "p.png", pixels)
+    explained(path, qwen, f"{HERE}:Counting", response="No.", finding="effusion")
+    assert told == ["effusion"]
+
+
 def test_a_given_response_is_explained_as_it_stands(tmp_path, qwen, pixels, monkeypatch):
     monkeypatch.setattr(type(qwen), "generate", None)
     found = explained(saved(tmp_path / "p.png", pixels), qwen, f"{HERE}:Counting", response="No.")
