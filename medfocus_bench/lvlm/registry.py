@@ -108,10 +108,11 @@ def load_lvlm(
         "pixels": pixels,
     }
     asked = (key, str(place), _state(Path(place)), *options.values())
-    if asked not in _LAST:
+    lvlm = _LAST.get(asked)
+    if lvlm is None:
         _LAST.clear()  # before the next one is loaded, so that memory holds one
-        _LAST[asked] = HuggingFaceLVLM(key, place, **options)
-    return _LAST[asked]
+        lvlm = _LAST[asked] = HuggingFaceLVLM(key, place, **options)
+    return lvlm
 
 
 def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
