@@ -67,7 +67,7 @@ class PictureCache:
         return pixels if stated == _checksum(pixels) else None
 
     def put(self, key: str, picture: UInt8Image) -> None:
-        """Keeps a picture (height, width)."""
+        """Keep a picture (height, width)."""
         note = PngInfo()
         note.add_text(_CHECKSUM, _checksum(picture))
         file = io.BytesIO()

@@ -110,7 +110,7 @@ def verify(
     batch: int = 32,
     on_failure: Callable[[Failure], None] = lambda failure: None,
 ) -> Iterator[Verification]:
-    """Puts every question with all its edits to the model; yields one record a question.
+    """Put every question with all its edits to the model and yield one record a question.
 
     Editing and asking go over several questions at a time: as many as make up `batch` pictures. Records are
     appended to `out` (JSON lines) after each batch; those that it holds already are not computed again, so a
@@ -262,7 +262,7 @@ def read_verifications(path: Path) -> list[Verification]:
 
 
 def failures_path(out: Path) -> Path:
-    """Where the failures of a file of records are written: beside it, ending in `.failures` (JSON lines)."""
+    """The file of the failures of a file of records: beside it, ending in `.failures` (JSON lines)."""
     return out.with_suffix(".failures")
 
 
@@ -292,7 +292,7 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 def _cut_half_line(path: Path) -> None:
-    """Cuts off what a stopped run left half-written: what is appended next begins a line."""
+    """Cut off what a stopped run left half-written: what is appended next begins a line."""
     if path.exists():
         with path.open("r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)

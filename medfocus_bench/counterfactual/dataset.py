@@ -38,7 +38,7 @@ def source_questions(annotations: Iterable[Annotation], root: Path) -> Iterator[
 
 
 def records_file(folder: Path, source: str, lvlm: str, mode: Mode, split: Split = "test") -> Path:
-    """Where the records of one run of the filter are kept."""
+    """The file of the records of one run of the filter."""
     return folder / f"{source}-{split}-{lvlm}-{mode}.jsonl"
 
 

@@ -51,7 +51,7 @@ def ddim_scheduler() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class EditSettings:
-    """How an edit is made: `steps` from noise to picture, of which the share `skip_ratio` is left out."""
+    """Settings of an edit: `steps` from noise to picture, of which the share `skip_ratio` is left out."""
 
     steps: int
     guidance: float
@@ -117,7 +117,7 @@ class DiffusionStack:
         return stack
 
     def check_fit(self) -> None:
-        """Raises EditorError where the parts cannot be of one model."""
+        """Raise EditorError where the parts cannot be of one model."""
         told, read = self.text_encoder.config.hidden_size, self.unet.config.cross_attention_dim
         if told != read:
             raise EditorError(f"the text encoder tells {told} features a token, the U-Net reads {read}")

@@ -24,7 +24,7 @@ class EditorError(InputError):
 
 
 class Editor(Protocol):
-    """Redraws a part of a picture. `name` and `version` go into the record of every answer.
+    """An editor redraws a part of a picture. `name` and `version` go into the record of every answer.
 
     An editor with settings has a `digest` of them as well (str), which goes there too. One that draws at a
     resolution of its own says so by `resolution` (int, the longer side in pixels): all pictures that are
@@ -65,7 +65,7 @@ class BatchEditor(Protocol):
 
 
 def editor_label(editor: Editor) -> str:
-    """How records name an editor: name, version, and the first digits of the digest of its settings."""
+    """Label of an editor in records: name, version and the first digits of the digest of its settings."""
     digest = getattr(editor, "digest", None)
     return f"{editor.name} {editor.version}" + (f" {digest[:12]}" if digest else "")
 

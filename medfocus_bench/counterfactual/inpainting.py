@@ -39,7 +39,7 @@ _SUFFIXES: Final = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Inpainting:
-    """Redraws by continuing, blurring and mixing what is there; it does not know what a finding looks like.
+    """An editor that continues, blurs and mixes the surroundings; it does not know what findings look like.
 
     foreground: the region as the smooth continuation of what surrounds it. sham: the region lightly blurred.
     background: all else blurred (1/40 of the longer side), the region first continued away so that none of

@@ -31,7 +31,7 @@ _INSTALL: Final = "install the extra with pip install 'medfocus-bench[radedit]'"
 
 @dataclass(frozen=True)
 class RadEdit:
-    """Redraws with a diffusion model of chest radiographs (paper, section 2; defaults are the paper's).
+    """An editor with a diffusion model of chest radiographs (paper, section 2; defaults are the paper's).
 
     `unet`, `vae`, `text_encoder`: local folders, or Hub ids with the commit that pins them; one without needs
     `allow_unpinned`. `size`: side of the square that is drawn, 224 as in the paper, or 512, at which the

@@ -171,7 +171,7 @@ def write_attached(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Attached:
-    """Joins rows and writes the benchmark of those that can be joined.
+    """Join rows and write the benchmark of those that can be joined.
 
     Raises NothingJoinedError if none can, and InputError if a table is not there or `out` holds something
     already.
@@ -232,7 +232,7 @@ def attach_folder(
 
 
 def write_pointers(rows: Iterable[BenchmarkRow], out: Path, *, overwrite: bool = False) -> dict[str, int]:
-    """Writes pointers as `<config>/<split>.parquet`: the number of rows by file."""
+    """Write pointers as `<config>/<split>.parquet`: the number of rows by file."""
     check_vacant(out, overwrite=overwrite)
     files: dict[str, list[BenchmarkRow]] = {}
     for row in rows:
@@ -273,7 +273,7 @@ def attach(dataset: AnyDataset, root: str | Path) -> AnyDataset:
 
 @dataclass(frozen=True, slots=True)
 class _Joining:
-    """Joins rows as `datasets` hands them over; `modes` are the names of the label `mode`, in order.
+    """The join of rows as `datasets` hands them over; `modes` are the names of the label `mode`, in order.
 
     `shape` makes of the columns of a batch what the format of the dataset asks for.
     """

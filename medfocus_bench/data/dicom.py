@@ -191,7 +191,7 @@ def _check_compressed(dataset: Dataset, path: Path, width: int, height: int) -> 
 
 
 def _check_run_lengths(frame: bytes, path: Path, pixels: int) -> None:
-    """Raises PictureError for a segment that unpacks to more bytes than the picture has pixels (PS3.5, G)."""
+    """Raise PictureError for a segment that unpacks to more bytes than the picture has pixels (PS3.5, G)."""
     count, *starts = struct.unpack_from("<16I", frame)
     if not 1 <= count <= 15:
         raise ValueError(f"its run lengths are of {count} segments")
@@ -220,7 +220,7 @@ def _unpacked_length(segment: bytes, limit: int) -> int:
 
 
 def _jpeg_2000_size(frame: bytes) -> tuple[int, int]:
-    """Of a codestream, or of one within JP2 boxes: the SIZ marker that follows the start of it."""
+    """The size in the SIZ marker of a codestream, which may lie within JP2 boxes."""
     start = frame.find(b"\xff\x4f\xff\x51")
     if start < 0:
         raise ValueError("it lacks a JPEG 2000 codestream")
@@ -229,7 +229,7 @@ def _jpeg_2000_size(frame: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    """Of the first start-of-frame marker."""
+    """The size in the first start-of-frame marker."""
     place = 2
     while place + 9 <= len(frame):
         if frame[place] != 0xFF:

@@ -71,7 +71,7 @@ def examine(
     decode_all: bool = False,
     progress: Progress = no_progress,
 ) -> Examination:
-    """Reads the table of a source (or of the one of that name) and the header of every picture.
+    """Read the table of a source (or of the one of that name) and the header of every picture.
 
     Some or all of the pictures are decoded. Raises InputError if the root is not a folder, and for an unknown
     source; whatever else is wrong is part of the result.

@@ -82,7 +82,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def write_manifest(
     folder: Path, name: str, version: str, fingerprint: str, attachment: Attachment = NOT_ATTACHED
 ) -> None:
-    """Writes the manifest of a benchmark."""
+    """Write the manifest of a benchmark."""
     entries: dict[str, Any] = {"name": name, "version": version, "fingerprint": fingerprint}
     if attachment.root is not None:
         entries["root"] = str(attachment.root.resolve())
@@ -94,7 +94,7 @@ def write_manifest(
 
 
 def _manifest(value: dict[str, Any], folder: Path) -> Manifest:
-    """Raises ValueError with what is wrong."""
+    """Raise ValueError with what is wrong."""
     name, version, fingerprint = (value.get(key) for key in ("name", "version", "fingerprint"))
     if not (is_line(name) and is_line(version) and (fingerprint is None or is_line(fingerprint))):
         raise ValueError("needs a name, a version and a fingerprint, each a short text")

@@ -85,7 +85,7 @@ def read_records(paths: Iterable[Path]) -> tuple[PublishedRecord, ...]:
 
 
 def _record(value: Any, place: str) -> PublishedRecord:
-    """Raises ValueError with what is wrong with a record."""
+    """Raise ValueError with what is wrong with a record."""
     if not isinstance(value, dict):
         raise ValueError(f"is not an object but {type(value).__name__}")
     suffix = next((end for end in _SUFFIXES if f"prediction_{end}" in value), None)
@@ -125,7 +125,7 @@ def disagreements(records: Sequence[PublishedRecord]) -> list[str]:
 
 
 def counts(records: Sequence[PublishedRecord]) -> Mapping[tuple[str, str], Counter[str]]:
-    """How many records each model has, by (mode, source): models are never pooled."""
+    """The number of records of each model by (mode, source); models are never pooled."""
     found: dict[tuple[str, str], Counter[str]] = {}
     for record in records:
         found.setdefault((record.mode, record.source), Counter())[record.lvlm] += 1

@@ -37,7 +37,7 @@ class PictureError(BenchmarkError):
 
 
 def check_levels(image: UInt8Image, *, place: str) -> None:
-    """Raises PictureError for a picture of one level; warns once of one of under `FEW_LEVELS`.
+    """Raise PictureError for a picture of one level; warn once about one with fewer than `FEW_LEVELS`.
 
     Both name `place`.
     """
@@ -59,7 +59,7 @@ def _say_few(place: str, count: int) -> None:
 
 
 def check_size(width: int, height: int, *, place: str, depth: int = 1) -> None:
-    """Raises PictureError for sides that no radiograph has; `depth` is the bytes that a pixel decodes to."""
+    """Raise PictureError for sides that no radiograph has; `depth` is the bytes that a pixel decodes to."""
     if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise PictureError(
             f"{place}: claims {width} x {height} pixels; at most {MAX_PIXELS:,} pixels are decoded"

@@ -98,7 +98,7 @@ def locate_on_hub(name: HubName) -> Path:
 
 
 def warn_offline(name: HubName, version: str, why: str) -> None:
-    """Says that the embedded benchmark stands in; once in a process, unless warnings are set otherwise."""
+    """Say that the embedded benchmark stands in; once in a process, unless warnings are set otherwise."""
     warnings.warn(f"{name}: {why}; the embedded version {version} is used", OfflineWarning, stacklevel=1)
 
 

@@ -79,7 +79,7 @@ class _Cursor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredRow:
-    """Where the question, the response and the picture of a sample are stored."""
+    """The place of the question, the response and the picture of a sample."""
 
     file: StoredFile
     number: int

@@ -32,7 +32,7 @@ def write_benchmark(
     attachment: Attachment = NOT_ATTACHED,
     overwrite: bool = False,
 ) -> Benchmark:
-    """Writes rows (columns of `SCHEMA`, missing ones null) as `<split>.parquet` files with a manifest.
+    """Write rows (columns of `SCHEMA`, missing ones null) as `<split>.parquet` files with a manifest.
 
     `image` is a picture of PIL (stored as PNG), the bytes of a PNG or JPEG file, or a struct of `bytes` and
     `path`; boxes may be arrays. The folder is there whole or not at all. `attachment` goes into the manifest;
@@ -62,7 +62,7 @@ def write_benchmark(
 
 
 def check_vacant(out: Path, *, overwrite: bool = False) -> None:
-    """Raises InputError where `out` holds something that a benchmark may not take the place of."""
+    """Raise InputError where `out` holds something that a benchmark may not take the place of."""
     if not out.exists():
         return
     if not out.is_dir() or (any(out.iterdir()) and not overwrite):
@@ -76,7 +76,7 @@ def check_vacant(out: Path, *, overwrite: bool = False) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows (columns of `SCHEMA`, missing ones null) as one Parquet file. As `write_benchmark`."""
+    """Write rows (columns of `SCHEMA`, missing ones null) as one Parquet file. As `write_benchmark`."""
     # A large dictionary page stores a picture once, however many rows of a batch share it.
     settings = {"compression": "zstd", "dictionary_pagesize_limit": 2**26}
     with pq.ParquetWriter(path, SCHEMA, **settings) as writer:

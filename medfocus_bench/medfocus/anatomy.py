@@ -27,7 +27,7 @@ _HELD_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ConceptLocaliser:
-    """How concepts are localised: the pool of references (its first `pool_size`), and the localiser's way.
+    """Localises concepts: the pool of references (its first `pool_size`), and the localiser's way.
 
     `references` is the file of a pool, or "phantom". `segmenter` is the checkpoint of a MedSAM that refines
     the tight boxes (`phantom_sam` for phantoms), or None.

@@ -11,7 +11,7 @@ from medfocus_bench.geometry import BoolArray, FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConceptMask:
-    """Where a concept lies in an image of (height, width): `mask`, and its tight half-open `box` (4,)."""
+    """The pixels of a concept in an image of (height, width): `mask`, and its tight half-open `box` (4,)."""
 
     mask: BoolArray
 

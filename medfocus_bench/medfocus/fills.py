@@ -32,38 +32,38 @@ _INPAINTED: Final = 40
 """Longer side of the grid on which a region is inpainted: what is continued over an organ is smooth."""
 
 
-def filler(reading: EncodedExample, fill: Filling) -> Painter:
-    """How a reading's pixel_values is filled; what is filled in is made of the image without its padding."""
+def filler(example: EncodedExample, fill: Filling) -> Painter:
+    """Return the fill of an example's `pixel_values`, made of the image without its padding."""
     if fill == "zero":
-        return _with(reading, reading.colour(0.0).expand_as(reading.pixel_values))
+        return _with(example, example.colour(0.0).expand_as(example.pixel_values))
     if fill == "mean":
-        return _with(reading, _mean_grey(reading).expand_as(reading.pixel_values))
+        return _with(example, _mean_grey(example).expand_as(example.pixel_values))
     if fill == "blur":
-        return _with(reading, _blurred(reading))
+        return _with(example, _blurred(example))
     if fill == "inpaint":
-        return lambda mask: _inpainted(reading, mask)
+        return lambda mask: _inpainted(example, mask)
     raise InputError(f"no fill {fill!r}; there are zero, mean, blur and inpaint")
 
 
-def _with(reading: EncodedExample, other: torch.Tensor) -> Painter:
+def _with(example: EncodedExample, other: torch.Tensor) -> Painter:
     def paint(mask: BoolArray) -> torch.Tensor:
-        hidden = torch.from_numpy(mask).to(reading.pixel_values.device)
-        return torch.where(hidden, other, reading.pixel_values)
+        hidden = torch.from_numpy(mask).to(example.pixel_values.device)
+        return torch.where(hidden, other, example.pixel_values)
 
     return paint
 
 
-def _mean_grey(reading: EncodedExample) -> torch.Tensor:
+def _mean_grey(example: EncodedExample) -> torch.Tensor:
     """The mean colour of the image in whole grey levels, rounded down as the paper's code does it."""
-    level = (reading.mean_colour() * reading.std + reading.mean) * 255
+    level = (example.mean_colour() * example.std + example.mean) * 255
     whole = torch.floor(level + 1e-3) / 255
-    return (whole - reading.mean) / reading.std
+    return (whole - example.mean) / example.std
 
 
-def _blurred(reading: EncodedExample) -> torch.Tensor:
+def _blurred(example: EncodedExample) -> torch.Tensor:
     """The pixel_values with its image, without padding, blurred."""
-    x1, y1, x2, y2 = reading.grid.view.content(*reading.pixel_values.shape[1:])
-    pixel_values = reading.pixel_values.clone()
+    x1, y1, x2, y2 = example.grid.view.content(*example.pixel_values.shape[1:])
+    pixel_values = example.pixel_values.clone()
     image = pixel_values[:, y1:y2, x1:x2].cpu().numpy()
     sigma = _BLUR * max(image.shape[1:])
     soft = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest", truncate=3.0)
@@ -71,16 +71,16 @@ def _blurred(reading: EncodedExample) -> torch.Tensor:
     return pixel_values
 
 
-def _inpainted(reading: EncodedExample, mask: BoolArray) -> torch.Tensor:
+def _inpainted(example: EncodedExample, mask: BoolArray) -> torch.Tensor:
     """The pixel_values with a mask filled by the biharmonic function that continues its surroundings.
 
     Solved on a coarse grid of the image without its padding, and resampled to the pixel_values.
     """
-    x1, y1, x2, y2 = reading.grid.view.content(*reading.pixel_values.shape[1:])
-    image = reading.pixel_values[:, y1:y2, x1:x2].double().cpu().numpy()
+    x1, y1, x2, y2 = example.grid.view.content(*example.pixel_values.shape[1:])
+    image = example.pixel_values[:, y1:y2, x1:x2].double().cpu().numpy()
     hidden = mask[y1:y2, x1:x2]
     if not hidden.any():
-        return reading.pixel_values
+        return example.pixel_values
     height, width = hidden.shape
     scale = min(1.0, _INPAINTED / max(height, width))
     rows, columns = max(4, round(height * scale)), max(4, round(width * scale))
@@ -92,7 +92,7 @@ def _inpainted(reading: EncodedExample, mask: BoolArray) -> torch.Tensor:
     else:
         smooth = _biharmonic(down @ image @ across.T, touched)
     fine = bilinear_weights(rows, height) @ smooth @ bilinear_weights(columns, width).T
-    filled = reading.pixel_values.clone()
+    filled = example.pixel_values.clone()
     filled[:, y1:y2, x1:x2] = torch.from_numpy(np.where(hidden, fine, image)).to(filled)
     return filled
 

@@ -92,7 +92,7 @@ class NullDistribution:
     effects: FloatArray
 
     def z(self, observed: FloatArray) -> FloatArray:
-        """How many standard deviations of its null an effect lies above the null's mean: (regions,)."""
+        """Standard deviations of its null by which an effect lies above the null's mean: (regions,)."""
         return _standardised(observed, self.effects)
 
     def z_interval(self, observed: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -171,7 +171,7 @@ def decide(effects: Sequence[float] | FloatArray, tau: float = TAU) -> Decision:
 
 def measure(
     lvlm: HuggingFaceLVLM,
-    reading: EncodedExample,
+    example: EncodedExample,
     regions: Sequence[ConceptRegion],
     *,
     shape: Shape = "box",
@@ -188,8 +188,8 @@ def measure(
     """
     if callable(fill) and n_permutations:
         raise InputError("an editor redraws native pixels, and has no random places; give places 0")
-    parts = [region_parts(region, shape, reading) for region in regions]
-    content = reading.grid.view.content(*reading.pixel_values.shape[1:])
+    parts = [region_parts(region, shape, example) for region in regions]
+    content = example.grid.view.content(*example.pixel_values.shape[1:])
     rng = np.random.default_rng(seed)
     masks = [np.logical_or.reduce(own) for own in parts]
     moved = [
@@ -199,20 +199,20 @@ def measure(
     ]
 
     def pictures() -> Iterator[torch.Tensor]:
-        yield reading.pixel_values
+        yield example.pixel_values
         if callable(fill):
-            yield from (_redrawn(lvlm, reading, region.mask(shape), fill) for region in regions)
+            yield from (_redrawn(lvlm, example, region.mask(shape), fill) for region in regions)
             return
-        paint = filler(reading, fill)
+        paint = filler(example, fill)
         yield from map(paint, [*masks, *moved])
 
-    values = target_scores(lvlm, reading, pictures(), target)
-    chosen = reading.offsets(target)
+    values = target_scores(lvlm, example, pictures(), target)
+    chosen = example.offsets(target)
     return Measured(
         regions=tuple(regions),
         original=values[0],
         effects=concept_effects(values[0], values[1 : len(regions) + 1]),
-        tokens=reading.tokens[chosen.start : chosen.stop],
+        tokens=example.tokens[chosen.start : chosen.stop],
         hidden=covered(masks),
         null=concept_effects(values[0], values[len(regions) + 1 :]) if n_permutations else None,
         hidden_in_null=covered(moved) if n_permutations else None,
@@ -234,31 +234,31 @@ def _shares(mask: BoolArray) -> FloatArray:
 
 
 def target_scores(
-    lvlm: HuggingFaceLVLM, reading: EncodedExample, canvases: Iterator[torch.Tensor], target: Target
+    lvlm: HuggingFaceLVLM, example: EncodedExample, canvases: Iterator[torch.Tensor], target: Target
 ) -> npt.NDArray[np.float32]:
     """The log-probability of each token of a target on every pixel_values: (canvases, tokens)."""
-    chosen = reading.offsets(target)
+    chosen = example.offsets(target)
     found: list[npt.NDArray[np.float32]] = []
     for stack in _stacks(canvases, lvlm.batch * _AT_A_TIME):
         if target == "verdict":
-            values = lvlm.scores(reading, stack, target)[:, None]
+            values = lvlm.scores(example, stack, target)[:, None]
         else:
-            values = lvlm.token_scores(reading, stack)[:, chosen.start : chosen.stop]
+            values = lvlm.token_scores(example, stack)[:, chosen.start : chosen.stop]
         found.append(values.float().cpu().numpy())
     return np.concatenate(found)
 
 
-def region_parts(region: ConceptRegion, shape: Shape, reading: EncodedExample) -> list[BoolArray]:
+def region_parts(region: ConceptRegion, shape: Shape, example: EncodedExample) -> list[BoolArray]:
     """The pixels of the pixel_values (height, width) that each part of a region fills."""
-    size = reading.pixel_values.shape[1], reading.pixel_values.shape[2]
+    size = example.pixel_values.shape[1], example.pixel_values.shape[2]
     if shape == "mask":
-        return [canvas_mask(mask, reading) for mask in region.masks]
-    return [_box_pixels(box, *size) for box in reading.grid.view.place(region.boxes, *size)]
+        return [canvas_mask(mask, example) for mask in region.masks]
+    return [_box_pixels(box, *size) for box in example.grid.view.place(region.boxes, *size)]
 
 
-def canvas_mask(mask: BoolArray, reading: EncodedExample) -> BoolArray:
+def canvas_mask(mask: BoolArray, example: EncodedExample) -> BoolArray:
     """A native mask at the pixels of the pixel_values."""
-    cover, (rows, columns) = reading.grid.view, reading.pixel_values.shape[1:]
+    cover, (rows, columns) = example.grid.view, example.pixel_values.shape[1:]
     if cover.framing == "native":
         down, across = bilinear_weights(mask.shape[0], rows), bilinear_weights(mask.shape[1], columns)
         return np.asarray(down @ mask.astype(np.float64) @ across.T > 0.5)
@@ -316,18 +316,18 @@ def _at_least_one(start: int, stop: int, centre: float, count: int) -> tuple[int
 
 def _redrawn(
     lvlm: HuggingFaceLVLM,
-    reading: EncodedExample,
+    example: EncodedExample,
     region: BoolArray,
     editor: Callable[..., UInt8Image],
 ) -> torch.Tensor:
     """The pixel_values of the image with a region redrawn; outside of it every pixel is the original's."""
-    image = reading.image
+    image = example.image
     redrawn = editor(image, region)
     if redrawn.shape != image.shape or redrawn.dtype != np.uint8:
         raise ValueError(f"the editor returned {redrawn.dtype} {redrawn.shape}, not uint8 {image.shape}")
     inside = region if image.ndim == 2 else region[..., None]
     edited = np.where(inside, redrawn, image)
-    return lvlm.encode(edited, reading.question, reading.response).pixel_values
+    return lvlm.encode(edited, example.question, example.response).pixel_values
 
 
 def _stacks(canvases: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:

@@ -72,7 +72,7 @@ class ReferencePool:
         return ReferencePool([self.images[n] for n in numbers], [self.masks[n] for n in numbers])
 
     def save(self, path: str | Path) -> None:
-        """Writes one safetensors file; masks take a bit a pixel."""
+        """Write one safetensors file; masks take a bit a pixel."""
         arrays: dict[str, Any] = {}
         for number, (image, masks) in enumerate(zip(self.images, self.masks, strict=True)):
             arrays[f"{number}/image"] = np.ascontiguousarray(image)
@@ -82,7 +82,7 @@ class ReferencePool:
 
     @classmethod
     def load(cls, path: str | Path) -> ReferencePool:
-        """Reads what `save` wrote. Raises InputError, naming the file, for anything else."""
+        """Read what `save` wrote. Raises InputError, naming the file, for anything else."""
         try:
             with safe_open(path, framework="numpy") as file:
                 if (file.metadata() or {}).get("format") != _FORMAT:

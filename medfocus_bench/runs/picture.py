@@ -162,12 +162,12 @@ def explain_picture(
             )
         chosen.check_conditions(lvlm.key, _MODE, config.dtype, config.framing)
     try:
-        reading = lvlm.encode(image, question, response, finding=finding)
+        example = lvlm.encode(image, question, response, finding=finding)
     except NotFiniteError as error:
         raise InputError(f"{picture.name}: {error}") from None
     except ValueError as error:
         raise InputError(f"{picture.name}: cannot be shown to {lvlm.key}: {reason(error)}") from None
-    sample = Sample.of_image(image, question, reading.response, name=_SAMPLE_ID, mode=_MODE)
+    sample = Sample.of_image(image, question, example.response, name=_SAMPLE_ID, mode=_MODE)
     found: list[PictureExplanation] = []
     for chosen in progress(methods, lvlm.key, len(methods)):
         method = chosen.metadata
@@ -175,7 +175,7 @@ def explain_picture(
             if chosen.control is None:
                 runner = chosen.load(lvlm.key, sample.mode)
                 method = metadata(runner, chosen.source)
-                attribution = explain(runner, lvlm, reading, sample.sample_id, config)
+                attribution = explain(runner, lvlm, example, sample.sample_id, config)
             else:
                 ((_, attribution),) = chosen.control.make([sample], config.seed)
             entry = to_entry(attribution, {sample.sample_id: sample}, "this picture", method.name)
@@ -188,9 +188,9 @@ def explain_picture(
     return ExplainedPicture(
         picture=picture,
         lvlm=lvlm.key,
-        model_size=reading.frame.size,
+        model_size=example.frame.size,
         question=question,
-        response=reading.response,
+        response=example.response,
         config=config,
         explanations=tuple(found),
     )
@@ -210,7 +210,7 @@ def write_picture(explained: ExplainedPicture, out: Path, *, overwrite: bool = F
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:
-    """Raises InputError for a folder that `write_picture` would not write to."""
+    """Raise InputError for a folder that `write_picture` would not write to."""
     if not os.path.lexists(out):
         return
     if not overwrite:
