@@ -381,7 +381,7 @@ def _lookup_table(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
 
 
 def _signed(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
-    """Signed values with a frame of padding, which is no part of the picture's range."""
+    """Signed values with a frame of padding, which does not belong to the picture's range."""
     stored = image.astype(np.int16) * 4 - 500
     stored[:, :6] = -2000
     dataset = new_dicom(stored, signed=True)

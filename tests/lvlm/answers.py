@@ -27,7 +27,7 @@ FINDINGS = ("nodule", "mass", "pleural effusion")
 
 
 def answers(name: str, folder: Path) -> list[dict[str, Any]]:
-    """What an LVLM says of the pictures: `text`, `log_odds`, and the `log_probs` of a fixed response.
+    """The answers of an LVLM to the pictures: `text`, `log_odds`, and the `log_probs` of a fixed response.
 
     Pictures in the model frame, which few processors resize, and native ones of other shapes, which all do.
     """
@@ -54,7 +54,7 @@ def answers(name: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def tiny_folder(name: str, place: Path) -> Path:
-    """The checkpoint of a name, built at `place` where it is no shipped one."""
+    """The checkpoint of a name, built at `place` unless it is a shipped one."""
     return TINY[name](place / name) if name in TINY else PHANTOM_LVLMS[name]
 
 

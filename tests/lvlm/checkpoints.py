@@ -81,8 +81,7 @@ def save_qwen(folder: Path) -> Path:
 def save_overflowing(folder: Path) -> Path:
     """The phantom track's Qwen2.5-VL with hidden states beyond float16's range; other types answer as before.
 
-    What the first block adds to the residual stream and all that the later ones do is larger by as much as
-    every norm takes out again.
+    All that the blocks add to the residual stream is larger by a factor that every norm takes out again.
     """
     shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], folder)
     weights = load_file(folder / "model.safetensors")

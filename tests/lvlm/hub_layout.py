@@ -46,7 +46,7 @@ _GENERATION = {
     "idefics3": {},
 }
 _LENGTH = {"gemma3": "image_seq_length", "idefics3": "image_seq_len"}
-"""What these two say in a `processor_config.json`; the others have none."""
+"""The content of a `processor_config.json` of these two; the others have none."""
 
 
 def lay_out(folder: Path, target: Path, layout: Layout) -> Path:

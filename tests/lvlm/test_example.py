@@ -1,4 +1,4 @@
-"""What is explained: the response's own tokens, where they stand, and what predicts them."""
+"""The explained part: the response's own tokens, where they stand, and what predicts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between families: pixels, grids, type ids, prompts; and what must not."""
+"""Families differ in pixels, grids, type ids and prompts, and in nothing else."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_scores_of_one_picture_do_not_depend_on_the_one_before(checkpoint):
     assert np.array_equal(
         fresh.log_probs([image], QUESTION, "Yes."), used.log_probs([image], QUESTION, "Yes.")
     )
-    # What would go wrong: embeddings in place of ids, with the positions that the last picture left behind.
+    # The fault to avoid: embeddings in place of ids, with the positions that the last picture left behind.
     trace = used.trace(used.encode(image, QUESTION, "Yes."))
     stale = used.model.model(inputs_embeds=trace.embeddings).last_hidden_state[0]
     assert not torch.allclose(stale, trace.last, atol=1e-2)

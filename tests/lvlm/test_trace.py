@@ -1,4 +1,4 @@
-"""What a traced pass records, and what it can be differentiated by."""
+"""The records of a traced pass, and the gradients through it."""
 
 from __future__ import annotations
 

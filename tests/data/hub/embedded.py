@@ -1,4 +1,4 @@
-"""What the shipped track holds, read with pyarrow and json alone."""
+"""The content of the shipped track, read with pyarrow and json alone."""
 
 from __future__ import annotations
 

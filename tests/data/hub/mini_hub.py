@@ -70,7 +70,7 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What goes wrong with requests that match, as often as `times` says.
+    """A fault of the requests that match, as often as `times` says.
 
     `how`: `break` (the connection ends half way through the body), `flip` (a byte of the body is another
     one), or a status such as `503`.

@@ -1,4 +1,4 @@
-"""What differs between two versions, and what a submission to another version is told."""
+"""The differences of two versions, and the message about a submission to another one."""
 
 from __future__ import annotations
 

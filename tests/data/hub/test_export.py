@@ -1,4 +1,4 @@
-"""What `data export` writes: the same bytes again, the same fingerprint, nothing too much."""
+"""The repository that `data export` writes: the same bytes again, the same fingerprint, nothing too much."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ many = settings(max_examples=25)
 
 
 def held(root: Path) -> list[str]:
-    """What the Parquet files below a folder hold of licensed sources beyond pointers."""
+    """Data of licensed sources beyond pointers in the Parquet files below a folder."""
     found = []
     for path in root.rglob("*.parquet"):
         for row in pq.read_table(path).to_pylist():

@@ -1,4 +1,4 @@
-"""What docs/dataset.md says runs as it stands there."""
+"""The commands of docs/dataset.md run as they stand there."""
 
 from __future__ import annotations
 
