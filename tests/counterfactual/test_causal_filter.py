@@ -131,7 +131,7 @@ def test_a_question_that_fails_is_recorded_and_the_others_go_on(tmp_path):
         Failure("toy", 1, "lesion", "no ink"),
         UNREADABLE,
         Failure(
-            "toy", 4, "lesion", "toy-00004-lesion: the boxes cover the whole picture: there is no background"
+            "toy", 4, "lesion", "toy-00004-lesion: the boxes cover the whole picture and leave no background"
         ),
     ]
     assert set(read_failures(out)) == set(told)
