@@ -54,6 +54,13 @@ def place(tmp_path_factory, small):
     return root
 
 
+def refused(call: Callable[..., Any], *given: Any, match: str, **more: Any) -> Any:
+    """Call a function that takes minutes with a place or a split that it refuses at once."""
+    with pytest.raises(medfocus_bench.InputError, match=match) as error:
+        call(*given, **more)
+    return error
+
+
 def noisy(place: Path) -> str:
     return str(place / "toy/submissions/noisy")
 
@@ -67,8 +74,8 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
         str(place / "run"), str(place / "packed"), submitters=["Ada"], partial=True
     ),
     "medfocus.reference.build_pool": lambda call, place, bench: call(str(place / "pool")),
-    "paper.ablate.ablate": lambda call, place, bench: call(
-        bench, str(place / "ablation"), splits="direct", lvlms="phantom_qwen", limit=1, resamples=50
+    "paper.ablate.ablate": lambda call, place, bench: refused(
+        call, bench, str(place / "ablation"), splits="nowhere", lvlms="phantom_qwen", match="nowhere"
     ),
     "paper.reproduce.reproduce": lambda call, place, bench: call(
         "table2", bench, str(place / "paper"), run=False
@@ -85,7 +92,9 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
     "phantom.build.verify_phantom": lambda call, place, bench: list(
         call("phantom_qwen", str(place / "records"), [3])
     ),
-    "phantom.build.build_track": lambda call, place, bench: call(str(place / "track"), indices=[3]),
+    "phantom.build.build_track": lambda call, place, bench: refused(
+        call, str(place / "toy"), indices=[3], match="toy: "
+    ),
     "data.doctor.examine": lambda call, place, bench: call("nih", str(place / "copies")),
     "data.attach.attach_folder": lambda call, place, bench: call(
         str(place / "pointers"), str(place / "copies"), str(place / "attached")
