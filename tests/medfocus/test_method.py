@@ -123,7 +123,7 @@ def test_an_editor_is_told_which_finding_to_draw_away(monkeypatch):
     ("settings", "problem"),
     [
         ({"editor": "pencil"}, "no editor 'pencil'"),
-        ({"editor": "inpainting,normals"}, "no FIELD=VALUE"),
+        ({"editor": "inpainting,normals"}, "is not FIELD=VALUE"),
         ({"editor": "inpainting,colour=red"}, "no setting 'colour'"),
         ({"editor": "inpainting", "places": 2}, "give places 0"),
     ],
