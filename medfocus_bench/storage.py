@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -119,49 +116,6 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder within the block: one process at a time writes there.
-
-    The system lets go of the lock when its process ends, however that happens. The lock is a hidden file
-    beside `path`, with one that names its holder; both go when the block ends. Raises InputError where
-    another process holds it.
-    """
-    from filelock import FileLock, Timeout
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock_file = path.with_name(f".{path.name}.lock")
-    lock = FileLock(lock_file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"{path}: {_holder(path)} writes to it; wait until that ends, or give another --out"
-        ) from None
-    try:
-        since = datetime.now(UTC).isoformat(" ", "minutes")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-        write_atomic(_holder_file(path), json.dumps(holder))
-        yield
-    finally:
-        _holder_file(path).unlink(missing_ok=True)
-        lock_file.unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder_file(path: Path) -> Path:
-    return path.with_name(f".{path.name}.holder")
-
-
-def _holder(path: Path) -> str:
-    """The process that holds the lock of `path`, as messages name it."""
-    try:
-        holder = json.loads(read_regular(_holder_file(path), 1000))
-        return f"process {holder['pid']} on {holder['host']}, since {holder['since']},"
-    except (OSError, InputError, ValueError, TypeError, KeyError):  # it has only just begun, or ended
-        return "another process"
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import stat
 from pathlib import Path
@@ -15,7 +14,6 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.storage import (
     atomic_folder,
     check_fetched,
-    exclusive,
     file_sha256,
     replace_folder,
     write_atomic,
@@ -132,15 +130,3 @@ def test_weights_that_git_lfs_did_not_fetch_are_named_so(tmp_path):
     (tmp_path / "qwen" / "model.safetensors").write_bytes(POINTER)
     with pytest.raises(InputError, match=r"model\.safetensors: is still a pointer of Git LFS"):
         load_lvlm(tmp_path / "qwen")
-
-
-def test_one_writer_at_a_time_has_a_file_or_a_folder_and_leaves_no_lock_behind(tmp_path):
-    path = tmp_path / "out" / "tuned.json"
-    holder = rf"tuned\.json: process {os.getpid()} on .*, since .*, writes to it; .* another --out"
-    with exclusive(path), pytest.raises(InputError, match=holder), exclusive(path):
-        pass
-    with exclusive(path):
-        path.with_name(".tuned.json.holder").write_text("[]")
-        with pytest.raises(InputError, match=r"tuned\.json: another process writes to it"), exclusive(path):
-            pass
-    assert list(path.parent.iterdir()) == []

@@ -132,11 +132,11 @@ def tune_command(
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.lvlm.registry import check_device, check_lvlms
+    from medfocus_bench.runs.lock import exclusive
     from medfocus_bench.runs.methods import metadata
     from medfocus_bench.runs.settings import write_document
     from medfocus_bench.runs.tune import dev_samples, tunable, tune
     from medfocus_bench.runs.tuning import open_tuning
-    from medfocus_bench.storage import exclusive
 
     about = metadata(tunable(method), method)
     check_lvlms(lvlms)

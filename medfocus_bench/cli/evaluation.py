@@ -62,15 +62,16 @@ def evaluate_command(
     no_nulls: bool,
     **options: Any,
 ) -> None:
-    """Score SUBMISSION (a folder, or its submission.json) against a benchmark."""
+    """Score SUBMISSION (a folder, its submission.json, or a run of one method) against a benchmark."""
     from medfocus_bench.evaluation.evaluate import evaluate_samples
     from medfocus_bench.evaluation.protocol import Settings
     from medfocus_bench.evaluation.report_tables import report_summary, report_tables
+    from medfocus_bench.runs.run import is_run, open_run
     from medfocus_bench.tables import FULL_WIDTH, render_markdown
 
     _check_outside(out, [submission])
     evaluation = evaluate_samples(
-        submission,
+        open_run(submission) if is_run(submission) else submission,
         benchmark,
         Settings(**{name: options.pop(name) for name in ("protocol", "seed", "resamples")}),
         nulls=not no_nulls,

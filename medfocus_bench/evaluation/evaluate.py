@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from medfocus_bench.evaluation.report import NullScores, Provenance, Report, Sli
 from medfocus_bench.evaluation.score import Aggregator, LoadLVLM, ScoredSamples, score_samples
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import write_atomic
-from medfocus_bench.submission.document import DOCUMENT_NAME
 from medfocus_bench.submission.reader import Submission, open_submission
 from medfocus_bench.submission.schema import BenchmarkRef, MethodMetadata
 
@@ -60,8 +58,7 @@ def evaluate(
     submission declares, or in which any of the Attributions lies.
 
     Args:
-        attributions: a submission, opened or its folder; the folder of a run of one method; or Attributions
-            in any order.
+        attributions: a submission, opened or its folder; a run of one method; or Attributions in any order.
         benchmark: its name, its folder, or a loaded one.
         method: what made Attributions that are given as such, for the report.
         protocol: "standard" or "paper".
@@ -129,9 +126,6 @@ def evaluate_samples(
 ) -> Evaluation:
     """As `evaluate`, with the scores of the samples."""
     whole, limited = load_benchmark(benchmark), list(dict.fromkeys(one_or_more(lvlms)))
-    if isinstance(attributions, str | Path) and _is_run(Path(attributions)):
-        # By name, as the front door loads everything: the floor above reads runs.
-        attributions = import_module("medfocus_bench.runs.run").open_run(Path(attributions))
     if isinstance(attributions, str | Path | Submission):
         opened = _opened(attributions, whole, any_version)
         part = covered_part(opened, whole)
@@ -223,12 +217,6 @@ def _digest(attribution: Attribution) -> bytes:
     assert values is not None
     head = (attribution.sample_id, attribution.frame, values.dtype.str, values.shape)
     return hashlib.sha256(repr(head).encode() + np.ascontiguousarray(values).tobytes()).digest()
-
-
-def _is_run(path: Path) -> bool:
-    """Whether the folder belongs to a run, or to one method in it, rather than to a submission."""
-    held = [path, *path.iterdir()] if path.is_dir() and not (path / DOCUMENT_NAME).exists() else []
-    return any((folder / "settings.json").is_file() for folder in held)
 
 
 def _opened(submission: str | Path | Submission, whole: Benchmark, any_version: bool) -> Submission:

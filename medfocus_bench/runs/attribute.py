@@ -23,6 +23,7 @@ from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.checkpoints import folder_identity, loaded_identity
+from medfocus_bench.runs.lock import exclusive
 from medfocus_bench.runs.methods import MethodSpec, chosen_methods
 from medfocus_bench.runs.records import (
     Failure,
@@ -42,7 +43,6 @@ from medfocus_bench.runs.settings import (
     place_of,
     write_settings,
 )
-from medfocus_bench.storage import exclusive
 from medfocus_bench.submission.entry import to_entry
 from medfocus_bench.submission.maps import as_stored
 from medfocus_bench.submission.schema import MethodMetadata

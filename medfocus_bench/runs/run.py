@@ -40,6 +40,12 @@ def open_run(folder: Path, method: str | None = None) -> Run:
     return Run(found, read_settings(found), read_records([found]))
 
 
+def is_run(folder: Path) -> bool:
+    """Whether the folder belongs to a run, or to one method in it."""
+    inside = [folder, *folder.iterdir()] if folder.is_dir() else []
+    return any((place / SETTINGS_NAME).is_file() for place in inside)
+
+
 def method_folders(runs: Sequence[Path], method: str | None) -> list[Path]:
     """The folder of the method in each run; a run may be given as that folder itself."""
     found: list[Path] = []

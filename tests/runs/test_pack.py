@@ -18,6 +18,7 @@ from medfocus_bench.runs.attribute import attribute
 from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.pack import pack
 from medfocus_bench.runs.records import RecordFiles
+from medfocus_bench.runs.run import open_run
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.runs.tune import tune
 from medfocus_bench.runs.tuning import open_tuning
@@ -63,7 +64,7 @@ def test_a_complete_run_becomes_a_submission_that_validates_and_scores(small, tm
     report = evaluate(tmp_path / "s", small, nulls=False, resamples=100)
     assert report.counts.coverage == 1
     assert report.cost.forward_passes == 0
-    run_itself = evaluate(tmp_path / "run", small, nulls=False, resamples=100)
+    run_itself = evaluate(open_run(tmp_path / "run"), small, nulls=False, resamples=100)
     assert (run_itself.slices, run_itself.counts, run_itself.cost) == (
         report.slices,
         report.counts,
@@ -75,8 +76,8 @@ def test_a_complete_run_becomes_a_submission_that_validates_and_scores(small, tm
 def test_a_run_of_several_methods_is_evaluated_method_by_method(small, tmp_path):
     run(small, tmp_path / "run", COUNTING, "centre-box")
     with pytest.raises(InputError, match="choose one with --method"):
-        evaluate(tmp_path / "run", small)
-    report = evaluate(tmp_path / "run" / "null-centre-box", small, nulls=False, resamples=100)
+        open_run(tmp_path / "run")
+    report = evaluate(open_run(tmp_path / "run" / "null-centre-box"), small, nulls=False, resamples=100)
     assert report.method.name == "null-centre-box"
 
 
