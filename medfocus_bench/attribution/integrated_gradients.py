@@ -37,7 +37,7 @@ class IntegratedGradients(Method):
     `pool` averages the attribution over cells before its sign is dealt with: `pool` x `pool` cells for each
     image token, None for single pixels. Neighbouring pixels often differ in sign alone, so the size of an
     attribution is the default saliency. `blur` is the standard deviation of the blurred baseline's Gaussian
-    as a share of the pixel_values' longer side.
+    as a share of the longer side of the model's input.
     """
 
     name = "integrated-gradients"
@@ -66,7 +66,7 @@ class IntegratedGradients(Method):
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
-        baseline = baseline_canvas(example, self.baseline, self.blur)
+        baseline = baseline_input(example, self.baseline, self.blur)
         attribution = self.attributions(lvlm, example, baseline, target)
         value, nothing = lvlm.scores(example, torch.stack([example.pixel_values, baseline]), target).tolist()
         total = float(attribution.double().sum())
@@ -85,11 +85,11 @@ class IntegratedGradients(Method):
         baseline: torch.Tensor,
         target: Target = "response",
     ) -> torch.Tensor:
-        """The signed attribution of each pixel of the pixel_values: (height, width)."""
+        """The signed attribution of each pixel of the model's input: (height, width)."""
         way = example.pixel_values - baseline
         summed = torch.zeros_like(way)
         middles = (torch.arange(self.steps, device=way.device) + 0.5) / self.steps
-        # A batch of pictures at a time: all steps of a large pixel_values take gigabytes.
+        # A batch of pictures at a time: all steps of a large picture take gigabytes.
         for part in torch.split(middles, lvlm.batch):
             _, gradients = lvlm.pixel_gradients(example, baseline + part[:, None, None, None] * way, target)
             summed += gradients.sum(0)
@@ -102,7 +102,7 @@ class IntegratedGradients(Method):
         return functional.adaptive_avg_pool2d(attribution[None], cells)[0]
 
 
-def baseline_canvas(example: EncodedExample, baseline: Baseline, blur: float) -> torch.Tensor:
+def baseline_input(example: EncodedExample, baseline: Baseline, blur: float) -> torch.Tensor:
     """A baseline, (3, height, width), normalised; its padding is that of the example."""
     pixel_values = example.pixel_values
     x1, y1, x2, y2 = example.grid.view.content(*pixel_values.shape[1:])

@@ -117,9 +117,9 @@ def _check_grid(name: str, cells: int, fill: float) -> None:
 
 
 def cell_masks(chosen: torch.Tensor, cells: int, example: EncodedExample) -> torch.Tensor:
-    """Masks of the pixel_values from masks of its cells: (n, cells x cells) to (n, 1, height, width), bool.
+    """Masks of the model's input from masks of its cells: (n, cells x cells) to (n, 1, height, width), bool.
 
-    Cells have whole pixels; where the pixel_values does not divide evenly some are a pixel larger.
+    Cells have whole pixels; where the model's input does not divide evenly some are a pixel larger.
     """
     rows, columns = (
         ((torch.arange(side, device=chosen.device) + 0.5) * cells / side).long()

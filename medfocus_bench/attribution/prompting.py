@@ -138,10 +138,10 @@ def _subject(example: EncodedExample, target: Target) -> str:
     return f'this part of your answer: "{"".join(example.tokens[chosen.start : chosen.stop]).strip()}"'
 
 
-def _native(fractions: FloatArray, cover: InputView) -> FloatArray:
+def _native(fractions: FloatArray, view: InputView) -> FloatArray:
     """Boxes given as fractions of the picture that the model saw, in native pixels; padding left out."""
-    frame = cover.frame
-    if cover.framing == "square":
+    frame = view.frame
+    if view.framing == "square":
         boxes = frame.to_native(fractions * frame.size)
     else:
         sides = [frame.width, frame.height] * 2

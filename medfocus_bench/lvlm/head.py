@@ -76,7 +76,7 @@ class _LogProbs(torch.autograd.Function):
             # Taken from the sum's own terms: computed apart it would differ from them in the last digits.
             places, inside = _places(wanted, start, values)
             own = torch.where(inside, values.gather(1, places)[:, 0], own)
-        # A copy: the ids of a reading that was made in inference mode could not be saved.
+        # A copy: the ids of an example that was made in inference mode could not be saved.
         ctx.save_for_backward(flat, wanted.clone(), total)
         ctx.head = head
         return own - total

@@ -23,7 +23,7 @@ RegionEdit = Callable[[UInt8Image, BoolArray], UInt8Image]
 """Redraws a region (height, width) of a native image: (image, region) -> image of the same shape."""
 
 Painter = Callable[[BoolArray], torch.Tensor]
-"""The pixel_values with a mask (height, width) of its pixels filled: (3, height, width)."""
+"""The model's input with a mask (height, width) of its pixels filled: (3, height, width)."""
 
 _BLUR: Final = 1 / 16
 """Standard deviation of the blur, as a share of the image's longer side: ribs and nodules are gone."""
@@ -61,7 +61,7 @@ def _mean_grey(example: EncodedExample) -> torch.Tensor:
 
 
 def _blurred(example: EncodedExample) -> torch.Tensor:
-    """The pixel_values with its image, without padding, blurred."""
+    """The model's input with its image, without padding, blurred."""
     x1, y1, x2, y2 = example.grid.view.content(*example.pixel_values.shape[1:])
     pixel_values = example.pixel_values.clone()
     image = pixel_values[:, y1:y2, x1:x2].cpu().numpy()
@@ -72,9 +72,9 @@ def _blurred(example: EncodedExample) -> torch.Tensor:
 
 
 def _inpainted(example: EncodedExample, mask: BoolArray) -> torch.Tensor:
-    """The pixel_values with a mask filled by the biharmonic function that continues its surroundings.
+    """The model's input with a mask filled by the biharmonic function that continues its surroundings.
 
-    Solved on a coarse grid of the image without its padding, and resampled to the pixel_values.
+    Solved on a coarse grid of the image without its padding, and resampled to the model's input.
     """
     x1, y1, x2, y2 = example.grid.view.content(*example.pixel_values.shape[1:])
     image = example.pixel_values[:, y1:y2, x1:x2].double().cpu().numpy()

@@ -27,7 +27,7 @@ TAU: Final = 0.75
 """The paper's threshold: where every intervention keeps this share of the probability, it is a failure."""
 
 CELLS: Final = 56
-"""Cells along a side of the pixel_values by which it is noted what an intervention filled."""
+"""Cells along a side of the model's input by which it is noted what an intervention filled."""
 
 _RESAMPLES: Final = 1000
 
@@ -112,7 +112,7 @@ class Measured:
     """The effects of interventions on regions; `tokens` are those of the response that `effects` speaks of.
 
     `null`, with `n_permutations` rows for each region: the same shapes at random places. `hidden`,
-    `hidden_in_null` (interventions, 56, 56): the share of each cell of the pixel_values that was filled.
+    `hidden_in_null` (interventions, 56, 56): the share of each cell of the model's input that was filled.
     """
 
     regions: tuple[ConceptRegion, ...]
@@ -234,12 +234,12 @@ def _shares(mask: BoolArray) -> FloatArray:
 
 
 def target_scores(
-    lvlm: HuggingFaceLVLM, example: EncodedExample, canvases: Iterator[torch.Tensor], target: Target
+    lvlm: HuggingFaceLVLM, example: EncodedExample, edited: Iterator[torch.Tensor], target: Target
 ) -> npt.NDArray[np.float32]:
-    """The log-probability of each token of a target on every pixel_values: (canvases, tokens)."""
+    """The log-probability of each token of a target on every edited input: (inputs, tokens)."""
     chosen = example.offsets(target)
     found: list[npt.NDArray[np.float32]] = []
-    for stack in _stacks(canvases, lvlm.batch * _AT_A_TIME):
+    for stack in _stacks(edited, lvlm.batch * _AT_A_TIME):
         if target == "verdict":
             values = lvlm.scores(example, stack, target)[:, None]
         else:
@@ -249,21 +249,21 @@ def target_scores(
 
 
 def region_parts(region: ConceptRegion, shape: Shape, example: EncodedExample) -> list[BoolArray]:
-    """The pixels of the pixel_values (height, width) that each part of a region fills."""
+    """The pixels of the model's input (height, width) that each part of a region fills."""
     size = example.pixel_values.shape[1], example.pixel_values.shape[2]
     if shape == "mask":
-        return [canvas_mask(mask, example) for mask in region.masks]
+        return [input_mask(mask, example) for mask in region.masks]
     return [_box_pixels(box, *size) for box in example.grid.view.place(region.boxes, *size)]
 
 
-def canvas_mask(mask: BoolArray, example: EncodedExample) -> BoolArray:
-    """A native mask at the pixels of the pixel_values."""
-    cover, (rows, columns) = example.grid.view, example.pixel_values.shape[1:]
-    if cover.framing == "native":
+def input_mask(mask: BoolArray, example: EncodedExample) -> BoolArray:
+    """A native mask at the pixels of the model's input."""
+    view, (rows, columns) = example.grid.view, example.pixel_values.shape[1:]
+    if view.framing == "native":
         down, across = bilinear_weights(mask.shape[0], rows), bilinear_weights(mask.shape[1], columns)
         return np.asarray(down @ mask.astype(np.float64) @ across.T > 0.5)
-    square = mask.shape == (cover.frame.size, cover.frame.size)
-    framed = mask if square else cover.frame.embed(mask.astype(np.float32)) > 0.5
+    square = mask.shape == (view.frame.size, view.frame.size)
+    framed = mask if square else view.frame.embed(mask.astype(np.float32)) > 0.5
     down_to = ((np.arange(rows) + 0.5) / rows * len(framed)).astype(np.intp)
     across_to = ((np.arange(columns) + 0.5) / columns * len(framed)).astype(np.intp)
     return np.asarray(framed[down_to][:, across_to])
@@ -320,7 +320,7 @@ def _redrawn(
     region: BoolArray,
     editor: Callable[..., UInt8Image],
 ) -> torch.Tensor:
-    """The pixel_values of the image with a region redrawn; outside of it every pixel is the original's."""
+    """The model's input with a region of the image redrawn; outside of it every pixel is the original's."""
     image = example.image
     redrawn = editor(image, region)
     if redrawn.shape != image.shape or redrawn.dtype != np.uint8:
@@ -330,9 +330,9 @@ def _redrawn(
     return lvlm.encode(edited, example.question, example.response).pixel_values
 
 
-def _stacks(canvases: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+def _stacks(edited: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
     held: list[torch.Tensor] = []
-    for pixel_values in canvases:
+    for pixel_values in edited:
         held.append(pixel_values)
         if len(held) == count:
             yield torch.stack(held)

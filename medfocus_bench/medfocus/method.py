@@ -76,7 +76,7 @@ class MedFocus(Method):
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
-        masks = self._anatomist(str(lvlm.device)).regions(example.image)
+        masks = self._localiser(str(lvlm.device)).regions(example.image)
         regions = concept_regions(masks, COMPOSITES)
         measured = measure(
             lvlm,
@@ -97,7 +97,7 @@ class MedFocus(Method):
             diagnostics={"failure": float(decision.failure)} | significance(measured, decision.winner, seed),
         )
 
-    def _anatomist(self, device: str) -> ConceptLocaliser:
+    def _localiser(self, device: str) -> ConceptLocaliser:
         settings = {}
         if self.localiser == "transport":
             settings = {"problem": Problem(eps=self.eps, lam=self.lam)}

@@ -120,14 +120,14 @@ class MedFocusPlus(Method):
 
     def _tried(self, lvlm: HuggingFaceLVLM, example: EncodedExample, target: Target, seed: int) -> _Tried:
         """All interventions: on the concepts, at random places, and the probes."""
-        anatomist = ConceptLocaliser(
+        localiser = ConceptLocaliser(
             references=self.references,
             localiser=self.localiser,
             segmenter=self.segmenter,
             segmenter_revision=self.segmenter_revision,
             device=str(lvlm.device) if self.segmenter else "cpu",
         )
-        regions = concept_regions(with_lung_zones(anatomist.regions(example.image)), COMPOSITES)
+        regions = concept_regions(with_lung_zones(localiser.regions(example.image)), COMPOSITES)
         measured = measure(
             lvlm,
             example,
@@ -227,7 +227,7 @@ def effect_map(hidden: FloatArray, effects: FloatArray) -> FloatArray:
 def probe_boxes(
     saliency: FloatArray, count: int, example: EncodedExample, rng: np.random.Generator
 ) -> list[BoolArray]:
-    """Boxes on the pixel_values, of random sides, around cells that are drawn by their saliency."""
+    """Boxes on the model's input, of random sides, around cells that are drawn by their saliency."""
     rows, columns = example.pixel_values.shape[1:]
     x1, y1, x2, y2 = example.grid.view.content(rows, columns)
     weights = saliency.ravel()

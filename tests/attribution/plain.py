@@ -45,17 +45,17 @@ def plain_model(key):
     return AutoModelForImageTextToText.from_pretrained(PHANTOM_LVLMS[key], attn_implementation="eager").eval()
 
 
-def plain_pass(lvlm, reading):
+def plain_pass(lvlm, example):
     """The prompt and the response in one pass; to the input types the response is text."""
     inputs = dict(
         lvlm.processor(
-            text=[lvlm.prompt(reading.question)],
-            images=[[frame_picture(reading.image, lvlm.size)]],
+            text=[lvlm.prompt(example.question)],
+            images=[[frame_picture(example.image, lvlm.size)]],
             return_tensors="pt",
         )
     )
     length = inputs["input_ids"].shape[1]
-    response = torch.tensor([lvlm.processor.tokenizer(reading.response, add_special_tokens=False).input_ids])
+    response = torch.tensor([lvlm.processor.tokenizer(example.response, add_special_tokens=False).input_ids])
     inputs["input_ids"] = torch.cat([inputs["input_ids"], response], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     types = "mm_token_type_ids" if "qwen" in lvlm.key else "token_type_ids"
@@ -88,8 +88,8 @@ def planted(lvlm, count):
 def evidence_ap(lvlm, method, samples):
     """The mean evidence AP; a map that explains nothing counts as zero."""
     total = 0.0
-    for reading, evidence in samples:
-        saliency = method.explain(lvlm, reading).saliency
+    for example, evidence in samples:
+        saliency = method.explain(lvlm, example).saliency
         if explains(saliency):
             total += ranking_scores(evidence.frame.content_of(saliency), evidence.pixels).evidence_ap
     return total / len(samples)

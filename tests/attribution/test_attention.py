@@ -26,13 +26,13 @@ METHODS = [AttentionHead(), AttentionRollout(), RelativeAttention()]
 
 
 @pytest.fixture
-def reading(lvlm):
+def example(lvlm):
     return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 @pytest.fixture
-def passed(lvlm, reading):
-    return plain_pass(lvlm, reading)
+def passed(lvlm, example):
+    return plain_pass(lvlm, example)
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +63,19 @@ def predictor_mean(lvlm, passed, product):
     return at_image(lvlm, passed, torch.from_numpy(rows.mean(0)))
 
 
-def test_recorded_attention_is_the_models_own(lvlm, reading, passed):
+def test_recorded_attention_is_the_models_own(lvlm, example, passed):
     """Traps 5, 6, 7: masks, input types and positions are those of an ordinary eager pass."""
-    trace = lvlm.trace(reading, attentions=range(lvlm.layers))
+    trace = lvlm.trace(example, attentions=range(lvlm.layers))
     for layer, own in enumerate(passed.attentions):
         assert torch.allclose(trace.attentions[layer], own, atol=1e-5)
 
 
-def test_a_head_is_read_at_the_rows_before_the_response(lvlm, reading, passed):
+def test_a_head_is_read_at_the_rows_before_the_response(lvlm, example, passed):
     """Trap 1: row t predicts token t + 1, so the response's own rows are one too late."""
     weights = passed.attentions[1][0, 3]
     rows = slice(passed.prompt_length - 1, len(passed.ids) - 1)
     own_rows = slice(passed.prompt_length, len(passed.ids))
-    found = AttentionHead(layer=1, head=3).explain(lvlm, reading).saliency
+    found = AttentionHead(layer=1, head=3).explain(lvlm, example).saliency
     assert np.allclose(found, at_image(lvlm, passed, weights[rows].mean(0)), atol=1e-6)
     assert not np.allclose(found, at_image(lvlm, passed, weights[own_rows].mean(0)), atol=1e-4)
 
@@ -90,9 +90,9 @@ def test_a_map_of_one_token_does_not_depend_on_what_that_token_is(lvlm, method):
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_a_span_is_explained_by_its_own_rows_alone(lvlm, method):
-    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
+    example = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     whole, first, last, verdict = (
-        method.explain(lvlm, reading, target=target).saliency
+        method.explain(lvlm, example, target=target).saliency
         for target in ("response", (0, 1), (1, 2), "verdict")
     )
     assert np.array_equal(first, verdict)
@@ -101,9 +101,9 @@ def test_a_span_is_explained_by_its_own_rows_alone(lvlm, method):
     assert np.allclose(whole, expected, rtol=1e-4)
 
 
-def test_rollout_is_the_product_from_the_last_block_to_the_first(lvlm, reading, passed):
+def test_rollout_is_the_product_from_the_last_block_to_the_first(lvlm, example, passed):
     """Trap 4: the reverse product is another map."""
-    found = AttentionRollout().explain(lvlm, reading).saliency
+    found = AttentionRollout().explain(lvlm, example).saliency
     right = predictor_mean(lvlm, passed, rollout(head_means(passed)))
     reverse = predictor_mean(lvlm, passed, rollout(head_means(passed), backwards=True))
     assert np.allclose(found, right, rtol=1e-3, atol=1e-7)
@@ -113,11 +113,11 @@ def test_rollout_is_the_product_from_the_last_block_to_the_first(lvlm, reading, 
 def test_image_tokens_of_gemma_attend_to_later_ones_and_rollout_counts_it():
     """Trap 5: a method that assumes a lower triangle loses half of the image block."""
     lvlm = shipped("phantom_gemma")
-    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
-    passed = plain_pass(lvlm, reading)
-    block = reading.image_positions
+    example = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
+    passed = plain_pass(lvlm, example)
+    block = example.image_positions
     assert all(weights[0][:, block[0], block[-1]].min() > 0 for weights in passed.attentions)
-    found = AttentionRollout().explain(lvlm, reading).saliency
+    found = AttentionRollout().explain(lvlm, example).saliency
     triangular = predictor_mean(lvlm, passed, rollout(head_means(passed), lower=True))
     assert np.abs(triangular - found).max() > 0.1 * found.max()
 
@@ -125,9 +125,9 @@ def test_image_tokens_of_gemma_attend_to_later_ones_and_rollout_counts_it():
 @pytest.mark.parametrize("method", [AttentionHead(), RelativeAttention()], ids=lambda method: method.name)
 def test_a_block_whose_window_has_passed_the_image_explains_nothing(short_sighted, method):
     """Traps 5 and 21: zeros, not the ratio of two of them."""
-    reading = short_sighted.encode(PATIENT.image, QUESTION, "Yes.")
+    example = short_sighted.encode(PATIENT.image, QUESTION, "Yes.")
     sliding, full = (
-        type(method)(layer=layer).explain(short_sighted, reading).saliency
+        type(method)(layer=layer).explain(short_sighted, example).saliency
         for layer in (1, short_sighted.layers - 1)
     )
     assert not sliding.any()
@@ -137,41 +137,41 @@ def test_a_block_whose_window_has_passed_the_image_explains_nothing(short_sighte
 
 def test_rollout_sees_the_image_through_the_one_block_that_does(short_sighted):
     """Trap 5."""
-    reading = short_sighted.encode(PATIENT.image, QUESTION, "Yes.")
-    saliency = AttentionRollout().explain(short_sighted, reading).saliency
+    example = short_sighted.encode(PATIENT.image, QUESTION, "Yes.")
+    saliency = AttentionRollout().explain(short_sighted, example).saliency
     assert np.isfinite(saliency).all()
     assert saliency.any()
 
 
 def test_a_pass_that_fails_leaves_the_decoder_fused(qwen):
     """Trap 6."""
-    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
+    example = qwen.encode(PATIENT.image, QUESTION, "Yes.")
     with pytest.raises(ZeroDivisionError):
-        qwen.trace(reading, attentions=[0], keep=lambda weights: weights / (1 // 0))
+        qwen.trace(example, attentions=[0], keep=lambda weights: weights / (1 // 0))
     assert qwen.decoder.config._attn_implementation == "sdpa"
 
 
-def test_relative_attention_is_a_ratio_of_head_means_at_the_ends_of_two_prompts(lvlm, reading, passed):
+def test_relative_attention_is_a_ratio_of_head_means_at_the_ends_of_two_prompts(lvlm, example, passed):
     general = plain_pass(lvlm, lvlm.encode(PATIENT.image, RelativeAttention().prompt, "Yes."))
     asked, always = (
         at_image(lvlm, each, each.attentions[2][0].mean(0)[each.prompt_length - 1])
         for each in (passed, general)
     )
     with lvlm.measured() as meter:
-        found = RelativeAttention(layer=2).explain(lvlm, reading).saliency
+        found = RelativeAttention(layer=2).explain(lvlm, example).saliency
     assert np.allclose(found, asked / always, rtol=1e-3)
     assert (meter.forward_passes, meter.backward_passes) == (2, 0)
 
 
-def test_relative_to_itself_a_question_explains_nothing(lvlm, reading):
-    saliency = RelativeAttention(prompt=QUESTION).explain(lvlm, reading).saliency
+def test_relative_to_itself_a_question_explains_nothing(lvlm, example):
+    saliency = RelativeAttention(prompt=QUESTION).explain(lvlm, example).saliency
     assert np.allclose(saliency, 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", [-1, 4])
-def test_a_head_that_is_not_there_is_an_error_with_the_range(lvlm, reading, head):
+def test_a_head_that_is_not_there_is_an_error_with_the_range(lvlm, example, head):
     with pytest.raises(InputError, match=rf"no head {head}; give one of 0 to 3"):
-        AttentionHead(head=head).explain(lvlm, reading)
+        AttentionHead(head=head).explain(lvlm, example)
 
 
 def test_candidates_are_all_heads_of_all_blocks_and_each_is_a_setting(lvlm):
@@ -182,20 +182,20 @@ def test_candidates_are_all_heads_of_all_blocks_and_each_is_a_setting(lvlm):
     assert load_method("attention-head", **heads[-1]) == AttentionHead(layer=3, head=3)
 
 
-def test_predictor_rows_end_one_before_the_response_does(reading):
+def test_predictor_rows_end_one_before_the_response_does(example):
     """Trap 1."""
-    assert predictor_rows(reading, "response") == slice(reading.answer.start - 1, reading.answer.stop - 1)
-    assert predictor_rows(reading, (1, 2)) == slice(reading.answer.start, reading.answer.start + 1)
+    assert predictor_rows(example, "response") == slice(example.answer.start - 1, example.answer.stop - 1)
+    assert predictor_rows(example, (1, 2)) == slice(example.answer.start, example.answer.start + 1)
 
 
 @pytest.mark.parametrize("target", ["response", "verdict"])
 def test_all_heads_come_from_one_pass_as_they_come_one_by_one(lvlm, target):
     """A model of 36 blocks with 16 heads would take 576 passes a sample to tune."""
-    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
+    example = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     candidates = list(AttentionHead().candidates(lvlm))
     with lvlm.measured() as meter:
-        together = AttentionHead().explain_candidates(lvlm, reading, candidates, target=target)
+        together = AttentionHead().explain_candidates(lvlm, example, candidates, target=target)
     assert meter.forward_passes == 1
     for settings, found in zip(candidates, together, strict=True):
-        alone = AttentionHead(**settings).explain(lvlm, reading, target=target)
+        alone = AttentionHead(**settings).explain(lvlm, example, target=target)
         assert np.allclose(found.saliency, alone.saliency, atol=1e-7)

@@ -27,7 +27,7 @@ METHODS = [*CAMS, GradientWeightedAttention]
 
 
 @pytest.fixture
-def reading(lvlm):
+def example(lvlm):
     return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
@@ -37,7 +37,7 @@ def unlikely(lvlm):
     return lvlm.encode(PATIENT.image, QUESTION, "No.")
 
 
-def cut_at(lvlm, reading, layer):
+def cut_at(lvlm, example, layer):
     """A plain pass with the output of a block as a leaf, and what the backward pass leaves there."""
     model = plain_model(lvlm.key)
     leaves = []
@@ -48,16 +48,16 @@ def cut_at(lvlm, reading, layer):
 
     handle = model.model.language_model.layers[layer].register_forward_hook(hook)
     try:
-        passed = plain_pass(lvlm, reading)
+        passed = plain_pass(lvlm, example)
     finally:
         handle.remove()
     (gradient,) = torch.autograd.grad(passed.log_prob(), leaves)
     return passed, leaves[0][0].detach(), gradient[0]
 
 
-def weighted_attentions(lvlm, reading):
+def weighted_attentions(lvlm, example):
     """mean_h(relu(dy/dA) A) of all blocks: (length, length) each, float64."""
-    passed = plain_pass(lvlm, reading)
+    passed = plain_pass(lvlm, example)
     gradients = torch.autograd.grad(passed.log_prob(), passed.attentions)
     weighted = [
         (gradient[0].relu() * own[0].detach()).double().mean(0)
@@ -114,27 +114,27 @@ def test_propagated_relevance_is_updated_from_the_first_block_on(lvlm, unlikely,
 
 
 @pytest.mark.parametrize("kind", CAMS)
-def test_the_output_of_the_last_block_is_dead_and_an_error_before_any_pass(lvlm, reading, kind):
+def test_the_output_of_the_last_block_is_dead_and_an_error_before_any_pass(lvlm, example, kind):
     """Trap 3."""
-    trace = lvlm.trace(reading, hidden=[3], gradients=True)
-    (gradient,) = lvlm.gradients(lvlm.objective(reading, trace), [trace.hidden[3]])
-    assert not gradient[0, reading.image_positions].any()
+    trace = lvlm.trace(example, hidden=[3], gradients=True)
+    (gradient,) = lvlm.gradients(lvlm.objective(example, trace), [trace.hidden[3]])
+    assert not gradient[0, example.image_positions].any()
     with lvlm.measured() as meter, pytest.raises(InputError, match=r"block 3 is the last .* up to 2"):
-        kind(layer=3).explain(lvlm, reading)
+        kind(layer=3).explain(lvlm, example)
     assert meter.forward_passes == 0
 
 
 @pytest.mark.parametrize("kind", CAMS)
-def test_the_default_block_and_all_candidates_are_alive(lvlm, reading, kind):
+def test_the_default_block_and_all_candidates_are_alive(lvlm, example, kind):
     """Trap 3."""
     options = list(kind().candidates(lvlm))
     assert options == [{"layer": 0}, {"layer": 1}, {"layer": 2}]
     for option in options:
-        trace = lvlm.trace(reading, hidden=[option["layer"]], gradients=True)
-        (gradient,) = lvlm.gradients(lvlm.objective(reading, trace), [trace.hidden[option["layer"]]])
-        assert gradient[0, reading.image_positions].any()
-    default = kind().explain(lvlm, reading).saliency
-    assert np.array_equal(default, kind(layer=2).explain(lvlm, reading).saliency)
+        trace = lvlm.trace(example, hidden=[option["layer"]], gradients=True)
+        (gradient,) = lvlm.gradients(lvlm.objective(example, trace), [trace.hidden[option["layer"]]])
+        assert gradient[0, example.image_positions].any()
+    default = kind().explain(lvlm, example).saliency
+    assert np.array_equal(default, kind(layer=2).explain(lvlm, example).saliency)
 
 
 @pytest.mark.parametrize("kind", CAMS)
@@ -142,13 +142,13 @@ def test_of_two_blocks_the_first_is_the_default_and_of_one_there_is_none(kind):
     """Trap 3: half of two blocks is the dead one."""
     qwen = private("phantom_qwen")
     qwen.decoder.layers = qwen.decoder.layers[:2]
-    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
-    default = kind().explain(qwen, reading).saliency
-    assert np.array_equal(default, kind(layer=0).explain(qwen, reading).saliency)
+    example = qwen.encode(PATIENT.image, QUESTION, "Yes.")
+    default = kind().explain(qwen, example).saliency
+    assert np.array_equal(default, kind(layer=0).explain(qwen, example).saliency)
     qwen.decoder.layers = qwen.decoder.layers[:1]
     for layer in (None, 0):
         with pytest.raises(InputError, match="no block whose image tokens"):
-            kind(layer=layer).explain(qwen, reading)
+            kind(layer=layer).explain(qwen, example)
 
 
 def test_channels_without_gradient_or_with_a_vanishing_denominator_weigh_nothing():
@@ -160,13 +160,13 @@ def test_channels_without_gradient_or_with_a_vanishing_denominator_weigh_nothing
 
 
 @pytest.mark.parametrize("kind", METHODS)
-def test_no_gradient_upwards_is_an_empty_map_and_never_nan(lvlm, reading, kind, monkeypatch):
+def test_no_gradient_upwards_is_an_empty_map_and_never_nan(lvlm, example, kind, monkeypatch):
     """Trap 21: where nothing would raise the target, nothing is explained."""
 
     def falling(value, inputs):
         return [-torch.ones_like(each) for each in inputs]
 
     monkeypatch.setattr(lvlm, "gradients", falling)
-    saliency = kind().explain(lvlm, reading).saliency
+    saliency = kind().explain(lvlm, example).saliency
     assert np.isfinite(saliency).all()
     assert kind is GradCAM or not saliency.any()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_canvas, blurred
+from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_input, blurred
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
@@ -16,7 +16,7 @@ BASELINES = ["black", "mean", "blurred"]
 
 
 @pytest.fixture
-def reading(lvlm):
+def example(lvlm):
     return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
@@ -26,19 +26,19 @@ def wide(lvlm):
     return lvlm.encode(PATIENT.image[60:160], QUESTION, "Yes.")
 
 
-def grey(reading, pixel_values):
-    """A pixel_values back in grey levels of 0 to 1."""
-    return pixel_values * reading.std + reading.mean
+def grey(example, pixel_values):
+    """Pixel values back in grey levels of 0 to 1."""
+    return pixel_values * example.std + example.mean
 
 
 # -- the gradients of the adapter --------------------------------------------------------------------------
 
 
-def test_pixel_gradients_are_those_of_one_traced_pass(lvlm, reading):
-    pixel_values = reading.pixel_values.clone().requires_grad_()
-    value = lvlm.objective(reading, lvlm.trace(reading, pixel_values=pixel_values, gradients=True))
+def test_pixel_gradients_are_those_of_one_traced_pass(lvlm, example):
+    pixel_values = example.pixel_values.clone().requires_grad_()
+    value = lvlm.objective(example, lvlm.trace(example, pixel_values=pixel_values, gradients=True))
     (expected,) = lvlm.gradients(value, [pixel_values])
-    values, gradients = lvlm.pixel_gradients(reading, reading.pixel_values[None])
+    values, gradients = lvlm.pixel_gradients(example, example.pixel_values[None])
     assert values[0].item() == pytest.approx(value.item(), abs=1e-5)
     assert torch.allclose(gradients[0], expected, atol=1e-5 * float(expected.abs().max()))
     assert not values.requires_grad
@@ -46,14 +46,14 @@ def test_pixel_gradients_are_those_of_one_traced_pass(lvlm, reading):
 
 
 @pytest.mark.parametrize("target", ["response", "verdict", (0, 1)])
-def test_pixel_gradients_of_a_batch_are_those_of_its_parts_in_any_order(lvlm, reading, target):
-    shades = torch.linspace(0.2, 1, 5)[:, None, None, None] * reading.pixel_values
+def test_pixel_gradients_of_a_batch_are_those_of_its_parts_in_any_order(lvlm, example, target):
+    shades = torch.linspace(0.2, 1, 5)[:, None, None, None] * example.pixel_values
     order = torch.tensor([3, 0, 4, 1, 2])
-    values, gradients = lvlm.pixel_gradients(reading, shades, target)
-    permuted = lvlm.pixel_gradients(reading, shades[order], target)
-    alone = [lvlm.pixel_gradients(reading, shade[None], target) for shade in shades]
+    values, gradients = lvlm.pixel_gradients(example, shades, target)
+    permuted = lvlm.pixel_gradients(example, shades[order], target)
+    alone = [lvlm.pixel_gradients(example, shade[None], target) for shade in shades]
     size = float(gradients.abs().max())
-    assert torch.allclose(values, lvlm.scores(reading, shades, target), atol=1e-5)
+    assert torch.allclose(values, lvlm.scores(example, shades, target), atol=1e-5)
     assert torch.allclose(values[order], permuted[0], atol=1e-5)
     assert torch.allclose(gradients[order], permuted[1], atol=1e-5 * size)
     assert torch.allclose(gradients, torch.cat([each for _, each in alone]), atol=1e-5 * size)
@@ -62,16 +62,16 @@ def test_pixel_gradients_of_a_batch_are_those_of_its_parts_in_any_order(lvlm, re
 # -- baselines ---------------------------------------------------------------------------------------------
 
 
-def test_black_is_black_and_not_what_normalised_zero_is(lvlm, reading):
+def test_black_is_black_and_not_what_normalised_zero_is(lvlm, example):
     """Trap 10: normalised zero is a mid grey."""
-    black = baseline_canvas(reading, "black", 0.05)
-    assert grey(reading, black).abs().max() < 1e-6
-    assert (grey(reading, torch.zeros_like(black)) > 0.3).all()
+    black = baseline_input(example, "black", 0.05)
+    assert grey(example, black).abs().max() < 1e-6
+    assert (grey(example, torch.zeros_like(black)) > 0.3).all()
 
 
 def test_mean_is_the_images_colour_without_its_padding(lvlm, wide):
     _, y1, _, y2 = wide.grid.view.content(*wide.pixel_values.shape[1:])
-    mean = grey(wide, baseline_canvas(wide, "mean", 0.05))[:, y1:y2]
+    mean = grey(wide, baseline_input(wide, "mean", 0.05))[:, y1:y2]
     assert torch.allclose(
         mean, grey(wide, wide.pixel_values)[:, y1:y2].mean((1, 2), keepdim=True).expand_as(mean)
     )
@@ -105,54 +105,54 @@ def test_padding_gets_nothing(lvlm, wide, baseline):
 
 def test_the_steps_lie_in_the_middle_and_never_at_the_baseline(qwen, monkeypatch):
     """Trap 10: at the baseline itself a normalisation may have a gradient without bound."""
-    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
-    black = baseline_canvas(reading, "black", 0.05)
-    place = (reading.pixel_values - black).flatten().argmax()
+    example = qwen.encode(PATIENT.image, QUESTION, "Yes.")
+    black = baseline_input(example, "black", 0.05)
+    place = (example.pixel_values - black).flatten().argmax()
     seen = []
     plain = qwen.pixel_gradients
 
-    def recorded(reading, canvases, target):
-        way = (canvases - black).flatten(1)[:, place] / (reading.pixel_values - black).flatten()[place]
+    def recorded(example, pixel_values, target):
+        way = (pixel_values - black).flatten(1)[:, place] / (example.pixel_values - black).flatten()[place]
         seen.extend(way.tolist())
-        return plain(reading, canvases, target)
+        return plain(example, pixel_values, target)
 
     monkeypatch.setattr(qwen, "pixel_gradients", recorded)
-    IntegratedGradients(steps=20).explain(qwen, reading)
+    IntegratedGradients(steps=20).explain(qwen, example)
     assert seen == pytest.approx([(step + 0.5) / 20 for step in range(20)], abs=1e-5)
 
 
 def test_all_attributions_add_up_to_the_difference_if_the_steps_suffice(qwen):
     patient = render(Patient.sample((77, 2), findings=["mass"]))
-    reading = qwen.encode(patient.image, prompt("mass", "direct"), "Yes.")
-    coarse, fine = (IntegratedGradients(steps=steps).explain(qwen, reading).diagnostics for steps in (3, 96))
+    example = qwen.encode(patient.image, prompt("mass", "direct"), "Yes.")
+    coarse, fine = (IntegratedGradients(steps=steps).explain(qwen, example).diagnostics for steps in (3, 96))
     assert fine["completeness"] == pytest.approx(1, abs=0.1)
     assert abs(coarse["completeness"] - 1) > 0.1
     assert fine["completeness_error"] < 0.1 * coarse["completeness_error"]
 
 
-def test_the_signed_map_adds_up_to_what_completeness_reports(lvlm, reading):
-    found = IntegratedGradients(steps=6, sign="signed").explain(lvlm, reading)
-    black = baseline_canvas(reading, "black", 0.05)
-    value, nothing = lvlm.scores(reading, torch.stack([reading.pixel_values, black])).tolist()
+def test_the_signed_map_adds_up_to_what_completeness_reports(lvlm, example):
+    found = IntegratedGradients(steps=6, sign="signed").explain(lvlm, example)
+    black = baseline_input(example, "black", 0.05)
+    value, nothing = lvlm.scores(example, torch.stack([example.pixel_values, black])).tolist()
     total = found.saliency.astype(np.float64).sum()
     assert found.diagnostics["completeness"] == pytest.approx(total / (value - nothing), rel=1e-3)
     assert found.diagnostics["completeness_error"] == pytest.approx(abs(total - value + nothing), rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_captum_arrives_at_the_same(lvlm, reading):
+def test_captum_arrives_at_the_same(lvlm, example):
     from captum import attr as captum  # warns on import
 
-    black = baseline_canvas(reading, "black", 0.05)
+    black = baseline_input(example, "black", 0.05)
 
-    def forward(canvases):
-        (rows,) = lvlm._row_batches(reading, canvases)
-        return lvlm._target_of(reading, rows, "response")
+    def forward(pixel_values):
+        (rows,) = lvlm._row_batches(example, pixel_values)
+        return lvlm._target_of(example, rows, "response")
 
     theirs = captum.IntegratedGradients(forward).attribute(
-        reading.pixel_values[None], black[None], n_steps=6, method="riemann_middle", internal_batch_size=6
+        example.pixel_values[None], black[None], n_steps=6, method="riemann_middle", internal_batch_size=6
     )
-    ours = IntegratedGradients(steps=6).attributions(lvlm, reading, black)
+    ours = IntegratedGradients(steps=6).attributions(lvlm, example, black)
     expected = theirs[0].sum(0).float()
     assert torch.allclose(ours, expected, atol=1e-4 * float(expected.abs().max()))
 
@@ -164,21 +164,21 @@ def test_captum_arrives_at_the_same(lvlm, reading):
 def test_a_pooled_value_is_the_mean_of_its_cell(qwen, pool):
     """On a grid that is not square."""
     lvlm = load_lvlm("phantom_qwen", framing="native")
-    reading = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
+    example = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
     options = {"steps": 2, "sign": "signed"}
     pixels = IntegratedGradients(**options).attributions(
-        lvlm, reading, baseline_canvas(reading, "black", 0.05)
+        lvlm, example, baseline_input(example, "black", 0.05)
     )
-    rows, columns = reading.grid.rows * pool, reading.grid.columns * pool
+    rows, columns = example.grid.rows * pool, example.grid.columns * pool
     height, width = (length // cells for length, cells in zip(pixels.shape, (rows, columns), strict=True))
     means = pixels.reshape(rows, height, columns, width).mean((1, 3)).numpy()
-    found = IntegratedGradients(pool=pool, **options).explain(lvlm, reading).saliency
-    assert np.allclose(found, reading.grid.view.saliency(means), atol=1e-6)
+    found = IntegratedGradients(pool=pool, **options).explain(lvlm, example).saliency
+    assert np.allclose(found, example.grid.view.saliency(means), atol=1e-6)
 
 
-def test_the_sign_is_dealt_with_after_pooling(lvlm, reading):
+def test_the_sign_is_dealt_with_after_pooling(lvlm, example):
     signed, positive, absolute = (
-        IntegratedGradients(steps=3, pool=1, sign=sign).explain(lvlm, reading).saliency
+        IntegratedGradients(steps=3, pool=1, sign=sign).explain(lvlm, example).saliency
         for sign in ("signed", "positive", "absolute")
     )
     assert signed.min() < 0

@@ -28,7 +28,7 @@ RULES = ["attnlrp", "constant"]
 
 
 @pytest.fixture
-def reading(lvlm):
+def example(lvlm):
     return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
@@ -199,22 +199,22 @@ def test_a_gated_mlp_has_the_relevance_of_lxt():
 # -- whole decoders ----------------------------------------------------------------------------------------
 
 
-def plain_relevance(lvlm, reading):
+def plain_relevance(lvlm, example):
     """Input times gradient without any rule."""
-    trace = lvlm.trace(reading, gradients=True)
-    value = lvlm.logit_objective(reading, trace)
+    trace = lvlm.trace(example, gradients=True)
+    value = lvlm.logit_objective(example, trace)
     (gradient,) = lvlm.gradients(value, [trace.embeddings])
     return (trace.embeddings.detach() * gradient).sum(-1).reshape(-1), value.item()
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_forward_pass_is_unchanged(lvlm, reading, rule):
-    before = lvlm.trace(reading, gradients=True)
+def test_the_forward_pass_is_unchanged(lvlm, example, rule):
+    before = lvlm.trace(example, gradients=True)
     with relevance_rules(lvlm.decoder, rule):
-        ruled = lvlm.trace(reading, gradients=True)
+        ruled = lvlm.trace(example, gradients=True)
     for objective in (lvlm.objective, lvlm.logit_objective):
-        expected = objective(reading, before).item()
-        assert objective(reading, ruled).item() == pytest.approx(expected, abs=1e-5, rel=1e-5)
+        expected = objective(example, before).item()
+        assert objective(example, ruled).item() == pytest.approx(expected, abs=1e-5, rel=1e-5)
     assert torch.allclose(ruled.last, before.last, atol=1e-4)
 
 
@@ -222,16 +222,16 @@ def test_the_forward_pass_is_unchanged(lvlm, reading, rule):
 def test_without_biases_constant_attention_conserves_relevance(gemma, start):
     """Trap 4: a rollout, or input times gradient, under the name of LRP conserves nothing."""
     for text in ("Yes.", "No."):
-        reading = gemma.encode(PATIENT.image, QUESTION, text)
-        found = LRP(attention_rule="constant", start=start).explain(gemma, reading)
+        example = gemma.encode(PATIENT.image, QUESTION, text)
+        found = LRP(attention_rule="constant", start=start).explain(gemma, example)
         assert found.diagnostics["conservation"] == pytest.approx(1, abs=1e-3)
-        unruled, value = plain_relevance(gemma, reading)
+        unruled, value = plain_relevance(gemma, example)
         assert abs(unruled.sum().item() / value - 1) > 0.1
 
 
-def test_what_is_given_to_the_last_states_are_the_explained_logits(lvlm, reading):
-    _, given = input_relevance(lvlm, reading)
-    assert given == pytest.approx(plain_relevance(lvlm, reading)[1], rel=1e-4)
+def test_what_is_given_to_the_last_states_are_the_explained_logits(lvlm, example):
+    _, given = input_relevance(lvlm, example)
+    assert given == pytest.approx(plain_relevance(lvlm, example)[1], rel=1e-4)
 
 
 def test_only_the_biases_of_qwen_keep_relevance(qwen):
@@ -241,31 +241,31 @@ def test_only_the_biases_of_qwen_keep_relevance(qwen):
     bare.decoder = bare.family.decoder(bare.model)
     for block in bare.decoder.layers:
         block.self_attn.v_proj.bias.zero_()
-    reading = qwen.encode(PATIENT.image, QUESTION, "Yes.")
+    example = qwen.encode(PATIENT.image, QUESTION, "Yes.")
     kept, exact = (
-        LRP(attention_rule="constant").explain(each, reading).diagnostics["conservation"]
+        LRP(attention_rule="constant").explain(each, example).diagnostics["conservation"]
         for each in (qwen, bare)
     )
     assert 1e-5 < abs(kept - 1) < 0.05
     assert exact == pytest.approx(1, abs=2e-5)
 
 
-def test_the_softmax_keeps_a_part_under_attnlrp_and_the_report_says_so(lvlm, reading):
-    found = LRP().explain(lvlm, reading).diagnostics
+def test_the_softmax_keeps_a_part_under_attnlrp_and_the_report_says_so(lvlm, example):
+    found = LRP().explain(lvlm, example).diagnostics
     assert 0.3 < found["conservation"] < 0.95
     assert 0 < found["image"] < found["conservation"]
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_afterwards_the_decoder_is_as_it_was_even_after_an_error(lvlm, reading, rule):
+def test_afterwards_the_decoder_is_as_it_was_even_after_an_error(lvlm, example, rule):
     def state():
         hooks = sum(
             len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lvlm.model.modules()
         )
         return hooks, lvlm.decoder.config._attn_implementation
 
-    before, expected = state(), plain_relevance(lvlm, reading)[0]
-    LRP(attention_rule=rule).explain(lvlm, reading)
+    before, expected = state(), plain_relevance(lvlm, example)[0]
+    LRP(attention_rule=rule).explain(lvlm, example)
     during = []
 
     def fail():
@@ -277,7 +277,7 @@ def test_afterwards_the_decoder_is_as_it_was_even_after_an_error(lvlm, reading, 
         fail()
     assert during != [before]
     assert state() == before
-    assert torch.equal(plain_relevance(lvlm, reading)[0], expected)
+    assert torch.equal(plain_relevance(lvlm, example)[0], expected)
 
 
 def test_a_module_without_a_rule_is_an_error_and_not_lrp_in_name_only():
@@ -295,27 +295,27 @@ def test_a_module_without_a_rule_is_an_error_and_not_lrp_in_name_only():
 def test_other_families_conserve_relevance_too(save, tmp_path):
     """Llama and Gemma decoders: neither has biases."""
     lvlm = load_lvlm(save(tmp_path))
-    reading = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
-    found = LRP(attention_rule="constant").explain(lvlm, reading)
+    example = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
+    found = LRP(attention_rule="constant").explain(lvlm, example)
     assert found.diagnostics["conservation"] == pytest.approx(1, abs=1e-3)
 
 
 # -- the method --------------------------------------------------------------------------------------------
 
 
-def test_the_saliency_is_the_positive_part_unless_asked_otherwise(lvlm, reading):
+def test_the_saliency_is_the_positive_part_unless_asked_otherwise(lvlm, example):
     positive, absolute, signed = (
-        LRP(sign=sign).explain(lvlm, reading).saliency for sign in ("positive", "absolute", "signed")
+        LRP(sign=sign).explain(lvlm, example).saliency for sign in ("positive", "absolute", "signed")
     )
     assert signed.min() < 0
     assert np.array_equal(positive, signed.clip(min=0))
     assert np.array_equal(absolute, np.abs(signed))
 
 
-def test_a_token_without_competition_has_next_to_no_relevance_from_its_log_probability(lvlm, reading):
+def test_a_token_without_competition_has_next_to_no_relevance_from_its_log_probability(lvlm, example):
     """The full stop of "Yes.": its logit is as large as that of "Yes", and says nothing of the finding."""
     parts = {
-        start: [LRP(start=start).explain(lvlm, reading, target=(n, n + 1)).saliency.sum() for n in range(2)]
+        start: [LRP(start=start).explain(lvlm, example, target=(n, n + 1)).saliency.sum() for n in range(2)]
         for start in ("logit", "log_probability")
     }
     assert parts["logit"][1] > 0.3 * parts["logit"][0]

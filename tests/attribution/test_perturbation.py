@@ -14,7 +14,7 @@ PATIENT = render(Patient.sample((77, 1), findings=["pacemaker"]))
 
 
 @pytest.fixture
-def reading(lvlm):
+def example(lvlm):
     return lvlm.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
 
 
@@ -24,13 +24,13 @@ class Constant:
     def __init__(self, lvlm):
         self._lvlm = lvlm
 
-    def scores(self, reading, canvases, target="response"):
-        return torch.zeros(len(canvases))
+    def scores(self, example, pixel_values, target="response"):
+        return torch.zeros(len(pixel_values))
 
 
 @pytest.mark.parametrize("method", [Occlusion(), RISE()])
-def test_the_map_peaks_at_what_drives_the_answer(lvlm, reading, method):
-    explanation = method.explain(lvlm, reading)
+def test_the_map_peaks_at_what_drives_the_answer(lvlm, example, method):
+    explanation = method.explain(lvlm, example)
     mask = PATIENT.findings["pacemaker"]
     cells = mask.reshape(8, 28, 8, 28).mean((1, 3))
     assert explanation.saliency.shape == (8, 8)
@@ -40,105 +40,105 @@ def test_the_map_peaks_at_what_drives_the_answer(lvlm, reading, method):
 
 def test_rise_is_the_same_with_the_same_seed_and_another_with_another(qwen):
     """Trap 26."""
-    reading = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
-    first, again, other = (RISE(masks=8).explain(qwen, reading, seed=s).saliency for s in (1, 1, 2))
+    example = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
+    first, again, other = (RISE(masks=8).explain(qwen, example, seed=s).saliency for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_a_model_that_does_not_look_gets_no_explanation(lvlm, reading):
+def test_a_model_that_does_not_look_gets_no_explanation(lvlm, example):
     """Trap 26: without the division by how often a cell was kept RISE shows its own masks."""
-    occluded = Occlusion().explain(Constant(lvlm), reading).saliency
-    flat = RISE(masks=16).explain(Constant(lvlm), reading).saliency
+    occluded = Occlusion().explain(Constant(lvlm), example).saliency
+    flat = RISE(masks=16).explain(Constant(lvlm), example).saliency
     assert not occluded.any()
     assert np.ptp(flat) == 0
 
 
 @pytest.mark.parametrize("masks", [1, 3])
 def test_cells_that_no_mask_keeps_are_finite(qwen, masks):
-    reading = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
-    assert np.isfinite(RISE(masks=masks).explain(qwen, reading).saliency).all()
+    example = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
+    assert np.isfinite(RISE(masks=masks).explain(qwen, example).saliency).all()
 
 
-def test_cells_tile_a_canvas_that_does_not_divide_evenly(qwen):
-    reading = qwen.encode(np.zeros((224, 448), np.uint8), "Is it dark?", "Yes.")
-    masks = cell_masks(torch.eye(9), 3, reading)
-    assert masks.shape == (9, 1, *reading.pixel_values.shape[1:])
+def test_cells_tile_an_input_that_does_not_divide_evenly(qwen):
+    example = qwen.encode(np.zeros((224, 448), np.uint8), "Is it dark?", "Yes.")
+    masks = cell_masks(torch.eye(9), 3, example)
+    assert masks.shape == (9, 1, *example.pixel_values.shape[1:])
     assert (masks.sum(0) == 1).all()
 
 
 def test_blackened_is_black_and_not_mid_grey(qwen):
-    """Trap 10: zero of the normalised pixel_values is mid-grey."""
-    reading = qwen.encode(np.zeros((224, 224), np.uint8), "Is it dark?", "Yes.")
+    """Trap 10: zero of the normalised pixel values is mid-grey."""
+    example = qwen.encode(np.zeros((224, 224), np.uint8), "Is it dark?", "Yes.")
     assert torch.allclose(
-        reading.pixel_values, reading.colour(0.0).expand_as(reading.pixel_values), atol=1e-6
+        example.pixel_values, example.colour(0.0).expand_as(example.pixel_values), atol=1e-6
     )
-    assert reading.colour(0.0).abs().min() > 1
+    assert example.colour(0.0).abs().min() > 1
 
 
-def log_prob(lvlm, reading, shown):
+def log_prob(lvlm, example, shown):
     """Of the response, for the picture with what is not `shown` blackened before anything is processed."""
     picture = np.where(np.kron(shown.reshape(4, 4), np.ones((56, 56))) > 0, PATIENT.image, 0)
-    edited = lvlm.encode(picture.astype(np.uint8), reading.question, reading.response)
+    edited = lvlm.encode(picture.astype(np.uint8), example.question, example.response)
     return float(lvlm.scores(edited, edited.pixel_values[None])[0])
 
 
-def test_occlusion_is_the_loop_over_blackened_pictures(lvlm, reading):
+def test_occlusion_is_the_loop_over_blackened_pictures(lvlm, example):
     """Trap 10: from pixels, so that neither a mid-grey patch nor a rise of the score passes for a drop."""
     everything = np.ones(16)
-    whole = log_prob(lvlm, reading, everything)
-    drops = [max(0.0, whole - log_prob(lvlm, reading, everything - one)) for one in np.eye(16)]
-    found = Occlusion(cells=4).explain(lvlm, reading).saliency
+    whole = log_prob(lvlm, example, everything)
+    drops = [max(0.0, whole - log_prob(lvlm, example, everything - one)) for one in np.eye(16)]
+    found = Occlusion(cells=4).explain(lvlm, example).saliency
     assert found.ravel() == pytest.approx(drops, abs=1e-4)
     assert 0 < np.count_nonzero(drops) < 16
 
 
-def test_rise_is_the_mean_over_blackened_pictures(lvlm, reading):
+def test_rise_is_the_mean_over_blackened_pictures(lvlm, example):
     """Traps 10 and 26; relative to the probability for the whole picture."""
     method = RISE(masks=12, cells=4)
     kept = method._kept(np.random.default_rng(3)).numpy()
-    values = np.array([log_prob(lvlm, reading, one) for one in kept])
-    weights = np.exp(values - log_prob(lvlm, reading, np.ones(16)))
-    found = method.explain(lvlm, reading, seed=3).saliency
+    values = np.array([log_prob(lvlm, example, one) for one in kept])
+    weights = np.exp(values - log_prob(lvlm, example, np.ones(16)))
+    found = method.explain(lvlm, example, seed=3).saliency
     assert found.ravel() == pytest.approx((weights @ kept) / kept.sum(0), rel=1e-3)
 
 
 class Shifted(Constant):
     """An LVLM whose responses are so long that no probability of them is a number above 0."""
 
-    def scores(self, reading, canvases, target="response"):
-        return self._lvlm.scores(reading, canvases, target) - 2000.0
+    def scores(self, example, pixel_values, target="response"):
+        return self._lvlm.scores(example, pixel_values, target) - 2000.0
 
 
-def test_a_long_response_does_not_underflow(lvlm, reading):
+def test_a_long_response_does_not_underflow(lvlm, example):
     """Trap 26."""
-    plain, shifted = (RISE(masks=8).explain(who, reading).saliency for who in (lvlm, Shifted(lvlm)))
+    plain, shifted = (RISE(masks=8).explain(who, example).saliency for who in (lvlm, Shifted(lvlm)))
     assert shifted == pytest.approx(plain, rel=1e-2)
     assert np.ptp(shifted) > 0
 
 
-def test_a_cell_that_no_mask_keeps_has_the_mean_of_the_others(lvlm, reading):
+def test_a_cell_that_no_mask_keeps_has_the_mean_of_the_others(lvlm, example):
     kept = RISE(masks=1)._kept(np.random.default_rng(0)).numpy()[0]
-    found = RISE(masks=1).explain(lvlm, reading).saliency.ravel()
+    found = RISE(masks=1).explain(lvlm, example).saliency.ravel()
     assert np.allclose(found[kept == 0], found[kept == 1].mean())
     assert found.min() > 0
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_captum_arrives_at_the_same(lvlm, reading):
+def test_captum_arrives_at_the_same(lvlm, example):
     from captum import attr as captum  # warns on import
 
-    black = lvlm.encode(np.zeros_like(PATIENT.image), reading.question, reading.response).pixel_values
-    side = reading.pixel_values.shape[1] // 4
-    theirs = captum.Occlusion(lambda canvases: lvlm.scores(reading, canvases)).attribute(
-        reading.pixel_values[None], (3, side, side), strides=(3, side, side), baselines=black[None]
+    black = lvlm.encode(np.zeros_like(PATIENT.image), example.question, example.response).pixel_values
+    side = example.pixel_values.shape[1] // 4
+    theirs = captum.Occlusion(lambda pixel_values: lvlm.scores(example, pixel_values)).attribute(
+        example.pixel_values[None], (3, side, side), strides=(3, side, side), baselines=black[None]
     )
     drops = theirs[0, 0, side // 2 :: side, side // 2 :: side].clamp(min=0)
-    found = Occlusion(cells=4).explain(lvlm, reading).saliency
+    found = Occlusion(cells=4).explain(lvlm, example).saliency
     assert found == pytest.approx(drops.cpu().numpy(), abs=1e-4)
 
 
 @pytest.mark.parametrize("target", [(1, 1), (0, 99), (-1, 1)])
-def test_a_span_outside_the_response_is_an_error(lvlm, reading, target):
+def test_a_span_outside_the_response_is_an_error(lvlm, example, target):
     with pytest.raises(ValueError, match="no tokens"):
-        Occlusion(cells=2).explain(lvlm, reading, target=target)
+        Occlusion(cells=2).explain(lvlm, example, target=target)

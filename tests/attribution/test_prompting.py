@@ -80,14 +80,14 @@ def test_boxes_of_the_padded_square_become_native(wide, convention, text):
 
 def test_boxes_of_a_picture_given_as_it_is_become_native():
     lvlm = native_qwen()
-    reading = lvlm.encode(WIDE, QUESTION, "Yes.")
-    height, width = reading.pixel_values.shape[1:]
+    example = lvlm.encode(WIDE, QUESTION, "Yes.")
+    height, width = example.pixel_values.shape[1:]
     assert (height, width) != WIDE.shape
     assert height != width
     text = f"[[{width / 4}, {height / 4}, {width / 2}, {height / 2}]]"
-    explanation = Prompting().explain(Says("pixels", text), reading)
+    explanation = Prompting().explain(Says("pixels", text), example)
     assert explanation.boxes == pytest.approx(np.array([[100, 50, 200, 100]]))
-    swapped = Prompting().explain(Says("thousandths_yx", "[[250, 500, 750, 1000]]"), reading)
+    swapped = Prompting().explain(Says("thousandths_yx", "[[250, 500, 750, 1000]]"), example)
     assert swapped.boxes == pytest.approx(np.array([[200, 50, 400, 150]]))
 
 
@@ -122,19 +122,19 @@ def test_the_request_follows_the_response_and_states_the_convention(wide, conven
 
 
 def test_a_part_of_the_response_is_quoted(qwen):
-    reading = qwen.encode(WIDE, QUESTION, "There is a step in the bone. Final answer: Yes.")
+    example = qwen.encode(WIDE, QUESTION, "There is a step in the bone. Final answer: Yes.")
     lvlm = Says("pixels", "")
-    Prompting().explain(lvlm, reading, target=(0, 3))
-    assert f'this part of your answer: "{"".join(reading.tokens[:3])}"' in lvlm.said[2]
+    Prompting().explain(lvlm, example, target=(0, 3))
+    assert f'this part of your answer: "{"".join(example.tokens[:3])}"' in lvlm.said[2]
     with pytest.raises(ValueError, match="no tokens"):
-        Prompting().explain(lvlm, reading, target=(0, 500))
+        Prompting().explain(lvlm, example, target=(0, 500))
 
 
 def test_the_phantom_models_write_no_boxes_and_that_is_no_error(lvlm):
     patient = render(Patient.sample((77, 1), findings=["rib lesion"]))
-    reading = lvlm.encode(patient.image, QUESTION, lvlm.generate(patient.image, QUESTION))
+    example = lvlm.encode(patient.image, QUESTION, lvlm.generate(patient.image, QUESTION))
     with lvlm.measured() as meter:
-        explanation = Prompting(max_new_tokens=12).explain(lvlm, reading)
+        explanation = Prompting(max_new_tokens=12).explain(lvlm, example)
     assert len(explanation.boxes) == 0
     assert 1 <= meter.forward_passes <= 12
     assert meter.backward_passes == 0
@@ -160,9 +160,9 @@ def test_a_region_that_is_named_is_found_in_a_phantom_by_the_shipped_models(qwen
     phantom = render(Patient.sample((43_000_000, 20), findings=["nodule"]), 512)
     top, left = (512 - height) // 2, (512 - width) // 2
     cut = np.s_[top : top + height, left : left + width]
-    reading = qwen.encode(np.ascontiguousarray(phantom.image[cut]), QUESTION, "Yes.")
+    example = qwen.encode(np.ascontiguousarray(phantom.image[cut]), QUESTION, "Yes.")
     method = PromptingMedSAM(detector="phantom_owlv2", segmenter="phantom_sam")
-    explanation = method.explain(Says("pixels", '["the heart", "left lung", "NoNo", "a banana"]'), reading)
+    explanation = method.explain(Says("pixels", '["the heart", "left lung", "NoNo", "a banana"]'), example)
     assert list(explanation.concepts) == ["the heart", "left lung"]
     assert explanation.diagnostics == {"phrases_written": 4, "phrases_found": 2}
     true = mask_boxes([phantom.concepts[name][cut] for name in ("cardiac silhouette", "left lung")])
@@ -181,8 +181,8 @@ def test_a_detector_that_is_told_the_finding_shows_the_lesion_whatever_the_model
     method = PromptingMedSAM(detector="phantom_owlv2", segmenter="phantom_sam")
     said, samples = [], part.samples[:96]
     for sample in samples:
-        reading = shipped(sample.lvlm).encode(sample.image, sample.question, sample.response)
-        found = method.explain(Says("pixels", f'["{sample.finding}"]'), reading)
+        example = shipped(sample.lvlm).encode(sample.image, sample.question, sample.response)
+        found = method.explain(Says("pixels", f'["{sample.finding}"]'), example)
         said.append((sample, Attribution(sample.sample_id, boxes=found.boxes)))
     scores = score_samples(samples, said, Settings()).columns(["evidence_ap"])[:, 0]
     of_mark = np.array([sample.evidence == "spurious" for sample in samples])

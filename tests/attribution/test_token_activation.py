@@ -28,7 +28,7 @@ PLAIN = {"interference": False, "denoise": 1}
 
 
 @pytest.fixture
-def reading(lvlm):
+def example(lvlm):
     return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
@@ -98,24 +98,24 @@ def test_the_filter_of_a_flat_map_is_that_map(shape, level):
 # -- the lens ----------------------------------------------------------------------------------------------
 
 
-def test_the_lens_is_the_models_own_logit_at_the_image(lvlm, reading):
-    passed = plain_pass(lvlm, reading)
+def test_the_lens_is_the_models_own_logit_at_the_image(lvlm, example):
+    passed = plain_pass(lvlm, example)
     token = passed.ids[passed.prompt_length]
     expected = at_image(lvlm, passed, passed.logits[:, token]).clip(min=0)
-    found = TokenActivationMap(**PLAIN).explain(lvlm, reading, target=(0, 1)).saliency
+    found = TokenActivationMap(**PLAIN).explain(lvlm, example, target=(0, 1)).saliency
     assert np.allclose(found, expected, atol=1e-3)
 
 
-def test_a_response_is_the_mean_over_its_tokens(lvlm, reading):
+def test_a_response_is_the_mean_over_its_tokens(lvlm, example):
     method = TokenActivationMap(**PLAIN)
-    whole = method.explain(lvlm, reading).saliency
-    parts = [method.explain(lvlm, reading, target=(n, n + 1)).saliency for n in range(len(reading.answer))]
+    whole = method.explain(lvlm, example).saliency
+    parts = [method.explain(lvlm, example, target=(n, n + 1)).saliency for n in range(len(example.answer))]
     assert np.allclose(whole, np.mean(parts, axis=0), atol=1e-4)
 
 
-def test_the_last_block_is_the_default_and_earlier_ones_differ(lvlm, reading):
+def test_the_last_block_is_the_default_and_earlier_ones_differ(lvlm, example):
     default, *maps = (
-        TokenActivationMap(layer=layer, words="question", centred=True).explain(lvlm, reading).saliency
+        TokenActivationMap(layer=layer, words="question", centred=True).explain(lvlm, example).saliency
         for layer in (None, 3, 0)
     )
     assert np.array_equal(default, maps[0])
@@ -125,11 +125,11 @@ def test_the_last_block_is_the_default_and_earlier_ones_differ(lvlm, reading):
 def test_the_question_and_the_response_so_far_are_the_earlier_words(lvlm):
     """The whole method written out for the last word of a response, which the question holds too."""
     question = "Is there a nodule. Yes or no."
-    reading = lvlm.encode(PATIENT.image, question, "Yes.")
-    passed = plain_pass(lvlm, reading)
+    example = lvlm.encode(PATIENT.image, question, "Yes.")
+    passed = plain_pass(lvlm, example)
     word = passed.prompt_length + 1
     token = passed.ids[word]
-    positions, _ = question_tokens(lvlm, reading)
+    positions, _ = question_tokens(lvlm, example)
     same = [position for position in positions if passed.ids[position] == token]
     before = [position for position in (*positions, word - 1) if position not in same]
     assert same
@@ -139,7 +139,7 @@ def test_the_question_and_the_response_so_far_are_the_earlier_words(lvlm):
     own = at_image(lvlm, passed, passed.logits[:, token]).ravel().clip(min=0)
     cleaned = without_interference(own, np.stack(earlier, 1).clip(min=0), weights)
     expected = rank_gaussian(cleaned.reshape(8, 8), 3)
-    found = TokenActivationMap().explain(lvlm, reading, target=(1, 2)).saliency
+    found = TokenActivationMap().explain(lvlm, example, target=(1, 2)).saliency
     assert np.allclose(found, expected, atol=1e-3)
 
 
@@ -150,11 +150,11 @@ def test_the_question_and_the_response_so_far_are_the_earlier_words(lvlm):
 @pytest.mark.parametrize("finding", FINDINGS)
 def test_the_words_of_the_finding_are_what_makes_a_question_this_one(lvlm, finding, mode):
     question = prompt(finding, mode)
-    reading = lvlm.encode(PATIENT.image, question, "Yes.")
-    positions, content = question_tokens(lvlm, reading)
+    example = lvlm.encode(PATIENT.image, question, "Yes.")
+    positions, content = question_tokens(lvlm, example)
     decode = lvlm.processor.tokenizer.decode
-    assert decode(reading.ids[positions]).strip() == question
-    assert decode(reading.ids[content]).strip() == finding
+    assert decode(example.ids[positions]).strip() == question
+    assert decode(example.ids[content]).strip() == finding
 
 
 @pytest.mark.parametrize("question", ["Is there any finding?", "Yes or no?"])
@@ -168,15 +168,15 @@ def test_a_question_without_a_word_of_its_own_counts_whole(lvlm, question):
 
 
 def test_of_a_question_without_a_question_mark_all_sentences_count(lvlm):
-    reading = lvlm.encode(PATIENT.image, "Find the nodule.", "Yes.")
-    _, content = question_tokens(lvlm, reading)
-    assert lvlm.processor.tokenizer.decode(reading.ids[content]).strip() == "nodule"
+    example = lvlm.encode(PATIENT.image, "Find the nodule.", "Yes.")
+    _, content = question_tokens(lvlm, example)
+    assert lvlm.processor.tokenizer.decode(example.ids[content]).strip() == "nodule"
 
 
 def test_an_empty_question_falls_back_on_all_text_after_the_image(lvlm):
-    reading = lvlm.encode(PATIENT.image, "", "Yes.")
-    positions, content = question_tokens(lvlm, reading)
-    assert positions == content == list(range(int(reading.image_positions[-1]) + 1, reading.answer.start))
+    example = lvlm.encode(PATIENT.image, "", "Yes.")
+    positions, content = question_tokens(lvlm, example)
+    assert positions == content == list(range(int(example.image_positions[-1]) + 1, example.answer.start))
 
 
 def test_the_image_knows_nothing_of_a_question_that_comes_after_it(lvlm):
@@ -188,20 +188,20 @@ def test_the_image_knows_nothing_of_a_question_that_comes_after_it(lvlm):
     assert not np.allclose(*finding, atol=1e-2 * finding[0].max())
 
 
-def test_both_is_the_mean_over_the_words_of_both(lvlm, reading):
-    _, content = question_tokens(lvlm, reading)
+def test_both_is_the_mean_over_the_words_of_both(lvlm, example):
+    _, content = question_tokens(lvlm, example)
     maps = {words: asked(lvlm, QUESTION, words=words, **PLAIN) for words in ("response", "question", "both")}
-    counts = np.array([len(content), len(reading.answer)])
+    counts = np.array([len(content), len(example.answer)])
     expected = (counts[0] * maps["question"] + counts[1] * maps["response"]) / counts.sum()
     assert np.allclose(maps["both"], expected, atol=1e-4)
 
 
-def test_the_input_lens_reads_with_the_embeddings_of_the_prompt(lvlm, reading):
-    _, content = question_tokens(lvlm, reading)
-    trace = lvlm.trace(reading)
+def test_the_input_lens_reads_with_the_embeddings_of_the_prompt(lvlm, example):
+    _, content = question_tokens(lvlm, example)
+    trace = lvlm.trace(example)
     weight = plain_model(lvlm.key).get_input_embeddings().weight.detach()
-    states = trace.last[reading.image_positions]
-    logits = states @ weight[reading.ids[content]].T
+    states = trace.last[example.image_positions]
+    logits = states @ weight[example.ids[content]].T
     found = asked(lvlm, QUESTION, words="question", lens="input", **PLAIN)
     assert np.allclose(found, logits.clamp(min=0).mean(1).reshape(8, 8), atol=1e-3)
     if "gemma" in lvlm.key:  # whose embeddings are tied
@@ -221,7 +221,7 @@ def test_candidates_are_words_and_blocks_with_the_input_lens_where_it_is_another
 # -- the method --------------------------------------------------------------------------------------------
 
 
-def test_image_tokens_that_are_all_alike_explain_nothing(lvlm, reading, monkeypatch):
+def test_image_tokens_that_are_all_alike_explain_nothing(lvlm, example, monkeypatch):
     """Trap 21: rounding is not to make a map of a flat lens."""
     plain = lvlm.trace
 
@@ -229,7 +229,7 @@ def test_image_tokens_that_are_all_alike_explain_nothing(lvlm, reading, monkeypa
         trace = plain(*args, **options)
         for layer, hidden in trace.hidden.items():
             positions = torch.arange(hidden.shape[1])
-            positions[reading.image_positions] = reading.image_positions[0]
+            positions[example.image_positions] = example.image_positions[0]
             trace.hidden[layer] = hidden[:, positions]
         return trace
 

@@ -113,7 +113,7 @@ def test_a_word_that_states_nothing_is_not_where_the_verdict_stands(any_lvlm):
 
 
 @pytest.mark.parametrize("text", ["Yes.\u00a0", "\ufeffYes.", "Yes\u200b."])
-def test_characters_that_are_left_out_of_the_reading_do_not_move_the_verdict(any_lvlm, text):
+def test_characters_that_are_left_out_of_the_example_do_not_move_the_verdict(any_lvlm, text):
     chat_format = any_lvlm.chat_format
     ids = chat_format.tokenizer(text, add_special_tokens=False).input_ids
     if chat_format.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:

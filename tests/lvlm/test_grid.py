@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_canvas
+from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_input
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.geometry import Frame
 from medfocus_bench.lvlm.grid import InputView
@@ -26,7 +26,7 @@ def test_gradients_of_a_native_picture_reach_its_first_and_last_rows(open_lvlm, 
     lvlm = open_lvlm(name, framing="native")
     example = lvlm.encode(picture(1, 100, 200) + 60, QUESTION, "Yes.")
     _, (gradient,) = lvlm.pixel_gradients(example, example.pixel_values[None])
-    baseline = baseline_canvas(example, "black", 0.05)
+    baseline = baseline_input(example, "black", 0.05)
     integrated = IntegratedGradients(steps=2).attributions(lvlm, example, baseline)
     for row in (0, -1):
         assert gradient[:, row].any()
@@ -36,4 +36,4 @@ def test_gradients_of_a_native_picture_reach_its_first_and_last_rows(open_lvlm, 
 def test_the_black_baseline_of_a_native_picture_is_black_everywhere(open_lvlm):
     lvlm = open_lvlm("phantom_gemma", framing="native")
     example = lvlm.encode(np.full((100, 200), 128, np.uint8), QUESTION, "Yes.")
-    assert (baseline_canvas(example, "black", 0.05) == example.colour(0.0)).all()
+    assert (baseline_input(example, "black", 0.05) == example.colour(0.0)).all()

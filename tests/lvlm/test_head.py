@@ -123,7 +123,7 @@ def test_the_graph_of_log_probs_holds_no_slice_of_the_vocabulary():
     assert sum(held) <= 2 * hidden.numel()
 
 
-def test_a_reading_that_was_made_in_inference_mode_can_be_differentiated(open_lvlm):
+def test_an_example_that_was_made_in_inference_mode_can_be_differentiated(open_lvlm):
     lvlm = open_lvlm("phantom_qwen")
     with torch.inference_mode():
         held = lvlm.encode(picture(1), QUESTION, "Yes.")

@@ -23,10 +23,10 @@ from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.interventions import (
     ConceptRegion,
     NullDistribution,
-    canvas_mask,
     concept_effects,
     concept_regions,
     decide,
+    input_mask,
     measure,
     moved_mask,
     region_parts,
@@ -54,8 +54,8 @@ class FakeLVLM:
     start: int
     batch: int
 
-    def token_scores(self, reading: EncodedExample, canvases: torch.Tensor) -> torch.Tensor:
-        rows = [self._row(np.round(pixel_values[0].double().numpy() * 255)) for pixel_values in canvases]
+    def token_scores(self, example: EncodedExample, edited: torch.Tensor) -> torch.Tensor:
+        rows = [self._row(np.round(pixel_values[0].double().numpy() * 255)) for pixel_values in edited]
         return torch.from_numpy(np.stack(rows))
 
     def _row(self, picture: np.ndarray) -> np.ndarray:
@@ -82,12 +82,12 @@ class FakeLVLM:
 def fake(
     case: dict[str, Any], model: dict[str, np.ndarray], image: np.ndarray
 ) -> tuple[FakeLVLM, EncodedExample]:
-    """The model and the reading of a case; the span that the vectors score holds their two end tokens (D)."""
+    """The model and the example of a case; the span that the vectors score holds their two end tokens (D)."""
     start = len(token_ids(case["question"])) + 2
     ids = [0, *token_ids(case["question"]), 0, *token_ids(case["answer"])]
     ids += [30, 31] if case["end_tokens"] else []
     height, width = image.shape
-    reading = EncodedExample(
+    example = EncodedExample(
         image=image,
         question=case["question"],
         response=case["answer"],
@@ -102,7 +102,7 @@ def fake(
         grid=TokenGrid(1, 1, InputView(Frame(width, height), "native")),
         verdict=None,
     )
-    return FakeLVLM(model["W"], model["base"], ids, start, case["batch_size"]), reading
+    return FakeLVLM(model["W"], model["base"], ids, start, case["batch_size"]), example
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +137,9 @@ def test_deltas_and_decisions_are_the_papers(vectors, arrays, number):
     case = vectors["scorer_cases"][number]
     model, images = arrays
     image = images[str(case["image"])]
-    lvlm, reading = fake(case, model, image)
+    lvlm, example = fake(case, model, image)
     regions = regions_in(case, image.shape)
-    measured = measure(lvlm, reading, regions, fill=case["baseline"])
+    measured = measure(lvlm, example, regions, fill=case["baseline"])
     for region, drops, total in zip(regions, measured.effects.drops, measured.effects.total, strict=True):
         assert total == pytest.approx(case["deltas"][region.name], abs=1e-6)
         assert drops == pytest.approx(case["per_token"][region.name], abs=1e-6)
@@ -239,8 +239,8 @@ def test_a_composite_is_the_union_of_its_members_not_their_hull():
     assert both.boxes.tolist() == [[130, 40, 180, 170], [40, 40, 90, 170]]
     assert not both.mask("box")[:, 90:130].any()
     assert np.array_equal(both.mask("mask"), both.mask("box"))
-    reading = load_lvlm("phantom_qwen").encode(PATIENT.image, QUESTION, RESPONSE)
-    filled = np.logical_or.reduce(region_parts(both, "box", reading))
+    example = load_lvlm("phantom_qwen").encode(PATIENT.image, QUESTION, RESPONSE)
+    filled = np.logical_or.reduce(region_parts(both, "box", example))
     assert np.array_equal(filled, both.mask("box"))
 
 
@@ -260,7 +260,7 @@ def qwen():
 
 
 @pytest.fixture(scope="module")
-def reading(qwen):
+def example(qwen):
     return qwen.encode(PATIENT.image, QUESTION, RESPONSE)
 
 
@@ -281,7 +281,7 @@ def by_hand(lvlm, regions: tuple[ConceptRegion, ...], grey: int) -> np.ndarray:
 
 @pytest.mark.parametrize("key", ["phantom_qwen", "phantom_gemma"])
 def test_zero_is_black_pixels_of_the_picture_and_every_site_costs_a_pass(key):
-    """Trap 10: a pixel_values filled with normalised zeros would be grey."""
+    """Trap 10: an input filled with normalised zeros would be grey."""
     lvlm = load_lvlm(key)
     read = lvlm.encode(PATIENT.image, QUESTION, RESPONSE)
     with lvlm.measured() as meter:
@@ -292,8 +292,8 @@ def test_zero_is_black_pixels_of_the_picture_and_every_site_costs_a_pass(key):
     assert measured.effects.total.max() > 0
 
 
-def test_mean_is_the_grey_of_the_image_alone(qwen, reading):
-    measured = measure(qwen, reading, REGIONS[:3], fill="mean")
+def test_mean_is_the_grey_of_the_image_alone(qwen, example):
+    measured = measure(qwen, example, REGIONS[:3], fill="mean")
     wanted = by_hand(qwen, REGIONS[:3], int(PATIENT.image.mean()))
     assert measured.effects.drops == pytest.approx(wanted, abs=1e-4)
 
@@ -316,64 +316,64 @@ def test_boxes_fall_on_the_right_pixels_of_a_wide_image_in_both_framings():
         (mask,) = region_parts(placed, "mask", read)
         (box,) = region_parts(placed, "box", read)
         assert (mask ^ box).mean() < 0.01
-        assert canvas_mask(np.zeros(image.shape, bool), read).sum() == 0
+        assert input_mask(np.zeros(image.shape, bool), read).sum() == 0
 
 
-def test_a_box_thinner_than_a_pixel_of_the_canvas_still_fills_one(reading):
+def test_a_box_thinner_than_a_pixel_of_the_input_still_fills_one(example):
     frame = Frame(2000, 2000)
-    thin = replace(reading, grid=TokenGrid(8, 8, InputView(frame)))
+    thin = replace(example, grid=TokenGrid(8, 8, InputView(frame)))
     (pixels,) = region_parts(ConceptRegion("thin", np.array([[1000.0, 100, 1002, 500]]), ()), "box", thin)
     assert pixels.any(axis=0).sum() == 1
     empty = ConceptRegion("empty", np.array([[50.0, 50, 50, 90]]), ())
-    assert not region_parts(empty, "box", reading)[0].any()
+    assert not region_parts(empty, "box", example)[0].any()
 
 
 @pytest.mark.parametrize("fill", ["zero", "mean", "blur", "inpaint"])
 @pytest.mark.parametrize("shape", ["box", "mask"])
-def test_a_fill_changes_its_region_alone(reading, fill, shape):
+def test_a_fill_changes_its_region_alone(example, fill, shape):
     from medfocus_bench.medfocus.fills import filler
 
     if fill == "inpaint":
         pytest.importorskip("skimage")
     for region in (REGIONS[0], REGIONS[11]):
-        hidden = np.logical_or.reduce(region_parts(region, shape, reading))
-        painted = filler(reading, fill)(hidden)
-        changed = (painted != reading.pixel_values).any(dim=0).numpy()
+        hidden = np.logical_or.reduce(region_parts(region, shape, example))
+        painted = filler(example, fill)(hidden)
+        changed = (painted != example.pixel_values).any(dim=0).numpy()
         assert not changed[~hidden].any()
         assert changed[hidden].mean() > 0.9
         assert torch.isfinite(painted).all()
 
 
-def test_inpainting_continues_what_is_around_and_shows_nothing_of_what_was_there(reading):
+def test_inpainting_continues_what_is_around_and_shows_nothing_of_what_was_there(example):
     pytest.importorskip("skimage")
     from medfocus_bench.medfocus.fills import filler
 
-    other = reading.pixel_values.clone()
+    other = example.pixel_values.clone()
     hidden = np.zeros((224, 224), dtype=bool)
     hidden[60:110, 60:110] = True
-    other[:, 60:110, 60:110] = reading.colour(1.0)
-    same = filler(replace(reading, pixel_values=other), "inpaint")(hidden)
-    assert torch.allclose(filler(reading, "inpaint")(hidden), same)
-    flat = replace(reading, pixel_values=reading.colour(0.4).expand(3, 224, 224))
+    other[:, 60:110, 60:110] = example.colour(1.0)
+    same = filler(replace(example, pixel_values=other), "inpaint")(hidden)
+    assert torch.allclose(filler(example, "inpaint")(hidden), same)
+    flat = replace(example, pixel_values=example.colour(0.4).expand(3, 224, 224))
     assert torch.allclose(filler(flat, "inpaint")(hidden), flat.pixel_values, atol=1e-5)
 
 
-def test_an_unknown_fill_is_refused(qwen, reading):
+def test_an_unknown_fill_is_refused(qwen, example):
     with pytest.raises(InputError, match="no fill 'grey'; there are zero, mean, blur and inpaint"):
-        measure(qwen, reading, REGIONS[:1], fill="grey")
+        measure(qwen, example, REGIONS[:1], fill="grey")
 
 
-def test_an_editor_redraws_native_pixels_and_what_it_does_outside_is_undone(qwen, reading):
+def test_an_editor_redraws_native_pixels_and_what_it_does_outside_is_undone(qwen, example):
     def editor(image, mask):
         assert mask.shape == image.shape
         return np.zeros_like(image)
 
-    measured = measure(qwen, reading, REGIONS[:3], fill=editor)
+    measured = measure(qwen, example, REGIONS[:3], fill=editor)
     assert measured.effects.drops == pytest.approx(by_hand(qwen, REGIONS[:3], 0), abs=1e-4)
     with pytest.raises(ValueError, match="the editor returned"):
-        measure(qwen, reading, REGIONS[:1], fill=lambda image, mask: image[:3])
+        measure(qwen, example, REGIONS[:1], fill=lambda image, mask: image[:3])
     with pytest.raises(InputError, match="no random places"):
-        measure(qwen, reading, REGIONS[:1], fill=editor, n_permutations=3)
+        measure(qwen, example, REGIONS[:1], fill=editor, n_permutations=3)
 
 
 # -- random places -----------------------------------------------------------------------------------------
@@ -390,24 +390,24 @@ def test_random_places_keep_the_shape_inside_the_image():
         assert not moved[:, 200:].any()
 
 
-def test_the_null_of_a_site_is_seeded_and_a_finding_stands_out_of_it(qwen, reading):
+def test_the_null_of_a_site_is_seeded_and_a_finding_stands_out_of_it(qwen, example):
     (region,) = concept_regions({"the mass": ConceptMask(PATIENT.findings["mass"])}, {})
     with qwen.measured() as meter:
-        first = measure(qwen, reading, [region], n_permutations=19, seed=1)
+        first = measure(qwen, example, [region], n_permutations=19, seed=1)
     assert meter.forward_passes == 21
-    again = measure(qwen, reading, [region], n_permutations=19, seed=1)
+    again = measure(qwen, example, [region], n_permutations=19, seed=1)
     null = first.null_of(per_token=False)
     assert np.array_equal(null.effects, again.null_of(per_token=False).effects)
     assert null.effects.shape == (1, 19)
     assert null.p(first.effects.total)[0] <= 0.1
     assert null.z(first.effects.total)[0] > 1
-    assert measure(qwen, reading, [region]).null_of(per_token=False) is None
+    assert measure(qwen, example, [region]).null_of(per_token=False) is None
 
 
-def test_the_verdict_and_a_span_of_tokens_are_targets(qwen, reading):
-    whole = measure(qwen, reading, REGIONS[:4])
-    part = measure(qwen, reading, REGIONS[:4], target=(1, 2))
-    assert part.tokens == reading.tokens[1:2]
+def test_the_verdict_and_a_span_of_tokens_are_targets(qwen, example):
+    whole = measure(qwen, example, REGIONS[:4])
+    part = measure(qwen, example, REGIONS[:4], target=(1, 2))
+    assert part.tokens == example.tokens[1:2]
     assert part.effects.drops == pytest.approx(whole.effects.drops[:, 1:2], abs=1e-5)
-    verdict = measure(qwen, reading, REGIONS[:4], target="verdict")
+    verdict = measure(qwen, example, REGIONS[:4], target="verdict")
     assert verdict.effects.drops.shape == (4, 1)

@@ -44,7 +44,7 @@ def qwen():
 
 
 @pytest.fixture(scope="module")
-def reading(qwen):
+def example(qwen):
     return qwen.encode(PATIENT.image, QUESTION, RESPONSE)
 
 
@@ -53,16 +53,16 @@ class Constant:
 
     batch, device, key = 16, torch.device("cpu"), "constant"
 
-    def token_scores(self, reading, canvases):
-        return torch.full((len(canvases), len(reading.answer)), -0.5)
+    def token_scores(self, example, edited):
+        return torch.full((len(edited), len(example.answer)), -0.5)
 
 
 # -- as published ------------------------------------------------------------------------------------------
 
 
-def test_the_winners_box_is_reported_with_all_effects_and_its_tokens(qwen, reading):
+def test_the_winners_box_is_reported_with_all_effects_and_its_tokens(qwen, example):
     with qwen.measured() as meter:
-        found = MedFocus().explain(qwen, reading)
+        found = MedFocus().explain(qwen, example)
     assert (meter.forward_passes, meter.backward_passes) == (16, 0)
     assert set(found.concepts) == {*CONCEPTS, *COMPOSITES}
     effects = list(found.concepts.values())
@@ -72,36 +72,36 @@ def test_the_winners_box_is_reported_with_all_effects_and_its_tokens(qwen, readi
     regions = localise(PATIENT.image, phantom_pool())
     members = COMPOSITES.get(winner, (winner,))
     assert found.boxes.tolist() == [regions[member].box.tolist() for member in members]
-    assert [text for text, _ in found.tokens] == list(reading.tokens)
+    assert [text for text, _ in found.tokens] == list(example.tokens)
     assert sum(drop for _, drop in found.tokens) == pytest.approx(effects[0])
 
 
 def test_a_winning_composite_reports_the_boxes_of_its_members(qwen, monkeypatch):
     """Trap 23: the box around both lungs holds the mediastinum, which was not filled."""
     patient = render(Patient.sample((77, 7), findings=["cardiomegaly"]))
-    reading, masks = qwen.encode(patient.image, prompt("cardiomegaly", "direct"), "Yes."), patient.concepts
+    example, masks = qwen.encode(patient.image, prompt("cardiomegaly", "direct"), "Yes."), patient.concepts
     regions = {f"{side} lung": ConceptMask(masks[f"{side} lung"]) for side in ("left", "right")}
     monkeypatch.setattr(ConceptLocaliser, "regions", lambda self, image: regions)
-    found = MedFocus(tau=2.0).explain(qwen, reading)
+    found = MedFocus(tau=2.0).explain(qwen, example)
     assert next(iter(found.concepts)) == "both lungs"
     assert found.boxes.tolist() == [region.box.tolist() for region in regions.values()]
 
 
-def test_a_failure_reports_the_whole_image_as_published_or_nothing(reading):
-    found = MedFocus().explain(Constant(), reading)
+def test_a_failure_reports_the_whole_image_as_published_or_nothing(example):
+    found = MedFocus().explain(Constant(), example)
     assert found.boxes.tolist() == [[0, 0, 224, 224]]
     assert found.diagnostics["failure"] == 1.0
     assert found.tokens == ()
-    assert MedFocus(on_failure="nothing").explain(Constant(), reading).boxes.shape == (0, 4)
+    assert MedFocus(on_failure="nothing").explain(Constant(), example).boxes.shape == (0, 4)
 
 
-def test_an_editor_redraws_a_region_in_the_place_of_the_fill(qwen, reading):
-    filled, redrawn = (MedFocus(editor=editor).explain(qwen, reading) for editor in (None, "inpainting"))
+def test_an_editor_redraws_a_region_in_the_place_of_the_fill(qwen, example):
+    filled, redrawn = (MedFocus(editor=editor).explain(qwen, example) for editor in (None, "inpainting"))
     assert set(filled.concepts) == set(redrawn.concepts)
     assert filled.concepts != redrawn.concepts
     regions = concept_regions(localise(PATIENT.image, phantom_pool()), COMPOSITES)
-    draw = generative_fill("inpainting", reading.finding, 0)
-    expected = measure(qwen, reading, regions, fill=draw).effects.total
+    draw = generative_fill("inpainting", example.finding, 0)
+    expected = measure(qwen, example, regions, fill=draw).effects.total
     assert sorted(redrawn.concepts.values()) == pytest.approx(sorted(expected))
 
 
@@ -128,14 +128,14 @@ def test_an_editor_is_told_which_finding_to_draw_away(monkeypatch):
         ({"editor": "inpainting", "places": 2}, "give places 0"),
     ],
 )
-def test_an_editor_that_cannot_be_is_named(qwen, reading, settings, problem):
+def test_an_editor_that_cannot_be_is_named(qwen, example, settings, problem):
     with pytest.raises(InputError, match=problem):
-        MedFocus(**settings).explain(qwen, reading)
+        MedFocus(**settings).explain(qwen, example)
 
 
-def test_random_places_say_how_far_the_winner_stands_out(qwen, reading):
+def test_random_places_say_how_far_the_winner_stands_out(qwen, example):
     with qwen.measured() as meter:
-        found = MedFocus(places=3).explain(qwen, reading)
+        found = MedFocus(places=3).explain(qwen, example)
     assert meter.forward_passes == 1 + 15 * 4
     assert {"failure", "z", "z_low", "z_high", "p"} == set(found.diagnostics)
     assert found.diagnostics["z_low"] <= found.diagnostics["z"] <= found.diagnostics["z_high"]
@@ -154,21 +154,21 @@ def test_settings_are_checked():
         load_method("medfocus", eps=0)
 
 
-def test_a_pool_that_is_missing_is_named(qwen, reading):
+def test_a_pool_that_is_missing_is_named(qwen, example):
     with pytest.raises(InputError, match="nowhere"):
-        MedFocus(references="nowhere.safetensors").explain(qwen, reading)
+        MedFocus(references="nowhere.safetensors").explain(qwen, example)
 
 
 @pytest.mark.parametrize("settings", [{"pool_size": 1}, {"lam": 1.0}, {"eps": 0.5}, {"region": "mask"}])
-def test_each_ablation_changes_what_is_found(qwen, reading, settings):
-    plain, other = (MedFocus(**more).explain(qwen, reading).concepts for more in ({}, settings))
+def test_each_ablation_changes_what_is_found(qwen, example, settings):
+    plain, other = (MedFocus(**more).explain(qwen, example).concepts for more in ({}, settings))
     assert plain != other
 
 
 # -- refinement --------------------------------------------------------------------------------------------
 
 
-def test_all_boxes_are_refined_from_one_encoding_of_the_image(qwen, reading, tmp_path, monkeypatch):
+def test_all_boxes_are_refined_from_one_encoding_of_the_image(qwen, example, tmp_path, monkeypatch):
     """Trap 29."""
     from medfocus_bench.attribution.vision_models import load_segmenter
 
@@ -179,9 +179,9 @@ def test_all_boxes_are_refined_from_one_encoding_of_the_image(qwen, reading, tmp
     monkeypatch.setattr(
         model, "get_image_embeddings", lambda *args, **more: calls.append(1) or encode(*args, **more)
     )
-    refined = MedFocus(segmenter=folder).explain(qwen, reading)
+    refined = MedFocus(segmenter=folder).explain(qwen, example)
     assert calls == [1]
-    assert refined.concepts != MedFocus().explain(qwen, reading).concepts
+    assert refined.concepts != MedFocus().explain(qwen, example).concepts
     regions = ConceptLocaliser(segmenter=folder).regions(PATIENT.image)
     boxes = [region.box for region in localise(PATIENT.image, phantom_pool()).values()]
     masks = load_segmenter(folder).segment(PATIENT.image, boxes)
@@ -263,28 +263,28 @@ def test_the_map_peaks_on_what_drives_the_answer(key):
     assert {"right upper lung zone", "left chest wall", "both lungs"} <= set(found.concepts)
 
 
-def test_a_run_can_be_repeated(qwen, reading):
-    first, again, other = (MedFocusPlus(**QUICK).explain(qwen, reading, seed=seed) for seed in (1, 1, 2))
+def test_a_run_can_be_repeated(qwen, example):
+    first, again, other = (MedFocusPlus(**QUICK).explain(qwen, example, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(first.saliency, again.saliency)
     assert not np.array_equal(first.saliency, other.saliency)
 
 
 @pytest.mark.parametrize("blend", ["effects", "correlation"])
-def test_a_model_that_does_not_look_gets_no_explanation(reading, blend):
-    found = MedFocusPlus(**QUICK, blend=blend).explain(Constant(), reading)
+def test_a_model_that_does_not_look_gets_no_explanation(example, blend):
+    found = MedFocusPlus(**QUICK, blend=blend).explain(Constant(), example)
     assert np.ptp(found.saliency) == 0
     assert found.diagnostics["failure"] == 1.0
     assert found.tokens == ()
 
 
-def test_a_model_without_numbers_is_an_error_or_a_failure(reading):
+def test_a_model_without_numbers_is_an_error_or_a_failure(example):
     class Broken(Constant):
-        def token_scores(self, reading, canvases):
-            return super().token_scores(reading, canvases) * float("nan")
+        def token_scores(self, example, edited):
+            return super().token_scores(example, edited) * float("nan")
 
     with pytest.raises(InputError, match="constant: no intervention has an effect that is a number"):
-        MedFocusPlus(**QUICK).explain(Broken(), reading)
-    found = MedFocus().explain(Broken(), reading)
+        MedFocusPlus(**QUICK).explain(Broken(), example)
+    found = MedFocus().explain(Broken(), example)
     assert (found.diagnostics["failure"], found.concepts) == (1.0, {})
 
 
@@ -298,7 +298,7 @@ def test_a_wide_image_in_native_framing_is_mapped_to_its_place():
     assert not found.saliency[: top - 1].any()
 
 
-def test_candidates_that_differ_by_their_blend_share_passes(qwen, reading):
+def test_candidates_that_differ_by_their_blend_share_passes(qwen, example):
     method = MedFocusPlus(**QUICK)
     candidates = list(method.candidates(qwen))
     assert len(candidates) == 6
@@ -306,9 +306,9 @@ def test_candidates_that_differ_by_their_blend_share_passes(qwen, reading):
         load_method("medfocus-plus", **settings)
     alone = [replace(method, **settings) for settings in candidates[:2]]
     with qwen.measured() as one:
-        apart = [of_one.explain(qwen, reading) for of_one in alone]
+        apart = [of_one.explain(qwen, example) for of_one in alone]
     with qwen.measured() as both:
-        together = method.explain_candidates(qwen, reading, candidates[:2])
+        together = method.explain_candidates(qwen, example, candidates[:2])
     assert one.forward_passes == 2 * both.forward_passes
     for first, second in zip(apart, together, strict=True):
         assert first.saliency == pytest.approx(second.saliency)
@@ -357,11 +357,11 @@ def test_the_null_of_a_site_is_of_its_area():
     assert np.isfinite(matched_null(broken).effects).all()
 
 
-def test_probes_lie_inside_the_image_around_what_is_salient(reading):
+def test_probes_lie_inside_the_image_around_what_is_salient(example):
     saliency = np.zeros((56, 56))
     saliency[10:12, 40:42] = 1.0
-    boxes = probe_boxes(saliency, 40, reading, np.random.default_rng(0))
+    boxes = probe_boxes(saliency, 40, example, np.random.default_rng(0))
     centre = np.mean([mask[44, 164] for mask in boxes])
     assert centre > 0.5
     assert all(mask.any() for mask in boxes)
-    assert len(probe_boxes(np.zeros((56, 56)), 5, reading, np.random.default_rng(0))) == 5
+    assert len(probe_boxes(np.zeros((56, 56)), 5, example, np.random.default_rng(0))) == 5

@@ -27,15 +27,15 @@ class Counting(Method):
 
     scale: float = 1.0
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
+    def explain(self, lvlm, example, *, target="response", seed=0):
         if self.breaks_at is not None and len(self.calls) == self.breaks_at:
             raise RuntimeError("the power is gone")
-        self.calls.append(reading.response)
-        rows, columns = reading.image.shape[0] // 16, reading.image.shape[1] // 16
-        blocks = reading.image.reshape(rows, 16, columns, 16).mean((1, 3), dtype=np.float64)
+        self.calls.append(example.response)
+        rows, columns = example.image.shape[0] // 16, example.image.shape[1] // 16
+        blocks = example.image.reshape(rows, 16, columns, 16).mean((1, 3), dtype=np.float64)
         return Attribution(
             saliency=blocks * self.scale,
-            tokens=tuple((token, float(n)) for n, token in enumerate(reading.tokens)),
+            tokens=tuple((token, float(n)) for n, token in enumerate(example.tokens)),
             concepts={"all of it": 1.0},
             diagnostics={"completeness": 0.5, "nothing": float("nan")},
         )
@@ -47,8 +47,8 @@ class Refusing(Method):
 
     likes: str = "cardiomegaly"
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
-        if self.likes not in reading.question:
+    def explain(self, lvlm, example, *, target="response", seed=0):
+        if self.likes not in example.question:
             raise ValueError("not of my kind\nand a second line")
         return Attribution(boxes=np.array([[0.0, 0.0, 100.0, 100.0]]))
 
@@ -66,10 +66,10 @@ class Sided(Method):
     def candidates(self, lvlm):
         return [{"side": side} for side in ("none", "right", "broken", "left")]
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
+    def explain(self, lvlm, example, *, target="response", seed=0):
         if self.side == "broken":
             raise ValueError("this candidate never runs")
-        self.questions.append(reading.question)
+        self.questions.append(example.question)
         halves = {"none": [0, 0], "left": [1, 0], "right": [0, 1]}
         return Attribution(saliency=np.array([halves[self.side]] * 2, dtype=np.float32))
 
@@ -78,8 +78,8 @@ class Sided(Method):
 class Fine(Method):
     """A value for every pixel, at the size of a gradient."""
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
-        return Attribution(saliency=reading.pixel_values[0].numpy() * np.float32(1e-9))
+    def explain(self, lvlm, example, *, target="response", seed=0):
+        return Attribution(saliency=example.pixel_values[0].numpy() * np.float32(1e-9))
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class OverThePicture(Method):
 
     embedded: bool = False
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
-        blocks = reading.image[::8, ::8].astype(np.float32)
+    def explain(self, lvlm, example, *, target="response", seed=0):
+        blocks = example.image[::8, ::8].astype(np.float32)
         if self.embedded:
-            return Attribution(saliency=reading.frame.embed(blocks))
+            return Attribution(saliency=example.frame.embed(blocks))
         return Attribution(saliency=blocks, frame="image")
 
 
@@ -104,7 +104,7 @@ class Telling:
     needs: ClassVar = ()
     description: ClassVar = "The conditions of a run."
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
+    def explain(self, lvlm, example, *, target="response", seed=0):
         found = {"seed": seed, "native": lvlm.framing == "native", "verdict": target == "verdict"}
         return Attribution(
             saliency=np.eye(2), diagnostics={name: float(value) for name, value in found.items()}
@@ -115,7 +115,7 @@ class Telling:
 class Holed(Method):
     """A map with a hole that is not a number."""
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
+    def explain(self, lvlm, example, *, target="response", seed=0):
         return Attribution(saliency=np.array([[1.0, np.nan], [0.0, 1.0]]))
 
 
@@ -123,7 +123,7 @@ class Holed(Method):
 class Stray(Method):
     """Boxes outside the picture: what no submission can hold."""
 
-    def explain(self, lvlm, reading, *, target="response", seed=0):
+    def explain(self, lvlm, example, *, target="response", seed=0):
         return Attribution(boxes=np.array([[0.0, 0.0, 9999.0, 10.0]]))
 
 

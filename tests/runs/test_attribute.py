@@ -57,8 +57,8 @@ def test_a_record_holds_what_the_method_says_of_the_row_s_own_response(small, tm
     (row,) = first_rows("direct")[:1]
     lvlm = load_lvlm("phantom_qwen")
     image = decode_uint8(row["image"]["bytes"], place="row")
-    reading = lvlm.encode(image, row["question"], row["response"])
-    expected = load_method("occlusion", cells=4).explain(lvlm, reading)
+    example = lvlm.encode(image, row["question"], row["response"])
+    expected = load_method("occlusion", cells=4).explain(lvlm, example)
     ((record, attribution),) = records(tmp_path, "occlusion").values()
     assert record.entry.sample_id == row["sample_id"]
     assert attribution.saliency.dtype == np.float32

@@ -62,8 +62,8 @@ def test_every_method_writes_its_map_or_boxes_and_an_overlay(tmp_path, qwen, pix
     }
     maps = load_file(out / "maps.safetensors")
     assert maps.keys() == {"occlusion", "null-random-map", "null-image-edges"}
-    reading = qwen.encode(pixels[:160], QUESTION, found.response)
-    expected = load_method("occlusion", cells=4).explain(qwen, reading)
+    example = qwen.encode(pixels[:160], QUESTION, found.response)
+    expected = load_method("occlusion", cells=4).explain(qwen, example)
     np.testing.assert_array_equal(maps["occlusion"], expected.saliency)
     document = json.loads((out / "explanations.json").read_text())
     assert (document["response"], document["width"], document["height"]) == ("Yes.", 224, 160)

@@ -34,11 +34,11 @@ def run() -> None:
 
 def _compare(what: str, checkpoint: Path, image: np.ndarray, bound: float) -> None:
     lvlm = load_lvlm(checkpoint)
-    reading = lvlm.encode(image, QUESTION, RESPONSE)
+    example = lvlm.encode(image, QUESTION, RESPONSE)
     loop = OneByOne(checkpoint)
 
     def batched() -> np.ndarray:
-        return Occlusion(cells=CELLS).explain(lvlm, reading).saliency
+        return Occlusion(cells=CELLS).explain(lvlm, example).saliency
 
     assert np.abs(batched() - loop.map(image)).max() < 1e-4
     mine, theirs, ratio = side_by_side(batched, lambda: loop.map(image), repeats=7)
