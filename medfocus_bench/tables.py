@@ -69,7 +69,7 @@ def render_markdown(
         lines.append("| --- |" + " ---: |" * (len(table.header) - 1))
         lines += [row(line.cells) for line in table.rows]
         if table.notes:
-            lines += ["", *map(escape, table.notes)]
+            lines += ["", *(f"- {escape(note)}" for note in table.notes)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 

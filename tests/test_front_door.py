@@ -27,15 +27,17 @@ EXAMPLES = {
 PAGES = Path(__file__).parents[1]
 
 RUNNER = """
-import doctest, json, sys
+import json, sys
+from importlib.machinery import PathFinder
 
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in blocked:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in blocked:
+            return super().find_spec(name, path, target)
 
 blocked, sources = json.loads(sys.argv[1])
-sys.meta_path.insert(0, Blocked())
+sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 from functools import cache
 from medfocus_bench.data import resolve
 resolve.read_benchmark = cache(resolve.read_benchmark)

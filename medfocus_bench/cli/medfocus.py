@@ -66,7 +66,6 @@ def ablate_command(
     Region, fill, localisation, size of the pool, lambda and eps, each beside the null control of both lungs.
     Writes ablation.json and ablation.md to --out.
     """
-    from medfocus_bench.attribution.vision_models import check_vision_model
     from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.lvlm.registry import check_device, check_lvlms
@@ -77,7 +76,10 @@ def ablate_command(
 
     check_lvlms(lvlms)
     check_device(options["device"])
-    check_vision_model("segmenter", segmenter)
+    if segmenter is not None:
+        from medfocus_bench.attribution.vision_models import check_vision_model
+
+        check_vision_model("segmenter", segmenter)
     check_references(references)
     check_editor(editor)
     quiet_models()

@@ -48,7 +48,7 @@ def load_benchmark(name_or_path: BenchmarkLike, split: str | Sequence[str] | Non
 
     """
     loaded = name_or_path if isinstance(name_or_path, Benchmark) else read_benchmark(locate(name_or_path))
-    return loaded if split is None else loaded.part((), one_or_more(split))
+    return loaded.part((), one_or_more(split)) if split else loaded
 
 
 def one_or_more(values: str | Sequence[One]) -> Sequence[One | str]:

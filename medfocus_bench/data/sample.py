@@ -14,7 +14,7 @@ from medfocus_bench.data.columns import EVIDENCE_KINDS, GROUPS, SAMPLE_ID_PATTER
 from medfocus_bench.data.concepts import concept_named
 from medfocus_bench.data.images import header_size
 from medfocus_bench.data.questions import MODES, prompt
-from medfocus_bench.errors import UnavailableError
+from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.geometry import FloatArray, UInt8Image, as_boxes, clip_boxes
 from medfocus_bench.text import tidy
 
@@ -79,6 +79,8 @@ class Sample:
 
         >>> sample = Sample.of_image(radiograph, "Is there a nodule?", finding="nodule")
         """
+        if image.ndim != 2:
+            raise InputError(f"{name}: an image is (height, width), not of shape {image.shape}")
         height, width = image.shape
         return cls(
             sample_id=name,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,9 @@ from medfocus_bench.geometry import UInt8Image
 TEXTS: Final[tuple[str, ...]] = ("question", "response")
 PICTURE: Final[tuple[str, ...]] = ("image", "image_ref")
 """Columns that are read together."""
+
+_MOST_OPEN: Final = 4
+"""Cursors that keep their file open, with the rows that were decoded last."""
 
 Cells = dict[str, Any]
 
@@ -65,7 +71,14 @@ class _Cursor:
                 self._number = -1  # reading may fail
                 self._cells = next((cells for found, cells in rows if found == number), None)
                 self._number = number
-            return self._cells
+            cells = self._cells
+        _OPEN.used(self)
+        return cells
+
+    def close(self) -> None:
+        """Let go of the file and of its decoded rows; the next row opens it again."""
+        with self._lock:
+            self._rows, self._number, self._cells = iter(()), -1, None
 
     def _rows_before(self, number: int) -> Iterator[tuple[int, Cells]]:
         """Rows on the way to `number`: those that follow the last one, or those of its row group."""
@@ -75,6 +88,36 @@ class _Cursor:
             start = self._starts[wanted - 1] if wanted else 0
             self._rows = parquet_rows(self._path, ["sample_id", *self._columns], start=start)
         return self._rows
+
+
+class _OpenCursors:
+    """The cursors that were used last; every other one is closed."""
+
+    def __init__(self) -> None:
+        self._cursors: OrderedDict[int, weakref.ref[_Cursor]] = OrderedDict()
+        self._lock = Lock()
+
+    def used(self, cursor: _Cursor) -> None:
+        with self._lock:
+            self._cursors[id(cursor)] = weakref.ref(cursor)
+            self._cursors.move_to_end(id(cursor))
+            full = len(self._cursors) > _MOST_OPEN
+            oldest = self._cursors.popitem(last=False)[1]() if full else None
+        if oldest is not None:
+            oldest.close()
+
+    def close(self) -> None:
+        """Close all: a file that is half read when the interpreter ends finds its modules gone."""
+        with self._lock:
+            cursors = [reference() for reference in self._cursors.values()]
+            self._cursors.clear()
+        for cursor in cursors:
+            if cursor is not None:
+                cursor.close()
+
+
+_OPEN: Final = _OpenCursors()
+atexit.register(_OPEN.close)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,7 +45,7 @@ def write_benchmark(
     >>> columns = ("sample_id", "source", "index", "patient_id", "width", "height", "finding", "lvlm", "mode")
     >>> sample = mb.load_benchmark("phantom", split="dev").samples[0]
     >>> row = {name: getattr(sample, name) for name in columns} | {"boxes": sample.boxes}
-    >>> mb.write_benchmark("mine", {"dev": [row]}, name="mine", version="1").samples
+    >>> mb.write_benchmark("own", {"dev": [row]}, name="own", version="1").samples
     (Sample(...),)
     """
     root = Path(folder)

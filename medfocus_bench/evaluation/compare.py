@@ -12,7 +12,7 @@ from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.evaluate import covered_part, score_null, score_submission
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics.registry import headline
@@ -67,7 +67,10 @@ def compare(
         if isinstance(entry, Submission):
             scored = score_submission(entry, part, settings, progress)
         else:
-            scored = score_null(entry, part, settings, progress)
+            try:
+                scored = score_null(entry, part, settings, progress)
+            except UnavailableError as error:
+                raise UnavailableError(f"{part.folder}: {error}") from None
         scores.append(scored.columns(chosen))
     return Comparison(
         evaluator_version=__version__,

@@ -278,13 +278,19 @@ def _null_scores(
 
 
 def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path | None:
-    """The cache file of a null control's scores; None for a user without a home."""
+    """The cache file of a null control's scores; None without a home, or with scores of another package.
+
+    The code of those is not part of the key.
+    """
+    chosen = metrics(settings.protocol)
+    if any(not metric.compute.__module__.startswith("medfocus_bench.") for metric in chosen):
+        return None
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
         return None
     samples = hashlib.sha256("\n".join(sample.sample_id for sample in part.samples).encode()).hexdigest()
-    names = [metric.name for metric in metrics(settings.protocol)]
+    names = [metric.name for metric in chosen]
     key = json.dumps(
         [name, names, part.reference(), samples, asdict(settings), _code_digest()], sort_keys=True
     )
@@ -296,9 +302,9 @@ def _code_digest() -> str:
     """A digest of the scoring code and its libraries, so that no version reads the cache of another."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256(" ".join(version(name) for name in ("numpy", "scipy", "Pillow")).encode())
-    for folder in ("", "data", "submission", "evaluation", "evaluation/metrics"):
-        for path in sorted((package / folder).glob("*.py")):
-            digest.update(path.read_bytes())
+    places = ("*.py", "attribution/attribution.py", "data/*.py", "submission/*.py", "evaluation/**/*.py")
+    for path in sorted(path for place in places for path in package.glob(place)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -67,7 +67,7 @@ def load_lvlm(
     attention: str = "sdpa",
     revision: str | None = None,
 ) -> HuggingFaceLVLM:
-    """Load an LVLM; the last one is cached and returned again for the same arguments.
+    """Load an LVLM: a new one at every call, which the caller may change.
 
     Args:
         source: a key of `list_lvlms`, a local checkpoint folder, or a Hub id (`owner/name`).
@@ -107,21 +107,27 @@ def load_lvlm(
         "revision": revision,
         "pixels": pixels,
     }
-    asked = (key, str(place), _state(Path(place)), *options.values())
-    lvlm = _LAST.get(asked)
-    if lvlm is None:
+    return HuggingFaceLVLM(key, place, **options)
+
+
+def kept_lvlm(source: str | Path, **options: Any) -> HuggingFaceLVLM:
+    """As `load_lvlm`, for runs: the last one is kept, and is the same for the same arguments and files.
+
+    Nobody may change it.
+    """
+    asked = (str(source), _state(_located(source)[1]), *sorted(options.items()))
+    if asked not in _LAST:
         _LAST.clear()  # before the next one is loaded, so that memory holds one
-        lvlm = _LAST[asked] = HuggingFaceLVLM(key, place, **options)
-    return lvlm
+        _LAST[asked] = load_lvlm(source, **options)
+    return _LAST[asked]
 
 
-def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def _state(folder: str | Path) -> tuple[tuple[str, int, int], ...]:
     """Name, size and time of change of the files of a local checkpoint; nothing for a Hub id."""
-    if not folder.is_dir():
+    if not Path(folder).is_dir():
         return ()
-    return tuple(
-        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())
-    )
+    found = ((path.name, path.stat()) for path in sorted(Path(folder).iterdir()) if path.is_file())
+    return tuple((name, about.st_size, about.st_mtime_ns) for name, about in found)
 
 
 def list_lvlms(pattern: str | None = None) -> list[str]:

@@ -15,6 +15,7 @@ from medfocus_bench.data.sample import Sample
 from medfocus_bench.drawing.bars import Bar, BarGroup, bar_chart
 from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
 from medfocus_bench.drawing.overlay import fit, overlay, plain
+from medfocus_bench.errors import UnavailableError
 from medfocus_bench.geometry import MODEL_SIZE
 from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.paper.document import (
@@ -106,7 +107,10 @@ def concept_panels(table: PaperTable, config: ReproduceConfig, results: Sequence
         record, attribution = run.record(sample), run.attribution(sample)
         if record is None or attribution is None:
             continue
-        image = sample.image
+        try:
+            image = sample.image
+        except UnavailableError:
+            continue
         size = fit(sample.width, sample.height, _PANEL_SIZE)
         sheet = concept_panel(
             ConceptDrawing(
@@ -154,7 +158,8 @@ def winner(record: Record | None) -> str | None:
 def _share_row(
     samples: SampleSet, selection: Selection, name: str, share: Estimate | None, not_run: str | None = None
 ) -> ResultRow:
-    return samples.row(selection, name, {_SHARE.key: ComparedValue(ours=share)}, not_run=not_run)
+    entries = {} if share is None else {_SHARE.key: ComparedValue(ours=share)}
+    return samples.row(selection, name, entries, not_run=not_run)
 
 
 def _panel_section(sample: Sample, record: Record) -> ResultSection:

@@ -20,7 +20,7 @@ from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.lvlm.grid import Preprocessing
-from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
+from medfocus_bench.lvlm.registry import kept_lvlm, lvlm_key
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.checkpoints import folder_identity, loaded_identity
 from medfocus_bench.runs.lock import exclusive
@@ -66,7 +66,7 @@ class RunConfig:
     device: str = "cpu"
 
     def load(self, source: str) -> HuggingFaceLVLM:
-        return load_lvlm(source, framing=self.framing, dtype=self.dtype, device=self.device)
+        return kept_lvlm(source, framing=self.framing, dtype=self.dtype, device=self.device)
 
     @property
     def target_name(self) -> str:
@@ -108,10 +108,8 @@ class RunResult:
         return iter(self._only)
 
     def __repr__(self) -> str:
-        new, existing, failed = (
-            sum(values)
-            for values in zip(*((o.new, o.existing, len(o.reasons)) for o in self.outcomes), strict=True)
-        )
+        new, existing = (sum(getattr(o, name) for o in self.outcomes) for name in ("new", "existing"))
+        failed = sum(len(o.reasons) for o in self.outcomes)
         methods = ", ".join(self.methods)
         return f"RunResult({self.folder}: {methods}; {new} new, {existing} existing, {failed} failed)"
 

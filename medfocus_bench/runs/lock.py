@@ -19,10 +19,15 @@ def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock of a file or folder within the block: one process at a time writes there.
 
     The system lets go of the lock when its process ends, however that happens. The lock is a hidden file
-    beside `path`, with one that names its holder; both go when the block ends. Raises InputError where
-    another process holds it.
+    beside `path`, with one that names its holder; both go when the block ends. Where this process can write
+    neither to `path` nor beside it there is no lock: a complete run can still be read. Raises InputError
+    where another process holds it.
     """
     from filelock import FileLock, Timeout
+
+    if path.exists() and not (os.access(path, os.W_OK) or os.access(path.parent, os.W_OK)):
+        yield
+        return
 
     path.parent.mkdir(parents=True, exist_ok=True)
     lock_file = path.with_name(f".{path.name}.lock")

@@ -50,8 +50,12 @@ class MethodSpec:
     @property
     def control(self) -> NullControl | None:
         """The null control that this is; None for a method that looks at a model."""
-        is_null = self.source.startswith(NULL_PREFIX)
-        return NULL_CONTROLS[self.source.removeprefix(NULL_PREFIX)] if is_null else None
+        if not self.source.startswith(NULL_PREFIX):
+            return None
+        name = self.source.removeprefix(NULL_PREFIX)
+        if name not in NULL_CONTROLS:
+            raise InputError(f"no null control {name!r}; there are {', '.join(NULL_CONTROLS)}")
+        return NULL_CONTROLS[name]
 
     @property
     def metadata(self) -> MethodMetadata:

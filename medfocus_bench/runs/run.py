@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.data.resolve import is_folder
 from medfocus_bench.errors import InputError
 from medfocus_bench.runs.records import RunRecords, read_records
 from medfocus_bench.runs.settings import SETTINGS_NAME, RunSettings, check_settings, read_settings
+from medfocus_bench.submission.document import DOCUMENT_NAME
 from medfocus_bench.submission.schema import MethodMetadata
 
 
@@ -41,8 +44,10 @@ def open_run(folder: Path, method: str | None = None) -> Run:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether the folder belongs to a run, or to one method in it."""
-    inside = [folder, *folder.iterdir()] if folder.is_dir() else []
+    """Whether the folder belongs to a run, or to one method in it; never that of a submission."""
+    if not is_folder(str(folder)) or os.path.lexists(folder / DOCUMENT_NAME):
+        return False
+    inside = [folder, *folder.iterdir()]
     return any((place / SETTINGS_NAME).is_file() for place in inside)
 
 

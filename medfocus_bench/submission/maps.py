@@ -314,6 +314,8 @@ class MapWriter:
         self.path = path
         self._places: dict[str, MapPlace] = {}
         self._raw = RawMaps(path.with_name(path.name + ".data"))
+        if self._raw.path.exists():
+            raise FileExistsError(f"{self._raw.path}: exists already")
 
     def __len__(self) -> int:
         return len(self._places)

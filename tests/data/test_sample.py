@@ -6,6 +6,7 @@ import io
 import pickle
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from medfocus_bench.data.benchmark import Benchmark, read_benchmark
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.data.writing import write_benchmark, write_rows
-from medfocus_bench.errors import BenchmarkError, UnavailableError
+from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
 
 from ..conftest import make_row
 
@@ -163,3 +164,29 @@ def test_all_rows_are_those_of_every_group(make_benchmark: Callable[..., Benchma
         "grounded",
     ]
     assert [sample.response for sample in bench.all_rows()] == [f"Response {n}." for n in range(4)]
+
+
+def test_few_files_stay_open_however_many_are_read(tmp_path) -> None:
+    shards = []
+    for number in range(12):
+        write_benchmark(tmp_path / str(number), {"direct": [row(number)]}, name="b", version="1")
+        shards.append(read_benchmark(tmp_path / str(number)).samples[0])
+    for sample in shards:
+        assert sample.image is not None
+        assert sample.question
+    opened = [target for link in Path("/proc/self/fd").iterdir() if str(tmp_path) in (target := linked(link))]
+    assert len(opened) <= 4
+    assert [sample.index for sample in shards] == list(range(12))
+    assert all(sample.image[0, 0] == levels(sample.index)[0, 0] for sample in shards)
+
+
+def linked(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
+def test_an_image_of_colours_is_not_a_radiograph() -> None:
+    with pytest.raises(InputError, match=r"image: an image is \(height, width\), not of shape \(2, 2, 3\)"):
+        Sample.of_image(np.zeros((2, 2, 3), np.uint8), "?")

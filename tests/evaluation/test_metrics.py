@@ -49,6 +49,14 @@ def test_a_new_score_is_in_the_report_of_a_method_and_of_every_null_control(add,
     assert list(paper.headline) == ["iou", "f1", "precision", "recall"]
 
 
+def test_a_score_of_another_package_is_computed_anew_for_the_null_controls(add, benchmark, tmp_path):
+    folder = write_submission(tmp_path / "s", benchmark, lambda sample: sample.boxes, "boxes")
+    for value in (0.25, 0.5):
+        add(Metric("peak", "Peak", "The highest value.", {"map"}, lambda given, value=value: value))
+        nulls = evaluate(folder, benchmark, resamples=20).nulls
+        assert {null.slices[0].scores["peak"].mean for null in nulls if not null.unavailable} == {value}
+
+
 def test_scores_that_need_the_lvlm_are_skipped_without_one_and_the_report_says_so(add, benchmark, tmp_path):
     add(HEALING)
     folder = write_submission(tmp_path / "s", benchmark, lambda sample: sample.boxes, "boxes")

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import frame_picture
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, list_lvlms, load_lvlm
+from medfocus_bench.lvlm.registry import PAPER_LVLMS, kept_lvlm, list_lvlms, load_lvlm
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from tests.lvlm.checkpoints import save_gemma
 from tests.lvlm.conftest import picture
@@ -48,15 +48,21 @@ def test_the_keys_are_listed_by_pattern():
     assert list_lvlms("nothing") == []
 
 
-def test_the_last_lvlm_is_kept_as_long_as_nothing_about_it_changes(checkpoint, tmp_path):
+def test_the_last_lvlm_of_a_run_is_kept_as_long_as_nothing_about_it_changes(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint("tiny_paligemma"), tmp_path / "copy")
-    first = load_lvlm(folder)
-    assert load_lvlm(str(folder)) is first
-    native = load_lvlm(folder, framing="native")
+    (folder / ".#config.json").symlink_to("nowhere")
+    first = kept_lvlm(folder)
+    assert kept_lvlm(str(folder)) is first
+    native = kept_lvlm(folder, framing="native")
     assert native is not first
     assert native.framing == "native"
     os.utime(folder / "config.json", ns=(1, 1))
-    assert load_lvlm(folder, framing="native") is not native
+    assert kept_lvlm(folder, framing="native") is not native
+
+
+def test_an_lvlm_that_a_caller_changes_is_in_no_run(checkpoint):
+    assert load_lvlm(checkpoint("tiny_paligemma")) is not load_lvlm(checkpoint("tiny_paligemma"))
+    assert kept_lvlm(checkpoint("tiny_paligemma")) is not load_lvlm(checkpoint("tiny_paligemma"))
 
 
 @pytest.mark.parametrize("name", ["tiny_paligemma", "tiny_idefics3"])

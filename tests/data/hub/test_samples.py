@@ -123,7 +123,7 @@ def test_a_manifest_that_describes_nothing_is_refused(small, tmp_path, hf_home, 
     shutil.copytree(small, tmp_path / "copy")
     manifest = json.loads((small / "benchmark.json").read_text()) | change
     (tmp_path / "copy" / "benchmark.json").write_text(json.dumps(manifest))
-    with pytest.raises(BenchmarkError, match=r"benchmark\.json: .*(no object|described without)"):
+    with pytest.raises(BenchmarkError, match=r"benchmark\.json: .*(not an object|described without)"):
         load_samples(tmp_path / "copy", split="dev")
     with pytest.raises(BenchmarkError):
         export(tmp_path / "again", tmp_path / "copy")
