@@ -44,10 +44,10 @@ def records(out, method, lvlm="phantom_qwen", split="direct"):
 
 @pytest.fixture
 def loads(monkeypatch):
-    """The keys of the LVLMs that runs asked for, in order; `load_lvlm` keeps the last one."""
+    """The keys of the LVLMs that runs asked for, in order; `kept_lvlm` keeps the last one."""
     loaded = []
-    real = running.load_lvlm
-    monkeypatch.setattr(running, "load_lvlm", lambda key, **more: (loaded.append(key), real(key, **more))[1])
+    real = running.kept_lvlm
+    monkeypatch.setattr(running, "kept_lvlm", lambda key, **more: (loaded.append(key), real(key, **more))[1])
     return loaded
 
 
