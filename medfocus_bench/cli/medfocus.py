@@ -69,18 +69,14 @@ def ablate_command(
     from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.lvlm.registry import check_device, check_lvlms
+    from medfocus_bench.medfocus.anatomy import check_anatomy
     from medfocus_bench.medfocus.generative_fill import check_editor
-    from medfocus_bench.medfocus.reference import check_references
     from medfocus_bench.paper.ablate import ablate, ablation_tables
     from medfocus_bench.tables import render_markdown
 
     check_lvlms(lvlms)
     check_device(options["device"])
-    if segmenter is not None:
-        from medfocus_bench.attribution.vision_models import check_vision_model
-
-        check_vision_model("segmenter", segmenter)
-    check_references(references)
+    check_anatomy(references, segmenter)
     check_editor(editor)
     quiet_models()
     document, outcomes = ablate(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from scipy import stats
 
@@ -24,6 +25,9 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError
 from medfocus_bench.storage import read_regular
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 Key = tuple[str, int, str]
 """Identifies a question within a run: source, index, evidence."""
@@ -182,15 +186,19 @@ def _edited(
         raise
     except (InputError, ValueError) as error:
         if len(questions) == 1:
-            (question,) = questions
-            reason = " ".join(str(error).split())
-            return [], [Failure(question.source, question.index, question.evidence, reason)]
-    edited, failures = [], []
-    for question in questions:
-        alone, failed = _edited([question], editor, sham_seeds)
-        edited += alone
-        failures += failed
-    return edited, failures
+            return [], [_failure(questions[0], " ".join(str(error).split()))]
+    return _one_by_one(questions, lambda alone: _edited(alone, editor, sham_seeds))
+
+
+def _failure(question: Question, reason: str) -> Failure:
+    return Failure(question.source, question.index, question.evidence, reason)
+
+
+def _one_by_one(
+    batch: Sequence[Item], tried: Callable[[Sequence[Item]], tuple[list[Made], list[Failure]]]
+) -> tuple[list[Made], list[Failure]]:
+    made, failures = zip(*(tried([item]) for item in batch), strict=True)
+    return list(chain(*made)), list(chain(*failures))
 
 
 def _note(failures: Sequence[Failure], out: Path, on_failure: Callable[[Failure], None]) -> None:
@@ -209,14 +217,8 @@ def _answered(
         return _ask(edited, lvlm, mode, editor, out), []
     except NotFiniteError as error:
         if len(edited) == 1:
-            ((question, _),) = edited
-            return [], [Failure(question.source, question.index, question.evidence, str(error))]
-    records, failures = [], []
-    for one in edited:
-        alone, failed = _answered([one], lvlm, mode, editor, out)
-        records += alone
-        failures += failed
-    return records, failures
+            return [], [_failure(edited[0][0], str(error))]
+    return _one_by_one(edited, lambda alone: _answered(alone, lvlm, mode, editor, out))
 
 
 def _ask(
@@ -252,13 +254,7 @@ def read_verifications(path: Path) -> list[Verification]:
 
     Raises InputError that names the line for any other line that is not a record.
     """
-    records = []
-    for number, line in enumerate(_whole_lines(path), start=1):
-        try:
-            records.append(Verification(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
-            raise InputError(f"{path}: line {number} is not a record of the causal filter") from None
-    return records
+    return list(_read(path, Verification, "record"))
 
 
 def failures_path(out: Path) -> Path:
@@ -274,21 +270,20 @@ def read_failures(out: Path) -> list[Failure]:
     path = failures_path(out)
     if not path.exists():
         return []
-    last: dict[Key, Failure] = {}
-    for number, line in enumerate(_whole_lines(path), start=1):
-        try:
-            failure = Failure(**json.loads(line))
-            last[failure.key] = failure
-        except (ValueError, TypeError, RecursionError):
-            raise InputError(f"{path}: line {number} is not a failure of the causal filter") from None
+    last = {failure.key: failure for failure in _read(path, Failure, "failure")}
     mended = {record.key for record in read_verifications(out)} if out.exists() else set()
     return [failure for key, failure in last.items() if key not in mended]
 
 
-def _whole_lines(path: Path) -> list[bytes]:
+def _read(path: Path, kind: Callable[..., Made], what: str) -> Iterator[Made]:
     """The lines of a file without a half-written last one. The file stays as it is: a run may be writing."""
     *lines, _ = read_regular(path, MAX_RECORDS_BYTES).split(b"\n")
-    return lines
+    for number, line in enumerate(lines, start=1):
+        try:
+            made = kind(**json.loads(line))
+        except (ValueError, TypeError, RecursionError):
+            raise InputError(f"{path}: line {number} is not a {what} of the causal filter") from None
+        yield made
 
 
 def _cut_half_line(path: Path) -> None:

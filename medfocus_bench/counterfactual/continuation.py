@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -32,19 +33,19 @@ def continue_smoothly(image: Grey, hidden: BoolArray) -> Grey:
         return image
     if hidden.all():
         return np.full_like(image, image.mean())
-    rows, columns = _neighbourhood(hidden)
+    rows, columns = around(hidden, lambda extent: max(16, extent // 8))
     filled = image.copy()
     filled[rows, columns] = _filled(image[rows, columns], hidden[rows, columns])
     return filled
 
 
-def _neighbourhood(hidden: BoolArray) -> tuple[slice, slice]:
-    """The rows and columns that decide the continuation: those of the region and some around it."""
+def around(region: BoolArray, margin: Callable[[int], int]) -> tuple[slice, slice]:
+    """The rows and columns of a region, widened within the picture by a margin that goes by its extent."""
     slices = []
     for axis in (1, 0):
-        found = np.flatnonzero(hidden.any(axis))
-        margin = max(16, (found[-1] - found[0]) // 8)
-        slices.append(slice(max(0, found[0] - margin), found[-1] + 1 + margin))
+        found = np.flatnonzero(region.any(axis))
+        more = margin(int(found[-1] - found[0]))
+        slices.append(slice(max(0, found[0] - more), found[-1] + 1 + more))
     return slices[0], slices[1]
 
 

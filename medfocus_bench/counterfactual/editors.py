@@ -51,13 +51,8 @@ class Redrawing:
 
 
 @runtime_checkable
-class BatchEditor(Protocol):
+class BatchEditor(Editor, Protocol):
     """An editor that redraws several pictures at once."""
-
-    name: str
-    version: str
-
-    def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> UInt8Image: ...
 
     def redraw_many(self, redrawings: Sequence[Redrawing]) -> list[UInt8Image]:
         """As `redraw` of each."""

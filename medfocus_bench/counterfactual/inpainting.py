@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from medfocus_bench.counterfactual.cache import content_key
-from medfocus_bench.counterfactual.continuation import continue_smoothly, low_pass
+from medfocus_bench.counterfactual.continuation import around, continue_smoothly, low_pass
 from medfocus_bench.counterfactual.editors import EDITS, Edit, EditorError
 from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.data.questions import Question
@@ -153,7 +153,7 @@ def _with_grain(
     Measured as the median absolute deviation of what a blur of about a pixel takes away, so that edges do
     not count.
     """
-    rows, columns = _hull(region, 32 if of_surroundings else 0)
+    rows, columns = around(region, lambda extent: 32 if of_surroundings else 0)
     seen, hidden = image[rows, columns], region[rows, columns]
     fine = seen - ndimage.gaussian_filter(seen, (_GRAIN, _GRAIN, *[0] * (seen.ndim - 2)))
     measured = fine[~hidden] if of_surroundings and not hidden.all() else fine[hidden]
@@ -163,12 +163,3 @@ def _with_grain(
     grained = drawn.copy()
     grained[rows, columns] += noise if drawn.ndim == 2 else noise[:, :, None]
     return np.asarray(np.clip(np.rint(grained), 0, 255), dtype=np.uint8)
-
-
-def _hull(region: BoolArray, margin: int) -> tuple[slice, slice]:
-    """The rows and columns of a region, widened by a margin within the picture."""
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    return (
-        slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
-        slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
-    )

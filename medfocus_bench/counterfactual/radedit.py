@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from medfocus_bench.counterfactual.cache import PictureCache, content_key
 from medfocus_bench.counterfactual.editors import Edit, EditorError, Redrawing
@@ -119,16 +119,12 @@ class RadEdit:
         if store is not None:
             found = {key: store.get(key, (self.size, self.size)) for key in keys}
             drawn |= {key: picture for key, picture in found.items() if picture is not None}
-        pending = {
-            key: (redrawing, picture)
-            for key, redrawing, picture in zip(keys, redrawings, framed, strict=True)
-            if key not in drawn
-        }
-        for group in _grouped(pending.items(), self.batch):
+        pending = iter({key: n for n, key in enumerate(keys) if key not in drawn}.items())
+        while group := dict(islice(pending, self.batch)):
             stack = self._stack
-            tasks = [self._task(redrawing, picture) for _, (redrawing, picture) in group]
+            tasks = [self._task(redrawings[n], framed[n]) for n in group.values()]
             latents = stack.edit(tasks, self._settings)
-            for (key, _), picture in zip(group, stack.decode(latents), strict=True):
+            for key, picture in zip(group, stack.decode(latents), strict=True):
                 drawn[key] = picture
                 if store is not None:
                     store.put(key, picture)
@@ -190,9 +186,3 @@ class RadEdit:
                 f"radedit: size {self.size} is not a multiple of {stack.cell}, the autoencoder's cell"
             )
         return stack
-
-
-def _grouped(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    waiting = iter(items)
-    while group := list(islice(waiting, size)):
-        yield group

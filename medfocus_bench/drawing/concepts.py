@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -84,7 +85,7 @@ def _flow(
     font = ImageFont.load_default(size)
     x, y, lines = float(left), top, 1
     for text, share in pieces:
-        for piece in _words(printable(text)):
+        for piece in re.findall("^[^ ]+| [^ ]*", printable(text)):  # a line can end before a blank
             word, width = piece, font.getlength(piece)
             if x + width > left + _COLUMN and x > left:
                 x, y, lines = float(left), y + _LINE, lines + 1
@@ -99,17 +100,6 @@ def _flow(
             draw.text((x, y), word, font=font, fill=ink)
             x += width
     return y + _LINE
-
-
-def _words(text: str) -> list[str]:
-    """A text cut before its blanks, so that a line can end there."""
-    words: list[str] = []
-    for letter in text:
-        if not words or letter == " ":
-            words.append(letter)
-        else:
-            words[-1] += letter
-    return words
 
 
 def _shade(share: float | None) -> tuple[tuple[int, int, int] | None, tuple[int, int, int]]:

@@ -16,7 +16,7 @@ from PIL import Image
 from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.localisers import Localiser, localise
-from medfocus_bench.medfocus.reference import ReferencePool, phantom_pool
+from medfocus_bench.medfocus.reference import ReferencePool, check_references, phantom_pool
 
 PHANTOM: Final = "phantom"
 """Stands for the shipped pool."""
@@ -74,6 +74,15 @@ class ConceptLocaliser:
         masks = segmenter.segment(image, np.array([regions[name].box for name in found]).reshape(-1, 4))
         refined = {name: ConceptMask(mask) for name, mask in zip(found, masks, strict=True) if mask.any()}
         return {name: refined.get(name, region) for name, region in regions.items()}
+
+
+def check_anatomy(references: str | None, segmenter: str | None) -> None:
+    """Raise InputError for a file of references, or a segmenter, that cannot be used."""
+    if segmenter is not None:
+        from medfocus_bench.attribution.vision_models import check_vision_model
+
+        check_vision_model("segmenter", segmenter)
+    check_references(references)
 
 
 class _Kept:

@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 from scipy import ndimage
 
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import require
 from medfocus_bench.geometry import BoolArray, UInt8Image
 from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.pose import Pose, best_poses
@@ -95,7 +95,8 @@ def _references(pool: ReferencePool, settings: AtlasSettings) -> tuple[_Referenc
 @lru_cache(maxsize=_KEPT)
 def _votes(target: RegistrationGrid, pool: ReferencePool, settings: AtlasSettings) -> dict[str, Field]:
     """For each concept the share of the weighted votes that a pixel of the fine grid belongs to it."""
-    sitk = _simple_itk()
+    require("SimpleITK")
+    sitk: Any = import_module("SimpleITK")
     references = _references(pool, settings)
     sign, poses = best_poses(target.coarse, [reference.grid.coarse for reference in references])
     seen = np.float32(sign) * target.fine
@@ -211,12 +212,3 @@ def _quiet(sitk: Any) -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
-
-
-def _simple_itk() -> Any:
-    try:
-        return import_module("SimpleITK")
-    except ImportError:
-        raise InputError(
-            "the atlas localiser needs SimpleITK; install it with: pip install 'medfocus-bench[medfocus]'"
-        ) from None

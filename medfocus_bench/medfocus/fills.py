@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, require
 from medfocus_bench.geometry import BoolArray, UInt8Image, bilinear_weights
 
 if TYPE_CHECKING:
@@ -98,11 +98,7 @@ def _inpainted(example: EncodedExample, mask: BoolArray) -> torch.Tensor:
 
 
 def _biharmonic(image: npt.NDArray[np.float64], mask: BoolArray) -> npt.NDArray[np.float64]:
-    try:
-        from skimage.restoration import inpaint_biharmonic
-    except ImportError:
-        raise InputError(
-            "the fill inpaint needs scikit-image: install the extra with "
-            "pip install 'medfocus-bench[medfocus]'"
-        ) from None
+    require("skimage.restoration")
+    from skimage.restoration import inpaint_biharmonic
+
     return np.asarray(inpaint_biharmonic(image, mask, channel_axis=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, bilinear_weights, rasterise
-from medfocus_bench.medfocus.concept_mask import ConceptMask
+from medfocus_bench.medfocus.concept_mask import ConceptMask, tight_box
 from medfocus_bench.medfocus.fills import Filling, RegionEdit, filler
 
 if TYPE_CHECKING:
@@ -123,12 +124,11 @@ class Measured:
     null: Effects | None = None
     hidden_in_null: FloatArray | None = None
 
-    def null_of(self, per_token: bool) -> NullDistribution | None:
-        """The null of the summed effects or of those per token."""
+    def null_of_total(self) -> NullDistribution | None:
+        """The null of the summed effects, where there is one."""
         if self.null is None:
             return None
-        values = self.null.per_token if per_token else self.null.total
-        return NullDistribution(values.reshape(len(self.regions), -1))
+        return NullDistribution(self.null.total.reshape(len(self.regions), -1))
 
 
 def concept_regions(
@@ -271,12 +271,12 @@ def input_mask(mask: BoolArray, example: EncodedExample) -> BoolArray:
 
 def moved_mask(mask: BoolArray, content: tuple[int, int, int, int], rng: np.random.Generator) -> BoolArray:
     """A mask at a random place within the box `content` of its array; one that does not fit is cut."""
-    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     moved = np.zeros_like(mask)
-    if not len(ys):
-        return moved
     left, top, right, bottom = content
-    piece = mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1][: bottom - top, : right - left]
+    x1, y1, x2, y2 = tight_box(mask).astype(int)
+    piece = mask[y1:y2, x1:x2][: bottom - top, : right - left]
+    if not piece.size:
+        return moved
     height, width = piece.shape
     y = int(rng.integers(top, bottom - height + 1))
     x = int(rng.integers(left, right - width + 1))
@@ -331,11 +331,5 @@ def _redrawn(
 
 
 def _stacks(edited: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
-    held: list[torch.Tensor] = []
-    for pixel_values in edited:
-        held.append(pixel_values)
-        if len(held) == count:
-            yield torch.stack(held)
-            held = []
-    if held:
+    while held := list(islice(edited, count)):
         yield torch.stack(held)

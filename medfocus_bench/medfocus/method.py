@@ -13,12 +13,11 @@ from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.geometry import FloatArray
-from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
+from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser, check_anatomy
 from medfocus_bench.medfocus.fills import Filling
 from medfocus_bench.medfocus.generative_fill import check_editor, generative_fill
 from medfocus_bench.medfocus.interventions import TAU, Measured, Shape, concept_regions, decide, measure
 from medfocus_bench.medfocus.localisers import Localiser
-from medfocus_bench.medfocus.reference import check_references
 from medfocus_bench.medfocus.transport import Problem
 
 if TYPE_CHECKING:
@@ -66,11 +65,7 @@ class MedFocus(Method):
     places: Annotated[int, Field(ge=0, le=1000)] = 0
 
     def check(self) -> None:
-        if self.segmenter is not None:
-            from medfocus_bench.attribution.vision_models import check_vision_model
-
-            check_vision_model("segmenter", self.segmenter)
-        check_references(self.references)
+        check_anatomy(self.references, self.segmenter)
         check_editor(self.editor)
 
     def explain(
@@ -138,7 +133,7 @@ def significance(measured: Measured, winner: int | None, seed: int) -> dict[str,
 
     z with its 95 % interval over the places, and the permutation p.
     """
-    null = measured.null_of(per_token=False)
+    null = measured.null_of_total()
     if null is None or winner is None:
         return {}
     observed = measured.effects.total

@@ -14,7 +14,7 @@ from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.data.concepts import COMPOSITES
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import BoolArray, FloatArray
-from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser
+from medfocus_bench.medfocus.anatomy import PHANTOM, ConceptLocaliser, check_anatomy
 from medfocus_bench.medfocus.fills import Filling, filler
 from medfocus_bench.medfocus.interventions import (
     Measured,
@@ -28,7 +28,6 @@ from medfocus_bench.medfocus.interventions import (
 )
 from medfocus_bench.medfocus.localisers import Localiser
 from medfocus_bench.medfocus.method import ranked, token_scores
-from medfocus_bench.medfocus.reference import check_references
 from medfocus_bench.medfocus.vocabulary import with_lung_zones
 
 if TYPE_CHECKING:
@@ -80,11 +79,7 @@ class MedFocusPlus(Method):
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def check(self) -> None:
-        if self.segmenter is not None:
-            from medfocus_bench.attribution.vision_models import check_vision_model
-
-            check_vision_model("segmenter", self.segmenter)
-        check_references(self.references)
+        check_anatomy(self.references, self.segmenter)
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterable[Mapping[str, Any]]:
         return [

@@ -32,11 +32,11 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import require
 from medfocus_bench.geometry import FloatArray
 
 Formulation = Literal["entropy", "kl"]
-Solver = Literal["auto", "separable", "log", "dense", "pot"]
+Solver = Literal["auto", "separable", "log", "pot"]
 
 _GUARD: Final = 1e-18
 """Added to every denominator, as the paper's code does: it decides where the kernel underflows."""
@@ -187,8 +187,8 @@ def transport(
 
     A single source or target is paired with each of the others. C is the squared distance in pixels divided
     by `scale`, one number or one a pair. Solvers: `separable`, with the guard of the paper's code; `log`, the
-    same in logarithms, without one; `dense`, which builds the kernel; `pot`, Python Optimal Transport. `auto`
-    is separable, and in logarithms for a pair for which the guard or an underflow would have decided.
+    same in logarithms, without one; `pot`, Python Optimal Transport. `auto` is separable, and in logarithms
+    for a pair for which the guard or an underflow would have decided.
     Raises ValueError for other shapes, negative or non-finite values, an image without mass and a scale that
     is not positive; InputError for `pot` where that library is missing.
     """
@@ -210,12 +210,6 @@ def squared_distances(side: int) -> FloatArray:
     """Squared distances between the pixels of a line: (side, side)."""
     places = np.arange(side, dtype=np.float64)
     return np.asarray((places[:, None] - places[None, :]) ** 2)
-
-
-def kernels(shape: tuple[int, ...], width: float) -> tuple[FloatArray, FloatArray]:
-    """exp(-squared distance / width) along y and along x."""
-    height, breadth = (np.exp(-squared_distances(side) / width) for side in shape)
-    return height, breadth
 
 
 def _scale(
@@ -251,14 +245,10 @@ def _automatic(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> 
     return solved if is_sound else _logarithmic(a, b, problem, scale)
 
 
-def _separable(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
-    return _separable_and_least(a, b, problem, scale)[0]
-
-
 def _separable_and_least(
     a: FloatArray, b: FloatArray, problem: Problem, scale: float
 ) -> tuple[_Solved, float]:
-    down, across = kernels(a.shape, scale * problem.eps)
+    down, across = (np.exp(-squared_distances(side) / (scale * problem.eps)) for side in a.shape)
     own_a, own_b = (a, b) if problem.formulation == "kl" else (1.0, 1.0)
     u, v, count, least = _scale(
         a,
@@ -271,7 +261,7 @@ def _separable_and_least(
 
 
 def _logarithmic(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
-    """As `_separable`, with logarithms and without the guard."""
+    """As `_separable_and_least`, with logarithms and without the guard."""
     down, across = (-squared_distances(side) / (scale * problem.eps) for side in a.shape)
     log_a, log_b = _log(a), _log(b)
     own_a, own_b = (log_a, log_b) if problem.formulation == "kl" else (0.0, 0.0)
@@ -291,27 +281,9 @@ def _logarithmic(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -
     return own_a + log_u, own_b + log_v, problem.max_iterations
 
 
-def _dense(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
-    kernel = np.kron(*kernels(a.shape, scale * problem.eps))
-    own_a, own_b = (a.ravel(), b.ravel()) if problem.formulation == "kl" else (1.0, 1.0)
-    u, v, count, _ = _scale(
-        a.ravel(),
-        b.ravel(),
-        problem,
-        lambda x: own_a * (kernel @ (own_b * x)),
-        lambda x: own_b * (kernel.T @ (own_a * x)),
-    )
-    return _log(own_a * u).reshape(a.shape), _log(own_b * v).reshape(b.shape), count
-
-
 def _pot(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solved:
-    try:
-        from ot.unbalanced import sinkhorn_unbalanced
-    except ImportError:
-        raise InputError(
-            "transport with the solver pot needs Python Optimal Transport; install it with: "
-            "pip install 'medfocus-bench[medfocus]'"
-        ) from None
+    require("ot.unbalanced")
+    from ot.unbalanced import sinkhorn_unbalanced
 
     here, there = np.flatnonzero(a), np.flatnonzero(b)
     ys, xs = (squared_distances(side) for side in a.shape)
@@ -338,9 +310,8 @@ def _pot(a: FloatArray, b: FloatArray, problem: Problem, scale: float) -> _Solve
 
 _SOLVERS: Final[dict[str, Callable[[FloatArray, FloatArray, Problem, float], _Solved]]] = {
     "auto": _automatic,
-    "separable": _separable,
+    "separable": lambda *given: _separable_and_least(*given)[0],
     "log": _logarithmic,
-    "dense": _dense,
     "pot": _pot,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +15,13 @@ from medfocus_bench.attribution.attribution import Attribution
 class Counts:
     """Counts of a submission; `samples` is None where no benchmark is given.
 
-    `without_boxes`, `empty`, `not_finite` (all values), `partly_finite`, `zero` and `constant` are the
-    sample_ids of attributions that explain nothing.
+    `nothing` holds the sample_ids of attributions that explain nothing, by kind.
     """
 
     samples: int | None
     maps: int
     boxes: int
-    without_boxes: tuple[str, ...]
-    empty: tuple[str, ...]
-    not_finite: tuple[str, ...]
-    partly_finite: tuple[str, ...]
-    zero: tuple[str, ...]
-    constant: tuple[str, ...]
+    nothing: Mapping[str, Sequence[str]]
 
     @property
     def attributed(self) -> int:
@@ -46,7 +40,7 @@ class Counts:
     @property
     def warnings(self) -> list[str]:
         """A sentence for each kind of attribution that scores nothing."""
-        found = list(_warnings(self))
+        found = list(_warnings(self.nothing))
         if self.samples is not None and self.attributed < self.samples:
             found.insert(0, f"only {self._of_samples} have an attribution; what is missing scores 0")
         return found
@@ -54,7 +48,7 @@ class Counts:
 
 def count(attributions: Iterable[Attribution], samples: int | None) -> Counts:
     """Count attributions, each of which is read once."""
-    kinds: dict[str, list[str]] = {name: [] for name, _ in _KINDS}
+    kinds: dict[str, list[str]] = {}
     maps = boxes = 0
     for attribution in attributions:
         if attribution.saliency is None:
@@ -64,8 +58,8 @@ def count(attributions: Iterable[Attribution], samples: int | None) -> Counts:
             maps += 1
             kind = _kind(attribution.saliency)
         if kind is not None:
-            kinds[kind].append(attribution.sample_id)
-    return Counts(samples, maps, boxes, **{name: tuple(ids) for name, ids in kinds.items()})
+            kinds.setdefault(kind, []).append(attribution.sample_id)
+    return Counts(samples, maps, boxes, kinds)
 
 
 def _kind(saliency: npt.NDArray[np.generic]) -> str | None:
@@ -89,10 +83,9 @@ _KINDS: Sequence[tuple[str, Callable[[str], str]]] = (
 )
 
 
-def _warnings(counts: Counts) -> Iterator[str]:
+def _warnings(nothing: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for name, sentence in _KINDS:
-        ids: tuple[str, ...] = getattr(counts, name)
-        if ids:
+        if ids := nothing.get(name):
             thing = "sample" if name == "without_boxes" else "map"
             many = f"{len(ids)} {thing}s have" if len(ids) > 1 else f"1 {thing} has"
             yield f"{sentence(many)} (the first is that of {ids[0]})"

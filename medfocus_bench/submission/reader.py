@@ -264,7 +264,7 @@ class _Check:
             entries = list(self.parsed.attributions.ids.values())
             yield f"{self.name}: /benchmark/fingerprint: {version_problem(made_for, benchmark, entries)}"
         unknown = [
-            (kind, name)
+            f"{self.name}: /benchmark/{kind}: no {name!r} in the benchmark, only {', '.join(known)}"
             for kind, names, known in (
                 ("configs", made_for.configs, benchmark.configs),
                 ("splits", made_for.splits, benchmark.splits),
@@ -272,9 +272,7 @@ class _Check:
             for name in names
             if name not in known
         ]
-        for kind, name in unknown:
-            known = benchmark.configs if kind == "configs" else benchmark.splits
-            yield f"{self.name}: /benchmark/{kind}: no {name!r} in the benchmark, only {', '.join(known)}"
+        yield from unknown
         if not unknown:
             yield from self._samples(benchmark.select(made_for.configs, made_for.splits), made_for)
 

@@ -396,12 +396,12 @@ def test_the_null_of_a_site_is_seeded_and_a_finding_stands_out_of_it(qwen, examp
         first = measure(qwen, example, [region], n_permutations=19, seed=1)
     assert meter.forward_passes == 21
     again = measure(qwen, example, [region], n_permutations=19, seed=1)
-    null = first.null_of(per_token=False)
-    assert np.array_equal(null.effects, again.null_of(per_token=False).effects)
+    null = first.null_of_total()
+    assert np.array_equal(null.effects, again.null_of_total().effects)
     assert null.effects.shape == (1, 19)
     assert null.p(first.effects.total)[0] <= 0.1
     assert null.z(first.effects.total)[0] > 1
-    assert measure(qwen, example, [region]).null_of(per_token=False) is None
+    assert measure(qwen, example, [region]).null_of_total() is None
 
 
 def test_the_verdict_and_a_span_of_tokens_are_targets(qwen, example):
