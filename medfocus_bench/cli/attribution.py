@@ -25,7 +25,7 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.output import one_line, print_tables, quiet_models
+from medfocus_bench.cli.output import one_line, print_tables, quiet_models, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ def tune_command(
 ) -> None:
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
     from medfocus_bench.data.resolve import load_benchmark
-    from medfocus_bench.lvlm.registry import check_device, check_lvlms
     from medfocus_bench.runs.lock import exclusive
     from medfocus_bench.runs.methods import metadata
     from medfocus_bench.runs.settings import write_document
@@ -139,9 +138,7 @@ def tune_command(
     from medfocus_bench.runs.tuning import open_tuning
 
     about = metadata(tunable(method), method)
-    check_lvlms(lvlms)
-    check_device(options["device"])
-    quiet_models()
+    check_models(lvlms, options["device"])
     opened = load_benchmark(benchmark)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]
@@ -235,6 +232,15 @@ def _check_options(picture: bool, options: dict[str, Any]) -> None:
         raise InputError("give --benchmark and --split, or --image for a picture of your own")
 
 
+def check_models(lvlms: Iterable[str], device: str) -> None:
+    """Refuse LVLMs and a device that are not there, before any is loaded."""
+    from medfocus_bench.lvlm.registry import check_device, check_lvlms
+
+    check_lvlms(lvlms)
+    check_device(device)
+    quiet_models()
+
+
 def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
     from medfocus_bench.errors import InputError
     from medfocus_bench.runs.attribute import RunConfig
@@ -262,19 +268,16 @@ def _attribute_benchmark(
         with_tuning(methods, tuned, benchmark),
         benchmark,
         options["out"],
-        splits=options["splits"],
-        lvlms=options["lvlms"],
-        configs=options["configs"],
-        limit=options["limit"],
         config=config,
         progress=show_progress,
+        **{name: options[name] for name in ("splits", "lvlms", "configs", "limit")},
     ).outcomes
     print_tables([], [_outcome_table(outcomes, options["out"])])
     for outcome in outcomes:
         if outcome.reasons:
             count = f"{len(outcome.reasons)} of {outcome.samples} samples failed"
             where = f"{outcome.method}, {outcome.lvlm} {outcome.split}"
-            click.echo(one_line(f"{where}: {count}, the first with: {outcome.reasons[0]}"), err=True)
+            warn(f"{where}: {count}, the first with: {outcome.reasons[0]}")
     if all(outcome.existing + outcome.new == 0 for outcome in outcomes):
         sys.exit(2)
 
@@ -303,9 +306,9 @@ def _attribute_picture(
         progress=show_progress,
     )
     write_picture(explained, out, overwrite=options["overwrite"])
-    errors = {entry.method.name: entry.error for entry in explained.explanations if entry.error is not None}
-    for name, error in errors.items():
-        click.echo(one_line(f"{name}: {error}"), err=True)
+    errors = [f"{one.method.name}: {one.error}" for one in explained.explanations if one.error is not None]
+    for error in errors:
+        warn(error)
     click.echo(one_line(f"{explained.lvlm} answers: {explained.response}"))
     click.echo(str(out / "panel.png"))
     if len(errors) == len(explained.explanations):

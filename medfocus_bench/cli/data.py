@@ -18,7 +18,7 @@ from medfocus_bench.cli.options import (
     root_option,
 )
 from medfocus_bench.cli.output import print_problems, print_tables, quiet_models
-from medfocus_bench.cli.progress import progress_bar, show_progress
+from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.cli.sources import SOURCE_COMMANDS, build_source, overwrite_option
 
 
@@ -72,8 +72,7 @@ def build_command(
     from medfocus_bench.phantom.build import build_track
 
     quiet_models()
-    with progress_bar("Verifying") as progress:
-        built = build_track(out, records, workers=workers, overwrite=overwrite, progress=progress)
+    built = build_track(out, records, workers=workers, overwrite=overwrite, progress=show_progress)
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
     if TRACK.is_dir():
         shipped = read_benchmark(TRACK).fingerprint
@@ -91,8 +90,7 @@ def check_command(name: str, everything: bool) -> None:
 
     quiet_models()
     indices = ALL_QUESTIONS if everything else ALL_QUESTIONS[::31]
-    with progress_bar("Asking again") as progress:
-        problems = check_answers(TRACK, indices, progress=progress)
+    problems = check_answers(TRACK, indices, progress=show_progress)
     if problems:
         print_problems(problems, "", len(problems))
         sys.exit(1)

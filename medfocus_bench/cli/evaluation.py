@@ -19,7 +19,7 @@ from medfocus_bench.cli.options import (
     scoring_options,
     split_commas,
 )
-from medfocus_bench.cli.output import one_line, output_width, print_tables
+from medfocus_bench.cli.output import output_width, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.storage import write_atomic
 
@@ -34,11 +34,16 @@ _lvlms_option = click.option(
     callback=split_commas,
     help="Only the samples of this LVLM; may be repeated. Default: all that is covered.",
 )
+
+
+def _check_suffix(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".json", ".md"):
+        raise click.UsageError(f"--out {path}: give a file that ends in .json or .md")
+    return path
+
+
 _out_option = click.option(
-    "--out",
-    type=OUTPUT_FILE,
-    callback=lambda context, option, path: _checked_out(path),
-    help="Also write it to this file: JSON, or .md.",
+    "--out", type=OUTPUT_FILE, callback=_check_suffix, help="Also write it to this file: JSON, or .md."
 )
 
 
@@ -123,16 +128,7 @@ def _warn_unexplained(evaluation: Evaluation) -> None:
     if evaluation.unexplained and explained:
         lvlms = " ".join(f"--lvlm {lvlm}" for lvlm in sorted(explained))
         names = ", ".join(evaluation.unexplained)
-        sentence = (
-            f"No sample of {names} has an attribution, so that all of them score 0; {lvlms} leaves them out"
-        )
-        click.echo(one_line(sentence), err=True)
-
-
-def _checked_out(path: Path | None) -> Path | None:
-    if path is not None and path.suffix not in (".json", ".md"):
-        raise click.UsageError(f"--out {path}: give a file that ends in .json or .md")
-    return path
+        warn(f"No sample of {names} has an attribution, so that all of them score 0; {lvlms} leaves them out")
 
 
 def _check_outside(out: Path | None, submissions: Iterable[Path]) -> None:

@@ -19,7 +19,7 @@ from medfocus_bench.cli.evaluation import compare_command, evaluate_command
 from medfocus_bench.cli.leaderboard import leaderboard_command
 from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import Group
-from medfocus_bench.cli.output import one_line
+from medfocus_bench.cli.output import warn
 from medfocus_bench.cli.reproduce import reproduce_command
 from medfocus_bench.cli.submission import info_command, null_command, schema_command, validate_command
 from medfocus_bench.cli.submit import submit_command
@@ -61,7 +61,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
         if issubclass(category, Notice):
-            click.echo(one_line(f"medfocus-bench: {message}"), err=True)
+            warn(f"medfocus-bench: {message}")
         else:
             as_before(message, category, *more, **named)
 
@@ -97,7 +97,7 @@ def _sentence(error: OSError) -> str:
 
 
 def _fail(sentence: object, status: int) -> NoReturn:
-    click.echo(one_line(f"medfocus-bench: {sentence}"), err=True)
+    warn(f"medfocus-bench: {sentence}")
     sys.exit(status)
 
 

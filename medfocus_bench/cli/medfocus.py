@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfocus_bench.cli.attribution import conditions_of
+from medfocus_bench.cli.attribution import check_models, conditions_of
 from medfocus_bench.cli.options import (
     FOLDER_OR_NAME,
     INPUT_FOLDER,
@@ -17,6 +17,7 @@ from medfocus_bench.cli.options import (
     Command,
     Group,
     benchmark_option,
+    check_new,
     check_root,
     limit_option,
     lvlms_option,
@@ -26,7 +27,7 @@ from medfocus_bench.cli.options import (
     segmenter_option,
     split_commas,
 )
-from medfocus_bench.cli.output import one_line, print_tables
+from medfocus_bench.cli.output import one_line, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -66,19 +67,15 @@ def ablate_command(
     Region, fill, localisation, size of the pool, lambda and eps, each beside the null control of both lungs.
     Writes ablation.json and ablation.md to --out.
     """
-    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.data.resolve import load_benchmark
-    from medfocus_bench.lvlm.registry import check_device, check_lvlms
     from medfocus_bench.medfocus.anatomy import check_anatomy
     from medfocus_bench.medfocus.generative_fill import check_editor
     from medfocus_bench.paper.ablate import ablate, ablation_tables
     from medfocus_bench.tables import render_markdown
 
-    check_lvlms(lvlms)
-    check_device(options["device"])
+    check_models(lvlms, options["device"])
     check_anatomy(references, segmenter)
     check_editor(editor)
-    quiet_models()
     document, outcomes = ablate(
         load_benchmark(benchmark),
         out,
@@ -96,8 +93,7 @@ def ablate_command(
     print_tables([], tables)
     reasons = [reason for outcome in outcomes for reason in outcome.reasons]
     if reasons:
-        count = f"{len(reasons)} explanations failed, the first with"
-        click.echo(one_line(f"{count}: {reasons[0]}"), err=True)
+        warn(f"{len(reasons)} explanations failed, the first with: {reasons[0]}")
     if all(outcome.existing + outcome.new == 0 for outcome in outcomes):
         sys.exit(2)
     click.echo(str(out / "ablation.md"))
@@ -136,8 +132,7 @@ def build_command(
     from medfocus_bench.errors import InputError
     from medfocus_bench.medfocus.reference import build_pool
 
-    if out.exists() and not overwrite:
-        raise InputError(f"{out}: exists already; choose another file, or give --overwrite")
+    check_new(out, overwrite=overwrite)
     if (folder is None) == (source is None):
         raise InputError("give a folder with images and masks, or --source and --root")
     if options["segmenter"] is not None:
@@ -146,8 +141,7 @@ def build_command(
 
         check_vision_model("segmenter", options["segmenter"])
         check_device(options["device"])
-    if root is not None:
-        check_root(root)
+    check_root(root)
     if folder is not None:
         pool = build_pool(folder)
     elif root is None:

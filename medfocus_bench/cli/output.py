@@ -31,6 +31,11 @@ def one_line(text: str) -> str:
     return disarmed("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split())))
 
 
+def warn(text: str) -> None:
+    """Print a text on one line of stderr."""
+    click.echo(one_line(text), err=True)
+
+
 def counted(count: int, noun: str) -> str:
     """A count with its noun: "1 problem", "1,200 problems"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -39,11 +44,11 @@ def counted(count: int, noun: str) -> str:
 def print_problems(problems: Sequence[str], place: str, limit: int = MAX_PRINTED) -> None:
     """Print one line each on stderr, and how many there are at `place`."""
     for problem in problems[:limit]:
-        click.echo(one_line(problem), err=True)
+        warn(problem)
     if len(problems) > limit:
         click.echo(f"and {len(problems) - limit:,} more", err=True)
     if place:
-        click.echo(one_line(f"medfocus-bench: {place}: {counted(len(problems), 'problem')}"), err=True)
+        warn(f"medfocus-bench: {place}: {counted(len(problems), 'problem')}")
 
 
 def print_first(lines: Sequence[str], limit: int, rest: str) -> None:

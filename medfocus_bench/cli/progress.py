@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import click
@@ -76,22 +75,15 @@ def show_progress(
     items: Iterable[Item], label: str, total: int, *, clock: Clock = time.monotonic
 ) -> Iterable[Item]:
     """Pass the items through and show progress: a bar with an ETA on a terminal's stderr, lines elsewhere."""
-    with progress_bar(label, clock=clock) as moved:
-        for done, item in enumerate(items):
-            moved(done, total)
-            yield item
-        moved(total, total)
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
 
-
-@contextmanager
-def progress_bar(description: str, *, clock: Clock = time.monotonic) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of (done, total) calls: a bar on a terminal's stderr, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield ProgressLines(description, clock=clock)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            yield from bar.track(items, total, description=label)
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    lines = ProgressLines(label, clock=clock)
+    for done, item in enumerate(items):
+        lines(done, total)
+        yield item
+    lines(total, total)

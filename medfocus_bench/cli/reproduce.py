@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from medfocus_bench.cli.attribution import conditions_of
+from medfocus_bench.cli.attribution import check_models, conditions_of
 from medfocus_bench.cli.options import (
     FOLDER_OR_NAME,
     MODES,
@@ -27,7 +27,8 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.output import one_line
+from medfocus_bench.cli.output import print_tables, quiet_models, warn
+from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
@@ -46,7 +47,6 @@ _FILTER_OPTIONS: Final = {
 
 def _list_tables(context: click.Context, option: click.Parameter, given: bool) -> None:
     """Show the tables and figures, and end the command without asking for more."""
-    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.paper.tables import TABLES
     from medfocus_bench.tables import Row, Table
 
@@ -145,7 +145,6 @@ def reproduce_command(
     Makes the missing runs, and prints the paper's value beside ours with 95 % intervals and null controls.
     Writes TARGET.json, TARGET.md and the figures to --out. An interrupted run is resumed.
     """
-    from medfocus_bench.cli.output import quiet_models
     from medfocus_bench.errors import InputError
 
     if target is None:
@@ -174,7 +173,6 @@ def _check_options(target: str, pace: float | None, no_run: bool, options: dict[
     """Refuse whatever is known to be wrong before the benchmark is read and an LVLM is loaded."""
     from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
-    from medfocus_bench.lvlm.registry import check_device, check_lvlms
     from medfocus_bench.medfocus.reference import check_references
     from medfocus_bench.paper.plan import check_pace
     from medfocus_bench.paper.tables import find_table
@@ -211,8 +209,7 @@ def _check_options(target: str, pace: float | None, no_run: bool, options: dict[
     for file in options["tuned"]:
         read_tuning(file)
     if not no_run:
-        check_lvlms(options["lvlms"])
-        check_device(options["device"])
+        check_models(options["lvlms"], options["device"])
 
 
 def _check_filter(no_run: bool, made: Path, options: dict[str, Any]) -> None:
@@ -246,7 +243,6 @@ def _plan(target: str, pace: float | None, form: str, options: dict[str, Any]) -
 
 
 def _config(options: dict[str, Any]) -> ReproduceConfig:
-    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.paper.config import ReproduceConfig
 
     same = ("lvlms", "methods", "limit", "references", "segmenter", "detector", "tuned", "resamples")
@@ -274,15 +270,14 @@ def _benchmark(options: dict[str, Any]) -> Benchmark:
     else:
         rebuilt = rebuild(_rebuild_config(options))
         for failure in rebuilt.failures:
-            click.echo(one_line(f"{failure.source} {failure.index}: {failure.reason}"), err=True)
+            warn(f"{failure.source} {failure.index}: {failure.reason}")
         attached = rebuilt.attached
     for notice in (*attached.notices, *map(str, attached.unmatched)):
-        click.echo(one_line(notice), err=True)
+        warn(notice)
     return attached.benchmark
 
 
 def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
-    from medfocus_bench.cli.progress import show_progress
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.data.sources.registry import open_source, published_sources
@@ -303,7 +298,6 @@ def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
 
 
 def _show(tables: Any, lines: list[str], as_json: str, form: str) -> None:
-    from medfocus_bench.cli.output import print_tables
     from medfocus_bench.tables import render_markdown
 
     if form == "table":

@@ -20,7 +20,7 @@ from medfocus_bench.cli.options import (
     check_root,
     root_option,
 )
-from medfocus_bench.cli.output import counted, one_line, print_first, print_problems, print_tables
+from medfocus_bench.cli.output import counted, one_line, print_first, print_problems, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def report_attached(attached: Attached, losses_file: Path | None) -> None:
     click.echo("It holds licensed boxes and refers to licensed pictures: keep it where they are.")
     _list_skips("not joined", attached.unmatched, "--losses FILE")
     for notice in attached.notices:
-        click.echo(one_line(f"Note: {notice}"), err=True)
+        warn(f"Note: {notice}")
     if losses_file is not None:
         _write_skips(losses_file, attached.unmatched)
 

@@ -19,7 +19,7 @@ from medfocus_bench.cli.options import (
     check_new,
     seed_option,
 )
-from medfocus_bench.cli.output import counted, one_line, print_problems
+from medfocus_bench.cli.output import counted, one_line, print_problems, warn
 
 
 @click.command("info", cls=Command)
@@ -86,7 +86,7 @@ def validate_command(path: Path, benchmark: str | None, any_version: bool) -> No
         print_problems(problems, str(path))
         sys.exit(2)
     for warning in problems.warnings:
-        click.echo(one_line(f"warning: {path}: {warning}"), err=True)
+        warn(f"warning: {path}: {warning}")
     against = f" for {benchmark}" if benchmark else "; give --benchmark to check its samples too"
     summary = problems.counts.summary if problems.counts else ""
     click.echo(one_line(f"{path}: sound{against}; {summary}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,8 +19,8 @@ from medfocus_bench.cli.options import (
     check_writable,
     workers_option,
 )
-from medfocus_bench.cli.output import one_line, print_problems, print_tables
-from medfocus_bench.cli.progress import progress_bar, show_progress
+from medfocus_bench.cli.output import counted, one_line, print_problems, print_tables, warn
+from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from medfocus_bench.leaderboard.rebuild import Outcome
@@ -102,17 +102,17 @@ def guard_command(
         changed = compared_trees(base, head) if changes is None else read_changes(changes)
         committed = _committed(base / RESULTS)
         target = changed_submission(base, head, changed, author)
+        found = review(
+            target.folder,
+            opened,
+            committed,
+            beside=target.beside,
+            before=target.before,
+            author=author,
+            progress=show_progress,
+        )
     except InputError as error:
         _refuse(error.problems, "the pull request", summary)
-    found = review(
-        target.folder,
-        opened,
-        committed,
-        beside=target.beside,
-        before=target.before,
-        author=author,
-        progress=show_progress,
-    )
     _conclude_review(found, "the pull request", bool(committed), summary)
 
 
@@ -144,11 +144,9 @@ def rebuild_command(
     found = entries(submissions, only)
     outcomes = stray_results(found, results) if not only else []
     rules = Rules(results, check=check, force=force)
-    with progress_bar("Scoring") as progress:
-        for done, outcome in enumerate(rebuild(found, opened, rules, workers=workers), start=1):
-            outcomes.append(outcome)
-            click.echo(_outcome_line(outcome))
-            progress(done, len(found))
+    for outcome in show_progress(rebuild(found, opened, rules, workers=workers), "Scoring", len(found)):
+        outcomes.append(outcome)
+        click.echo(_outcome_line(outcome))
     _conclude(outcomes, check)
 
 
@@ -186,13 +184,13 @@ def log_command(
     A log is sound if it tells of every result: none is there, gone, or of another score without an event.
     """
     from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.log import add_event, make_event, scores_on_board
+    from medfocus_bench.leaderboard.log import add_event, check_log, make_event, scores_on_board
 
     try:
         board = scores_on_board(results or path.parent / RESULTS.name)
         if event is None:
-            count = _check_log(path, base, board)
-            click.echo(one_line(f"{path}: {count} event{'' if count == 1 else 's'}, sound"))
+            count = check_log(path, board, base)
+            click.echo(one_line(f"{path}: {counted(count, 'event')}, sound"))
             return
         if submission is None or reason is None:
             raise click.UsageError("give EVENT, SUBMISSION and --reason")
@@ -202,22 +200,6 @@ def log_command(
     except InputError as error:
         _refuse(error.problems, str(path), None)
     click.echo(one_line(f"{path}: {made.date} {made.submission} {made.event}"))
-
-
-def _check_log(path: Path, base: Path | None, board: Mapping[str, float]) -> int:
-    """The number of events in a log that is sound. Raises InputError with every problem."""
-    from medfocus_bench.errors import InputError
-    from medfocus_bench.leaderboard.log import board_problems, changed_lines, log_problems, read_log
-
-    for needed in (path, base):
-        if needed is not None and not needed.exists() and (needed != LOG or board):
-            raise InputError(f"{needed}: is not there; restore the log, of which no line ever goes")
-    events = read_log(path)
-    problems = changed_lines(read_log(base), events, str(path)) if base is not None else []
-    problems += [*log_problems(events, str(path)), *board_problems(events, str(path), board)]
-    if problems:
-        raise InputError(problems)
-    return len(events)
 
 
 def _committed(results: Path) -> list[Result]:
@@ -241,10 +223,9 @@ def _conclude_review(found: Review, what: str, beside_others: bool, summary: Pat
         _refuse(found.problems, what, summary)
     print_tables([f"{found.result.name}: sound", *found.summary], found.tables)
     if not beside_others:
-        click.echo(
+        warn(
             "No results of others are here, so that the row stands alone; run this in a clone of the "
-            "repository, or give the folder of its results with --results",
-            err=True,
+            "repository, or give the folder of its results with --results"
         )
     _add_to(summary, found.markdown())
 
@@ -273,11 +254,10 @@ def _conclude(outcomes: Sequence[Outcome], check: bool) -> None:
 
     for outcome in outcomes:
         for note in outcome.notes:
-            click.echo(one_line(note), err=True)
+            warn(note)
     faults = [outcome for outcome in outcomes if outcome.is_fault]
     if faults:
-        count = f"{len(faults)} of {len(outcomes)} results"
-        click.echo(f"medfocus-bench: {count} are not as they should be", err=True)
+        warn(f"medfocus-bench: {len(faults)} of {len(outcomes)} results are not as they should be")
         sys.exit(2 if any(outcome.status == "unsound" for outcome in faults) else 1)
     pending = sum(outcome.status == "pending" for outcome in outcomes)
     rest = f", {pending} pending" if pending else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medfocus_bench.cli.attribution import check_models
 from medfocus_bench.cli.options import (
     MODES,
     OUTPUT_FOLDER,
@@ -18,7 +19,7 @@ from medfocus_bench.cli.options import (
     root_option,
     settings_of,
 )
-from medfocus_bench.cli.output import one_line, print_first, print_tables, quiet_models
+from medfocus_bench.cli.output import print_first, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -84,7 +85,6 @@ def _verify_phantom(
     lvlm: str, mode: Mode, limit: int | None, out: Path, options: dict[str, Any]
 ) -> tuple[str, list[Verification], Path]:
     from medfocus_bench.errors import InputError
-    from medfocus_bench.lvlm.registry import check_lvlms
     from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
     for parameter in verify_command.params:
@@ -93,11 +93,10 @@ def _verify_phantom(
             raise InputError(
                 f"{parameter.opts[0]} goes with a source of your own; leave it out for the phantom"
             )
-    check_lvlms([lvlm])
+    check_models([lvlm], options["device"])
     evidence = options["evidence"]
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
-    quiet_models()
     tracked = show_progress(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices))
     records = list(tracked)
     return f"{evidence} evidence: {len(records)} questions of phantom", records, run.file(out)
@@ -112,7 +111,7 @@ def _verify_source(
     from medfocus_bench.data.sources import open_source
     from medfocus_bench.data.sources.copies import check_copy
     from medfocus_bench.errors import InputError
-    from medfocus_bench.lvlm.registry import check_device, check_lvlms, load_lvlm
+    from medfocus_bench.lvlm.registry import check_lvlms, load_lvlm
 
     source = open_source(name)
     root, split = options["root"], options["split"]
@@ -126,12 +125,11 @@ def _verify_source(
     check_lvlms([lvlm_name])
     editor = load_editor(options["editor"], **settings_of(options["assignments"], "--set"))
     check_root(root)
-    check_device(options["device"])
+    check_models([], options["device"])
     found = source.annotations(root, split)
     check_copy(found, root)
     for skip in found.skips[:_SHOWN]:
-        click.echo(one_line(f"Skipped: {skip}"), err=True)
-    quiet_models()
+        warn(f"Skipped: {skip}")
     lvlm = load_lvlm(lvlm_name, device=options["device"], dtype=options["dtype"])
     file = records_file(out, name, lvlm.key, mode, split)
     asked = found.questions[:limit]

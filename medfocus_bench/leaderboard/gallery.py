@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.geometry import MODEL_SIZE
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
-from medfocus_bench.leaderboard.workers import worker_pool
+from medfocus_bench.leaderboard.workers import in_processes
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.submission.reader import Submission, reopen_submission
 
@@ -93,7 +92,6 @@ def make_galleries(
     benchmark: Benchmark,
     out: Path,
     *,
-    seed: int = 0,
     opened: Mapping[str, Submission] | None = None,
     workers: int = 1,
     progress: Progress = no_progress,
@@ -106,15 +104,9 @@ def make_galleries(
     shown = [result for result in results if (submissions / result.name).is_dir()]
     lots = [shown[start : start + _LOT] for start in range(0, len(shown), _LOT)]
     galleries: dict[str, tuple[GalleryPicture, ...]] = {}
-    draw = partial(_galleries, submissions=submissions, benchmark=benchmark, out=out, seed=seed)
-    if workers == 1 or len(lots) < 2:
-        for drawn in progress((draw(lot, opened=opened) for lot in lots), "Drawing", len(lots)):
-            galleries |= drawn
-        return galleries
-    with worker_pool(min(workers, len(lots))) as pool:
-        drawing = as_completed([pool.submit(draw, lot) for lot in lots])
-        for done in progress(drawing, "Drawing", len(lots)):
-            galleries |= done.result()
+    draw = partial(_galleries, submissions=submissions, benchmark=benchmark, out=out, opened=opened or {})
+    for drawn in progress(in_processes(draw, lots, workers), "Drawing", len(lots)):
+        galleries |= drawn
     return galleries
 
 
@@ -123,18 +115,18 @@ def _galleries(
     submissions: Path,
     benchmark: Benchmark,
     out: Path,
-    seed: int,
-    opened: Mapping[str, Submission] | None = None,
+    opened: Mapping[str, Submission],
 ) -> dict[str, tuple[GalleryPicture, ...]]:
     """Those of a few results, of which each sample is decoded once."""
     wanted: dict[str, list[tuple[_Wanted, Submission]]] = {}
     for result in results:
         folder = submissions / result.name
-        chosen = list(_choose(result, benchmark, seed))
+        chosen = list(_choose(result, benchmark))
         sha256 = result.report.provenance.submission_sha256
-        submission = (opened or {}).get(result.name)
         try:
-            submission = submission or reopen_submission(folder, sha256, {one.sample_id for one in chosen})
+            submission = opened.get(result.name) or reopen_submission(
+                folder, sha256, {one.sample_id for one in chosen}
+            )
         except SubmissionError:
             raise InputError(f"{folder}: not what was scored as {result.name}; rebuild the result") from None
         for one in chosen:
@@ -158,14 +150,14 @@ def _galleries(
     }
 
 
-def _choose(result: Result, benchmark: Benchmark, seed: int) -> Iterator[_Wanted]:
+def _choose(result: Result, benchmark: Benchmark) -> Iterator[_Wanted]:
     """The samples to show: best and worst by the headline, then random ones.
 
     Of one patient only one sample is taken, so that the pictures differ.
     """
     scored = list(_scored_samples(result, benchmark))
     ordered = sorted(scored, key=lambda item: (-item[1], item[0].sample_id))
-    rng = np.random.default_rng((seed, crc32(result.name.encode())))
+    rng = np.random.default_rng((0, crc32(result.name.encode())))
     shuffled = [scored[number] for number in rng.permutation(len(scored))]
     taken: set[tuple[str, str]] = set()
     for kind, candidates in zip(KINDS, (ordered, ordered[::-1], shuffled), strict=True):

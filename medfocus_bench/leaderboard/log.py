@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.result import TOLERANCE, Name, headline_name, read_results
-from medfocus_bench.storage import write_atomic
+from medfocus_bench.storage import read_regular, write_atomic
 from medfocus_bench.submission.schema import Finite, Line, Strict
 
 LOG_NAME: Final = "log.jsonl"
@@ -50,12 +50,8 @@ def read_log(path: Path) -> list[LogEntry]:
     """All events, oldest first; empty without a file. Raises InputError that names the line."""
     if not path.exists():
         return []
-    with path.open("rb") as file:
-        data = file.read(MAX_LOG_BYTES + 1)
-    if len(data) > MAX_LOG_BYTES:
-        raise InputError(f"{path}: larger than {MAX_LOG_BYTES // 2**20} MiB, the limit for a log")
     entries = []
-    for number, line in enumerate(data.splitlines(), start=1):
+    for number, line in enumerate(read_regular(path, MAX_LOG_BYTES).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -159,6 +155,22 @@ def changed_lines(old: Sequence[LogEntry], new: Sequence[LogEntry], place: str) 
         if given != {key: getattr(new[number - 1], key) for key in given}:
             return [f"{where}: is not what it was; restore the line, and add one that corrects it"]
     return []
+
+
+def check_log(path: Path, board: Mapping[str, float], base: Path | None = None) -> int:
+    """The number of events of a log that tells of each row of `board` and keeps every line of `base`.
+
+    It may be missing only before the first result. Raises InputError with every problem.
+    """
+    for needed in (path, base):
+        if needed is not None and not needed.exists() and (needed.name != LOG_NAME or board):
+            raise InputError(f"{needed}: is not there; restore the log, of which no line ever goes")
+    events = read_log(path)
+    problems = changed_lines(read_log(base), events, str(path)) if base is not None else []
+    problems += [*log_problems(events, str(path)), *board_problems(events, str(path), board)]
+    if problems:
+        raise InputError(problems)
+    return len(events)
 
 
 def add_event(path: Path, event: LogEntry, board: Mapping[str, float]) -> LogEntry:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,7 @@ from medfocus_bench.leaderboard.result import (
 )
 from medfocus_bench.leaderboard.review.checks import UNRANKED_SPLITS, check_submission
 from medfocus_bench.leaderboard.scoring import score_result
-from medfocus_bench.leaderboard.workers import worker_pool
+from medfocus_bench.leaderboard.workers import in_processes
 from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.reader import open_submission
 
@@ -86,7 +86,6 @@ class Rules:
     results: Path
     check: bool = False
     force: bool = False
-    resamples: int = RESAMPLES
 
 
 def ranked_part(benchmark: Benchmark) -> Benchmark:
@@ -120,15 +119,9 @@ def entries(submissions: Path, only: Sequence[str] = ()) -> list[Entry]:
 def stray_results(found: Iterable[Entry], results: Path) -> list[Outcome]:
     """Results without a submission or null control."""
     names = {entry.name for entry in found}
-    return [
-        Outcome(
-            path.stem,
-            "stray",
-            (f"{path}: has no submission; restore that, or remove the file and log the removal",),
-        )
-        for path in sorted(results.glob("*.json"))
-        if path.stem not in names
-    ]
+    strays = [path for path in sorted(results.glob("*.json")) if path.stem not in names]
+    said = "has no submission; restore that, or remove the file and log the removal"
+    return [Outcome(path.stem, "stray", (f"{path}: {said}",)) for path in strays]
 
 
 def rebuild(
@@ -140,29 +133,9 @@ def rebuild(
     """
     if not rules.check:
         rules.results.mkdir(parents=True, exist_ok=True)
-    if workers == 1 or len(found) < 2:
-        for entry in found:
-            yield _settle(entry, benchmark, rules)
-        return
-    with worker_pool(min(workers, len(found)), _begin, (benchmark, rules)) as pool:
-        # The longest first, so that no worker ends alone: a null control makes its maps, too.
-        longest_first = sorted(found, key=lambda entry: entry.folder is not None)
-        for future in as_completed([pool.submit(_settle_in_worker, entry) for entry in longest_first]):
-            yield future.result()
-
-
-_shared: tuple[Benchmark, Rules] | None = None
-"""Of a worker process: what all of its entries share, sent once."""
-
-
-def _begin(benchmark: Benchmark, rules: Rules) -> None:
-    global _shared  # noqa: PLW0603
-    _shared = benchmark, rules
-
-
-def _settle_in_worker(entry: Entry) -> Outcome:
-    assert _shared is not None
-    return _settle(entry, *_shared)
+    # The longest first, so that no worker ends alone: a null control makes its maps, too.
+    longest_first = sorted(found, key=lambda entry: entry.folder is not None)
+    yield from in_processes(partial(_settle, benchmark=benchmark, rules=rules), longest_first, workers)
 
 
 def _settle(entry: Entry, benchmark: Benchmark, rules: Rules) -> Outcome:
@@ -239,7 +212,7 @@ def _without_computing(
         set(committed.report.headline),
     )
     scores = {metric.name for metric in metrics(with_lvlm=False)}
-    if stands == (sha256, benchmark.fingerprint, __version__, 0, rules.resamples, "verified", scores):
+    if stands == (sha256, benchmark.fingerprint, __version__, 0, RESAMPLES, "verified", scores):
         return Outcome(entry.name, "current", (), headline, headline)
     return None
 
@@ -249,12 +222,11 @@ def _computed(entry: Entry, benchmark: Benchmark, rules: Rules) -> Result:
         checked = check_submission(entry.folder, benchmark)
         if checked.problems or checked.inspection is None or checked.inspection.submission is None:
             raise SubmissionError(checked.problems)
-        submission = checked.inspection.submission
-        return score_result(submission, benchmark, resamples=rules.resamples, verified=True)
+        return score_result(checked.inspection.submission, benchmark, verified=True)
     with TemporaryDirectory(prefix="medfocus-bench-") as work:
         control = entry.name.removeprefix(NULL_RESULT)
         folder = write_null(control, ranked_part(benchmark), Path(work) / entry.name)
-        return score_result(folder, benchmark, resamples=rules.resamples, verified=True)
+        return score_result(folder, benchmark, verified=True)
 
 
 def _headline(result: Result | None) -> float | None:

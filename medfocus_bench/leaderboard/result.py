@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.report import Report, Score
+from medfocus_bench.storage import read_regular
 from medfocus_bench.submission.schema import Finite, Line, Strict
 
 NULL_RESULT: Final = "null-"
@@ -152,14 +153,9 @@ def result_text(result: Result) -> str:
 def read_result(path: Path) -> Result:
     """The result in a file. Raises InputError that names the file and the place in it."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_RESULT_BYTES + 1)
+        result = Result.model_validate_json(read_regular(path, MAX_RESULT_BYTES))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_RESULT_BYTES:
-        raise InputError(f"{path}: larger than {MAX_RESULT_BYTES // 2**20} MiB, the limit for a result")
-    try:
-        result = Result.model_validate_json(data)
     except ValidationError as error:
         raise InputError(f"{path}: {sentence(error)}; rebuild it from the submission") from None
     if result.name != path.stem:

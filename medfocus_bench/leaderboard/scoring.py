@@ -9,7 +9,7 @@ import numpy as np
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.sample import Sample
-from medfocus_bench.evaluation.evaluate import Evaluation, evaluate_samples
+from medfocus_bench.evaluation.evaluate import evaluate_samples
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.evaluation.report import Score
@@ -34,9 +34,7 @@ def score_result(
     submission: str | Path | Submission,
     benchmark: str | Path | Benchmark,
     *,
-    seed: int = 0,
     resamples: int = RESAMPLES,
-    any_version: bool = False,
     verified: bool = False,
     progress: Progress = no_progress,
 ) -> Result:
@@ -44,25 +42,14 @@ def score_result(
 
     Raises SubmissionError or BenchmarkError as `evaluate` does.
     """
-    settings = Settings("standard", seed, resamples)
+    settings = Settings("standard", 0, resamples)
     folder = submission.path.parent if isinstance(submission, Submission) else Path(submission)
     evaluation = evaluate_samples(
-        submission,
-        benchmark,
-        settings,
-        nulls=False,
-        any_version=any_version,
-        verified=verified,
-        progress=progress,
+        submission, benchmark, settings, nulls=False, verified=verified, progress=progress
     )
-    return result_of(folder.resolve().name, evaluation, settings)
-
-
-def result_of(name: str, evaluation: Evaluation, settings: Settings) -> Result:
-    """The result of a submission under that name, from its evaluation."""
     samples = evaluation.part.samples
     return Result(
-        name=name,
+        name=folder.resolve().name,
         report=evaluation.report,
         views=_views(samples, evaluation.scored, settings),
         headline=_headline(samples, evaluation.scored.columns([headline_name()])[:, 0]),

@@ -21,7 +21,7 @@ from medfocus_bench.leaderboard.gallery import GalleryPicture, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
 from medfocus_bench.leaderboard.page_data import board_payload, json_block
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
-from medfocus_bench.leaderboard.result import Result, read_results
+from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.review.checks import titles_beside
 from medfocus_bench.paper import published
 from medfocus_bench.progress import Progress, no_progress
@@ -73,7 +73,8 @@ def build_site(
     with atomic_folder(out) as work:
         (work / MARKER).write_text(f"medfocus-bench {__version__}\n", encoding="utf-8")
         if submissions is not None and benchmark is not None:
-            shown = _drawable(board, benchmark)
+            # Only of results whose samples the benchmark has.
+            shown = board.results if benchmark.fingerprint == board.benchmark.fingerprint else ()
             galleries = make_galleries(
                 shown, submissions, benchmark, work, opened=opened, workers=workers, progress=progress
             )
@@ -103,11 +104,6 @@ def page_name(text: str) -> str:
 def _check_vacant(out: Path) -> None:
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not a built site; give another folder, or remove it first")
-
-
-def _drawable(board: Board, benchmark: Benchmark) -> Sequence[Result]:
-    """The results whose samples the benchmark has."""
-    return board.results if benchmark.fingerprint == board.benchmark.fingerprint else ()
 
 
 def _pending(board: Board, submissions: Path | None) -> list[str]:
@@ -167,25 +163,23 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["score"] = _score
-    environment.filters["bare"] = _bare
-    environment.filters["place"] = _place
-    environment.filters["http_link"] = http_link
-    environment.filters["amount"] = _amount
+    environment.filters |= {
+        "score": _score,
+        "bare": _bare,
+        "place": _place,
+        "http_link": http_link,
+        "amount": _amount,
+    }
     return environment
 
 
 def _score(value: float) -> str:
-    text = f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
+    return f"{value:z.3f}"
 
 
 def _bare(value: float) -> str:
     """A score without the zero before its point: many of them stand close together."""
-    text = _score(value)
-    return (
-        text[1:] if text.startswith("0.") else text.replace("-0.", "-.") if text.startswith("-0.") else text
-    )
+    return re.sub(r"^(-?)0\.", r"\1.", _score(value))
 
 
 def _place(value: float, width: float = 100.0) -> str:

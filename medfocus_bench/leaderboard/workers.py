@@ -1,28 +1,33 @@
-"""Worker processes of one thread each."""
+"""Work that processes of one thread each share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
-@contextmanager
-def worker_pool(
-    workers: int, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
-) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes use one thread for linear algebra; what is pending at the end is dropped.
+def in_processes(work: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Made]:
+    """The result of `work` for each item as it comes, from `workers` processes, or from this one alone.
 
-    Raises OSError where a process dies.
+    They use one thread for linear algebra; what is pending at the end is dropped. Raises OSError where a
+    process dies.
     """
+    if workers == 1 or len(items) < 2:
+        yield from map(work, items)
+        return
     with _one_thread_each():
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer, initargs)
+        pool = ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"))
         try:
-            yield pool
+            for done in as_completed([pool.submit(work, item) for item in items]):
+                yield done.result()
         except BrokenProcessPool:
             raise OSError("a worker ended abruptly, perhaps out of memory; give fewer --workers") from None
         finally:

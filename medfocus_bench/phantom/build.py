@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,7 @@ from medfocus_bench.phantom.track import (
     phantom_questions,
     rows,
 )
+from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import records_beside
 
 ALL_QUESTIONS: Final = range(TEST_QUESTIONS + DEV_QUESTIONS)
@@ -87,8 +88,16 @@ def _finish(run: Run, folder: Path, indices: Sequence[int]) -> None:
         pass
 
 
-def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def _recorded(pending: set[Future[None]], files: Sequence[Path]) -> Iterator[int]:
+    """The number of each question as its record comes, until no run is pending."""
+    told = 0
+    while pending:
+        finished, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+        for future in finished:
+            future.result()
+        there = sum(path.read_bytes().count(b"\n") for path in files if path.exists())
+        yield from range(told, there)
+        told = there
 
 
 def build_track(
@@ -98,12 +107,12 @@ def build_track(
     workers: int = 2,
     overwrite: bool = False,
     indices: Sequence[int] = ALL_QUESTIONS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Benchmark:
     """Verify every question with every shipped model, and write the dataset.
 
     The records of the causal filter go to `work`, by default `out` with `.work` behind it; a stopped build
-    goes on from them. `progress` is told now and then how many of all questions are done.
+    goes on from them. `progress` shows how many of all questions are done.
 
     Raises InputError where something is in `out` already, unless it is a benchmark and `overwrite` is given.
     """
@@ -115,11 +124,9 @@ def build_track(
     runs = [*track_runs(), *control_runs()]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         pending = {pool.submit(_finish, run, work, indices) for run in runs}
-        while pending:
-            finished, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            progress(sum(_lines(run.file(work)) for run in runs), len(runs) * len(indices))
+        recorded = _recorded(pending, [run.file(work) for run in runs])
+        for _ in progress(recorded, "Verifying", len(runs) * len(indices)):
+            pass
     records = [record for run in track_runs() for record in read_verifications(run.file(work))]
     built = write_benchmark(
         out, rows(records), name="medfocus/cxr-causal", version=VERSION, overwrite=overwrite
@@ -159,22 +166,19 @@ def check_answers(
     indices: Sequence[int] = ALL_QUESTIONS,
     *,
     tolerance: float = 1e-3,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> list[str]:
     """Ask the shipped models again about these questions of a built track.
 
     Every stored answer that is not reproduced to the letter, and every log-odds that is further off than
-    `tolerance`, is a sentence of the result; empty if all is as stored. `progress` is told (done, all)
-    answers.
+    `tolerance`, is a sentence of the result; empty if all is as stored.
     """
     problems: list[str] = []
     with TemporaryDirectory() as work:
-        again: dict[tuple[int, str, str], Verification] = {}
-        runs = list(track_runs())
-        for number, run in enumerate(runs):
-            progress(number * len(indices), len(runs) * len(indices))
-            for record in verify_phantom(run, Path(work), indices):
-                again[record.index, record.lvlm, record.mode] = record
+        runs = track_runs()
+        asked = chain.from_iterable(verify_phantom(run, work, indices) for run in runs)
+        tracked = progress(asked, "Asking again", len(runs) * len(indices))
+        again = {(record.index, record.lvlm, record.mode): record for record in tracked}
         for row in _stored(folder, set(indices)):
             record = again[row["index"], row["lvlm"], row["mode"]]
             for name in IMAGES:

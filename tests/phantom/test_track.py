@@ -159,9 +159,13 @@ def test_models_answer_unseen_patients(key, mode, each):
 @sampled("indices", [3], [3, TEST_QUESTIONS + 5, TEST_QUESTIONS - 1])
 def test_building_again_gives_the_rows_that_are_shipped(rows, tmp_path, indices):
     seen = []
-    build_track(
-        tmp_path / "t1", tmp_path / "w1", workers=1, indices=indices, progress=lambda *at: seen.append(at)
-    )
+
+    def progress(items, label, total):
+        for item in items:
+            seen.append((item + 1, total))
+            yield item
+
+    build_track(tmp_path / "t1", tmp_path / "w1", workers=1, indices=indices, progress=progress)
     assert seen[-1] == (12 * len(indices), 12 * len(indices))
     shipped = {row["sample_id"]: row for row in rows}
     built = [row for path in (tmp_path / "t1").glob("*.parquet") for row in pq.read_table(path).to_pylist()]

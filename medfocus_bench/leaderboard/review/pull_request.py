@@ -17,6 +17,7 @@ from typing import Final
 
 from medfocus_bench.errors import InputError, SubmissionError
 from medfocus_bench.leaderboard.review.checks import SUBMISSIONS
+from medfocus_bench.storage import read_regular
 from medfocus_bench.submission.document import DOCUMENT_NAME
 
 MAX_CHANGES_BYTES: Final = 4 * 2**20
@@ -42,12 +43,9 @@ def read_changes(path: Path) -> list[Change]:
     A rename is a deletion and an addition.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CHANGES_BYTES + 1)
+        data = read_regular(path, MAX_CHANGES_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_CHANGES_BYTES:
-        raise InputError(f"{path}: lists more than a submission changes; one changes two files")
     words = data.decode("utf-8", errors="surrogateescape").split("\0")
     if words.pop() != "":
         raise InputError(f"{path}: not a list of `git diff --name-status -z`, which ends with a NUL")
