@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -84,12 +84,21 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
     return f"this needs {library}: install the extra with pip install 'medfocus-bench[{EXTRA_OF[library]}]'"
 
 
-def require(library: str) -> None:
-    """Raise InputError that names the extra if a library is not installed."""
+class MissingExtraError(InputError):
+    """A library that an extra of the package brings is not installed."""
+
+
+def require(library: str) -> Any:
+    """The library of this name. Raises MissingExtraError that names the extra if it is not installed."""
     try:
-        import_module(library)
+        return import_module(library)
     except ModuleNotFoundError as error:
-        raise InputError(missing_extra(error) or str(error)) from None
+        raise MissingExtraError(missing_extra(error) or str(error)) from None
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of an error, cut to a part of a sentence; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 class Notice(UserWarning):

@@ -109,7 +109,7 @@ def _verify_source(
     from medfocus_bench.counterfactual.dataset import records_file, source_questions
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.sources import open_source
-    from medfocus_bench.data.sources.copies import check_copy
+    from medfocus_bench.data.sources.reading import check_copy
     from medfocus_bench.errors import InputError
     from medfocus_bench.lvlm.registry import check_lvlms, load_lvlm
 

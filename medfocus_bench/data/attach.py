@@ -10,19 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from medfocus_bench.data.benchmark import (
-    UNVERSIONED,
-    Benchmark,
-    read_rows,
-)
+from medfocus_bench.data.benchmark import UNVERSIONED, Benchmark, read_rows
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.images import picture_at, read_picture
 from medfocus_bench.data.manifest import Attachment, read_manifest
 from medfocus_bench.data.questions import MODES
 from medfocus_bench.data.rows import complete_row, split_of
-from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Split, split_of_index
-from medfocus_bench.data.sources.reading import LocatedBoxes, locate
+from medfocus_bench.data.sources.reading import LocatedBoxes, check_copy, locate
 from medfocus_bench.data.sources.registry import installed_sources, open_source
 from medfocus_bench.data.writing import check_vacant, write_benchmark, write_rows
 from medfocus_bench.errors import InputError
@@ -127,6 +122,7 @@ class Joiner:
                 f"{annotation.place}: is about {annotation.finding!r}, the row about {row['finding']!r}; "
                 "they are of different versions of the table"
             )
+        anatomy = [{"concept": name, "box": box[0].tolist()} for name, box in sorted(region.anatomy.items())]
         return complete_row(
             row,
             finding=annotation.finding,
@@ -134,10 +130,7 @@ class Joiner:
             size=(region.width, region.height),
             boxes=region.boxes,
             image_ref=annotation.image_ref,
-            anatomy=[
-                {"concept": name, "box": box[0].tolist()} for name, box in sorted(region.anatomy.items())
-            ]
-            or None,
+            anatomy=anatomy or None,
         )
 
     def notices(self) -> list[str]:
@@ -303,15 +296,13 @@ class _Joining:
             name: value.item() if getattr(value, "ndim", 1) == 0 else value for name, value in row.items()
         }
         mode = plain["mode"]
-        word = mode if isinstance(mode, str) else self._word(mode)
-        joined = self.joiner.row({**plain, "mode": word})
+        if not isinstance(mode, str):
+            if not isinstance(mode, int) or not 0 <= mode < len(self.modes):
+                raise NotJoinedError(f"mode {mode} is not one of the labels {', '.join(self.modes)}")
+            plain["mode"] = self.modes[mode]
+        joined = self.joiner.row(plain)
         joined["mode"] = mode  # labels stay what they are in the dataset
         if joined.get("image") is None and joined.get("image_ref") is not None:
             picture = read_picture(picture_at(self.joiner.root, joined["image_ref"]))
             joined["image"] = Image.fromarray(picture)
         return joined
-
-    def _word(self, number: Any) -> str:
-        if not isinstance(number, int) or not 0 <= number < len(self.modes):
-            raise NotJoinedError(f"mode {number} is not one of the labels {', '.join(self.modes)}")
-        return self.modes[number]

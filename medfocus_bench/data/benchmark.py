@@ -38,7 +38,6 @@ SPLITS: Final = ("direct", "reasoning", "dev")
 
 MAX_FILES: Final = 10_000
 
-_BATCH_ROWS = 128
 _WITH_FLOATS = ("boxes", "anatomy")
 _UNCOUNTED = ("image", *(name for name in SCHEMA.names if name.startswith("log_odds_")))
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d+-of-\d+)?\.parquet$")
@@ -170,7 +169,7 @@ def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     Only the names and types of the columns are checked; labels come as words. Raises BenchmarkError.
     """
     for path, number, row in _numbered_rows(Path(folder)):
-        yield _place(path, number, row), _split_of(path), row
+        yield place_of(path, number, row), _split_of(path), row
 
 
 def _numbered_rows(root: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
@@ -198,11 +197,12 @@ def _read_samples(root: Path, pictures: Path | None) -> Iterator[tuple[Sample, d
         try:
             yield sample_of(row, _split_of(path), StoredRow(file, number)), row
         except (ValueError, TypeError) as error:
-            raise BenchmarkError(f"{_place(path, number, row)}: {error}") from None
+            raise BenchmarkError(f"{place_of(path, number, row)}: {error}") from None
 
 
-def _place(path: Path, number: int, row: Mapping[str, Any]) -> str:
-    return f"{path}: row {number} ({str(row['sample_id'])[:200]})"
+def place_of(path: Path, number: int, row: Mapping[str, Any]) -> str:
+    """Where a row stands, for messages."""
+    return f"{path}: row {number} ({str(row.get('sample_id'))[:200]})"
 
 
 def fingerprint_of(digests: Iterable[bytes]) -> str:

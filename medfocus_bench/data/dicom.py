@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medfocus_bench.data.pixels import MAX_FILE_BYTES, PictureError, bands, check_levels, check_size
+from medfocus_bench.errors import first_line
 from medfocus_bench.geometry import UInt8Image
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ def _errors_named(path: Path) -> Iterator[None]:
             f"{path}: is a DICOM file; reading it needs `pip install 'medfocus-bench[dicom]'`"
         ) from None
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise PictureError(f"{path}: the image cannot be decoded: {reason}") from None
+        raise PictureError(f"{path}: the image cannot be decoded: {first_line(error)}") from None
 
 
 def _dataset(path: Path, *, pixels: bool) -> Dataset:

@@ -13,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medfocus_bench.data.pixels import Values, in_levels, own_range, within
-from medfocus_bench.geometry import UInt8Image
+from medfocus_bench.geometry import FloatArray, UInt8Image
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-FloatArray = npt.NDArray[np.float64]
 
 _SIGN: Final = 1 << 15
 _WORD: Final = 1 << 16

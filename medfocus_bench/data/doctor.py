@@ -10,9 +10,8 @@ import numpy as np
 
 from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.questions import Question
-from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
-from medfocus_bench.data.sources.reading import locate, read_question
+from medfocus_bench.data.sources.reading import OtherCopyError, check_copy, locate, read_question
 from medfocus_bench.data.sources.registry import installed_sources, open_source, published_sources
 from medfocus_bench.data.sources.tables import find_table
 from medfocus_bench.errors import InputError

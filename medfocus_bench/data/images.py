@@ -40,7 +40,7 @@ _UNREADABLE = (
     struct.error,
     Image.DecompressionBombError,
 )
-_MAGIC = {b"\x89PNG": "picture", b"\xff\xd8\xff": "picture"}
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff")
 _PREAMBLE = 128
 """Bytes of anything before the `DICM` of a DICOM file."""
 
@@ -119,7 +119,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
     Raises PictureError that names the file.
     """
-    if _kind(path) == "dicom":
+    if _is_dicom(path):
         from medfocus_bench.data.dicom import dicom_size
 
         return dicom_size(path)
@@ -132,7 +132,7 @@ def read_picture(path: Path) -> UInt8Image:
 
     Raises PictureError that names the file, also for a blank picture; warns of few levels (`check_levels`).
     """
-    if _kind(path) == "dicom":
+    if _is_dicom(path):
         from medfocus_bench.data.dicom import decode_dicom
 
         return decode_dicom(path)
@@ -142,8 +142,8 @@ def read_picture(path: Path) -> UInt8Image:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _kind(path: Path) -> str:
-    """Whether a file is a DICOM or another picture, by its content."""
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is a DICOM or another picture, by its content. Raises PictureError if it is neither."""
     try:
         if not path.is_file():
             raise PictureError(f"{path}: is not there")
@@ -154,11 +154,10 @@ def _kind(path: Path) -> str:
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from None
     if head[_PREAMBLE:] == b"DICM":
-        return "dicom"
-    for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
-            return kind
-    raise PictureError(f"{path}: is not a PNG, JPEG or DICOM picture")
+        return True
+    if not head.startswith(_MAGIC):
+        raise PictureError(f"{path}: is not a PNG, JPEG or DICOM picture")
+    return False
 
 
 @contextmanager

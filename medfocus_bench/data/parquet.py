@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from medfocus_bench.data.columns import schema_problem
 from medfocus_bench.data.labels import in_words, label_names, schema_in_words
 from medfocus_bench.data.pixels import MAX_FILE_BYTES
-from medfocus_bench.errors import BenchmarkError
+from medfocus_bench.errors import BenchmarkError, first_line
 from medfocus_bench.storage import check_fetched
 
 MAX_ROWS: Final = 1_000_000
@@ -62,7 +62,7 @@ def check_parquet(path: Path) -> int:
             problem = _size_problem(metadata, path.stat().st_size)
     except _UNREADABLE as error:
         check_fetched(path)
-        raise BenchmarkError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from None
+        raise BenchmarkError(f"{path}: cannot be read as Parquet: {first_line(error)}") from None
     problem = problem or schema_problem(schema_in_words(schema, label_names(schema)))
     if problem is not None:
         raise BenchmarkError(f"{path}: {problem}")
@@ -75,7 +75,7 @@ def group_starts(path: Path) -> list[int]:
         with pq.ParquetFile(path) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     except _UNREADABLE as error:
-        raise BenchmarkError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from None
+        raise BenchmarkError(f"{path}: cannot be read as Parquet: {first_line(error)}") from None
     return [0, *accumulate(sizes)][:-1]
 
 
@@ -111,7 +111,7 @@ def parquet_rows(
     except _TooLargeError as error:
         raise BenchmarkError(f"{path}: {error} (rows {number} to {number + _BATCH_ROWS})") from None
     except _UNREADABLE as error:
-        raise BenchmarkError(f"{path}: breaks off at row {number}: {_first_line(error)}") from None
+        raise BenchmarkError(f"{path}: breaks off at row {number}: {first_line(error)}") from None
 
 
 class _TooLargeError(Exception):
@@ -174,11 +174,12 @@ def _checked(array: pa.Array, name: str) -> int:
         return 0 if lengths is None else _total(lengths.take(array.indices))
     if pa.types.is_struct(kind):
         return sum(_checked(part, name) for part in array.flatten())
-    if _is_list(kind):
-        if not pa.types.is_fixed_size_list(kind):
-            longest = pc.max(pc.list_value_length(array)).as_py() or 0
-            if longest > MAX_LIST:
-                raise _TooLargeError(f"{name} lists {longest:,} in one row; at most {MAX_LIST:,} are read")
+    if pa.types.is_fixed_size_list(kind):
+        return _checked(array.flatten(), name)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        longest = pc.max(pc.list_value_length(array)).as_py() or 0
+        if longest > MAX_LIST:
+            raise _TooLargeError(f"{name} lists {longest:,} in one row; at most {MAX_LIST:,} are read")
         return _checked(array.flatten(), name)
     if not _has_bytes(kind):
         return 0
@@ -197,13 +198,5 @@ def _has_bytes(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
-
-
 def _total(lengths: pa.Array) -> int:
     return int(pc.sum(lengths).as_py() or 0)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

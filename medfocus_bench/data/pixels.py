@@ -1,6 +1,5 @@
 """Grey levels of pictures and the bounds within which pictures are decoded.
 
-
 A picture has 80 million pixels at most, but few distinct values: whatever is done to a pixel is done to its
 value once, and the picture is looked up.
 """

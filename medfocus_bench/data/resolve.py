@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from medfocus_bench.data.benchmark import Benchmark, read_benchmark
 from medfocus_bench.data.hub.repository import DATASET, VERSION_PATTERN, HubName, hub_name, published_configs
 from medfocus_bench.data.manifest import read_manifest
-from medfocus_bench.errors import BenchmarkError, OfflineWarning
+from medfocus_bench.errors import BenchmarkError, MissingExtraError, OfflineWarning
 
 GROUP: Final = "medfocus_bench.benchmarks"
 """The entry point group by which a package ships benchmarks: the path of a folder under each name."""
@@ -81,7 +81,6 @@ def unknown_benchmark(text: str) -> str:
 
 def locate_on_hub(name: HubName) -> Path:
     """The folder of a config of a repository on the Hub, or of the embedded benchmark in its place."""
-    from medfocus_bench.data.hub.client import MissingExtraError
     from medfocus_bench.data.hub.fetch import OutOfReachError, fetch
 
     try:
@@ -134,7 +133,6 @@ def folder_at_hand(name: str, version: str, fingerprint: str) -> Path | None:
 
 
 def _cached(name: str, version: str) -> Iterator[Path]:
-    from medfocus_bench.data.hub.client import MissingExtraError
     from medfocus_bench.data.hub.fetch import OutOfReachError, cached
 
     known = hub_name(name)

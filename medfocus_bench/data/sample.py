@@ -10,9 +10,10 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from medfocus_bench.data.columns import EVIDENCE_KINDS, GROUPS, SAMPLE_ID_PATTERN, is_line
+from medfocus_bench.data.columns import SAMPLE_ID_PATTERN, is_line
 from medfocus_bench.data.concepts import concept_named
 from medfocus_bench.data.images import header_size
+from medfocus_bench.data.labels import LABELS
 from medfocus_bench.data.questions import MODES, prompt
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.geometry import FloatArray, UInt8Image, as_boxes, clip_boxes
@@ -160,9 +161,7 @@ class _Given:
 
 def sample_of(row: Mapping[str, Any], split: str, content: Content | None = None) -> Sample:
     """A row as a Sample. Raises ValueError with a sentence that names the column at fault."""
-    sample_id = row["sample_id"]
-    if not isinstance(sample_id, str) or not _SAMPLE_ID.fullmatch(sample_id):
-        raise ValueError(f"sample_id {str(sample_id)[:100]!r} is not a plain identifier")
+    check_identity(row, split)
     if row["width"] is None and row["boxes"] is None:
         raise ValueError(
             "is a pointer to a licensed source, without boxes; join your copy to it with "
@@ -170,21 +169,8 @@ def sample_of(row: Mapping[str, Any], split: str, content: Content | None = None
         )
     width, height = _side(row, "width"), _side(row, "height")
     _check_image(row.get("image"), width, height)
-    mode = _text(row, "mode")
-    if mode not in MODES:
-        raise ValueError(f"mode {mode[:100]!r} is not one of {', '.join(MODES)}")
-    if split in MODES and split != mode:
-        raise ValueError(f"mode is {mode}, but the file is named {split}; move the row, or rename the file")
-    evidence = row.get("evidence") or "lesion"
-    if evidence not in EVIDENCE_KINDS:
-        raise ValueError(f"evidence {str(evidence)[:100]!r} is not one of {', '.join(EVIDENCE_KINDS)}")
-    group = row.get("group") or "grounded"
-    if group not in GROUPS:
-        raise ValueError(f"group {str(group)[:100]!r} is not one of {', '.join(GROUPS)}")
-    if row["index"] is None or row["index"] < 0:
-        raise ValueError(f"index {row['index']} is not a rank in the source")
     return Sample(
-        sample_id=sample_id,
+        sample_id=row["sample_id"],
         split=sys.intern(split),
         source=_text(row, "source"),
         index=int(row["index"]),
@@ -193,13 +179,29 @@ def sample_of(row: Mapping[str, Any], split: str, content: Content | None = None
         height=height,
         finding=_finding(row),
         lvlm=_text(row, "lvlm"),
-        mode=mode,
-        evidence=sys.intern(evidence),
+        mode=sys.intern(row["mode"]),
+        evidence=sys.intern(row.get("evidence") or "lesion"),
         boxes=_evidence_boxes(row["boxes"], width, height),
         anatomy=_anatomy(row.get("anatomy")),
-        group=sys.intern(group),
+        group=sys.intern(row.get("group") or "grounded"),
         content=content,
     )
+
+
+def check_identity(row: Mapping[str, Any], split: str) -> None:
+    """Check what names a row, which a pointer to a licensed source has, too. Raises as `sample_of`."""
+    sample_id, index, mode = row["sample_id"], row["index"], row["mode"]
+    if not isinstance(sample_id, str) or not _SAMPLE_ID.fullmatch(sample_id):
+        raise ValueError(f"sample_id {str(sample_id)[:100]!r} is not a plain identifier")
+    if index is None or index < 0:
+        raise ValueError(f"index {index} is not a rank in the source")
+    _text(row, "lvlm")
+    for column, words in LABELS.items():
+        word = row.get(column)
+        if word not in words and (word or column == "mode"):
+            raise ValueError(f"{column} {str(word)[:100]!r} is not one of {', '.join(words)}")
+    if split in MODES and split != mode:
+        raise ValueError(f"mode is {mode}, but the file is named {split}; move the row, or rename the file")
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

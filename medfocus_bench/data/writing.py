@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from medfocus_bench.data.benchmark import Benchmark, read_benchmark
+from medfocus_bench.data.benchmark import Benchmark, place_of, read_benchmark
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.manifest import MANIFEST_NAME, NOT_ATTACHED, Attachment, write_manifest
 from medfocus_bench.errors import BenchmarkError, InputError
@@ -80,12 +81,14 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     # A large dictionary page stores a picture once, however many rows of a batch share it.
     settings = {"compression": "zstd", "dictionary_pagesize_limit": 2**26}
     with pq.ParquetWriter(path, SCHEMA, **settings) as writer:
-        for start, batch in _chunks(_plain(path, rows)):
+        plain, start = _plain(path, rows), 0
+        while batch := list(islice(plain, _BATCH_ROWS)):
             try:
                 table = pa.Table.from_pylist(batch, schema=SCHEMA)
             except _UNFIT:
                 raise _unfit(path, start, batch) from None
             writer.write_table(table)
+            start += len(batch)
 
 
 def _is_ours(path: Path) -> bool:
@@ -98,8 +101,8 @@ def _plain(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, 
         strange = [column for column in row if column not in SCHEMA.names]
         if strange:
             raise BenchmarkError(
-                f"{_place(path, number, row)}: column {strange[0]}: a benchmark has none of that name; there "
-                f"are {', '.join(SCHEMA.names)}"
+                f"{place_of(path, number, row)}: column {strange[0]}: a benchmark has none of that name; "
+                f"there are {', '.join(SCHEMA.names)}"
             )
         plain = {
             column: value.tolist() if isinstance(value, np.ndarray) else value
@@ -110,7 +113,7 @@ def _plain(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, 
                 plain["image"] = _encoded(plain["image"])
             except (OSError, ValueError) as error:
                 raise BenchmarkError(
-                    f"{_place(path, number, row)}: column image: cannot be stored as PNG ({error}); "
+                    f"{place_of(path, number, row)}: column image: cannot be stored as PNG ({error}); "
                     "convert it to L or RGB"
                 ) from None
         yield plain
@@ -127,20 +130,6 @@ def _encoded(value: Any) -> Any:
     return {"bytes": file.getvalue(), "path": None}
 
 
-def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """The rows in batches, each with the number of its first."""
-    batch: list[dict[str, Any]] = []
-    start = 0
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH_ROWS:
-            yield start, batch
-            start += len(batch)
-            batch = []
-    if batch:
-        yield start, batch
-
-
 def _unfit(path: Path, start: int, batch: list[dict[str, Any]]) -> BenchmarkError:
     """Which cell of a batch its column cannot hold."""
     for number, row in enumerate(batch, start=start):
@@ -150,7 +139,7 @@ def _unfit(path: Path, start: int, batch: list[dict[str, Any]]) -> BenchmarkErro
             except _UNFIT:
                 value = row[column.name]
                 return BenchmarkError(
-                    f"{_place(path, number, row)}: column {column.name}: {type(value).__name__} "
+                    f"{place_of(path, number, row)}: column {column.name}: {type(value).__name__} "
                     f"{repr(value)[:80]} is not a {_wanted(column)}"
                 )
     return BenchmarkError(f"{path}: rows {start} to {start + len(batch) - 1} cannot be stored")
@@ -167,7 +156,3 @@ def _wanted(column: pa.Field) -> str:
     if pa.types.is_string(column.type):
         return "text"
     return "whole number" if pa.types.is_integer(column.type) else "number"
-
-
-def _place(path: Path, number: int, row: Mapping[str, Any]) -> str:
-    return f"{path}: row {number} ({str(row.get('sample_id'))[:200]})"

@@ -19,9 +19,9 @@ from PIL import Image
 from medfocus_bench.data.concepts import CONCEPTS, concept_named
 from medfocus_bench.data.images import picture_at, read_picture
 from medfocus_bench.data.pixels import PictureError
-from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.imagenome import BOX_LIST, anatomy_box, outlined_anatomy, picture_ref
 from medfocus_bench.data.sources.protocol import Skip
+from medfocus_bench.data.sources.reading import check_copy
 from medfocus_bench.data.sources.registry import open_source
 from medfocus_bench.data.sources.tables import find_table, is_missing, number_of, read_table
 from medfocus_bench.errors import InputError

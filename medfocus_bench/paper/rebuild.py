@@ -20,8 +20,8 @@ from medfocus_bench.counterfactual.editors import Editor
 from medfocus_bench.data.attach import Attached, write_attached
 from medfocus_bench.data.questions import MODES, Mode, Question
 from medfocus_bench.data.rows import split_of
-from medfocus_bench.data.sources.copies import check_copy
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Source
+from medfocus_bench.data.sources.reading import check_copy
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
 from medfocus_bench.paper.plan import Pace, Passes, Plan, PlanLine, check_pace, pace_of

@@ -29,6 +29,8 @@ from medfocus_bench.data.questions import Question
 from medfocus_bench.phantom.render import render
 from medfocus_bench.phantom.track import box_of, patient_of, phantom_questions
 
+Rows = Sequence[Mapping[str, object]]
+
 SIDE = 224
 WIDTH = 260
 """Pictures are wider than high: a black margin on the right."""
@@ -40,13 +42,8 @@ NIH_TABLE = "nih-chest-xray14/BBox_List_2017.csv"
 
 IMAGENOME_BOXES = "chest-imagenome/1.0.0/gold_dataset/gold_bbox_coordinate_annotations_1000images.csv"
 IMAGENOME_BOX_HEADER = (
-    "image_id",
-    "x1",
-    "bbox_name",
-    "annot_id",
-    "original_x1",
-    "coord224",
-    "coord_original",
+    *("image_id", "x1", "bbox_name", "annot_id"),
+    *("original_x1", "coord224", "coord_original"),
 )
 
 IMAGENOME_HEADER = (
@@ -66,10 +63,10 @@ def phantom_question(number: int) -> Question:
     )
 
 
-def write_all(root: Path, *, pictures: bool = True) -> Path:
+def write_all(root: Path) -> Path:
     """All four sources below `root`: 12, 13, 8 (+ 3 dev) and 6 questions."""
     for write in (write_imagenome, write_vindr, write_padchest, write_nih):
-        write(root, pictures=pictures)
+        write(root)
     return root
 
 
@@ -88,39 +85,30 @@ def imagenome_rows() -> list[dict[str, object]]:
         x1, y1, x2, y2 = (int(value) for value in question.boxes[0])
         common = {"patient_id": patient, "study_id": study, "image_id": f"{image_id(number)}.dcm"}
 
-        def row(
-            bbox: str,
-            relation: int,
-            label: str,
-            category: str,
-            coordinates: Sequence[int],
-            common: Mapping[str, object] = common,
-            study: int = study,
-        ) -> None:
+        kind = "disease" if number % 3 else "anatomicalfinding"
+        parts = [
+            ("right lung", 1, question.finding, kind, [x1, y1, x2, y2]),
+            ("left lung", 0, "pneumothorax", "anatomicalfinding", [0, 0, 50, 50]),
+            ("right lower lung zone", 1, question.finding, kind, [x1, y1, min(x2 + 4, WIDTH), y2]),
+            ("right lung", 1, "abnormal", "nlp", [0, 0, 50, 50]),
+            (
+                "right lung",
+                1,
+                question.finding,
+                kind,
+                [x1, y1, x2, y2],
+            ),  # from a second sentence, too
+        ]
+        if number % 2:
+            parts.append(("right lung", 1, "lung opacity", "anatomicalfinding", [x1, y1, x2, y2]))
+        for bbox, relation, label, category, coordinates in parts:
             rows.append(
                 common
-                | {
-                    "row_id": f"{study}|{len(rows)}",
-                    "bbox": bbox,
-                    "relation": relation,
-                    "label_name": label,
-                    "context": "yes" if relation else "no",
-                    "categoryID": category,
-                    "sentence": 'The "heart" is\tenlarged, compared to the prior.',
-                    "annot_id": len(rows),
-                    "coord224": "[1, 2, 3, 4]",
-                    "coord_original": str(list(coordinates)),
-                }
+                | {"row_id": f"{study}|{len(rows)}", "bbox": bbox, "relation": relation, "label_name": label}
+                | {"context": "yes" if relation else "no", "categoryID": category, "annot_id": len(rows)}
+                | {"sentence": 'The "heart" is\tenlarged, compared to the prior.'}
+                | {"coord224": "[1, 2, 3, 4]", "coord_original": str(coordinates)}
             )
-
-        kind = "disease" if number % 3 else "anatomicalfinding"
-        row("right lung", 1, question.finding, kind, (x1, y1, x2, y2))
-        row("left lung", 0, "pneumothorax", "anatomicalfinding", (0, 0, 50, 50))
-        row("right lower lung zone", 1, question.finding, kind, (x1, y1, min(x2 + 4, WIDTH), y2))
-        row("right lung", 1, "abnormal", "nlp", (0, 0, 50, 50))
-        row("right lung", 1, question.finding, kind, (x1, y1, x2, y2))  # the same box from a second sentence
-        if number % 2:
-            row("right lung", 1, "lung opacity", "anatomicalfinding", (x1, y1, x2, y2))
     return rows
 
 
@@ -128,22 +116,28 @@ def image_id(number: int) -> str:
     return f"{number:08x}-5f5d2cd9-a3c1b2d4-00000000-{number * 7919:08x}"
 
 
+@cache
+def _concept_boxes(number: int) -> dict[str, list[int]]:
+    """Every concept but the mediastinum, which the box list does not have, and one of another name."""
+    concepts = render(patient_of(number)).concepts
+    boxes = {name: box_of(mask)[0].astype(int).tolist() for name, mask in concepts.items()}
+    return {name: box for name, box in boxes.items() if name != "mediastinum"} | {"spine": [100, 0, 124, 224]}
+
+
 def imagenome_boxes() -> list[dict[str, object]]:
-    """The box list: every concept but the mediastinum, which it does not have, and one of another name."""
-    rows: list[dict[str, object]] = []
-    for number in range(len(IMAGENOME_IDS)):
-        concepts = render(patient_of(number)).concepts
-        boxes = {name: box_of(mask)[0] for name, mask in concepts.items() if name != "mediastinum"}
-        for name, box in {**boxes, "spine": np.array([100, 0, 124, 224])}.items():
-            rows.append({"image_id": f"{image_id(number)}.dcm", "bbox_name": name})
-            rows[-1]["coord_original"] = str(box.astype(int).tolist())
-    return rows
+    return [
+        {"image_id": f"{image_id(number)}.dcm", "bbox_name": name, "coord_original": str(box)}
+        for number in range(len(IMAGENOME_IDS))
+        for name, box in _concept_boxes(number).items()
+    ]
 
 
-def write_imagenome(root: Path, *, pictures: bool = True, anatomy: bool = True) -> Path:
-    """12 questions about 8 pictures; returns the table."""
+def write_imagenome(
+    root: Path, rows: Rows | None = None, *, pictures: bool = True, anatomy: bool = True
+) -> Path:
+    """12 questions about 8 pictures, or these rows; returns the table."""
     table = IMAGENOME_TABLE
-    write_rows(root / table, IMAGENOME_HEADER, imagenome_rows(), delimiter="\t")
+    write_rows(root / table, IMAGENOME_HEADER, rows or imagenome_rows(), delimiter="\t")
     if anatomy:
         write_rows(root / IMAGENOME_BOXES, IMAGENOME_BOX_HEADER, imagenome_boxes())
     for number, (patient, study) in enumerate(IMAGENOME_IDS if pictures else ()):
@@ -174,15 +168,23 @@ def corners(box: Sequence[float]) -> dict[str, object]:
     return dict(zip(("x_min", "y_min", "x_max", "y_max"), map(float, box), strict=True))
 
 
-def write_vindr(root: Path, *, pictures: bool = True) -> Path:
-    """13 questions about 9 pictures, each DICOM of another kind; returns the table."""
+def write_vindr(root: Path, rows: Rows | None = None, *, pictures: bool = True) -> Path:
+    """13 questions about 9 pictures, each DICOM of another kind, or these rows; returns the table."""
     header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
-    write_rows(root / VINDR_TABLE, header, vindr_rows(), terminator="\r\n")
-    kinds = [*DICOM_KINDS]
+    write_rows(root / VINDR_TABLE, header, rows or vindr_rows(), terminator="\r\n")
     for number, name in enumerate(VINDR_IDS if pictures else ()):
         path = root / "vindr-cxr/1.0.0/test" / f"{name}.dicom"
-        write_dicom(path, kinds[number % len(kinds)], phantom_question(20 + number).image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_dicom_file(number))
     return root / VINDR_TABLE
+
+
+@cache
+def _dicom_file(number: int) -> bytes:
+    dataset, _ = [*DICOM_KINDS.values()][number](phantom_question(20 + number).image)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def padchest_studies() -> list[dict[str, object]]:
@@ -234,9 +236,7 @@ def padchest_finding(
     }
 
 
-def write_padchest(
-    root: Path, studies: Sequence[Mapping[str, object]] | None = None, *, pictures: bool = True
-) -> Path:
+def write_padchest(root: Path, studies: Rows | None = None, *, pictures: bool = True) -> Path:
     """8 test questions about 7 pictures of 16 bits, 3 dev questions about 2; returns the table."""
     path = root / PADCHEST_TABLE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,7 +277,7 @@ def write_nih(root: Path, *, pictures: bool = True) -> Path:
 def write_rows(
     path: Path,
     header: Sequence[str],
-    rows: Sequence[Mapping[str, object]],
+    rows: Rows,
     *,
     delimiter: str = ",",
     terminator: str = "\n",

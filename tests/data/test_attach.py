@@ -41,7 +41,7 @@ QUESTIONS = (
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     return trees.write_all(tmp_path_factory.mktemp("root"))
 
 
@@ -58,7 +58,13 @@ def attached(root: Path, out: Path, questions: Sequence[tuple[str, int]] = QUEST
     return write_attached(rows, root, out, name="bench", version="1")
 
 
-def test_a_row_is_about_the_finding_of_its_table_however_it_is_written(root: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory):
+    """All rows, joined."""
+    return attached(root, tmp_path_factory.mktemp("whole") / "out")
+
+
+def test_a_row_is_about_the_finding_of_its_table_however_it_is_written(root, tmp_path):
     asked = open_source("vindr_cxr").annotations(root).questions[0].finding
     (row, *_) = pointers([("vindr_cxr", 0)])
     for number, finding in enumerate((f"\ufeff{asked.upper()}\u00a0", asked)):
@@ -69,70 +75,59 @@ def test_a_row_is_about_the_finding_of_its_table_however_it_is_written(root: Pat
         assert [sample.finding for sample in found.benchmark.samples] == [asked]
 
 
-def test_every_row_gets_the_question_of_its_rank(root: Path, tmp_path: Path) -> None:
-    found = attached(root, tmp_path / "out")
-    assert not found.unmatched
-    assert len(found.benchmark.samples) == 2 * len(QUESTIONS)
-    for sample in found.benchmark.samples:
+def test_every_row_gets_the_question_of_its_rank(root, whole):
+    assert not whole.unmatched
+    assert len(whole.benchmark.samples) == 2 * len(QUESTIONS)
+    for sample in whole.benchmark.samples:
         split = "dev" if sample.index >= DEV_START else "test"
         annotation = open_source(sample.source).annotations(root, split).by_index[sample.index]
         question = read_question(annotation, root)
+        np.testing.assert_array_equal(sample.image, question.image)
         assert sample.split == ("dev" if split == "dev" else "direct")
         assert (sample.height, sample.width) == question.image.shape
         assert (sample.finding, sample.patient_id) == (annotation.finding, annotation.patient_id)
         np.testing.assert_allclose(sample.boxes, question.boxes)
         assert f"evidence of {sample.finding} in" in sample.question
-    rows = [row for _, _, row in read_rows(tmp_path / "out")]
+    rows = [row for _, _, row in read_rows(whole.benchmark.folder)]
     assert all(row["image"] is None and row["image_ref"] for row in rows), "no pixel is copied"
 
 
-def test_pictures_of_every_kind_come_through_one_door(root: Path, tmp_path: Path) -> None:
-    benchmark = attached(root, tmp_path / "out").benchmark
-    for sample in benchmark.samples:
-        assert sample.image.shape == (sample.height, sample.width)
-        assert sample.image.std() > 10
-    assert len(list(null_control("image-edges").make(benchmark.samples, 0))) == len(benchmark.samples)
-
-
-def test_imagenomes_anatomy_comes_along_so_that_both_lungs_can_be_a_null(root: Path, tmp_path: Path) -> None:
-    whole = attached(root, tmp_path / "out").benchmark
-    imagenome = whole.select(["imagenome"], ["direct"])
+def test_imagenomes_anatomy_comes_along_so_that_both_lungs_can_be_a_null(whole):
+    imagenome = whole.benchmark.select(["imagenome"], ["direct"])
     for sample in imagenome.samples:
         assert {"left lung", "right lung", "cardiac silhouette"} <= sample.anatomy.keys()
         assert "spine" not in sample.anatomy
         # left and right are the patient's: the left lung lies on the right of the picture
         assert sample.anatomy["left lung"][0, 0] > sample.anatomy["right lung"][0, 0]
     assert len(list(null_control("both-lungs").make(imagenome.samples, 0))) == 24
+    vindr = whole.benchmark.select(["vindr_cxr"], ["direct"])
     with pytest.raises(UnavailableError, match="has no box of the left lung"):
-        list(null_control("both-lungs").make(whole.select(["vindr_cxr"], ["direct"]).samples, 0))
+        list(null_control("both-lungs").make(vindr.samples, 0))
 
 
-def test_the_fingerprint_does_not_depend_on_the_root(root: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_root(root, whole, tmp_path):
     shutil.copytree(root, tmp_path / "elsewhere")
-    here = attached(root, tmp_path / "a").benchmark
     there = attached(tmp_path / "elsewhere", tmp_path / "b").benchmark
-    assert here.fingerprint == there.fingerprint
-    assert here.attachment.root != there.attachment.root
+    assert whole.benchmark.fingerprint == there.fingerprint
+    assert whole.benchmark.attachment.root != there.attachment.root
 
 
-def test_an_attached_benchmark_is_marked_and_cannot_be_exported(root: Path, tmp_path: Path) -> None:
-    attached(root, tmp_path / "out")
-    manifest = json.loads((tmp_path / "out" / "benchmark.json").read_text())
-    assert manifest["licensed"] is True
-    assert Path(manifest["root"]) == root.resolve()
-    assert load_benchmark(tmp_path / "out").attachment.licensed
+def test_an_attached_benchmark_is_marked_and_cannot_be_exported(root, whole, tmp_path):
+    folder = whole.benchmark.folder
+    manifest = json.loads((folder / "benchmark.json").read_text())
+    assert (manifest["licensed"], manifest["root"]) == (True, str(root.resolve()))
+    assert load_benchmark(folder).attachment.licensed
     with pytest.raises(InputError, match="licensed"):
-        export(tmp_path / "export", TRACK, pointers=[tmp_path / "out"])
+        export(tmp_path / "export", TRACK, pointers=[folder])
 
 
-def test_a_lost_picture_costs_its_rows_and_is_listed(root: Path, tmp_path: Path) -> None:
+def test_a_lost_picture_costs_its_rows_and_is_listed(root, tmp_path):
     shutil.copytree(root, tmp_path / "root")
-    lost = open_source("imagenome").annotations(root).by_index[3]
+    questions = open_source("imagenome").annotations(root).questions
+    lost = questions[3]
     (tmp_path / "root" / lost.image_ref).unlink()
-    found = attached(tmp_path / "root", tmp_path / "out")
-    same = {
-        q.index for q in open_source("imagenome").annotations(root).questions if q.image_ref == lost.image_ref
-    }
+    found = attached(tmp_path / "root", tmp_path / "out", QUESTIONS[:12])
+    same = {question.index for question in questions if question.image_ref == lost.image_ref}
     assert {loss.index for loss in found.unmatched} == same
     assert len(found.unmatched) == 2 * len(same)
     assert all(lost.image_ref in loss.reason for loss in found.unmatched)
@@ -140,22 +135,20 @@ def test_a_lost_picture_costs_its_rows_and_is_listed(root: Path, tmp_path: Path)
     assert kept == set(range(12)) - same
 
 
-def test_no_row_of_a_resized_copy_is_joined_and_the_reason_is_one_sentence(
-    root: Path, tmp_path: Path
-) -> None:
+def test_no_row_of_a_resized_copy_is_joined_and_the_reason_is_one_sentence(root, tmp_path):
     """Of 200 questions 184 were lost, and 16 joined with boxes in the wrong place."""
     shutil.copytree(root, tmp_path / "root")
     for path in (tmp_path / "root").rglob("*.jpg"):
         with Image.open(path) as image:
             image.resize((image.width // 2, image.height // 2)).save(path)
-    found = attached(tmp_path / "root", tmp_path / "out")
-    assert {sample.source for sample in found.benchmark.samples} == {"vindr_cxr", "padchest_gr"}
+    found = attached(tmp_path / "root", tmp_path / "out", [*QUESTIONS[:12], ("padchest_gr", 0)])
+    assert {sample.source for sample in found.benchmark.samples} == {"padchest_gr"}
     assert len(found.unmatched) == 24
     (reason,) = {loss.reason for loss in found.unmatched}
     assert "they are a resized or a cropped copy" in reason
 
 
-def test_a_source_that_is_not_there_costs_its_rows_only(root: Path, tmp_path: Path) -> None:
+def test_a_source_that_is_not_there_costs_its_rows_only(root, tmp_path):
     trees.write_vindr(tmp_path / "root")
     found = attached(tmp_path / "root", tmp_path / "out")
     assert found.benchmark.configs == ("vindr_cxr",)
@@ -163,7 +156,7 @@ def test_a_source_that_is_not_there_costs_its_rows_only(root: Path, tmp_path: Pa
     assert all("is not there" in loss.reason for loss in found.unmatched)
 
 
-def test_with_nothing_to_join_nothing_is_written(tmp_path: Path) -> None:
+def test_with_nothing_to_join_nothing_is_written(tmp_path):
     (tmp_path / "root").mkdir()
     with pytest.raises(InputError, match=r"none of 68 rows can be joined; the first: .* is not there"):
         attached(tmp_path / "root", tmp_path / "out")
@@ -173,12 +166,11 @@ def test_with_nothing_to_join_nothing_is_written(tmp_path: Path) -> None:
         attached(tmp_path / "root", tmp_path / "out", [("vindr_cxr", 13)])
 
 
-def test_a_table_of_another_size_is_pointed_out(root: Path, tmp_path: Path) -> None:
-    notices = attached(root, tmp_path / "out").notices
-    assert any("imagenome: 12 questions where 1,405 were published" in notice for notice in notices)
+def test_a_table_of_another_size_is_pointed_out(whole):
+    assert any("imagenome: 12 questions where 1,405 were published" in notice for notice in whole.notices)
 
 
-def test_a_row_about_another_finding_is_not_joined(root: Path, tmp_path: Path) -> None:
+def test_a_row_about_another_finding_is_not_joined(root, tmp_path):
     """The records of a filter that ran over another version of the table."""
     first, second = pointers([("vindr_cxr", 0)])
     rows = [(row["sample_id"], "direct", row) for row in (first, second | {"finding": "Another"})]
@@ -187,26 +179,21 @@ def test_a_row_about_another_finding_is_not_joined(root: Path, tmp_path: Path) -
     assert "the row about 'Another'" in loss.reason
 
 
-def test_pointers_are_refused_as_a_benchmark_with_the_way_out(tmp_path: Path) -> None:
-    write_pointers(pointers(), tmp_path / "out")
-    with pytest.raises(BenchmarkError, match="`medfocus-bench data attach FOLDER --root COPIES --out DIR`"):
-        load_benchmark(tmp_path / "out")
-
-
-def test_pointers_attach_to_the_same_benchmark_as_records(root: Path, tmp_path: Path) -> None:
-    files = write_pointers(pointers(), tmp_path / "pointers")
-    assert files == {
+def test_pointers_attach_to_the_same_benchmark_as_records_and_are_none_before(root, whole, tmp_path):
+    folder = tmp_path / "pointers"
+    assert write_pointers(pointers(), folder) == {
         "imagenome/direct.parquet": 24,
         "padchest_gr/dev.parquet": 2,
         "padchest_gr/direct.parquet": 16,
         "vindr_cxr/direct.parquet": 26,
     }
-    found = attach_folder(tmp_path / "pointers", root, tmp_path / "a")
-    assert found.benchmark.fingerprint == attached(root, tmp_path / "b").benchmark.fingerprint
+    with pytest.raises(BenchmarkError, match="`medfocus-bench data attach FOLDER --root COPIES --out DIR`"):
+        load_benchmark(folder)
+    assert attach_folder(folder, root, tmp_path / "a").benchmark.fingerprint == whole.benchmark.fingerprint
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(tmp_path_factory):
     """The published files: the phantom track, and pointers to all questions of the small VinDR."""
     folder = tmp_path_factory.mktemp("published")
     write_pointers(pointers([("vindr_cxr", n) for n in range(13)]), folder / "pointers")
@@ -214,9 +201,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "repository"
 
 
-def test_an_exported_repository_attaches_without_its_open_rows(
-    root: Path, tmp_path: Path, repository: Path
-) -> None:
+def test_an_exported_repository_attaches_without_its_open_rows(root, tmp_path, repository):
     found = attach_folder(repository, root, tmp_path / "out")
     assert found.benchmark.configs == ("vindr_cxr",)
     assert len(found.benchmark.samples) == 26
@@ -224,11 +209,9 @@ def test_an_exported_repository_attaches_without_its_open_rows(
         attach_folder(repository / "phantom", root, tmp_path / "other")
 
 
-def test_an_occupied_folder_is_replaced_only_when_asked_and_only_if_it_is_ours(
-    root: Path, tmp_path: Path
-) -> None:
+def test_an_occupied_folder_is_replaced_only_when_asked_and_only_if_it_is_ours(root, tmp_path):
     out = tmp_path / "out"
-    attached(root, out)
+    attached(root, out, [("vindr_cxr", 0)])
     rows = [(row["sample_id"], "direct", row) for row in pointers([("vindr_cxr", 1)])]
     with pytest.raises(InputError, match="is there already"):
         write_attached(rows, root, out, name="bench", version="1")
@@ -241,9 +224,7 @@ def test_an_occupied_folder_is_replaced_only_when_asked_and_only_if_it_is_ours(
 
 
 @pytest.mark.parametrize("entries", [{"root": 7}, {"licensed": "no"}, {"root": ["a"]}])
-def test_a_manifest_with_a_strange_attachment_is_refused(
-    root: Path, tmp_path: Path, entries: dict[str, Any]
-) -> None:
+def test_a_manifest_with_a_strange_attachment_is_refused(root, tmp_path, entries):
     attached(root, tmp_path / "out", [("vindr_cxr", 0)])
     manifest = tmp_path / "out" / "benchmark.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | entries))
@@ -251,7 +232,7 @@ def test_a_manifest_with_a_strange_attachment_is_refused(
         load_benchmark(tmp_path / "out")
 
 
-def test_a_reference_out_of_the_root_is_refused_when_it_is_followed(root: Path, tmp_path: Path) -> None:
+def test_a_reference_out_of_the_root_is_refused_when_it_is_followed(root, tmp_path):
     """A benchmark folder of a stranger's must not make anybody read other files."""
     rows = [make_row(image_ref="../../etc/passwd")]
     own = write_benchmark(
@@ -261,7 +242,7 @@ def test_a_reference_out_of_the_root_is_refused_when_it_is_followed(root: Path, 
         _ = own.samples[0].image
 
 
-def test_a_replaced_picture_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_replaced_picture_of_another_size_is_refused(root, tmp_path):
     shutil.copytree(root, tmp_path / "root")
     benchmark = attached(tmp_path / "root", tmp_path / "out", [("padchest_gr", 0)]).benchmark
     trees.save(
@@ -276,14 +257,14 @@ def test_a_replaced_picture_of_another_size_is_refused(root: Path, tmp_path: Pat
 
 
 @pytest.fixture
-def dataset(repository: Path, tmp_path: Path) -> datasets.Dataset:
+def dataset(repository, tmp_path):
     files = str(repository / "vindr_cxr" / "direct-*.parquet")
     return datasets.load_dataset(
         "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "datasets")
     )
 
 
-def test_a_dataset_is_joined_on_access_without_a_copy(root: Path, dataset: datasets.Dataset) -> None:
+def test_a_dataset_is_joined_on_access_without_a_copy(root, dataset):
     joined = attach(dataset, root)
     assert len(joined) == 26
     row = joined[3]
@@ -300,7 +281,7 @@ def test_a_dataset_is_joined_on_access_without_a_copy(root: Path, dataset: datas
     assert [image.size for image in joined[4:6]["image"]] == [(260, 224)] * 2
 
 
-def test_a_stream_stays_a_stream(root: Path, dataset: datasets.Dataset) -> None:
+def test_a_stream_stays_a_stream(root, dataset):
     streamed = attach(dataset.to_iterable_dataset(), root)
     assert isinstance(streamed, datasets.IterableDataset)
     first = next(iter(streamed))
@@ -308,9 +289,7 @@ def test_a_stream_stays_a_stream(root: Path, dataset: datasets.Dataset) -> None:
     assert len(first["boxes"][0]) == 4
 
 
-def test_a_row_that_cannot_be_joined_raises_when_it_is_reached(
-    root: Path, tmp_path: Path, dataset: datasets.Dataset
-) -> None:
+def test_a_row_that_cannot_be_joined_raises_when_it_is_reached(root, tmp_path, dataset):
     shutil.copytree(root, tmp_path / "root")
     lost = open_source("vindr_cxr").annotations(root).by_index[dataset[0]["index"]]
     (tmp_path / "root" / lost.image_ref).unlink()

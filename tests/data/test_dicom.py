@@ -53,8 +53,8 @@ def table(first: int, entries: np.ndarray, bits: int) -> Dataset:
     ],
 )
 def test_low_values_are_bright_where_either_tag_says_so_and_never_twice(
-    tmp_path: Path, photometric: str, shape: str | None, inverted: bool
-) -> None:
+    tmp_path, photometric, shape, inverted
+):
     dataset = new_dicom(film())
     dataset.PhotometricInterpretation = photometric
     if shape is not None:
@@ -64,7 +64,7 @@ def test_low_values_are_bright_where_either_tag_says_so_and_never_twice(
 
 
 @pytest.mark.parametrize("stated", [16, 14, 12, 10])
-def test_a_lookup_table_counts_the_bits_that_its_entries_have(tmp_path: Path, stated: int) -> None:
+def test_a_lookup_table_counts_the_bits_that_its_entries_have(tmp_path, stated):
     """16 declared and 12 held gave levels 0 to 15; 10 declared and 12 held gave white."""
     entries = (np.linspace(0, 1, 4096) ** 2 * 4095).round()
     dataset = new_dicom(film())
@@ -72,7 +72,7 @@ def test_a_lookup_table_counts_the_bits_that_its_entries_have(tmp_path: Path, st
     assert_shown(tmp_path, dataset, entries[film()] / 4095)
 
 
-def test_a_lookup_table_that_leaves_its_brightest_half_unused_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_a_lookup_table_that_leaves_its_brightest_half_unused_is_taken_at_its_word(tmp_path):
     entries = np.linspace(0, 30_000, 4096).round()
     dataset = new_dicom(film())
     dataset.VOILUTSequence = [table(0, entries, 16)]
@@ -81,7 +81,7 @@ def test_a_lookup_table_that_leaves_its_brightest_half_unused_is_taken_at_its_wo
 
 @pytest.mark.parametrize("first", [-1024, 64_512])
 @pytest.mark.parametrize("lowest", [-1024, 0])
-def test_the_first_value_of_a_table_may_be_stored_unsigned(tmp_path: Path, first: int, lowest: int) -> None:
+def test_the_first_value_of_a_table_may_be_stored_unsigned(tmp_path, first, lowest):
     """64,512 for -1,024 of signed pixels, whether or not one of them is negative."""
     stored = film() - 100 + lowest
     entries = np.linspace(0, 4095, 5120).round()
@@ -90,7 +90,7 @@ def test_the_first_value_of_a_table_may_be_stored_unsigned(tmp_path: Path, first
     assert_shown(tmp_path, dataset, entries[stored + 1024] / 4095)
 
 
-def test_the_first_value_of_a_table_may_be_stored_unsigned_for_rescaled_pixels(tmp_path: Path) -> None:
+def test_the_first_value_of_a_table_may_be_stored_unsigned_for_rescaled_pixels(tmp_path):
     entries = np.linspace(0, 4095, 5120).round()
     dataset = new_dicom(film())
     dataset.RescaleSlope, dataset.RescaleIntercept = "1", "-1024"
@@ -98,7 +98,7 @@ def test_the_first_value_of_a_table_may_be_stored_unsigned_for_rescaled_pixels(t
     assert_shown(tmp_path, dataset, entries[film()] / 4095)
 
 
-def test_the_first_value_of_a_modality_table_may_be_stored_unsigned(tmp_path: Path) -> None:
+def test_the_first_value_of_a_modality_table_may_be_stored_unsigned(tmp_path):
     stored = film() - 2000
     entries = np.linspace(0, 1, 4096) ** 2 * 4095
     dataset = new_dicom(stored, bits=16, signed=True)
@@ -106,7 +106,7 @@ def test_the_first_value_of_a_modality_table_may_be_stored_unsigned(tmp_path: Pa
     assert_shown(tmp_path, dataset, own_range(entries.round()[film()]))
 
 
-def test_a_first_value_in_the_upper_half_is_taken_at_its_word_where_values_reach_it(tmp_path: Path) -> None:
+def test_a_first_value_in_the_upper_half_is_taken_at_its_word_where_values_reach_it(tmp_path):
     stored = film() * 16
     entries = np.linspace(0, 65_535, 30_000).round()
     dataset = new_dicom(stored, bits=16)
@@ -118,7 +118,7 @@ def test_a_first_value_in_the_upper_half_is_taken_at_its_word_where_values_reach
 @pytest.mark.parametrize(
     ("signed", "written"), [(True, 63_536), (True, -2000), (False, 63_536), (False, -2000)]
 )
-def test_padding_is_found_however_its_sign_is_written(tmp_path: Path, signed: bool, written: int) -> None:
+def test_padding_is_found_however_its_sign_is_written(tmp_path, signed, written):
     stored = film() - 500 if signed else film() + 500
     stored[:, :6] = -2000 if signed else 63_536
     dataset = new_dicom(stored, bits=16, signed=signed)
@@ -131,9 +131,7 @@ def test_padding_is_found_however_its_sign_is_written(tmp_path: Path, signed: bo
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("windowed", [False, True])
-def test_twelve_bits_in_the_upper_part_of_sixteen_are_taken_from_there(
-    tmp_path: Path, signed: bool, windowed: bool
-) -> None:
+def test_twelve_bits_in_the_upper_part_of_sixteen_are_taken_from_there(tmp_path, signed, windowed):
     stored = film() - 2000 * signed
     dataset = new_dicom(stored * 16, bits=16, signed=signed)
     dataset.BitsStored, dataset.HighBit = 12, 15
@@ -145,9 +143,7 @@ def test_twelve_bits_in_the_upper_part_of_sixteen_are_taken_from_there(
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_twelve_bits_in_the_lower_part_are_found_although_the_header_has_them_above(
-    tmp_path: Path, signed: bool
-) -> None:
+def test_twelve_bits_in_the_lower_part_are_found_although_the_header_has_them_above(tmp_path, signed):
     """`HighBit` 15 is written by mistake, too; the bits tell."""
     stored = film() - 2000 * signed
     dataset = new_dicom(stored, bits=16, signed=signed)
@@ -155,7 +151,7 @@ def test_twelve_bits_in_the_lower_part_are_found_although_the_header_has_them_ab
     assert_shown(tmp_path, dataset, own_range(film()))
 
 
-def test_overlays_in_the_unused_bits_are_not_shown(tmp_path: Path) -> None:
+def test_overlays_in_the_unused_bits_are_not_shown(tmp_path):
     stored = film()
     stored[5:9, 5:9] |= 0x8000
     dataset = new_dicom(stored, bits=16)
@@ -164,9 +160,7 @@ def test_overlays_in_the_unused_bits_are_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("centre", "width"), [("60000", "100"), ("-5000", "100")])
-def test_a_window_that_misses_all_values_is_an_error_that_names_it(
-    tmp_path: Path, centre: str, width: str
-) -> None:
+def test_a_window_that_misses_all_values_is_an_error_that_names_it(tmp_path, centre, width):
     dataset = new_dicom(film())
     dataset.WindowCenter, dataset.WindowWidth = centre, width
     with pytest.raises(
@@ -175,14 +169,14 @@ def test_a_window_that_misses_all_values_is_an_error_that_names_it(
         shown(tmp_path, dataset)
 
 
-def test_a_table_that_misses_all_values_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_table_that_misses_all_values_is_an_error_that_names_it(tmp_path):
     dataset = new_dicom(film())
     dataset.VOILUTSequence = [table(10_000, np.arange(4096), 12)]
     with pytest.raises(PictureError, match=r"film\.dcm: .*its VOI lookup table shows all of its values"):
         shown(tmp_path, dataset)
 
 
-def test_a_blank_film_is_an_error_and_one_of_few_levels_a_warning_both_name_the_file(tmp_path: Path) -> None:
+def test_a_blank_film_is_an_error_and_one_of_few_levels_a_warning_both_name_the_file(tmp_path):
     with pytest.raises(PictureError, match=r"film\.dcm: is blank"):
         shown(tmp_path, new_dicom(np.full((40, 52), 700)))
     dataset = new_dicom(film() // 400)
@@ -191,7 +185,7 @@ def test_a_blank_film_is_an_error_and_one_of_few_levels_a_warning_both_name_the_
 
 
 @pytest.mark.parametrize("outlier", [65_535, 0])
-def test_one_outlier_without_a_window_does_not_darken_the_film(tmp_path: Path, outlier: int) -> None:
+def test_one_outlier_without_a_window_does_not_darken_the_film(tmp_path, outlier):
     """At 65,535 it left 7 % of the levels to all else."""
     stored = film() + 20_000
     stored[11, 7] = outlier
@@ -203,14 +197,14 @@ def test_one_outlier_without_a_window_does_not_darken_the_film(tmp_path: Path, o
     assert found[11, 7] == (255 if outlier else 0)
 
 
-def test_a_bright_mark_is_no_outlier(tmp_path: Path) -> None:
+def test_a_bright_mark_is_no_outlier(tmp_path):
     """Letters on a film are more than a thousandth of it: the range is that of all pixels, as in viewers."""
     stored = film()
     stored[:4, :10] = 4095
     assert_shown(tmp_path, new_dicom(stored), own_range(stored))
 
 
-def test_values_of_32_bits_are_shown_too(tmp_path: Path) -> None:
+def test_values_of_32_bits_are_shown_too(tmp_path):
     stored = film() * 100_000
     dataset = new_dicom(film())
     dataset.BitsAllocated = dataset.BitsStored = 32
@@ -243,20 +237,20 @@ def run_lengths(stored: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("high", [11, 15])
-def test_run_lengths_are_read(tmp_path: Path, high: int) -> None:
+def test_run_lengths_are_read(tmp_path, high):
     stored = film() * (16 if high == 15 else 1)
     dataset = compressed(new_dicom(stored), RLELossless, run_lengths(stored))
     dataset.BitsStored, dataset.HighBit = 12, high
     assert_shown(tmp_path, dataset, own_range(film()))
 
 
-def test_the_run_lengths_of_the_library_are_read(tmp_path: Path) -> None:
+def test_the_run_lengths_of_the_library_are_read(tmp_path):
     dataset = new_dicom(film())
     dataset.compress(RLELossless, generate_instance_uid=False)
     assert_shown(tmp_path, dataset, own_range(film()))
 
 
-def test_deflated_files_are_read(tmp_path: Path) -> None:
+def test_deflated_files_are_read(tmp_path):
     dataset = new_dicom(film())
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dataset.WindowCenter, dataset.WindowWidth = "2000", "3000"
@@ -264,9 +258,7 @@ def test_deflated_files_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"])
-def test_pixels_that_are_not_square_are_refused_with_the_file_and_the_way_out(
-    tmp_path: Path, name: str
-) -> None:
+def test_pixels_that_are_not_square_are_refused_with_the_file_and_the_way_out(tmp_path, name):
     dataset = new_dicom(film())
     setattr(dataset, name, [2, 1] if name == "PixelAspectRatio" else ["0.286", "0.143"])
     store(tmp_path / "film.dcm", dataset)
@@ -280,7 +272,7 @@ def test_pixels_that_are_not_square_are_refused_with_the_file_and_the_way_out(
     ("name", "value"),
     [("PixelAspectRatio", [1, 1]), ("PixelAspectRatio", [143, 143]), ("PixelSpacing", ["0.143", "0.1431"])],
 )
-def test_square_pixels_are_square_but_for_rounding(tmp_path: Path, name: str, value: list[object]) -> None:
+def test_square_pixels_are_square_but_for_rounding(tmp_path, name, value):
     dataset = new_dicom(film())
     setattr(dataset, name, value)
     assert_shown(tmp_path, dataset, own_range(film()))

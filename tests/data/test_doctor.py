@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +19,7 @@ def expecting(monkeypatch: pytest.MonkeyPatch, name: str, **counts: int) -> None
     monkeypatch.setattr(type(open_source(name)), "expected", counts)
 
 
-def test_a_whole_source_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_source_is_complete(tmp_path, monkeypatch):
     trees.write_padchest(tmp_path)
     expecting(monkeypatch, "padchest_gr", test=8, dev=3)
     found = examine(open_source("padchest_gr"), tmp_path, decode_all=True)
@@ -33,7 +31,7 @@ def test_a_whole_source_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [question.index for question in found.samples] == [0, 3, 7, 90_002]
 
 
-def test_the_published_counts_are_held_against_what_is_found(tmp_path: Path) -> None:
+def test_the_published_counts_are_held_against_what_is_found(tmp_path):
     trees.write_vindr(tmp_path)
     found = examine(open_source("vindr_cxr"), tmp_path)
     assert not found.complete
@@ -46,7 +44,7 @@ def test_the_published_counts_are_held_against_what_is_found(tmp_path: Path) -> 
     }
 
 
-def test_a_missing_table_is_named_with_where_it_belongs(tmp_path: Path) -> None:
+def test_a_missing_table_is_named_with_where_it_belongs(tmp_path):
     found = examine(open_source("imagenome"), tmp_path)
     assert not found.complete
     assert (
@@ -54,9 +52,7 @@ def test_a_missing_table_is_named_with_where_it_belongs(tmp_path: Path) -> None:
     )
 
 
-def test_an_optional_file_that_is_missing_is_noted_with_what_it_costs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_optional_file_that_is_missing_is_noted_with_what_it_costs(tmp_path, monkeypatch):
     trees.write_imagenome(tmp_path, anatomy=False)
     expecting(monkeypatch, "imagenome", test=12)
     found = examine(open_source("imagenome"), tmp_path)
@@ -66,9 +62,7 @@ def test_an_optional_file_that_is_missing_is_noted_with_what_it_costs(
     assert "both-lungs is not available" in note
 
 
-def test_a_missing_picture_and_a_damaged_one_are_skips(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_picture_and_a_damaged_one_are_skips(tmp_path, monkeypatch):
     trees.write_padchest(tmp_path)
     expecting(monkeypatch, "padchest_gr", test=8, dev=3)
     pictures = tmp_path / "PadChest_GR"
@@ -83,7 +77,7 @@ def test_a_missing_picture_and_a_damaged_one_are_skips(
     assert decoded.counts[0].usable == 6
 
 
-def test_a_resized_copy_is_said_once_and_nothing_of_it_counts_as_usable(tmp_path: Path) -> None:
+def test_a_resized_copy_is_said_once_and_nothing_of_it_counts_as_usable(tmp_path):
     trees.write_imagenome(tmp_path)
     for path in tmp_path.rglob("*.jpg"):
         with Image.open(path) as image:
@@ -96,7 +90,7 @@ def test_a_resized_copy_is_said_once_and_nothing_of_it_counts_as_usable(tmp_path
     assert (found.skips, found.samples) == ((), ())
 
 
-def test_the_extension_is_examined_where_there_is_something_of_it(tmp_path: Path) -> None:
+def test_the_extension_is_examined_where_there_is_something_of_it(tmp_path):
     published = ["imagenome", "vindr_cxr", "padchest_gr"]
     assert [source.name for source in sources_to_examine(tmp_path, [])] == published
     trees.write_nih(tmp_path, pictures=False)
@@ -106,7 +100,7 @@ def test_the_extension_is_examined_where_there_is_something_of_it(tmp_path: Path
         sources_to_examine(tmp_path, ["x"])
 
 
-def test_a_root_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
+def test_a_root_that_is_no_folder_is_an_error(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         examine(open_source("nih"), tmp_path / "gone")
 
@@ -119,7 +113,7 @@ def question(width: int, height: int, finding: str = "nodule") -> Question:
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 640), (640, 320), (300, 700)])
-def test_left_is_left_on_the_sheet_and_the_box_is_where_it_is(width: int, height: int) -> None:
+def test_left_is_left_on_the_sheet_and_the_box_is_where_it_is(width, height):
     sheet = np.asarray(question_sheet([question(width, height)]))
     tile = sheet[6 : 6 + TILE, 6 : 6 + TILE].astype(int)
     lit = np.argwhere(tile.min(axis=2) > 150)
@@ -131,7 +125,7 @@ def test_left_is_left_on_the_sheet_and_the_box_is_where_it_is(width: int, height
     assert blue.max(axis=0) == pytest.approx([top + height * scale / 2, left + width * scale / 4], abs=2)
 
 
-def test_the_caption_can_be_read_and_stays_in_its_tile() -> None:
+def test_the_caption_can_be_read_and_stays_in_its_tile():
     sheet = np.asarray(question_sheet([question(320, 320, "a finding " * 29), question(320, 320)]))
     captions = sheet[6 + TILE : 6 + TILE + 38]
     first, gap = captions[:, 6 : 6 + TILE], captions[:, 6 + TILE : 12 + TILE]
@@ -139,6 +133,6 @@ def test_the_caption_can_be_read_and_stays_in_its_tile() -> None:
     assert (gap == gap[0, 0]).all()
 
 
-def test_a_sheet_of_nothing_is_an_error() -> None:
+def test_a_sheet_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="needs a question"):
         question_sheet([])

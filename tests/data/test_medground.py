@@ -32,7 +32,7 @@ def write(path: Path, *records: object) -> Path:
     return path
 
 
-def test_all_published_records_import_and_are_counted_as_in_the_paper(real_data: Path) -> None:
+def test_all_published_records_import_and_are_counted_as_in_the_paper(real_data):
     records = medground.read_records([real_data / "medground" / "direct.json"])
     found = medground.counts(records)
     assert len(records) == 1880
@@ -44,26 +44,26 @@ def test_all_published_records_import_and_are_counted_as_in_the_paper(real_data:
     assert {record.group for record in records} == {"grounded"}
 
 
-def test_responses_are_kept_to_the_letter(real_data: Path) -> None:
+def test_responses_are_kept_to_the_letter(real_data):
     """Trap 2: 54 % of the published responses end in a newline, which is part of what was written."""
     records = medground.read_records([real_data / "medground" / "direct.json"])
     ending = sum(pointer_row(record)["response"].endswith("\n") for record in records)
     assert round(100 * ending / len(records)) == 54
 
 
-def test_every_model_is_one_of_the_registry() -> None:
+def test_every_model_is_one_of_the_registry():
     """One is spelled otherwise in the records; a sample must name the key by which its model is loaded."""
     assert set(medground.MODELS.values()) == set(PAPER_LVLMS)
 
 
-def test_the_mode_is_told_by_the_fields(tmp_path: Path) -> None:
+def test_the_mode_is_told_by_the_fields(tmp_path):
     (direct,) = medground.read_records([write(tmp_path / "a", record())])
     (reasoning,) = medground.read_records([write(tmp_path / "b", record("cot"))])
     assert (direct.mode, reasoning.mode) == ("direct", "reasoning")
     assert pointer_row(reasoning)["sample_id"] == "imagenome-00007-gemma3_4b-reasoning"
 
 
-def test_a_pointer_says_nothing_of_the_source_but_its_name_and_the_rank(tmp_path: Path) -> None:
+def test_a_pointer_says_nothing_of_the_source_but_its_name_and_the_rank(tmp_path):
     (one,) = medground.read_records([write(tmp_path / "a", record())])
     held = {key for key, value in pointer_row(one).items() if value is not None}
     assert not held & {"patient_id", "image", "image_ref", "width", "height", "finding", "question", "boxes"}
@@ -86,15 +86,13 @@ def test_a_pointer_says_nothing_of_the_source_but_its_name_and_the_rank(tmp_path
         ({"boxes": []}, "has the unknown field 'boxes'"),
     ],
 )
-def test_a_record_that_is_wrong_is_named_with_its_number(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_a_record_that_is_wrong_is_named_with_its_number(tmp_path, change, message):
     path = write(tmp_path / "a.json", record(), record(index=8) | change)
     with pytest.raises(InputError, match=rf"a\.json: record 2: {message}"):
         medground.read_records([path])
 
 
-def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_listed_at_once(tmp_path):
     lacking = record(index=9)
     del lacking["prediction_edited_kept_direct"]
     path = write(tmp_path / "a.json", record(), 7, {}, lacking, record())
@@ -109,7 +107,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff", b"[]", b"[1,]"])
-def test_a_file_that_holds_no_records_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_holds_no_records_is_refused(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(InputError):
@@ -126,9 +124,7 @@ def test_a_file_that_holds_no_records_is_refused(tmp_path: Path, content: bytes)
         ({"prediction_edited_kept_normal_direct": "No"}, "ungrounded"),
     ],
 )
-def test_answers_that_disagree_with_the_group_are_reported(
-    tmp_path: Path, change: dict[str, str], group: str
-) -> None:
+def test_answers_that_disagree_with_the_group_are_reported(tmp_path, change, group):
     """Trap 14: parsed again, not believed."""
     records = medground.read_records([write(tmp_path / "a.json", record(), record(index=8) | change)])
     (problem,) = medground.disagreements(records)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench") / "b"
     rows = [row(number) for number in range(COUNT)]
     return write_benchmark(folder, {"direct": rows, "dev": [row(COUNT)]}, name="b", version="1")
@@ -53,9 +52,7 @@ def check(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("order", ["forwards", "backwards", "random"])
-def test_a_sample_has_its_own_picture_and_texts_in_whatever_order_it_is_asked(
-    bench: Benchmark, order: str
-) -> None:
+def test_a_sample_has_its_own_picture_and_texts_in_whatever_order_it_is_asked(bench, order):
     samples = list(bench.samples)
     if order == "backwards":
         samples.reverse()
@@ -66,9 +63,7 @@ def test_a_sample_has_its_own_picture_and_texts_in_whatever_order_it_is_asked(
         check(sample)
 
 
-def test_samples_in_the_order_of_the_file_are_read_in_one_pass(
-    bench: Benchmark, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_in_the_order_of_the_file_are_read_in_one_pass(bench, monkeypatch):
     opened = []
     real = stored.parquet_rows
     monkeypatch.setattr(
@@ -79,9 +74,7 @@ def test_samples_in_the_order_of_the_file_are_read_in_one_pass(
     assert opened == ["dev.parquet"] * 2 + ["direct.parquet"] * 2  # texts and pictures
 
 
-def test_a_sample_far_ahead_costs_its_row_group_only(
-    bench: Benchmark, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sample_far_ahead_costs_its_row_group_only(bench, monkeypatch):
     starts = []
     real = stored.parquet_rows
     monkeypatch.setattr(
@@ -93,13 +86,13 @@ def test_a_sample_far_ahead_costs_its_row_group_only(
     assert starts == [0, 256, 128]
 
 
-def test_a_pickled_benchmark_reads_on_its_own(bench: Benchmark) -> None:
+def test_a_pickled_benchmark_reads_on_its_own(bench):
     _ = bench.samples[3].image
     for sample in pickle.loads(pickle.dumps(bench)).samples[:3]:
         check(sample)
 
 
-def test_a_file_that_changed_since_it_was_opened_is_never_read_as_another_sample(bench: Benchmark) -> None:
+def test_a_file_that_changed_since_it_was_opened_is_never_read_as_another_sample(bench):
     folder = bench.folder.parent / "changing"
     write_rows_of = [row(number) for number in range(4)]
     read = write_benchmark(folder, {"direct": write_rows_of}, name="b", version="1")
@@ -118,7 +111,7 @@ def read_again(benchmark: Benchmark) -> Any:
     return pickle.loads(pickle.dumps(benchmark)).samples[0].image
 
 
-def test_a_row_may_have_neither_picture_nor_texts(tmp_path: Any) -> None:
+def test_a_row_may_have_neither_picture_nor_texts(tmp_path):
     bare = pa.Table.from_pylist([make_row()], schema=pa.schema([f for f in SCHEMA if f.name in make_row()]))
     pq.write_table(bare, tmp_path / "direct.parquet")
     (sample,) = read_benchmark(tmp_path).samples
@@ -131,7 +124,7 @@ def test_a_row_may_have_neither_picture_nor_texts(tmp_path: Any) -> None:
         _ = read_benchmark(tmp_path).samples[0].image
 
 
-def test_an_image_of_your_own_is_a_sample() -> None:
+def test_an_image_of_your_own_is_a_sample():
     image = np.arange(48, dtype=np.uint8).reshape(6, 8)
     sample = Sample.of_image(image, "Is there a nodule?", finding="nodule")
     assert (sample.width, sample.height, sample.finding, sample.response) == (8, 6, "nodule", None)
@@ -139,14 +132,14 @@ def test_an_image_of_your_own_is_a_sample() -> None:
     assert (sample.question, len(sample.boxes)) == ("Is there a nodule?", 0)
 
 
-def test_a_sample_without_content_says_so() -> None:
+def test_a_sample_without_content_says_so():
     sample = Sample.of_image(np.zeros((2, 2), np.uint8), "?")
     bare = Sample(**{name: getattr(sample, name) for name in Sample.__match_args__ if name != "content"})
     with pytest.raises(UnavailableError, match="image: has neither picture nor texts"):
         _ = bare.image
 
 
-def test_reprs_are_one_line_without_bytes(make_benchmark: Callable[..., Benchmark]) -> None:
+def test_reprs_are_one_line_without_bytes(make_benchmark):
     bench = make_benchmark([row(number) for number in range(50)])
     assert repr(bench) == f"Benchmark(bench 1.0.0 ({bench.fingerprint[:12]}): 50 samples in phantom / direct)"
     assert repr(bench.samples[3]) == (
@@ -154,7 +147,7 @@ def test_reprs_are_one_line_without_bytes(make_benchmark: Callable[..., Benchmar
     )
 
 
-def test_all_rows_are_those_of_every_group(make_benchmark: Callable[..., Benchmark]) -> None:
+def test_all_rows_are_those_of_every_group(make_benchmark):
     bench = make_benchmark([row(0), row(1, group="incorrect"), row(2, group="ungrounded"), row(3)])
     assert [sample.index for sample in bench.samples] == [0, 3]
     assert [sample.group for sample in bench.all_rows()] == [
@@ -166,7 +159,7 @@ def test_all_rows_are_those_of_every_group(make_benchmark: Callable[..., Benchma
     assert [sample.response for sample in bench.all_rows()] == [f"Response {n}." for n in range(4)]
 
 
-def test_few_files_stay_open_however_many_are_read(tmp_path) -> None:
+def test_few_files_stay_open_however_many_are_read(tmp_path):
     shards = []
     for number in range(12):
         write_benchmark(tmp_path / str(number), {"direct": [row(number)]}, name="b", version="1")
@@ -187,6 +180,6 @@ def linked(link: Path) -> str:
         return ""
 
 
-def test_an_image_of_colours_is_not_a_radiograph() -> None:
+def test_an_image_of_colours_is_not_a_radiograph():
     with pytest.raises(InputError, match=r"image: an image is \(height, width\), not of shape \(2, 2, 3\)"):
         Sample.of_image(np.zeros((2, 2, 3), np.uint8), "?")

@@ -6,7 +6,6 @@ import csv
 import gzip
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,9 @@ from PIL import Image
 
 from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.sources import Skip, installed_sources, iter_questions, open_source, read_question
-from medfocus_bench.data.sources.copies import OtherCopyError, check_copy
 from medfocus_bench.data.sources.imagenome import outlined_anatomy
 from medfocus_bench.data.sources.protocol import DEV_START
+from medfocus_bench.data.sources.reading import OtherCopyError, check_copy
 from medfocus_bench.data.sources.tables import cell_of
 from medfocus_bench.errors import InputError
 from tests.data import source_trees as trees
@@ -27,7 +26,7 @@ FOUND = {"imagenome": 12, "vindr_cxr": 13, "padchest_gr": 8, "nih": 6}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     return trees.write_all(tmp_path_factory.mktemp("root"))
 
 
@@ -37,7 +36,7 @@ def keyed(root: Path, name: str, split: str = "test") -> list[tuple[int, str, st
 
 
 @pytest.mark.parametrize("name", installed_sources())
-def test_every_question_of_a_whole_tree_is_found_and_read(root: Path, name: str) -> None:
+def test_every_question_of_a_whole_tree_is_found_and_read(root, name):
     found = open_source(name).annotations(root)
     assert (found.found, found.skips) == (FOUND[name], ())
     assert [question.index for question in found.questions] == list(range(FOUND[name]))
@@ -52,7 +51,7 @@ def test_every_question_of_a_whole_tree_is_found_and_read(root: Path, name: str)
         assert (question.boxes <= [width, height, width, height]).all()
 
 
-def test_imagenomes_order_is_that_of_a_sorted_grouping_in_pandas(root: Path) -> None:
+def test_imagenomes_order_is_that_of_a_sorted_grouping_in_pandas(root):
     table = pd.read_csv(root / trees.IMAGENOME_TABLE, sep="\t")
     kept = table[(table.relation == 1) & table.categoryID.isin(["anatomicalfinding", "disease"])]
     keys = ["patient_id", "study_id", "image_id", "label_name", "categoryID"]
@@ -69,7 +68,7 @@ def test_imagenomes_order_is_that_of_a_sorted_grouping_in_pandas(root: Path) -> 
     assert [entry[1] for entry in as_text] != [entry[1] for entry in expected], "the fixture tells them apart"
 
 
-def test_vindrs_order_is_that_of_a_sorted_grouping_in_pandas(root: Path) -> None:
+def test_vindrs_order_is_that_of_a_sorted_grouping_in_pandas(root):
     table = pd.read_csv(root / trees.VINDR_TABLE)
     kept = table[table.class_name != "No finding"]
     expected = [
@@ -79,20 +78,18 @@ def test_vindrs_order_is_that_of_a_sorted_grouping_in_pandas(root: Path) -> None
     assert keyed(root, "vindr_cxr") == expected
 
 
-def test_numbers_sort_as_numbers_and_text_by_code_point(tmp_path: Path) -> None:
+def test_numbers_sort_as_numbers_and_text_by_code_point(tmp_path):
     names = ["b", "B", "a10", "a9", "_", "10"]
-    rows = [{"image_id": name, "class_name": "Mass", **trees.corners((1, 2, 3, 4))} for name in names]
-    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
     for ids, expected in ((names, sorted(names)), (["10", "9", "-1", "100"], ["9", "10", "100"])):
         rows = [{"image_id": name, "class_name": "Mass", **trees.corners((1, 2, 3, 4))} for name in ids]
-        table = trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
+        table = trees.write_vindr(tmp_path, rows, pictures=False)
         pandas = [str(key) for key, _ in pd.read_csv(table).groupby(["image_id", "class_name"]).groups]
         found = open_source("vindr_cxr").annotations(tmp_path)
         assert [Path(q.image_ref).stem for q in found.questions] == expected
         assert [name for name in pandas if name != "-1"] == expected
 
 
-def test_padchests_order_is_that_of_the_file_with_dev_at_its_end(root: Path) -> None:
+def test_padchests_order_is_that_of_the_file_with_dev_at_its_end(root):
     test = keyed(root, "padchest_gr")
     assert [index for index, _, _ in test] == list(range(8))
     images = [f"PadChest_GR/{trees.padchest_image(n)}" for n in (0, 1, 2, 3, 3, 4, 5, 6)]
@@ -103,7 +100,7 @@ def test_padchests_order_is_that_of_the_file_with_dev_at_its_end(root: Path) -> 
     assert {image for _, image, _ in dev}.isdisjoint(images)
 
 
-def test_dev_is_never_a_study_of_test(tmp_path: Path) -> None:
+def test_dev_is_never_a_study_of_test(tmp_path):
     studies = trees.padchest_studies()[:2010]
     studies[1995] = studies[0]
     trees.write_padchest(tmp_path, studies, pictures=False)
@@ -111,27 +108,27 @@ def test_dev_is_never_a_study_of_test(tmp_path: Path) -> None:
     assert open_source("padchest_gr").annotations(tmp_path, "dev").found == 0
 
 
-def test_boxes_of_one_finding_form_one_list_and_repetitions_count_once(root: Path) -> None:
+def test_boxes_of_one_finding_form_one_list_and_repetitions_count_once(root):
     found = open_source("imagenome").annotations(root)
     assert {len(question.boxes) for question in found.questions} == {1, 2}
     two = [q for q in found.questions if len(q.boxes) == 2]
     assert len(two) == 8  # three rows of each lesion, two of them the same
 
 
-def test_relative_boxes_become_native_pixels(root: Path) -> None:
+def test_relative_boxes_become_native_pixels(root):
     (first, *_) = open_source("padchest_gr").annotations(root).questions
     question = read_question(first, root)
     np.testing.assert_allclose(question.boxes, trees.phantom_question(40).boxes, atol=1e-6)
 
 
-def test_nihs_boxes_fit_a_resized_copy(root: Path) -> None:
+def test_nihs_boxes_fit_a_resized_copy(root):
     """The list speaks of 1,024 pixels, the fixture's pictures have 512."""
     by_name = {Path(q.image_ref).name: q for q in open_source("nih").annotations(root).questions}
     question = read_question(by_name["00000000_000.png"], root)
     np.testing.assert_allclose(question.boxes, trees.phantom_question(60).boxes * 512 / trees.SIDE, atol=1e-6)
 
 
-def test_the_real_box_list_is_read_whole(real_data: Path, tmp_path: Path) -> None:
+def test_the_real_box_list_is_read_whole(real_data, tmp_path):
     table = tmp_path / "nih-chest-xray14" / "BBox_List_2017.csv.gz"
     table.parent.mkdir()
     table.write_bytes((real_data / "cxr" / "BBox_List_2017.csv.gz").read_bytes())
@@ -142,20 +139,16 @@ def test_the_real_box_list_is_read_whole(real_data: Path, tmp_path: Path) -> Non
     assert names == sorted(names)
 
 
-def test_the_box_list_with_nine_cells_a_row_is_the_same(root: Path, tmp_path: Path) -> None:
+def test_the_box_list_with_nine_cells_a_row_is_the_same(root, tmp_path):
     lines = (root / trees.NIH_TABLE).read_text().splitlines()
     table = tmp_path / trees.NIH_TABLE
     table.parent.mkdir()
     table.write_text("\n".join([lines[0], *(f"{line},,," for line in lines[1:])]) + "\n")
-    ours = [
-        (q.index, q.finding, q.boxes.tolist()) for q in open_source("nih").annotations(tmp_path).questions
-    ]
-    assert ours == [
-        (q.index, q.finding, q.boxes.tolist()) for q in open_source("nih").annotations(root).questions
-    ]
+    nine, six = (open_source("nih").annotations(folder).questions for folder in (tmp_path, root))
+    assert [(q.finding, q.boxes.tolist()) for q in nine] == [(q.finding, q.boxes.tolist()) for q in six]
 
 
-def test_patients_are_clusters_without_their_names(root: Path) -> None:
+def test_patients_are_clusters_without_their_names(root):
     found = {name: open_source(name).annotations(root).questions for name in installed_sources()}
     assert all(re.fullmatch("p[0-9a-f]{16}", q.patient_id) for qs in found.values() for q in qs)
     patients = {q.image_ref.split("/")[4]: q.patient_id for q in found["imagenome"]}
@@ -163,13 +156,13 @@ def test_patients_are_clusters_without_their_names(root: Path) -> None:
     assert len({q.patient_id for q in found["padchest_gr"]}) == 4  # two studies a patient in the master table
 
 
-def test_without_the_master_table_a_patient_is_a_study(tmp_path: Path) -> None:
+def test_without_the_master_table_a_patient_is_a_study(tmp_path):
     trees.write_padchest(tmp_path, pictures=False)
     (tmp_path / "master_table.csv").unlink()
     assert len({q.patient_id for q in open_source("padchest_gr").annotations(tmp_path).questions}) == 7
 
 
-def test_anatomy_that_cannot_be_read_costs_no_question(tmp_path: Path) -> None:
+def test_anatomy_that_cannot_be_read_costs_no_question(tmp_path):
     trees.write_imagenome(tmp_path, pictures=False)
     boxes = trees.imagenome_boxes()
     boxes[0]["coord_original"] = "__import__('os').system('id')"
@@ -186,7 +179,7 @@ def test_anatomy_that_cannot_be_read_costs_no_question(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", installed_sources())
-def test_a_lost_picture_is_listed_and_shifts_no_index(root: Path, tmp_path: Path, name: str) -> None:
+def test_a_lost_picture_is_listed_and_shifts_no_index(root, tmp_path, name):
     """Trap 18: removed, damaged, and replaced by a page that asks to sign in."""
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     found = open_source(name).annotations(tmp_path)
@@ -222,16 +215,14 @@ BAD_BOXES = (
 
 
 @pytest.mark.parametrize("cell", BAD_BOXES)
-def test_a_box_that_cannot_be_read_costs_its_question_and_no_index(
-    tmp_path: Path, cell: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_box_that_cannot_be_read_costs_its_question_and_no_index(tmp_path, cell, monkeypatch):
     """Trap 30: nothing of a cell is run."""
     monkeypatch.chdir(tmp_path)
     trees.write_imagenome(tmp_path, pictures=False)
     before = keyed(tmp_path, "imagenome")
     rows = trees.imagenome_rows()
     rows[0]["coord_original"] = cell
-    trees.write_rows(tmp_path / trees.IMAGENOME_TABLE, trees.IMAGENOME_HEADER, rows, delimiter="\t")
+    trees.write_imagenome(tmp_path, rows, pictures=False)
     found = open_source("imagenome").annotations(tmp_path)
     (skip,) = found.skips
     assert found.found == len(before)
@@ -242,49 +233,37 @@ def test_a_box_that_cannot_be_read_costs_its_question_and_no_index(
 
 
 @pytest.mark.parametrize("cell", ["x", "", "1e12", "=1+1", "NaN", "10,5"])
-def test_a_corner_that_is_no_number_costs_its_question_and_no_index(tmp_path: Path, cell: str) -> None:
-    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+def test_a_corner_that_is_no_number_costs_its_question_and_no_index(tmp_path, cell):
     rows = trees.vindr_rows()
-    before = open_source("vindr_cxr").annotations(trees.write_vindr(tmp_path, pictures=False).parents[3])
+    trees.write_vindr(tmp_path, pictures=False)
+    before = keyed(tmp_path, "vindr_cxr")
     rows[3]["x_max"] = cell
-    trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
+    trees.write_vindr(tmp_path, rows, pictures=False)
     after = open_source("vindr_cxr").annotations(tmp_path)
     (skip,) = after.skips
-    assert after.found == before.found
-    rest = [(q.index, q.image_ref) for q in before.questions if q.index != skip.index]
-    assert [(q.index, q.image_ref) for q in after.questions] == rest
+    assert after.found == len(before)
+    assert keyed(tmp_path, "vindr_cxr") == [entry for entry in before if entry[0] != skip.index]
 
 
-def test_a_box_outside_its_picture_is_a_skip_that_names_both(tmp_path: Path) -> None:
-    trees.write_vindr(tmp_path)
+def test_a_box_outside_its_picture_is_a_skip_that_names_both_and_one_that_sticks_out_is_cut(tmp_path):
     rows = trees.vindr_rows()
     rows[0] |= {"x_min": 2000, "x_max": 2100}
-    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
-    trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
-    found = open_source("vindr_cxr").annotations(tmp_path)
+    rows[1] |= {"x_min": 200, "x_max": 290}
+    trees.write_vindr(tmp_path, rows)
     skips: list[Skip] = []
+    found = open_source("vindr_cxr").annotations(tmp_path)
     questions = list(iter_questions(found.questions, tmp_path, skips.append))
     assert len(questions) == 12
+    assert [q.boxes[0, 0] for q in questions if q.boxes[0, 2] == trees.WIDTH] == [200]
     (skip,) = skips
     assert "lies outside the picture of 260 x 224 pixels" in skip.reason
     assert "line 2" in skip.reason
 
 
-def test_a_box_that_sticks_out_a_little_is_cut(tmp_path: Path) -> None:
-    trees.write_vindr(tmp_path)
-    rows = trees.vindr_rows()
-    rows[0] |= {"x_min": 200, "x_max": 290}
-    header = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
-    trees.write_rows(tmp_path / trees.VINDR_TABLE, header, rows)
-    found = open_source("vindr_cxr").annotations(tmp_path)
-    (changed,) = (q for q in found.questions if q.boxes[0, 2] == 290)
-    assert read_question(changed, tmp_path).boxes[0, 2] == trees.WIDTH
-
-
 @pytest.mark.parametrize(
     "boxes", [[[0.1, 0.2, 3, 0.4]], "[[0, 0, 1, 1]]", [[0.5, 0, 0.1, 1]], [[True, 0, 1, 1]]]
 )
-def test_a_bad_box_of_padchest_costs_its_question_and_no_index(tmp_path: Path, boxes: object) -> None:
+def test_a_bad_box_of_padchest_costs_its_question_and_no_index(tmp_path, boxes):
     studies = trees.padchest_studies()
     studies[2]["findings"][2]["boxes"] = boxes  # type: ignore[index]
     trees.write_padchest(tmp_path, studies, pictures=False)
@@ -303,9 +282,7 @@ def test_a_bad_box_of_padchest_costs_its_question_and_no_index(tmp_path: Path, b
         *[("labels", [label]) for label in ("a\x1b[31mb", "x" * 400, "two\nlines")],
     ],
 )
-def test_a_name_that_leads_elsewhere_or_is_not_a_line_costs_its_question(
-    tmp_path: Path, name: str, value: object
-) -> None:
+def test_a_name_that_leads_elsewhere_or_is_not_a_line_costs_its_question(tmp_path, name, value):
     studies = trees.padchest_studies()
     place = studies[1]["findings"][2] if name == "labels" else studies[1]  # type: ignore[index]
     place[name] = value
@@ -313,7 +290,7 @@ def test_a_name_that_leads_elsewhere_or_is_not_a_line_costs_its_question(
     assert [skip.index for skip in open_source("padchest_gr").annotations(tmp_path).skips] == [1]
 
 
-def test_a_row_without_a_key_is_left_out_as_pandas_does(tmp_path: Path) -> None:
+def test_a_row_without_a_key_is_left_out_as_pandas_does(tmp_path):
     trees.write_vindr(tmp_path, pictures=False)
     before = keyed(tmp_path, "vindr_cxr")
     with (tmp_path / trees.VINDR_TABLE).open("a", newline="") as file:
@@ -326,46 +303,34 @@ def test_a_row_without_a_key_is_left_out_as_pandas_does(tmp_path: Path) -> None:
 # Tables that leave ranks open are refused -----------------------------------------------------------------
 
 
-def truncated_line(text: str) -> str:
-    return text[: text.rindex(",")] + "\n"
+DAMAGES = {
+    "truncated line": lambda text: text[: text.rindex(",")] + "\n",
+    "too many cells": lambda text: text.replace("No finding", "No finding,x,y", 1),
+    "open quote": lambda text: re.sub(r"((.*\n){3})", r'\1"', text, count=1),
+    "lost column": lambda text: text.replace("x_max", "x_maximum"),
+    "a column twice": lambda text: text.replace("x_max", "x_min"),
+}
 
 
-def too_many_cells(text: str) -> str:
-    return text.replace("No finding", "No finding,x,y", 1)
-
-
-def open_quote(text: str) -> str:
-    lines = text.splitlines(keepends=True)
-    return "".join([*lines[:3], '"' + lines[3], *lines[4:]])
-
-
-def lost_column(text: str) -> str:
-    return text.replace("x_max", "x_maximum")
-
-
-def twice_a_column(text: str) -> str:
-    return text.replace("x_max", "x_min")
-
-
-@pytest.mark.parametrize("damage", [truncated_line, too_many_cells, open_quote, lost_column, twice_a_column])
-def test_a_table_whose_rows_cannot_be_told_is_refused(tmp_path: Path, damage: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_table_whose_rows_cannot_be_told_is_refused(tmp_path, damage):
     table = trees.write_vindr(tmp_path, pictures=False)
-    table.write_text(damage(table.read_text(encoding="utf-8")), encoding="utf-8", newline="")
+    table.write_text(DAMAGES[damage](table.read_text(encoding="utf-8")), encoding="utf-8", newline="")
     with pytest.raises(InputError, match=re.escape(str(table))):
         open_source("vindr_cxr").annotations(tmp_path)
 
 
 @pytest.mark.parametrize("relation", ["__import__('os')", "yes", "1e400"])
-def test_a_relation_that_is_no_number_is_refused(tmp_path: Path, relation: str) -> None:
+def test_a_relation_that_is_no_number_is_refused(tmp_path, relation):
     rows = trees.imagenome_rows()
     rows[0]["relation"] = relation
-    trees.write_rows(tmp_path / trees.IMAGENOME_TABLE, trees.IMAGENOME_HEADER, rows, delimiter="\t")
+    trees.write_imagenome(tmp_path, rows, pictures=False, anatomy=False)
     with pytest.raises(InputError, match=r"line 2: relation: .* cannot be counted"):
         open_source("imagenome").annotations(tmp_path)
 
 
 @pytest.mark.parametrize("abnormal", ["true", None, 1])
-def test_a_finding_that_does_not_say_whether_it_counts_is_refused(tmp_path: Path, abnormal: object) -> None:
+def test_a_finding_that_does_not_say_whether_it_counts_is_refused(tmp_path, abnormal):
     studies = trees.padchest_studies()
     studies[5]["findings"][1]["abnormal"] = abnormal  # type: ignore[index]
     trees.write_padchest(tmp_path, studies, pictures=False)
@@ -376,40 +341,33 @@ def test_a_finding_that_does_not_say_whether_it_counts_is_refused(tmp_path: Path
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"{}",
-        b"[1]",
-        b"[" * 100_000,
-        b"[NaN]",
-        b'[{"findings": [{}]}]',
-        "[é]".encode("utf-16"),
-        b"\xff\xfe",
+        *(b"", b"{}", b"[1]", b"[" * 100_000, b"[NaN]"),
+        *(b'[{"findings": [{}]}]', "[é]".encode("utf-16"), b"\xff\xfe"),
     ],
 )
-def test_a_list_that_is_none_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_a_list_that_is_none_is_refused_by_name(tmp_path, content):
     (tmp_path / trees.PADCHEST_TABLE).write_bytes(content)
     with pytest.raises(InputError, match=re.escape(trees.PADCHEST_TABLE)):
         open_source("padchest_gr").annotations(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["imagenome", "vindr_cxr", "nih"])
+@pytest.mark.parametrize("name", ["imagenome", "vindr", "nih"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_a_table_in_another_encoding_is_refused_by_name(tmp_path: Path, name: str, encoding: str) -> None:
-    trees.write_all(tmp_path, pictures=False)
-    path = tmp_path / installed_sources()[name].tables[0]
+def test_a_table_in_another_encoding_is_refused_by_name(tmp_path, name, encoding):
+    path = getattr(trees, f"write_{name}")(tmp_path, pictures=False)
     path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
     with pytest.raises(InputError, match=re.escape(str(path))):
-        open_source(name).annotations(tmp_path)
+        open_source("vindr_cxr" if name == "vindr" else name).annotations(tmp_path)
 
 
-def test_stray_bytes_in_a_column_that_is_not_read_do_no_harm(tmp_path: Path) -> None:
+def test_stray_bytes_in_a_column_that_is_not_read_do_no_harm(tmp_path):
     table = trees.write_imagenome(tmp_path, pictures=False)
     before = keyed(tmp_path, "imagenome")
     table.write_bytes(table.read_bytes().replace(b"enlarged", b"enl\xe9rged"))
     assert keyed(tmp_path, "imagenome") == before
 
 
-def test_stray_bytes_in_a_finding_cost_its_question(tmp_path: Path) -> None:
+def test_stray_bytes_in_a_finding_cost_its_question(tmp_path):
     table = trees.write_vindr(tmp_path, pictures=False)
     table.write_bytes(table.read_bytes().replace(b"Other lesion", b"Other l\xe9sion"))
     found = open_source("vindr_cxr").annotations(tmp_path)
@@ -426,9 +384,10 @@ def test_stray_bytes_in_a_finding_cost_its_question(tmp_path: Path) -> None:
         (b",No finding,", ",\uff2eo finding\u2009,"),
         (b"class_name", "class_name\u200b"),
         (b"x_min", "\u00a0x_min"),
+        (b"image_id", "\ufeffimage_id"),
     ],
 )
-def test_characters_that_nobody_sees_shift_no_index(tmp_path: Path, plain: bytes, written: str) -> None:
+def test_characters_that_nobody_sees_shift_no_index(tmp_path, plain, written):
     """Written so in one line alone, they would make another finding of it, or a finding of none."""
     table = trees.write_vindr(tmp_path, pictures=False)
     before = keyed(tmp_path, "vindr_cxr")
@@ -437,7 +396,7 @@ def test_characters_that_nobody_sees_shift_no_index(tmp_path: Path, plain: bytes
     assert keyed(tmp_path, "vindr_cxr") == before
 
 
-def test_full_width_digits_are_numbers_and_a_full_width_comma_parts_no_columns(tmp_path: Path) -> None:
+def test_full_width_digits_are_numbers_and_a_full_width_comma_parts_no_columns(tmp_path):
     table = trees.write_vindr(tmp_path, pictures=False)
     wide = {ord(digit): 0xFF10 + int(digit) for digit in "0123456789"}
     before = open_source("vindr_cxr").annotations(tmp_path)
@@ -450,33 +409,21 @@ def test_full_width_digits_are_numbers_and_a_full_width_comma_parts_no_columns(t
     assert cell_of("a\uff0cb") == "a,b"
 
 
-def test_a_cell_of_ascii_is_its_own_key_as_in_pandas() -> None:
+def test_a_cell_of_ascii_is_its_own_key_as_in_pandas():
     for cell in ("Mass ", " Mass", "Pleural  effusion", "mass"):
         assert cell_of(cell) == cell
 
 
-def test_anatomy_is_found_under_its_name_however_it_is_written(tmp_path: Path) -> None:
+def test_anatomy_is_found_under_its_name_however_it_is_written(tmp_path):
     trees.write_imagenome(tmp_path, pictures=False)
     table = tmp_path / trees.IMAGENOME_BOXES
-    before = outlined_anatomy(tmp_path)
+    before = {image: sorted(found) for image, found in outlined_anatomy(tmp_path).items()}
     assert any("left lung" in found for found in before.values())
-    table.write_text(
-        table.read_text(encoding="utf-8").replace("left lung", "Left\u00a0Lung"), encoding="utf-8"
-    )
-    assert {image: sorted(found) for image, found in outlined_anatomy(tmp_path).items()} == {
-        image: sorted(found) for image, found in before.items()
-    }
+    table.write_text(table.read_text("utf-8").replace("left lung", "Left\u00a0Lung"), "utf-8")
+    assert {image: sorted(found) for image, found in outlined_anatomy(tmp_path).items()} == before
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
-    table = trees.write_vindr(tmp_path, pictures=False)
-    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
-    assert len(keyed(tmp_path, "vindr_cxr")) == 13
-
-
-def test_a_packed_table_that_unpacks_to_anything_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_packed_table_that_unpacks_to_anything_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("medfocus_bench.data.sources.tables.MAX_TABLE_BYTES", 2**20)
     path = tmp_path / f"{trees.NIH_TABLE}.gz"
     path.parent.mkdir()
@@ -488,7 +435,7 @@ def test_a_packed_table_that_unpacks_to_anything_is_refused(
         open_source("nih").annotations(tmp_path)
 
 
-def test_a_table_that_is_not_there_is_named_with_its_place(tmp_path: Path) -> None:
+def test_a_table_that_is_not_there_is_named_with_its_place(tmp_path):
     for name, source in installed_sources().items():
         with pytest.raises(InputError, match=re.escape(f"{tmp_path / source.tables[0]}: is not there")):
             open_source(name).annotations(tmp_path)
@@ -496,14 +443,14 @@ def test_a_table_that_is_not_there_is_named_with_its_place(tmp_path: Path) -> No
         open_source("nih").annotations(tmp_path / "gone")
 
 
-def test_an_unknown_source_is_named_with_those_there_are() -> None:
+def test_an_unknown_source_is_named_with_those_there_are():
     with pytest.raises(
         InputError, match="no source 'mimic'; there are imagenome, vindr_cxr, padchest_gr, nih"
     ):
         open_source("mimic")
 
 
-def test_a_picture_that_is_a_link_out_of_the_root_is_not_read(tmp_path: Path) -> None:
+def test_a_picture_that_is_a_link_out_of_the_root_is_not_read(tmp_path):
     root = tmp_path / "root"
     trees.write_padchest(root)
     (first, *_) = open_source("padchest_gr").annotations(root).questions
@@ -513,7 +460,7 @@ def test_a_picture_that_is_a_link_out_of_the_root_is_not_read(tmp_path: Path) ->
         read_question(first, root)
 
 
-def test_the_indices_do_not_depend_on_the_pictures_at_all(tmp_path: Path, root: Path) -> None:
+def test_the_indices_do_not_depend_on_the_pictures_at_all(tmp_path, root):
     for source in installed_sources().values():
         table = tmp_path / source.tables[0]
         table.parent.mkdir(parents=True, exist_ok=True)
@@ -531,8 +478,8 @@ def resized(root: Path, share: float) -> None:
         small.save(path)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.25, 0.1])
-def test_a_resized_copy_of_a_collection_is_refused_as_a_whole(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_a_resized_copy_of_a_collection_is_refused_as_a_whole(tmp_path, share):
     """Most of its boxes lie outside; those that fit by chance would be in the wrong place."""
     trees.write_imagenome(tmp_path)
     annotations = open_source("imagenome").annotations(tmp_path)
@@ -545,7 +492,7 @@ def test_a_resized_copy_of_a_collection_is_refused_as_a_whole(tmp_path: Path, sh
         check_copy(annotations, tmp_path)
 
 
-def test_two_replaced_pictures_cost_their_questions_alone(tmp_path: Path) -> None:
+def test_two_replaced_pictures_cost_their_questions_alone(tmp_path):
     trees.write_imagenome(tmp_path)
     paths = sorted(tmp_path.rglob("*.jpg"))
     for path in paths[:2]:
@@ -555,7 +502,7 @@ def test_two_replaced_pictures_cost_their_questions_alone(tmp_path: Path) -> Non
     check_copy(open_source("imagenome").annotations(tmp_path), tmp_path)
 
 
-def test_boxes_that_are_shares_fit_any_copy(tmp_path: Path) -> None:
+def test_boxes_that_are_shares_fit_any_copy(tmp_path):
     trees.write_padchest(tmp_path)
     for path in (tmp_path / "PadChest_GR").glob("*.png"):
         with Image.open(path) as image:

@@ -13,40 +13,17 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from medfocus_bench._version import __version__
-from medfocus_bench.errors import BenchmarkError, InputError
-
-
-class MissingExtraError(InputError):
-    """A library of the extra `[hub]` is not installed."""
-
+from medfocus_bench.errors import BenchmarkError, require
 
 ANSWER_SECONDS: Final = 2.0
 """How long the Hub may take to answer at all before it counts as out of reach."""
 
 
 def hub_client() -> Any:
-    """The `huggingface_hub` package. Raises InputError where it is not installed."""
-    try:
-        import huggingface_hub
-        import huggingface_hub.constants
-        import huggingface_hub.errors
-        import huggingface_hub.utils
-    except ImportError:
-        raise MissingExtraError(
-            "huggingface_hub is not installed; install the extra: pip install 'medfocus-bench[hub]'"
-        ) from None
-    return huggingface_hub
-
-
-def datasets_library() -> Any:
-    """The `datasets` package. Raises InputError where it is not installed."""
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtraError(
-            "datasets is not installed; install the extra: pip install 'medfocus-bench[hub]'"
-        ) from None
-    return datasets
+    """The `huggingface_hub` package. Raises MissingExtraError where it is not installed."""
+    for part in ("constants", "errors", "utils"):
+        require(f"huggingface_hub.{part}")
+    return require("huggingface_hub")
 
 
 def hub_api() -> Any:

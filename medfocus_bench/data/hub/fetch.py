@@ -12,7 +12,7 @@ from medfocus_bench.data.manifest import MANIFEST_NAME, read_manifest
 from medfocus_bench.errors import BenchmarkError, OfflineWarning
 from medfocus_bench.storage import file_sha256
 
-_RETRY: Final = "run it again: what was fetched is kept"
+RETRY: Final = "run it again: what was fetched is kept"
 
 
 class OutOfReachError(BenchmarkError):
@@ -27,7 +27,7 @@ def fetch(name: HubName) -> Path:
     to this user, for a connection that breaks off, and for a file that is not the published one.
     """
     if hub_answers():
-        with quiet_hub(), hub_errors(str(name), retry=_RETRY):
+        with quiet_hub(), hub_errors(str(name), retry=RETRY):
             root = _snapshot(name, local_files_only=False)
     else:
         root = cached(name)

@@ -6,31 +6,20 @@ no file names, whatever folder the rows come from and whatever it calls itself.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medfocus_bench.data.benchmark import SPLITS, fingerprint_of, read_rows, row_digest
-from medfocus_bench.data.columns import (
-    EVIDENCE_KINDS,
-    GROUPS,
-    SAMPLE_ID_PATTERN,
-    SCHEMA,
-    is_line,
-)
+from medfocus_bench.data.columns import SCHEMA, is_line
 from medfocus_bench.data.hub.repository import LICENSED_COLUMNS, published_configs
 from medfocus_bench.data.manifest import MANIFEST_NAME, Manifest, read_manifest
-from medfocus_bench.data.questions import MODES
-from medfocus_bench.data.sample import sample_of
+from medfocus_bench.data.sample import check_identity, sample_of
 from medfocus_bench.errors import BenchmarkError
 
 PublishedRow = Mapping[str, Any]
 Splits = Mapping[str, Sequence[PublishedRow]]
-
-_SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
-_CHOICES = {"mode": MODES, "evidence": EVIDENCE_KINDS, "group": GROUPS}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,25 +118,10 @@ def _check(row: PublishedRow, split: str, *, is_open: bool) -> None:
             raise ValueError(
                 f"holds {', '.join(held)} of {row['source']}, which is licensed; publish the pointers only"
             )
-        _check_pointer(row, split)
-
-
-def _check_pointer(row: PublishedRow, split: str) -> None:
-    """Check a row like `sample.sample_of`; columns that come from the licensed copy may be empty."""
-    if not isinstance(row["sample_id"], str) or not _SAMPLE_ID.fullmatch(row["sample_id"]):
-        raise ValueError("sample_id is not a plain identifier")
-    if row["index"] is None or row["index"] < 0:
-        raise ValueError(f"index {row['index']} is not a rank in the source")
-    if not is_line(row["lvlm"]):
-        raise ValueError("lvlm is empty or no short text on one line")
-    for column in ("patient_id", "finding", "answer"):
-        if row.get(column) is not None and not is_line(row[column]):
-            raise ValueError(f"{column} is not a short text on one line")
-    for column, words in _CHOICES.items():
-        if row.get(column) not in (*words, *([] if column == "mode" else [None])):
-            raise ValueError(f"{column} {str(row.get(column))[:100]!r} is not one of {', '.join(words)}")
-    if split in MODES and split != row["mode"]:
-        raise ValueError(f"mode is {row['mode']}, but the file is named {split}")
+        check_identity(row, split)
+        for column in ("patient_id", "finding", "answer"):
+            if row.get(column) is not None and not is_line(row[column]):
+                raise ValueError(f"{column} is not a short text on one line")
 
 
 def _check_fingerprints(root: Path, manifest: Manifest, configs: Mapping[str, Splits]) -> None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ from medfocus_bench.data.hub.repository import (
 from medfocus_bench.data.labels import in_numbers
 from medfocus_bench.data.manifest import MANIFEST_NAME, write_manifest
 from medfocus_bench.data.resolve import locate
-from medfocus_bench.errors import BenchmarkError, InputError
+from medfocus_bench.errors import BenchmarkError, InputError, first_line
 from medfocus_bench.storage import atomic_folder, file_sha256
 
 _RETRY: Final = "run it again: what was sent is not sent twice, and nothing is half-published"
@@ -108,15 +109,12 @@ def published_table(rows: Sequence[PublishedRow], *, place: str) -> pa.Table:
     try:
         return pa.Table.from_pylist([in_numbers(row) for row in rows], schema=PUBLISHED_SCHEMA)
     except (ValueError, OverflowError, pa.ArrowException) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise BenchmarkError(f"{place}: a value does not fit its column: {said}") from None
+        raise BenchmarkError(f"{place}: a value does not fit its column: {first_line(error)}") from None
 
 
 def _samples_by_lvlm(rows: Sequence[PublishedRow]) -> dict[str, int]:
-    counts = dict.fromkeys(sorted({row["lvlm"] for row in rows}), 0)
-    for row in rows:
-        counts[row["lvlm"]] += (row["group"] or "grounded") == "grounded"
-    return counts
+    counts = Counter(row["lvlm"] for row in rows if row["group"] in (None, "grounded"))
+    return {lvlm: counts[lvlm] for lvlm in sorted({row["lvlm"] for row in rows})}
 
 
 def _write_split(

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.labels import LABELS
+from medfocus_bench.data.sources.protocol import Release
 from medfocus_bench.data.sources.registry import installed_sources
 from medfocus_bench.errors import BenchmarkError
 
@@ -33,35 +34,18 @@ VERSION_PATTERN: Final = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-
 """Semantic versions without pre-releases: major.minor.patch."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedConfig:
-    """One published config. `is_open`: pixels and boxes are part of it; else it holds pointers only."""
-
-    name: str
-    title: str
-    is_open: bool
-    licence: str
-    link: str
-    join: str
-
-
 @cache
-def published_configs() -> Mapping[str, PublishedConfig]:
+def published_configs() -> Mapping[str, Release]:
     """The configs by name in the order of the card: the phantom track, then the released sources."""
-    phantom = PublishedConfig(
-        DEFAULT_CONFIG,
+    phantom = Release(
         "Phantom track",
-        True,
         "MIT",
         "https://opensource.org/license/mit",
         "Complete: pictures, boxes and anatomy are in the files.",
+        is_open=True,
     )
-    released = {name: source.release for name, source in installed_sources().items()}
-    return {DEFAULT_CONFIG: phantom} | {
-        name: PublishedConfig(name, of.title, False, of.licence, of.link, of.join)
-        for name, of in released.items()
-        if of is not None
-    }
+    sources = installed_sources().items()
+    return {DEFAULT_CONFIG: phantom} | {name: source.release for name, source in sources if source.release}
 
 
 LICENSED_COLUMNS: Final = ("image", "image_ref", "boxes", "anatomy")

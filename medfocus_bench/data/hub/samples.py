@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from medfocus_bench.data.benchmark import fingerprint_of, read_rows, row_digest
-from medfocus_bench.data.hub.client import (
-    datasets_library,
-    hub_answers,
-    hub_api,
-    hub_errors,
-    quiet_hub,
-)
-from medfocus_bench.data.hub.fetch import OutOfReachError, check_files, fetch
+from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_errors, quiet_hub
+from medfocus_bench.data.hub.fetch import RETRY, OutOfReachError, check_files, fetch
 from medfocus_bench.data.hub.publication import PublishedRow
 from medfocus_bench.data.hub.publish import published_table
 from medfocus_bench.data.hub.repository import DATASET, DEFAULT_CONFIG, HubName, hub_name
@@ -27,12 +21,10 @@ from medfocus_bench.data.resolve import (
     unknown_benchmark,
     warn_offline,
 )
-from medfocus_bench.errors import BenchmarkError
+from medfocus_bench.errors import BenchmarkError, first_line, require
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
-
-_RETRY = "run it again: what was fetched is kept"
 
 
 @overload
@@ -83,7 +75,7 @@ def load_samples(
     >>> mb.load_samples("phantom", split="dev")[0]["finding"]
     'cardiomegaly'
     """
-    datasets_library()
+    require("datasets")
     text = str(name)
     if is_folder(text):
         _no_revision(text, revision)
@@ -100,7 +92,7 @@ def load_samples(
 
 def _from_hub(name: HubName, split: str, *, streaming: bool) -> Dataset | IterableDataset:
     if streaming and hub_answers():
-        with quiet_hub(), hub_errors(str(name), retry=_RETRY):
+        with quiet_hub(), hub_errors(str(name), retry=RETRY):
             commit = hub_api().repo_info(name.repo, repo_type="dataset", revision=name.revision).sha
             shards = f"hf://datasets/{name.repo}@{commit}/{name.config}/{split}-*.parquet"
             return _load(f"{name}, {name.config}", split, shards, streaming=True)
@@ -141,7 +133,7 @@ def _from_benchmark(
     root: Path, config: str | None, split: str, *, streaming: bool
 ) -> Dataset | IterableDataset:
     """A split of a plain benchmark folder, compared with its manifest if there is one."""
-    library = datasets_library()
+    library = require("datasets")
     known: dict[str, dict[str, list[PublishedRow]]] = {}
     digests = []
     for _, found, row in read_rows(root):
@@ -172,14 +164,13 @@ def fingerprint(rows: Dataset, split: str) -> str:
 
 def _load(place: str, split: str, shards: str | Sequence[str], *, streaming: bool) -> Any:
     """Load Parquet files as a split; cards and programs of a repository are never read."""
-    library = datasets_library()
+    library = require("datasets")
     bars = library.is_progress_bar_enabled()
     library.disable_progress_bars()
     try:
         return library.load_dataset("parquet", data_files={split: shards}, split=split, streaming=streaming)
     except (ValueError, FileNotFoundError, library.exceptions.DatasetsError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise BenchmarkError(f"{place}: {split} cannot be loaded: {said}") from None
+        raise BenchmarkError(f"{place}: {split} cannot be loaded: {first_line(error)}") from None
     finally:
         if bars:
             library.enable_progress_bars()

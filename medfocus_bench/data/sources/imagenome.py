@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Final
 
 from medfocus_bench.data.concepts import CONCEPTS, concept_named
@@ -47,9 +46,9 @@ class ImaGenome:
     tables: tuple[str, ...] = (
         "chest-imagenome/1.0.0/gold_dataset/gold_object_attribute_with_coordinates.txt",
     )
-    optional: Mapping[str, str] = MappingProxyType(
-        {BOX_LIST: "the null control both-lungs is not available, and no references can be built"}
-    )
+    optional: Mapping[str, str] = {
+        BOX_LIST: "the null control both-lungs is not available, and no references can be built"
+    }
     pictures = "mimic-cxr-jpg/2.1.0/files/p{patient[:2]}/p{patient}/s{study}/{image}.jpg"
     release: Release | None = Release(
         title="Chest ImaGenome",

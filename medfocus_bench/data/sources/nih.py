@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from medfocus_bench.data.sources.grouped import Grouping, file_name
@@ -31,7 +30,7 @@ class NIH:
         f"{_BASE}/BBox_List_2017.csv",
         f"{_BASE}/BBox_List_2017.csv.gz",
     )
-    optional: Mapping[str, str] = MappingProxyType({})
+    optional: Mapping[str, str] = {}
     pictures = "nih-chest-xray14/images*/{image}, or in images*/images/"
     release = None
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from medfocus_bench.data.columns import is_line
@@ -29,13 +26,8 @@ _TOLERANCE: Final = 1e-3
 """Share of a side by which a box may stick out of the picture: rounding."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A finding that is a question, whether or not its boxes can be read."""
-
-    place: str
-    study: Mapping[str, Any]
-    finding: Mapping[str, Any]
+_Candidate = tuple[str, Mapping[str, Any], Mapping[str, Any]]
+"""The place of a finding that is a question, its study, and itself, whether or not its boxes can be read."""
 
 
 class PadChestGR:
@@ -55,9 +47,7 @@ class PadChestGR:
         "grounded_reports_20240819.json",
         "PadChest_GR/grounded_reports_20240819.json",
     )
-    optional: Mapping[str, str] = MappingProxyType(
-        {"master_table.csv": "intervals are formed by studies, not by patients"}
-    )
+    optional: Mapping[str, str] = {"master_table.csv": "intervals are formed by studies, not by patients"}
     pictures = "PadChest_GR/{ImageID}"
     release: Release | None = Release(
         title="PadChest-GR",
@@ -75,11 +65,12 @@ class PadChestGR:
         first = 0 if split == "test" else DEV_START
         questions: list[Annotation] = []
         skips: list[Skip] = []
-        for index, candidate in enumerate(_candidates(path, studies, start, stop), start=first):
+        candidates = _candidates(path, studies, start, stop)
+        for index, (place, study, finding) in enumerate(candidates, start=first):
             try:
-                questions.append(_question(index, candidate, patients))
+                questions.append(_question(index, place, study, finding, patients))
             except ValueError as error:
-                skips.append(Skip(candidate.place, str(error), index))
+                skips.append(Skip(place, str(error), index))
         found = len(questions) + len(skips)
         return Annotations(self.name, split, tuple(questions), tuple(skips), found)
 
@@ -94,15 +85,16 @@ def _candidates(path: Path, studies: list[Any], start: int, stop: int) -> Iterat
             if not isinstance(finding, dict) or not isinstance(finding.get("abnormal"), bool):
                 raise _uncountable(f"{place}, finding {part}", "does not say whether it is abnormal")
             if finding["abnormal"] and (finding.get("boxes") or finding.get("extra_boxes")):
-                yield _Candidate(f"{place}, finding {part}", study, finding)
+                yield f"{place}, finding {part}", study, finding
 
 
 def _uncountable(place: str, what: str) -> InputError:
     return InputError(f"{place}: {what}, so the questions cannot be counted; fetch the file again")
 
 
-def _question(index: int, candidate: _Candidate, patients: Mapping[str, str]) -> Annotation:
-    study, finding = candidate.study, candidate.finding
+def _question(
+    index: int, place: str, study: Mapping[str, Any], finding: Mapping[str, Any], patients: Mapping[str, str]
+) -> Annotation:
     labels, image = finding.get("labels"), study.get("ImageID")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise ValueError("labels is not a list of texts")
@@ -123,7 +115,7 @@ def _question(index: int, candidate: _Candidate, patients: Mapping[str, str]) ->
         image_ref=f"PadChest_GR/{name}",
         boxes=boxes_of([_box(box) for key in ("boxes", "extra_boxes") for box in _list(finding, key)]),
         relative=True,
-        place=candidate.place,
+        place=place,
     )
 
 
@@ -138,13 +130,10 @@ def _box(value: Any) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) != 4:
         raise ValueError("a box is not a list [x1, y1, x2, y2]")
     for part in value:
-        if isinstance(part, bool) or not isinstance(part, (int, float)) or not _is_share(part):
+        is_number = isinstance(part, (int, float)) and not isinstance(part, bool)
+        if not is_number or not -_TOLERANCE <= part <= 1 + _TOLERANCE:  # NaN and infinities neither
             raise ValueError(f"{ascii(part)[:80]} is not a share of the picture within 0 and 1")
     return tuple(float(part) for part in value)
-
-
-def _is_share(part: float) -> bool:
-    return -_TOLERANCE <= part <= 1 + _TOLERANCE and math.isfinite(part)
 
 
 def _patients(path: Path) -> Mapping[str, str]:

@@ -82,12 +82,16 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """How the published dataset names a source: title, licence with its link, and the copy to join."""
+    """How the published dataset names a source: title, licence with its link, and the copy to join.
+
+    `is_open`: pixels and boxes are part of the dataset; else it holds pointers only.
+    """
 
     title: str
     licence: str
     link: str
     join: str
+    is_open: bool = False
 
 
 class Source(Protocol):

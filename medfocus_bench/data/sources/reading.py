@@ -1,4 +1,4 @@
-"""Reading the picture of an annotation."""
+"""Reading the pictures of annotations, and checking that they are the ones that the experts annotated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from medfocus_bench.data.images import picture_at, picture_size, read_picture
 from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.questions import Question
-from medfocus_bench.data.sources.protocol import Annotation, Skip
+from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip
+from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import FloatArray, UInt8Image, clip_boxes
 
 MIN_INSIDE: Final = 0.5
@@ -20,8 +21,17 @@ MIN_INSIDE: Final = 0.5
 together."""
 
 
+MISFITS: Final = 3
+MISFIT_SHARE: Final = 0.05
+"""Pictures, and their share, whose boxes lie outside; of the published copies none does."""
+
+
 class MisfitError(PictureError):
     """Boxes that do not fit their picture."""
+
+
+class OtherCopyError(InputError):
+    """The local pictures are not the annotated ones, so no box can be placed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +51,42 @@ def locate(annotation: Annotation, root: Path) -> LocatedBoxes:
     """Size and native boxes of a question; of the picture only the header is read.
 
     Raises PictureError that names the file: it is not there or no picture; MisfitError where the boxes do not
-    fit it. Whether the collection as a whole is another copy, `copies.check_copy` says.
+    fit it. Whether the collection as a whole is another copy, `check_copy` says.
     """
     width, height = picture_size(picture_at(root, annotation.image_ref))
     return _region(annotation, width, height)
+
+
+def check_copy(
+    annotations: Annotations, root: Path, find: Callable[[Annotation, Path], LocatedBoxes] = locate
+) -> None:
+    """Raise OtherCopyError if the local pictures of a source are not the annotated ones.
+
+    Boxes in pixels do not say of which size their picture is. In a reduced copy most lie outside, and a few,
+    near the upper left corner, fit by chance: in the wrong place. So a collection is judged as a whole.
+    Reads the header of every picture whose boxes are in pixels, with `find`; pictures that are not there or
+    cannot be read are left out of the count.
+    """
+    fits: dict[str, bool] = {}
+    for annotation in annotations.questions:
+        if annotation.relative:
+            continue
+        ref = annotation.image_ref
+        try:
+            region = find(annotation, root)
+        except MisfitError:
+            fits[ref] = False
+        except InputError:
+            continue
+        else:
+            fits[ref] = fits.get(ref, True) and len(region.anatomy) == len(annotation.anatomy)
+    misfits = [ref for ref, holds in fits.items() if not holds]
+    if len(misfits) >= MISFITS and len(misfits) >= MISFIT_SHARE * len(fits):
+        raise OtherCopyError(
+            f"{root / misfits[0]}: does not hold its boxes, nor do {len(misfits) - 1:,} more of the "
+            f"{len(fits):,} pictures of {annotations.source}; they are a resized or a cropped copy, so none "
+            "of its boxes is used: put the pictures there as the collection publishes them"
+        )
 
 
 def read_question(annotation: Annotation, root: Path) -> Question:

@@ -13,9 +13,9 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -203,23 +203,6 @@ def is_missing(cell: str) -> bool:
     return cell in MISSING
 
 
-def keys_as_sorted(
-    lines: Sequence[AnnotationRow], columns: int
-) -> Iterator[tuple[AnnotationRow, tuple[Hashable, ...] | None]]:
-    """Each line with the key that its first `columns` cells make; None where one of them is missing.
-
-    A column whose every present cell is a whole number compares as numbers, one of other numbers likewise;
-    any other as text, by code point. That is how pandas sorts what it read, and how two ids are one.
-    """
-    parsers = [_parser([line.cells[column] for line in lines]) for column in range(columns)]
-    for line in lines:
-        cells = line.cells[:columns]
-        if any(is_missing(cell) for cell in cells):
-            yield line, None
-        else:
-            yield line, tuple(parse(cell) for parse, cell in zip(parsers, cells, strict=True))
-
-
 def _parser(cells: Sequence[str]) -> Callable[[str], Hashable]:
     present = {cell for cell in cells if not is_missing(cell)}
     if all(_IS_INTEGER.fullmatch(cell) and int(cell) in _INT64 for cell in present):
@@ -232,15 +215,21 @@ def _parser(cells: Sequence[str]) -> Callable[[str], Hashable]:
 def groups_in_order(
     lines: Sequence[AnnotationRow], columns: int, wanted: Sequence[bool]
 ) -> tuple[Mapping[tuple[Any, ...], list[AnnotationRow]], list[AnnotationRow]]:
-    """The wanted lines by key, in the order of a sorted grouping; and those that have no key."""
+    """The wanted lines by their first `columns` cells, in a sorted grouping's order; and those without.
+
+    A column whose every present cell (of all lines) is a whole number compares as numbers, one of other
+    numbers likewise; any other as text, by code point. That is how pandas sorts what it read, and how two
+    ids are one. A line has no key where one of its cells is missing.
+    """
+    parsers = [_parser([line.cells[column] for line in lines]) for column in range(columns)]
     groups: dict[tuple[Any, ...], list[AnnotationRow]] = {}
     without_key: list[AnnotationRow] = []
-    for (line, key), keep in zip(keys_as_sorted(lines, columns), wanted, strict=True):
-        if not keep:
-            continue
-        if key is None:
+    for line in compress(lines, wanted):
+        cells = line.cells[:columns]
+        if any(map(is_missing, cells)):
             without_key.append(line)
         else:
+            key = tuple(parse(cell) for parse, cell in zip(parsers, cells, strict=True))
             groups.setdefault(key, []).append(line)
     return {key: groups[key] for key in sorted(groups)}, without_key
 

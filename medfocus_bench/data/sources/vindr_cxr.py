@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from medfocus_bench.data.sources.grouped import Grouping, file_name
@@ -26,7 +25,7 @@ class VinDrCXR:
     title = "VinDR-CXR 1.0.0 (test set)"
     expected: Mapping[Split, int] = {"test": 2108}
     tables: tuple[str, ...] = ("vindr-cxr/1.0.0/annotations/annotations_test.csv",)
-    optional: Mapping[str, str] = MappingProxyType({})
+    optional: Mapping[str, str] = {}
     pictures = "vindr-cxr/1.0.0/test/{image_id}.dicom"
     release: Release | None = Release(
         title="VinDr-CXR",

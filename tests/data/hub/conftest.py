@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import datasets
@@ -24,14 +24,14 @@ OTHER_TOKEN = "hf_of_somebody_else"
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[MiniHub]:
+def server():
     owner = DATASET.split("/", maxsplit=1)[0]
     with mini_hub.running({TOKEN: owner, OTHER_TOKEN: "somebody"}) as hub:
         yield hub
 
 
 @pytest.fixture
-def hf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hf_home(tmp_path, monkeypatch):
     """An empty home of the Hugging Face libraries, which read theirs when they are imported."""
     home = tmp_path / "hf"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(home / "hub"))
@@ -47,7 +47,7 @@ def hf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub(server: MiniHub, hf_home: Path, monkeypatch: pytest.MonkeyPatch) -> MiniHub:
+def hub(server, hf_home, monkeypatch):
     """The Hub, empty, as the one that the clients talk to; nobody is logged in."""
     server.reset()
     point_clients_to(server.url, monkeypatch)
@@ -55,7 +55,7 @@ def hub(server: MiniHub, hf_home: Path, monkeypatch: pytest.MonkeyPatch) -> Mini
 
 
 @pytest.fixture
-def no_hub(hf_home: Path, closed_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_hub(hf_home, closed_url, monkeypatch):
     """The clients' Hub is a closed port."""
     point_clients_to(closed_url, monkeypatch)
 
@@ -79,13 +79,13 @@ def publish(hub: MiniHub, folder: Path, repo: str = DATASET, *, private: bool = 
 
 
 @pytest.fixture
-def owner(monkeypatch: pytest.MonkeyPatch) -> None:
+def owner(monkeypatch):
     """The owner of the dataset is logged in."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
 
 
 @pytest.fixture
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_waits(monkeypatch):
     """The client retries as it does, without the seconds between."""
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
@@ -105,16 +105,21 @@ def environment(hub: MiniHub, home: Path, **more: str) -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plain(tmp_path_factory):
+    """The small open benchmark, which no test changes."""
+    return write_small(tmp_path_factory.mktemp("plain") / "source")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, plain):
     """A small exported repository: phantom and all three licensed sources."""
     folder = tmp_path_factory.mktemp("small")
-    source = write_small(folder / "source")
-    export(folder / "out", source, [write_pointers(folder / "pointers")])
+    export(folder / "out", plain, [write_pointers(folder / "pointers")])
     return folder / "out"
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def embedded(tmp_path_factory):
     """The shipped track as an exported repository, with pointers of the licensed sources."""
     folder = tmp_path_factory.mktemp("embedded")
     export(folder / "out", installed_benchmarks()["phantom"], [write_pointers(folder / "pointers")])

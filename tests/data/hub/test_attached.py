@@ -21,20 +21,18 @@ from medfocus_bench.data.benchmark import read_rows
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.hub.publish import export, push
 from medfocus_bench.data.hub.repository import DATASET
-from medfocus_bench.data.questions import MODES, Question
+from medfocus_bench.data.questions import MODES
 from medfocus_bench.data.sources import open_source, read_question
 from medfocus_bench.errors import InputError
 from tests.data import source_trees as trees
 
 from .conftest import publish
-from .mini_hub import MiniHub
-from .rows import write_small
 
 LICENSED = ("image", "image_ref", "boxes", "anatomy")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("root")
     trees.write_imagenome(folder)
     return folder
@@ -53,36 +51,34 @@ class _Said:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory, plain):
     """A repository with pointers to the 12 questions of the small ImaGenome, in both modes."""
     folder = tmp_path_factory.mktemp("exported")
     records = [pointer_row(_Said(index, mode)) for mode in MODES for index in range(12)]
     write_pointers(records, folder / "pointers")
-    export(folder / "out", write_small(folder / "source"), [folder / "pointers"])
+    export(folder / "out", plain, [folder / "pointers"])
     return folder / "out"
 
 
 @pytest.fixture(scope="module")
-def questions(root: Path) -> list[Question]:
+def questions(root):
     return [read_question(found, root) for found in open_source("imagenome").annotations(root).questions]
 
 
 @pytest.fixture
-def pointers(hub: MiniHub, exported: Path) -> datasets.Dataset:
+def pointers(hub, exported):
     publish(hub, exported)
     return load_samples(DATASET, config="imagenome")
 
 
 @pytest.fixture
-def stream(hub: MiniHub, exported: Path) -> datasets.IterableDataset:
+def stream(hub, exported):
     publish(hub, exported)
     return load_samples(DATASET, config="imagenome", streaming=True)
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's own
-def test_what_was_pushed_is_loaded_and_joined(
-    hub: MiniHub, owner: None, exported: Path, root: Path, questions: list[Question]
-) -> None:
+def test_what_was_pushed_is_loaded_and_joined(hub, owner, exported, root, questions):
     push(exported, DATASET)
     for mode, group in (("direct", "grounded"), ("reasoning", "incorrect")):
         loaded = load_samples("medfocus/cxr-causal", config="imagenome", split=mode)
@@ -102,9 +98,7 @@ def test_what_was_pushed_is_loaded_and_joined(
         assert joined.data.nbytes == loaded.data.nbytes, "pictures and boxes are not copied"
 
 
-def test_a_stream_of_the_hub_is_joined_row_by_row(
-    stream: datasets.IterableDataset, root: Path, questions: list[Question]
-) -> None:
+def test_a_stream_of_the_hub_is_joined_row_by_row(stream, root, questions):
     joined = attach(stream, root)
     assert isinstance(joined, datasets.IterableDataset)
     rows = list(joined)
@@ -115,9 +109,7 @@ def test_a_stream_of_the_hub_is_joined_row_by_row(
         assert stream.features["group"].int2str(row["group"]) == "grounded"
 
 
-def test_two_processes_join_what_one_does(
-    pointers: datasets.Dataset, root: Path, questions: list[Question]
-) -> None:
+def test_two_processes_join_what_one_does(pointers, root, questions):
     joined = attach(pointers, root)
 
     def measured(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,16 +121,14 @@ def test_two_processes_join_what_one_does(
     assert found["boxes"][:] == [None] * 12, "what a map computes is stored, what was joined is not"
 
 
-def test_workers_that_share_no_memory_can_be_handed_the_rows(pointers: datasets.Dataset, root: Path) -> None:
+def test_workers_that_share_no_memory_can_be_handed_the_rows(pointers, root):
     joined = attach(pointers, root)
     workers = DataLoader(joined, num_workers=1, collate_fn=list, multiprocessing_context="spawn")
     read = [row["boxes"] for (row,) in workers]
     assert read == [row["boxes"] for row in joined]
 
 
-def test_a_label_is_filtered_on_without_a_look_at_a_picture(
-    pointers: datasets.Dataset, tmp_path: Path
-) -> None:
+def test_a_label_is_filtered_on_without_a_look_at_a_picture(pointers, tmp_path):
     joined = attach(pointers, tmp_path / "no root")
     grounded = joined.features["group"].str2int("grounded")
     assert len(joined.filter(lambda group: group == grounded, input_columns="group")) == 12
@@ -146,9 +136,7 @@ def test_a_label_is_filtered_on_without_a_look_at_a_picture(
         joined[0]
 
 
-def test_columns_that_cannot_be_joined_are_an_error_and_not_empty(
-    pointers: datasets.Dataset, root: Path
-) -> None:
+def test_columns_that_cannot_be_joined_are_an_error_and_not_empty(pointers, root):
     joined = attach(pointers, root)
     with pytest.raises(NotJoinedError, match="rows without mode cannot be joined; keep the columns source"):
         joined.select_columns(["image", "boxes", "source", "index"])[0]
@@ -156,9 +144,7 @@ def test_columns_that_cannot_be_joined_are_an_error_and_not_empty(
 
 
 @pytest.mark.parametrize("order", ["format, attach", "attach, format", "on disk"])
-def test_rows_are_tensors_where_torch_was_asked_for(
-    request: pytest.FixtureRequest, root: Path, questions: list[Question], order: str
-) -> None:
+def test_rows_are_tensors_where_torch_was_asked_for(request, root, questions, order):
     rows = iter(formatted(request, root, order))
     for question in questions[:3]:
         row = next(rows)
@@ -178,34 +164,29 @@ def formatted(request: pytest.FixtureRequest, root: Path, order: str) -> Iterato
     return iter(attach(stream, root).with_format("torch"))
 
 
-def test_a_batch_is_stacked_as_torch_does(
-    pointers: datasets.Dataset, root: Path, questions: list[Question]
-) -> None:
+def test_a_batch_is_stacked_as_torch_does(pointers, root, questions):
     batch = attach(pointers.with_format("torch"), root)[:4]
     assert batch["image"].shape == (4, 1, 224, 260)
     assert [boxes.shape for boxes in batch["boxes"]] == [(len(q.boxes), 4) for q in questions[:4]]
     assert batch["index"].tolist() == [0, 1, 2, 3]
 
 
-def test_a_format_or_transform_that_would_be_lost_is_refused(pointers: datasets.Dataset, root: Path) -> None:
+def test_a_format_or_transform_that_would_be_lost_is_refused(pointers, root):
     with pytest.raises(InputError, match="has a transform already"):
         attach(attach(pointers, root), root)
     with pytest.raises(InputError, match="'pandas' has no place for pictures"):
         attach(pointers.with_format("pandas"), root)
 
 
-def test_what_was_attached_is_neither_exported_nor_pushed(
-    hub: MiniHub, owner: None, stream: datasets.IterableDataset, exported: Path, root: Path, tmp_path: Path
-) -> None:
+def test_what_was_attached_goes_nowhere(hub, owner, stream, exported, root, tmp_path, plain):
     """A stream can be written to a file with all that was joined; that file goes nowhere."""
     saved = tmp_path / "saved" / "imagenome" / "direct.parquet"
     attach(stream, root).cast(stream.features).to_parquet(str(saved))
     (row, *_) = pq.read_table(tmp_path / "saved").to_pylist()
     assert row["boxes"]
     assert row["image"]["bytes"]
-    source = write_small(tmp_path / "source")
     with pytest.raises(InputError, match=r"holds image, .*boxes.* of imagenome, which is licensed"):
-        export(tmp_path / "out", source, [tmp_path / "saved"])
+        export(tmp_path / "out", plain, [tmp_path / "saved"])
     before = list(hub.repos[DATASET].commits)
     (forged,) = (exported / "imagenome").glob("direct-*.parquet")
     shutil.copytree(exported, tmp_path / "forged")
@@ -215,9 +196,7 @@ def test_what_was_attached_is_neither_exported_nor_pushed(
     assert hub.repos[DATASET].commits == before
 
 
-def test_writing_an_attached_dataset_writes_its_pointers(
-    pointers: datasets.Dataset, root: Path, tmp_path: Path
-) -> None:
+def test_writing_an_attached_dataset_writes_its_pointers(pointers, root, tmp_path):
     attach(pointers, root).to_parquet(str(tmp_path / "imagenome" / "direct.parquet"))
     rows = [row for _, _, row in read_rows(tmp_path / "imagenome")]
     assert len(rows) == 12

@@ -17,14 +17,9 @@ from .rows import write_pointers, write_small
 from .test_export import contents
 
 
-@pytest.fixture
-def source(tmp_path):
-    return write_small(tmp_path / "source")
-
-
-def test_export_says_what_it_wrote(tmp_path, source):
+def test_export_says_what_it_wrote_and_info_shows_every_config_of_it(tmp_path, plain):
     pointers = write_pointers(tmp_path / "pointers", ["imagenome"])
-    status, out, err = run("data", "export", tmp_path / "out", "--from", source, "--pointers", pointers)
+    status, out, err = run("data", "export", tmp_path / "out", "--from", plain, "--pointers", pointers)
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "phantom, direct: 6 rows, 4 samples, 1 shard"
@@ -32,10 +27,6 @@ def test_export_says_what_it_wrote(tmp_path, source):
     assert "imagenome, reasoning: 5 rows, 5 samples, 1 shard" in lines
     assert lines[-1] == f"{tmp_path / 'out'}: medfocus/cxr-causal 1.0.0"
 
-
-def test_info_shows_every_config_of_an_export(tmp_path, source):
-    pointers = write_pointers(tmp_path / "pointers", ["imagenome"])
-    run("data", "export", tmp_path / "out", "--from", source, "--pointers", pointers)
     status, shown, err = run("info", tmp_path / "out")
     assert (status, err) == (0, "")
     assert re.search(r"^configs: +phantom$", shown, re.MULTILINE)
@@ -43,7 +34,7 @@ def test_info_shows_every_config_of_an_export(tmp_path, source):
     assert re.search(r"^phantom: complete; fingerprint [0-9a-f]{64}$", shown, re.MULTILINE)
     assert re.search(r"^imagenome: pointers, .*; fingerprint [0-9a-f]{64}$", shown, re.MULTILINE)
     assert "  reasoning: 5 samples in 5 rows" in shown
-    assert "repository" not in run("info", source)[1]
+    assert "repository" not in run("info", plain)[1]
 
 
 def test_a_version_that_is_none_is_said_before_rows_are_read(tmp_path):
@@ -52,10 +43,10 @@ def test_a_version_that_is_none_is_said_before_rows_are_read(tmp_path):
     assert (status, "version '1' is not major.minor.patch" in err) == (2, True), err
 
 
-def test_export_refuses_in_one_line(tmp_path, source):
+def test_export_refuses_in_one_line(tmp_path, plain):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()
-    status, out, err = run("data", "export", tmp_path / "out", "--from", source)
+    status, out, err = run("data", "export", tmp_path / "out", "--from", plain)
     assert (status, out) == (2, "")
     assert err == f"medfocus-bench: {tmp_path / 'out'}: exists and is not an empty folder; give a new one\n"
 
@@ -88,23 +79,20 @@ def test_push_without_a_token_is_bad_input(hub, small):
     assert err.count("\n") == 1
 
 
-def test_diff_exits_as_diff_does(tmp_path, source):
+def test_diff_exits_as_diff_does(tmp_path, plain):
     newer = write_small(tmp_path / "newer", "1.1.0", rows=30)
-    assert run("data", "diff", source, source) == (
-        0,
-        "samples: 0 added, 0 removed, 0 changed, 14 the same\n",
-        "",
-    )
-    status, out, _ = run("data", "diff", source, newer)
+    same = "samples: 0 added, 0 removed, 0 changed, 14 the same\n"
+    assert run("data", "diff", plain, plain) == (0, same, "")
+    status, out, _ = run("data", "diff", plain, newer)
     assert status == 1
     lines = out.splitlines()
     assert lines[0] == "+ phantom-00006-phantom_qwen-reasoning"
     assert lines[10] == "  and 38 more added; --all shows them"
     assert "~ phantom-00006-phantom_qwen-direct: split" in lines
     assert lines[-1] == "samples: 48 added, 0 removed, 2 changed (split), 12 the same"
-    _, out, _ = run("data", "diff", source, newer, "--all")
+    _, out, _ = run("data", "diff", plain, newer, "--all")
     assert sum(line.startswith("+ ") for line in out.splitlines()) == 48
-    assert run("data", "diff", source, tmp_path / "none")[0] == 2
+    assert run("data", "diff", plain, tmp_path / "none")[0] == 2
 
 
 def test_the_published_name_is_a_benchmark(hub, small):
@@ -151,10 +139,10 @@ def test_a_process_of_its_own_works_offline_and_says_one_line(hub, tmp_path, clo
     assert err.count("\n") == 1
 
 
-def test_a_process_of_its_own_exports_and_pushes_without_noise(hub, source, tmp_path):
+def test_a_process_of_its_own_exports_and_pushes_without_noise(hub, plain, tmp_path):
     settings = environment(hub, tmp_path / "home", HF_TOKEN=TOKEN)
     out = tmp_path / "out"
-    assert alone(settings, "data", "export", out, "--from", source)[::2] == (0, "")
+    assert alone(settings, "data", "export", out, "--from", plain)[::2] == (0, "")
     assert alone(settings, "data", "push", out, "--repo", DATASET)[::2] == (0, "")
     assert hub.repos[DATASET].tags
     assert alone(settings, "info", f"{DATASET}@v1.0.0")[::2] == (0, "")

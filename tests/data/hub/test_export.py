@@ -135,21 +135,19 @@ def test_nothing_in_a_repository_tells_when_or_where_it_was_made(small):
         assert str(small).encode() not in data
 
 
-def test_a_version_can_be_given_and_has_to_be_semantic(tmp_path):
-    source = write_small(tmp_path / "source")
-    assert export(tmp_path / "a", source, version="1.2.0").version == "1.2.0"
+def test_a_version_can_be_given_and_has_to_be_semantic(tmp_path, plain):
+    assert export(tmp_path / "a", plain, version="1.2.0").version == "1.2.0"
     assert load_benchmark(tmp_path / "a").version == "1.2.0"
     with pytest.raises(InputError, match=r"'1.2' is not major.minor.patch"):
         export(tmp_path / "b", tmp_path / "not even read", version="1.2")
     assert not (tmp_path / "b").exists()
 
 
-def test_an_export_overwrites_nothing(tmp_path):
-    source = write_small(tmp_path / "source")
+def test_an_export_overwrites_nothing(tmp_path, plain):
     (tmp_path / "out").mkdir()
-    export(tmp_path / "out", source)
+    export(tmp_path / "out", plain)
     with pytest.raises(InputError, match="exists and is not an empty folder"):
-        export(tmp_path / "out", source)
+        export(tmp_path / "out", plain)
 
 
 def test_a_content_that_is_not_that_of_its_manifest_is_not_exported(tmp_path):
@@ -177,20 +175,18 @@ def test_a_content_that_is_not_that_of_its_manifest_is_not_exported(tmp_path):
         ([pointer_row("imagenome", 1, width=2**40)], "direct: a value does not fit its column"),
     ],
 )
-def test_pointers_that_are_none_are_refused_by_name(rows, said, tmp_path):
-    source = write_small(tmp_path / "source")
+def test_pointers_that_are_none_are_refused_by_name(rows, said, tmp_path, plain):
     wide = SCHEMA.set(SCHEMA.get_field_index("width"), pa.field("width", pa.int64()))
     write_rows(tmp_path / "pointers" / "direct.parquet", rows, wide)
     with pytest.raises(BenchmarkError, match=said):
-        export(tmp_path / "out", source, [tmp_path / "pointers"])
+        export(tmp_path / "out", plain, [tmp_path / "pointers"])
     assert not (tmp_path / "out").exists()
 
 
-def test_a_source_comes_from_one_folder(tmp_path):
-    source = write_small(tmp_path / "source")
+def test_a_source_comes_from_one_folder(tmp_path, plain):
     folders = [write_pointers(tmp_path / name, ["imagenome"]) for name in ("a", "b")]
     with pytest.raises(BenchmarkError, match="as another folder does"):
-        export(tmp_path / "out", source, folders)
+        export(tmp_path / "out", plain, folders)
 
 
 def test_the_published_records_of_the_paper_export_as_pointers(real_data, tmp_path):

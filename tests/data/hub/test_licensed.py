@@ -25,7 +25,7 @@ from medfocus_bench.data.manifest import Attachment
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 
-from .rows import open_row, picture, pointer_row, small_splits, write_pointers, write_rows, write_small
+from .rows import open_row, picture, pointer_row, small_splits, write_pointers, write_rows
 
 LICENSED = [name for name, config in published_configs().items() if not config.is_open]
 SECRETS: dict[str, Any] = {
@@ -34,14 +34,8 @@ SECRETS: dict[str, Any] = {
     "anatomy": [{"concept": "left lung", "box": [1.5, 2.5, 30.5, 31.5]}],
     "image_ref": "files/p10/p10000032/s1/scan.jpg",
 }
-FILLED = {
-    "patient_id": "p1",
-    "width": 32,
-    "height": 32,
-    "finding": "mass",
-    "question": "?",
-    "response": "Yes.",
-}
+FILLED = {"patient_id": "p1", "width": 32, "height": 32, "finding": "mass"}
+FILLED |= {"question": "?", "response": "Yes."}
 
 secrets = st.sets(st.sampled_from(sorted(SECRETS)), max_size=3)
 many = settings(max_examples=25)
@@ -65,11 +59,8 @@ def folders(draw: st.DrawFn) -> tuple[list[tuple[str, list[Mapping[str, Any]], s
     for number in range(draw(st.integers(1, 3))):
         source, kept = draw(st.sampled_from(LICENSED)), draw(secrets)
         extra = draw(st.sampled_from([None, None, "pixels", "thumbnail"]))
-        name = draw(
-            st.sampled_from(
-                ["direct", "phantom/direct", "direct-00000-of-00001", f"{source}/direct", "a/b/dev"]
-            )
-        )
+        names = ["direct", "phantom/direct", "direct-00000-of-00001", f"{source}/direct", "a/b/dev"]
+        name = draw(st.sampled_from(names))
         clean = draw(st.booleans())
         row = pointer_row(source, number, **(FILLED if draw(st.booleans()) else {}))
         row |= {name: SECRETS[name] for name in kept}
@@ -100,12 +91,12 @@ def write_manifest(root: Path) -> None:
 
 @many
 @given(folders(), st.booleans(), st.booleans())
-def test_export_lets_pointers_pass_and_nothing_else(tmp_path, drawn, as_labels, as_source):
+def test_export_lets_pointers_pass_and_nothing_else(tmp_path, plain, drawn, as_labels, as_source):
     """As a folder of pointers, or mixed into the open benchmark that is exported."""
     files, dirty = drawn
     with TemporaryDirectory(dir=tmp_path) as place:
         root = Path(place)
-        source = write_small(root / "source")
+        source = shutil.copytree(plain, root / "source")
         pointers = write_files(root / "pointers", files, as_labels=as_labels)
         if as_source:
             shutil.move(pointers, source / "more")
@@ -163,25 +154,22 @@ def attached(tmp_path):
     return tmp_path / "attached"
 
 
-def test_an_attached_benchmark_is_neither_exported_nor_taken_for_pointers(attached, tmp_path):
-    source = write_small(tmp_path / "source")
-    with pytest.raises(InputError, match="is a benchmark with licensed images and boxes attached; it stays"):
-        export(tmp_path / "out", attached)
-    with pytest.raises(InputError, match="is a benchmark with licensed images and boxes attached; it stays"):
-        export(tmp_path / "out", source, [attached])
+def test_an_attached_benchmark_is_neither_exported_nor_taken_for_pointers(attached, tmp_path, plain):
+    for folders in ([attached], [plain, [attached]]):
+        with pytest.raises(InputError, match="is a benchmark with licensed images and boxes attached; it st"):
+            export(tmp_path / "out", *folders)
     (attached / "benchmark.json").unlink()
     with pytest.raises(InputError, match="holds image_ref, boxes of imagenome, which is licensed"):
-        export(tmp_path / "out", source, [attached])
+        export(tmp_path / "out", plain, [attached])
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mark_of_licensed_content_counts_wherever_it_stands(tmp_path):
-    source = write_small(tmp_path / "source")
+def test_a_mark_of_licensed_content_counts_wherever_it_stands(tmp_path, plain):
     pointers = write_pointers(tmp_path / "pointers", ["vindr_cxr"])
     mark = '{"name": "x", "version": "1", "licensed": true}'
     (pointers / "vindr_cxr" / "benchmark.json").write_text(mark)
     with pytest.raises(InputError, match="licensed images and boxes attached"):
-        export(tmp_path / "out", source, [pointers])
+        export(tmp_path / "out", plain, [pointers])
 
 
 def test_rows_that_call_themselves_phantom_are_checked_as_such(tmp_path):

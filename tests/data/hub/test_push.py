@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -28,11 +27,11 @@ LARGE = "/large/"
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tmp_path_factory, plain):
     """Version 1.0.0: few files, since each is asked about several times."""
     folder = tmp_path_factory.mktemp("push")
     pointers = write_pointers(folder / "pointers", ["imagenome", "vindr_cxr"], ["direct"])
-    export(folder / "out", write_small(folder / "source"), [pointers])
+    export(folder / "out", plain, [pointers])
     return folder / "out"
 
 
@@ -210,29 +209,24 @@ def test_a_repository_needs_an_owner_and_a_plain_name(small, repo):
 
 
 @pytest.fixture
-def tampered(small, tmp_path) -> Path:
+def tampered(small, tmp_path):
     shutil.copytree(small, tmp_path / "tampered")
     return tmp_path / "tampered"
 
 
-def test_a_file_too_many_is_refused(hub, tampered):
+def test_a_file_too_many_a_missing_one_and_a_word_that_export_would_not_write_are_refused(hub, tampered):
     (tampered / "phantom" / "scan.dcm").write_bytes(b"DICM")
     with pytest.raises(InputError, match=r"scan\.dcm: does not belong to a dataset repository"):
         push(tampered, DATASET)
-    assert not hub.repos
-
-
-def test_a_missing_file_is_refused(tampered):
-    (tampered / "croissant.json").unlink()
-    with pytest.raises(InputError, match=r"croissant\.json: is missing"):
-        push(tampered, DATASET)
-
-
-def test_a_word_that_export_would_not_write_is_refused(tampered):
+    (tampered / "phantom" / "scan.dcm").unlink()
     card = (tampered / "README.md").read_text()
     (tampered / "README.md").write_text(card + "One of the patients was called ...")
     with pytest.raises(InputError, match="is not what `data export` writes of these rows"):
         push(tampered, DATASET)
+    (tampered / "README.md").unlink()
+    with pytest.raises(InputError, match=r"README\.md: is missing"):
+        push(tampered, DATASET)
+    assert not hub.repos
 
 
 def test_more_than_the_rows_in_a_parquet_file_is_refused(tampered):
@@ -243,29 +237,26 @@ def test_more_than_the_rows_in_a_parquet_file_is_refused(tampered):
         push(tampered, DATASET)
 
 
-@pytest.mark.parametrize("folder", [False, True])
-def test_links_are_refused(tampered, tmp_path, folder):
-    if folder:
-        (tmp_path / "elsewhere").mkdir()
-        (tampered / "more").symlink_to(tmp_path / "elsewhere")
+@pytest.mark.parametrize("kind", ["link to a file", "link to a folder", "pipe"])
+def test_links_and_special_files_are_refused(tampered, tmp_path, kind):
+    elsewhere = tmp_path / "elsewhere"
+    if kind == "pipe":
+        os.mkfifo(tampered / "phantom" / "pipe")
+    elif kind == "link to a folder":
+        elsewhere.mkdir()
+        (tampered / "more").symlink_to(elsewhere)
     else:
         path = tampered / "phantom" / "dev-00000-of-00001.parquet"
-        path.rename(tmp_path / "elsewhere.parquet")
-        path.symlink_to(tmp_path / "elsewhere.parquet")
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
     with pytest.raises(InputError, match="is a link or a special file"):
         push(tampered, DATASET)
 
 
-def test_a_pipe_is_refused(tampered):
-    os.mkfifo(tampered / "phantom" / "pipe")
-    with pytest.raises(InputError, match="is a link or a special file"):
-        push(tampered, DATASET)
-
-
-def test_a_folder_that_is_no_export_is_refused(tmp_path):
+def test_a_folder_that_is_no_export_is_refused(tmp_path, plain):
     with pytest.raises(InputError, match="is not a folder"):
         push(tmp_path / "none", DATASET)
     with pytest.raises(InputError, match="is not an exported repository"):
         push(tmp_path, DATASET)
     with pytest.raises(InputError, match=r"is missing|does not belong to"):
-        push(write_small(tmp_path / "plain"), DATASET)
+        push(plain, DATASET)
