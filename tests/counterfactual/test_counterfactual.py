@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,11 +21,16 @@ from .edits import counterfactual, counterfactuals
 EDITOR = PhantomEditor(patient_of)
 
 
+@cache
+def questions(evidence="lesion"):
+    return list(phantom_questions(range(len(FINDINGS) if evidence == "lesion" else 3), evidence))
+
+
 @pytest.mark.parametrize("evidence", ["lesion", "spurious"])
 @pytest.mark.parametrize("edit", EDITS)
 def test_pixels_outside_the_edited_region_are_the_originals(edit, evidence):
     """Trap 16."""
-    for question in phantom_questions(range(len(FINDINGS)), evidence):
+    for question in questions(evidence):
         edited = counterfactual(EDITOR, question, edit)
         region = edited_region(question, edit)
         assert np.array_equal(edited[~region], question.image[~region])
@@ -32,7 +38,7 @@ def test_pixels_outside_the_edited_region_are_the_originals(edit, evidence):
 
 
 def test_background_and_foreground_regions_are_complements():
-    (question,) = phantom_questions([2], "lesion")
+    question = questions()[2]
     inside, outside = edited_region(question, "foreground"), edited_region(question, "background")
     assert np.array_equal(inside, ~outside)
     x1, y1, x2, y2 = question.boxes[0].astype(int)
@@ -40,19 +46,18 @@ def test_background_and_foreground_regions_are_complements():
 
 
 def test_the_foreground_edit_removes_the_lesion_and_the_sham_keeps_it():
-    for question in phantom_questions(range(len(FINDINGS)), "lesion"):
-        pictures = {name: p.astype(float) for name, p in counterfactuals(EDITOR, question).items()}
+    for question in questions():
         region = edited_region(question, "foreground")
-        change = {
-            name: np.abs(pictures[name] - pictures["original"])[region].mean()
-            for name in ("foreground", "sham")
-        }
-        assert change["foreground"] > 1.5
-        assert change["sham"] < 9
+        foreground, sham = (
+            np.abs(counterfactual(EDITOR, question, edit).astype(float) - question.image)[region].mean()
+            for edit in ("foreground", "sham")
+        )
+        assert foreground > 1.5
+        assert sham < 9
 
 
 def test_several_shams_differ_and_are_seeded():
-    (question,) = phantom_questions([3], "lesion")
+    question = questions()[3]
     first, again = (counterfactuals(EDITOR, question, sham_seeds=(0, 1, 2)) for _ in range(2))
     assert list(first)[-3:] == ["sham", "sham_1", "sham_2"]
     assert not np.array_equal(first["sham"], first["sham_1"])
@@ -72,7 +77,7 @@ class Careless:
 
 
 def test_a_careless_editor_cannot_leak_into_the_rest_of_the_picture():
-    (question,) = phantom_questions([3], "lesion")
+    question = questions()[3]
     edited = counterfactual(Careless(np.zeros_like(question.image)), question, "foreground")
     outside = ~edited_region(question, "foreground")
     assert np.array_equal(edited[outside], question.image[outside])
@@ -80,7 +85,7 @@ def test_a_careless_editor_cannot_leak_into_the_rest_of_the_picture():
 
 @pytest.mark.parametrize("picture", [np.zeros((10, 10), np.uint8), np.zeros((224, 224), np.float32)])
 def test_a_picture_of_another_kind_is_an_error_that_names_the_question(picture):
-    (question,) = phantom_questions([3], "lesion")
+    question = questions()[3]
     with pytest.raises(ValueError, match="phantom-00003-lesion"):
         counterfactual(Careless(picture), question, "foreground")
 
@@ -157,28 +162,25 @@ class BrightnessReader:
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     """Trap 33."""
     out = tmp_path / "records.jsonl"
-    stopped, whole = BrightnessReader(fail_after=20), BrightnessReader()
-
-    def questions():
-        return phantom_questions(range(7), "lesion")
-
+    stopped, whole = BrightnessReader(fail_after=10), BrightnessReader()
+    asked = questions()[:4]
     with pytest.raises(RuntimeError, match="stopped"):
-        list(verify(questions(), stopped, "direct", EDITOR, out, batch=10))
+        list(verify(asked, stopped, "direct", EDITOR, out, batch=10))
     kept = read_verifications(out)
-    assert 0 < len(kept) < 7
+    assert 0 < len(kept) < 4
     with out.open("a") as file:
         file.write('{"source": "pha')
-    records = list(verify(questions(), whole, "direct", EDITOR, out, batch=10))
-    assert whole.asked == 5 * (7 - len(kept))
-    assert [record.index for record in records] == list(range(7))
+    records = list(verify(asked, whole, "direct", EDITOR, out, batch=10))
+    assert whole.asked == 5 * (4 - len(kept))
+    assert [record.index for record in records] == list(range(4))
     assert read_verifications(out) == sorted(records, key=lambda r: r.index)
 
 
 def test_records_of_another_model_are_not_continued(tmp_path):
     out = tmp_path / "records.jsonl"
-    list(verify(phantom_questions([0], "lesion"), BrightnessReader(), "direct", EDITOR, out))
+    list(verify(questions()[:1], BrightnessReader(), "direct", EDITOR, out))
     with pytest.raises(InputError, match="write the records elsewhere"):
-        list(verify(phantom_questions([0], "lesion"), BrightnessReader(), "reasoning", EDITOR, out))
+        list(verify(questions()[:1], BrightnessReader(), "reasoning", EDITOR, out))
 
 
 def test_a_damaged_record_is_an_error_that_names_its_line(tmp_path):
@@ -189,14 +191,9 @@ def test_a_damaged_record_is_an_error_that_names_its_line(tmp_path):
 
 
 def test_shares_come_with_intervals():
-    records = [verification("Yes.", "No.", "Yes.", "Yes.")] * 6 + [
-        verification("No.", "No.", "No.", "No.")
-    ] * 4
+    records = [verification("Yes.", "No.", "Yes.", "Yes.")] * 6 + [verification(*["No."] * 4)] * 4
     shares = group_shares(records)
-    assert (shares["grounded"].value, shares["incorrect"].value, shares["sham flips"].value) == (
-        0.6,
-        0.4,
-        0.0,
-    )
+    values = [shares[name].value for name in ("grounded", "incorrect", "sham flips")]
+    assert values == [0.6, 0.4, 0.0]
     low, high = shares["grounded"].interval
     assert 0.3 < low < 0.6 < high < 0.85

@@ -45,9 +45,22 @@ def stack(parts):
     return DiffusionStack.load(*folders, device="cpu", dtype="float32")
 
 
+@pytest.fixture(scope="module")
+def make(parts, stack):
+    """Makes an editor of a few steps; `loaded`: with the model that is loaded already."""
+
+    def editor(loaded=True, **more):
+        made = load_editor("radedit", **parts | {"size": SIZE, "steps": 5} | more)
+        if loaded:
+            vars(made)["_stack"] = stack
+        return made
+
+    return editor
+
+
 @pytest.fixture
-def editor(parts, tmp_path):
-    return load_editor("radedit", **parts, size=SIZE, steps=10, cache=tmp_path / "cache")
+def editor(make, tmp_path):
+    return make(cache=tmp_path / "cache")
 
 
 def picture(seed=0, shape=(SIZE, SIZE)):
@@ -198,27 +211,26 @@ def test_a_setting_that_makes_no_sense_is_an_error_at_once(settings, names):
 
 
 @pytest.mark.parametrize("settings", [{"dtype": "fp8"}, {"device": "abacus"}])
-def test_an_unknown_dtype_or_device_is_an_error_that_names_it(parts, settings):
-    editor = load_editor("radedit", **parts, **settings, size=SIZE, steps=10)
+def test_an_unknown_dtype_or_device_is_an_error_that_names_it(make, settings):
     with pytest.raises(EditorError, match=next(iter(settings.values()))):
-        counterfactual(editor, question(), "foreground")
+        counterfactual(make(loaded=False, **settings), question(), "foreground")
 
 
-def test_missing_weights_and_wrong_parts_are_errors_that_name_them(parts, tmp_path):
-    save_stack(tmp_path)
+def test_missing_weights_and_wrong_parts_are_errors_that_name_them(make, parts, tmp_path):
+    for name in ("text", "vae"):
+        shutil.copytree(Path(parts["vae"]).parent / name, tmp_path / name)
     text = tmp_path / "text" / "model.safetensors"
     weights = load_file(text)
     lost = next(name for name in weights if name.startswith("bert.encoder"))
     save_file({k: v for k, v in weights.items() if k != lost}, text, metadata={"format": "pt"})
-    with pytest.raises(EditorError, match=re.escape(lost.removeprefix("bert."))):
-        counterfactual(
-            load_editor("radedit", **parts | {"text_encoder": str(text.parent)}), question(), "sham"
-        )
     (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(EditorError, match=r"vae: holds no config.json with weights"):
-        counterfactual(load_editor("radedit", **parts | {"vae": str(tmp_path / "vae")}), question(), "sham")
-    with pytest.raises(EditorError, match=r"cannot be read as AutoencoderKL|lacks the weights"):
-        counterfactual(load_editor("radedit", **parts | {"vae": parts["text_encoder"]}), question(), "sham")
+    for part, folder, said in (
+        ("text_encoder", text.parent, re.escape(lost.removeprefix("bert."))),
+        ("vae", tmp_path / "vae", r"vae: holds no config.json with weights"),
+        ("vae", parts["text_encoder"], r"cannot be read as AutoencoderKL|lacks the weights"),
+    ):
+        with pytest.raises(EditorError, match=said):
+            counterfactual(make(loaded=False, **{part: str(folder)}), question(), "sham")
 
 
 def test_values_that_are_not_finite_are_an_error(stack):
@@ -271,9 +283,9 @@ def test_the_original_is_what_an_lvlm_of_that_frame_sees_of_the_native_picture(e
     )
 
 
-def test_several_questions_are_edited_in_batches_and_alike(parts):
+def test_several_questions_are_edited_in_batches_and_alike(make):
     asked = [question(index=0), question((64, 64), index=1)]
-    wide, narrow = (load_editor("radedit", **parts, size=SIZE, steps=10, batch=batch) for batch in (8, 1))
+    wide, narrow = (make(batch=batch) for batch in (8, 1))
     together = counterfactual_sets(wide, asked)
     alone = [counterfactuals(narrow, each) for each in asked]
     for one, other in zip(together, alone, strict=True):
@@ -281,12 +293,12 @@ def test_several_questions_are_edited_in_batches_and_alike(parts):
             assert np.abs(one[name].astype(int) - other[name]).max() <= 1
 
 
-def test_a_second_run_reads_what_the_first_has_drawn(editor, parts, tmp_path):
+def test_a_second_run_reads_what_the_first_has_drawn(editor, make, tmp_path):
     first = counterfactuals(editor, question())
     files = sorted((tmp_path / "cache").rglob("*"))
     assert len([path for path in files if path.suffix == ".png"]) == 4
     assert not [path for path in files if path.suffix == ".partial"]
-    again = load_editor("radedit", **parts, size=SIZE, steps=10, cache=tmp_path / "cache")
+    again = make(loaded=False, cache=tmp_path / "cache")
     second = counterfactuals(again, question())
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert "_stack" not in vars(again)  # the model has not even been loaded
@@ -313,7 +325,7 @@ def test_a_damaged_cached_picture_is_drawn_again(editor, tmp_path, damage):
     assert path.read_bytes() == sound
 
 
-def test_what_decides_a_picture_decides_its_place_in_the_cache(editor, parts, tmp_path):
+def test_what_decides_a_picture_decides_its_place_in_the_cache(editor, make, tmp_path):
     def files():
         return len(list((tmp_path / "cache").rglob("*.png")))
 
@@ -321,7 +333,7 @@ def test_what_decides_a_picture_decides_its_place_in_the_cache(editor, parts, tm
     touched = edited_region(asked, "sham")
     counterfactual(editor, asked, "sham")
     others = [
-        load_editor("radedit", **parts, size=SIZE, steps=10, cache=editor.cache, **{name: value})
+        make(cache=editor.cache, **{name: value})
         for name, value in (("guidance", 2.0), ("skip_ratio", 0.5), ("sham_prompt", "nodule"))
     ]
     assert len({editor_label(each) for each in (editor, *others)}) == 4
@@ -331,18 +343,14 @@ def test_what_decides_a_picture_decides_its_place_in_the_cache(editor, parts, tm
     editor.redraw_many([Redrawing(asked, "sham", touched, 1), Redrawing(asked, "sham", ~touched, 0)])
     counterfactual(editor, question(index=1), "sham")
     assert files() == 7
-    faster = load_editor("radedit", **parts, size=SIZE, steps=10, batch=1, cache=editor.cache)
-    assert editor_label(faster) == editor_label(editor)
+    assert editor_label(make(batch=1, cache=editor.cache)) == editor_label(editor)
 
 
-def test_other_weights_are_another_editor(editor, parts, tmp_path):
-    save_stack(tmp_path / "other")
-    weights = tmp_path / "other" / "vae" / "diffusion_pytorch_model.safetensors"
+def test_other_weights_are_another_editor(editor, make, parts, tmp_path):
+    weights = shutil.copytree(parts["vae"], tmp_path / "vae") / "diffusion_pytorch_model.safetensors"
     loaded = load_file(weights)
     save_file({name: value * 1.001 for name, value in loaded.items()}, weights, metadata={"format": "pt"})
-    same = load_editor("radedit", **parts, size=SIZE, steps=10)
-    changed = load_editor("radedit", **parts | {"vae": str(weights.parent)}, size=SIZE, steps=10)
-    assert editor_label(same) == editor_label(editor) != editor_label(changed)
+    assert editor_label(make()) == editor_label(editor) != editor_label(make(vae=str(weights.parent)))
     assert re.fullmatch(r"radedit 1 [0-9a-f]{12}", editor_label(editor))
 
 
@@ -359,7 +367,8 @@ def test_the_pinned_commits_are_what_is_loaded_from_the_hub(parts, hub):
         repository, commit = pinned.split("@")
         snapshot = hub / f"models--{repository.replace('/', '--')}" / "snapshots" / commit
         shutil.copytree(parts[part], snapshot)
-    fetched, local = load_editor("radedit", steps=2), load_editor("radedit", **parts, steps=2)
+    few = {"steps": 2, "size": SIZE}
+    fetched, local = load_editor("radedit", **few), load_editor("radedit", **parts, **few)
     edited, same = (counterfactual(each, question(), "foreground") for each in (fetched, local))
     assert np.array_equal(edited, same)
     assert editor_label(fetched) != editor_label(local)

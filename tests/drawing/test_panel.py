@@ -86,13 +86,12 @@ def test_a_box_of_no_visible_size_is_drawn_all_the_same():
     assert (np.asarray(drawn) != 90).any()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 13, 20])
+@pytest.mark.parametrize("count", [1, 2, 4, 7, 13])
 def test_a_panel_holds_any_number_of_tiles_of_any_shape(count):
     sizes = [fit(w, h, TILE_SIZE) for w, h in ((200, 120), (120, 200), (5000, 10), (10, 5000))]
     tiles = [Tile(f"tile {n}", "caption", plain(GREY, sizes[n % 4])) for n in range(count)]
     sheet = panel(tiles, "key", "Is it so?", "Yes.")
     assert 600 < sheet.width < 1700
-    colours = {(90, 90, 90): 0}
     pixels = np.asarray(sheet).reshape(-1, 3)
     colours = int((pixels == 90).all(1).sum())
     assert colours == sum(sizes[n % 4][0] * sizes[n % 4][1] for n in range(count))

@@ -48,14 +48,26 @@ def coverage(sample):
     return frame.embed(frame.coverage(sample.boxes))
 
 
-@pytest.fixture
-def benchmark(make_benchmark):
-    return make_benchmark(varied_rows())
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "bench"
+    return medfocus_bench.write_benchmark(folder, {"direct": varied_rows()}, name="bench", version="1.0.0")
+
+
+@pytest.fixture(scope="module")
+def folder(benchmark, tmp_path_factory):
+    """A submission of perfect maps."""
+    return write_submission(tmp_path_factory.mktemp("submissions") / "s", benchmark, coverage)
+
+
+@pytest.fixture(scope="module")
+def report(benchmark, folder):
+    return evaluate(folder, benchmark, **QUICK)
 
 
 def test_a_perfect_submission_of_boxes_is_perfect(benchmark, tmp_path):
     folder = write_submission(tmp_path / "s", benchmark, lambda sample: sample.boxes, "boxes")
-    report = evaluate(folder, benchmark, **QUICK)
+    report = evaluate(folder, benchmark, nulls=False, **QUICK)
     for name in ("iou", "evidence_ap", "corrected_iou", "auroc", "pointing"):
         score = report.headline[name]
         assert (score.mean, score.low, score.high) == pytest.approx((1, 1, 1)), name
@@ -63,8 +75,7 @@ def test_a_perfect_submission_of_boxes_is_perfect(benchmark, tmp_path):
     assert report.counts.no_explanation_rate == 0.0
 
 
-def test_a_perfect_submission_of_maps_is_nearly_perfect(benchmark, tmp_path):
-    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+def test_a_perfect_submission_of_maps_is_nearly_perfect(report):
     assert report.headline["evidence_ap"].mean >= 0.97
 
 
@@ -79,7 +90,8 @@ EMPTY = {
 
 @pytest.mark.parametrize("kind", EMPTY)
 def test_what_explains_nothing_scores_zero_and_is_counted(benchmark, tmp_path, kind):
-    report = evaluate(write_submission(tmp_path / "s", benchmark, EMPTY[kind]), benchmark, **QUICK)
+    folder = write_submission(tmp_path / "s", benchmark, EMPTY[kind])
+    report = evaluate(folder, benchmark, nulls=False, **QUICK)
     assert all(score.mean == score.low == score.high == 0 for score in report.headline.values())
     assert report.counts.no_explanation_rate == 1.0
     missing = kind == "missing"
@@ -90,13 +102,12 @@ def test_missing_samples_pull_the_mean_down(benchmark, tmp_path):
     half = write_submission(
         tmp_path / "s", benchmark, lambda sample: sample.boxes if sample.index < 20 else None, "boxes"
     )
-    report = evaluate(half, benchmark, **QUICK)
+    report = evaluate(half, benchmark, nulls=False, **QUICK)
     assert report.slice("pooled").scores["iou"].mean == 0.5
     assert report.counts.missing == 20
 
 
-def test_the_whole_image_null_is_at_chance(benchmark, tmp_path):
-    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+def test_the_whole_image_null_is_at_chance(report):
     whole = next(null for null in report.nulls if null.name == "whole-image").slices[0].scores
     assert whole["evidence_ap"].mean == pytest.approx(0, abs=1e-9)
     assert whole["corrected_iou"].mean == pytest.approx(0, abs=1e-9)
@@ -106,21 +117,20 @@ def test_the_whole_image_null_is_at_chance(benchmark, tmp_path):
 def test_random_maps_are_at_chance_within_their_interval(benchmark, tmp_path):
     rng = np.random.default_rng(1)
     noise = write_submission(tmp_path / "s", benchmark, lambda sample: rng.random((224, 224)))
-    report = evaluate(noise, benchmark, resamples=2000)
+    report = evaluate(noise, benchmark, nulls=False, resamples=2000)
     for name, chance in (("evidence_ap", 0), ("precision_lift", 1), ("auroc", 0.5)):
         assert report.headline[name].low <= chance <= report.headline[name].high, name
 
 
-def test_every_null_control_stands_in_the_report(benchmark, tmp_path):
-    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+def test_every_null_control_stands_in_the_report_or_is_explained_without_a_path(report):
     assert [null.name for null in report.nulls] == list(NULL_CONTROLS)
-    unavailable = {null.name: null.unavailable for null in report.nulls if null.unavailable}
-    assert unavailable.keys() == {"both-lungs", "image-edges"}
-    assert "anatomy" in unavailable["both-lungs"]
+    assert {null.name: null.unavailable for null in report.nulls if null.unavailable} == {
+        "both-lungs": "phantom-00000-tiny_a-direct has no box of the left lung (column anatomy)",
+        "image-edges": "phantom-00000-tiny_a-direct has no image (column image)",
+    }
 
 
-def test_slices_cover_everything_that_was_promised(benchmark, tmp_path):
-    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+def test_slices_cover_everything_that_was_promised(report):
     found = {(part.kind, part.value): part.samples for part in report.slices}
     assert found["source", "phantom"] == found["mode", "direct"] == 40
     assert found["lvlm", "tiny_a"] == found["cell", "tiny_b / phantom"] == 20
@@ -137,7 +147,8 @@ def test_thirds_of_region_size_are_of_regions_however_many_models_were_asked_abo
     rows = [make_row(0, lvlm=f"tiny_{number}", boxes=[[0, 0, 20, 20]]) for number in range(10)]
     rows += [make_row(number, boxes=[[0, 0, 60 * number, 80]]) for number in (1, 2)]
     benchmark = make_benchmark(rows)
-    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    report = evaluate(folder, benchmark, nulls=False, **QUICK)
     found = {part.value: part.samples for part in report.slices if part.kind == "size"}
     assert found == {"1 small": 10, "2 medium": 1, "3 large": 1}
 
@@ -150,13 +161,12 @@ def test_only_the_declared_splits_are_scored(tmp_path):
     )
     part = whole.select(["phantom"], ["reasoning"])
     folder = write_submission(tmp_path / "s", part, lambda sample: sample.boxes, "boxes")
-    report = evaluate(folder, whole.folder, **QUICK)
+    report = evaluate(folder, whole.folder, nulls=False, **QUICK)
     assert report.counts.samples == 8
     assert report.benchmark.splits == ["reasoning"]
 
 
-def test_a_report_survives_its_json_and_fits_its_schema(benchmark, tmp_path):
-    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
+def test_a_report_survives_its_json_and_fits_its_schema(report):
     text = report.model_dump_json()
     assert Report.model_validate_json(text) == report
     schema = report_json_schema()
@@ -164,64 +174,58 @@ def test_a_report_survives_its_json_and_fits_its_schema(benchmark, tmp_path):
     jsonschema.Draft202012Validator(schema).validate(json.loads(text))
 
 
-def test_a_report_says_where_it_comes_from(benchmark, tmp_path):
-    folder = write_submission(tmp_path / "s", benchmark, coverage)
-    report = evaluate(folder, benchmark, seed=3, verified=True, **QUICK)
-    origin = report.provenance
+def test_a_report_says_where_it_comes_from(benchmark, folder, report):
+    verified = evaluate(folder, benchmark, seed=3, verified=True, nulls=False, **QUICK)
+    origin = verified.provenance
     assert (origin.protocol, origin.seed, origin.resamples) == ("standard", 3, 200)
     assert origin.status == "verified"
     assert origin.evaluator_version == medfocus_bench.__version__
-    assert report.benchmark.fingerprint == benchmark.fingerprint
-    assert evaluate(folder, benchmark, **QUICK).provenance.status == "self-reported"
+    assert verified.benchmark.fingerprint == benchmark.fingerprint
+    assert report.provenance.status == "self-reported"
 
 
-def test_the_same_input_gives_the_same_report_with_and_without_a_cache(benchmark, tmp_path, monkeypatch):
-    folder = write_submission(tmp_path / "s", benchmark, coverage)
-    first = evaluate(folder, benchmark, **QUICK)
-    assert evaluate(folder, benchmark, **QUICK) == first
+def test_the_same_input_gives_the_same_report_with_and_without_a_cache(
+    benchmark, folder, report, tmp_path, monkeypatch
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
-    assert evaluate(folder, benchmark, **QUICK) == first
+    assert evaluate(folder, benchmark, **QUICK) == report
+    assert evaluate(folder, benchmark, **QUICK) == report
     for kept in (tmp_path / "empty").rglob("*.json"):
         kept.write_text("{damaged")
-    assert evaluate(folder, benchmark, **QUICK) == first
+    assert evaluate(folder, benchmark, **QUICK) == report
+
+
+def few(benchmark, tmp_path):
+    """A part of four samples, with a submission to it."""
+    part = replace(benchmark, samples=benchmark.samples[:4])
+    return write_submission(tmp_path / "s", part, coverage), part
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(benchmark, tmp_path, monkeypatch):
-    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    folder, part = few(benchmark, tmp_path)
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(Notice, match="so that the scores of the null controls are not kept"):
-        assert evaluate(folder, benchmark, **QUICK).nulls
+        assert evaluate(folder, part, **QUICK).nulls
 
 
 def test_a_user_without_a_home_has_no_cache(benchmark, tmp_path, monkeypatch):
     def no_entry(user):
         raise KeyError(user)
 
-    folder = write_submission(tmp_path / "s", benchmark, coverage)
+    folder, part = few(benchmark, tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", no_entry)
-    assert evaluate(folder, benchmark, **QUICK).nulls
+    assert evaluate(folder, part, **QUICK).nulls
 
 
-def test_null_scores_of_other_samples_under_the_same_identity_are_not_read(make_benchmark, tmp_path):
+def test_null_scores_of_other_samples_under_the_same_identity_are_not_read(benchmark, tmp_path):
     """A part may be cut out in other ways than by config and split."""
-    whole = make_benchmark(varied_rows())
-    half = replace(whole, samples=whole.samples[::2])
-    folder = write_submission(tmp_path / "s", half, coverage)
-    for part in (whole, half):
+    folder, half = few(benchmark, tmp_path)
+    for part in (benchmark, half):
         (row,) = {null.slices[0].samples for null in evaluate(folder, part, **QUICK).nulls if null.slices}
         assert row == len(part.samples)
-
-
-def test_a_null_control_that_is_not_available_is_explained_without_a_path(benchmark, tmp_path):
-    report = evaluate(write_submission(tmp_path / "s", benchmark, coverage), benchmark, **QUICK)
-    reasons = {null.name: null.unavailable for null in report.nulls if null.unavailable}
-    assert reasons == {
-        "both-lungs": "phantom-00000-tiny_a-direct has no box of the left lung (column anatomy)",
-        "image-edges": "phantom-00000-tiny_a-direct has no image (column image)",
-    }
 
 
 def test_a_null_control_is_no_submission_to_evaluate(benchmark):
@@ -229,14 +233,13 @@ def test_a_null_control_is_no_submission_to_evaluate(benchmark):
         evaluate("null:whole-image", benchmark)
 
 
-def test_another_version_of_the_benchmark_is_refused_unless_told(benchmark, make_benchmark, tmp_path):
-    folder = write_submission(tmp_path / "s", benchmark, coverage)
+def test_another_version_of_the_benchmark_is_refused_unless_told(folder, make_benchmark):
     rows = list(varied_rows())
     rows[0]["boxes"] = [[1.0, 1.0, 50.0, 50.0]]
     newer = make_benchmark(rows)
     with pytest.raises(SubmissionError, match="fingerprint"):
         evaluate(folder, newer, **QUICK)
-    assert evaluate(folder, newer, any_version=True, **QUICK).counts.samples == 40
+    assert evaluate(folder, newer, any_version=True, nulls=False, **QUICK).counts.samples == 40
 
 
 def test_costs_are_averaged_over_the_samples_that_state_them(benchmark, tmp_path):
@@ -250,19 +253,17 @@ def test_costs_are_averaged_over_the_samples_that_state_them(benchmark, tmp_path
 
 def test_the_paper_protocol_reports_the_papers_four_scores(benchmark, tmp_path):
     folder = write_submission(tmp_path / "s", benchmark, lambda sample: sample.boxes, "boxes")
-    report = evaluate(folder, benchmark, protocol="paper", **QUICK)
+    report = evaluate(folder, benchmark, protocol="paper", nulls=False, **QUICK)
     assert list(report.headline) == ["iou", "f1", "precision", "recall"]
     assert report.headline["iou"].mean == 1.0
 
 
-def test_attributions_in_any_order_are_scored_as_the_submission_that_holds_them(benchmark, tmp_path):
-    folder = write_submission(tmp_path / "s", benchmark, coverage)
+def test_attributions_in_any_order_are_scored_as_the_submission_that_holds_them(benchmark, folder, report):
     submission = open_submission(folder, benchmark)
-    written = evaluate(folder, benchmark, **QUICK)
     given = evaluate(list(submission)[::-1], benchmark, method=submission.document.method, **QUICK)
-    assert (given.slices, given.nulls, given.counts) == (written.slices, written.nulls, written.counts)
-    assert given.method == written.method
-    assert evaluate(submission, benchmark, nulls=False, **QUICK).slices == written.slices
+    assert (given.slices, given.nulls, given.counts) == (report.slices, report.nulls, report.counts)
+    assert given.method == report.method
+    assert evaluate(submission, benchmark, nulls=False, **QUICK).slices == report.slices
     again = evaluate(iter(submission), benchmark, nulls=False, **QUICK)
     assert again.provenance.submission_sha256 == given.provenance.submission_sha256
     assert again.method.name == "unnamed"

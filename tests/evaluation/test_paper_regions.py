@@ -62,8 +62,8 @@ def with_values(**places):
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
-@pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 0.99, 1.0])
-@pytest.mark.parametrize("place", ["0,0", "7,9", "31,47", "0,20"])
+@pytest.mark.parametrize("quantile", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("place", ["7,9", "31,47", "0,20"])
 def test_one_infinite_value_gives_the_whole_image(quantile, connectivity, place):
     """Whatever is finite becomes 0, the value itself NaN, and with nothing above 0 the threshold is 0."""
     saliency = with_values(inf=place)

@@ -54,7 +54,7 @@ def coverage_map(frame, boxes):
 @pytest.mark.parametrize("size", SIZES)
 def test_the_experts_own_boxes_are_perfect(size):
     rng = np.random.default_rng(0)
-    for number in range(50):
+    for number in range(9):
         boxes = np.concatenate([random_box(rng, *size) for _ in range(1 + number % 3)])
         scores = scores_of(Region(str(number), *size, boxes), boxes=boxes)
         assert scores["iou"] == 1.0
@@ -74,7 +74,7 @@ def test_a_region_smaller_than_a_pixel_can_still_be_explained_perfectly(size):
 def test_the_coverage_of_the_region_is_a_perfect_map(size):
     rng = np.random.default_rng(1)
     frame = Frame(*size)
-    for number in range(50):
+    for number in range(9):
         boxes = random_box(rng, *size)
         evidence = Region(str(number), *size, boxes)
         scores = scores_of(evidence, saliency=coverage_map(frame, boxes))
@@ -254,7 +254,7 @@ def test_chance_iou_is_the_mean_over_translations():
 def test_corrected_iou_of_random_boxes_is_zero_on_average():
     rng = np.random.default_rng(5)
     corrected = []
-    for number in range(600):
+    for number in range(200):
         evidence = Region(str(number), 224, 224, random_box(rng, 224, 224))
         corner = rng.random(2) * 224
         wrapped = np.concatenate([corner, corner + 80])[None]
@@ -296,7 +296,7 @@ def test_random_maps_are_at_chance_within_their_interval():
         assert abs(values.mean() - chance) < 1.96 * values.std(ddof=1) / np.sqrt(len(values)), name
 
 
-@pytest.mark.parametrize(("grid", "samples", "rising"), [(16, 200, set()), (224, 60, {"precision"})])
+@pytest.mark.parametrize(("grid", "samples", "rising"), [(16, 60, set()), (224, 20, {"precision"})])
 def test_rising_noise_lowers_every_mean_but_the_precision_of_boxes_under_pixel_noise(grid, samples, rising):
     """Perfect maps mixed with ever more noise, as coarse as LVLM maps are or of single pixels.
 
@@ -304,7 +304,7 @@ def test_rising_noise_lowers_every_mean_but_the_precision_of_boxes_under_pixel_n
     published way from maps to boxes (docs/scores.md), and a reason not to rank by precision.
     """
     rng, frame = np.random.default_rng(7), Frame(224, 224)
-    levels = [0.0, *np.linspace(0.2, 1.0, 5)]
+    levels = np.linspace(0, 1, 6)
     means = np.zeros((len(levels), len(NAMES)))
     for number in range(samples):
         boxes = np.round(random_box(rng, 224, 224, smallest=0.1))

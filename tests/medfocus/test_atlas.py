@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.overlap import box_overlap
 from medfocus_bench.medfocus import atlas
 from medfocus_bench.medfocus.atlas import AtlasSettings, localise_by_atlas
 from medfocus_bench.medfocus.concept_mask import ConceptMask, tight_box
@@ -31,21 +32,11 @@ def few() -> ReferencePool:
 
 
 def overlaps(regions: dict[str, ConceptMask], masks: Masks) -> dict[str, float]:
-    return {concept: box_iou(regions[concept].box, tight_box(mask)) for concept, mask in masks.items()}
-
-
-def mean_overlap(regions: dict[str, ConceptMask], masks: Masks) -> float:
-    return float(np.mean(list(overlaps(regions, masks).values())))
-
-
-def box_iou(one: np.ndarray, other: np.ndarray) -> float:
-    width, height = np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None)
-    areas = [float(np.prod(box[2:] - box[:2])) for box in (one, other)]
-    return float(width * height / (sum(areas) - width * height))
+    return {c: box_overlap(regions[c].box, tight_box(mask)).iou for c, mask in masks.items()}
 
 
 def test_unseen_phantoms_are_located_and_better_than_by_transport_on_every_concept() -> None:
-    pool, numbers = phantom_pool(), (0, 2, 3)
+    pool, numbers = few(), (2, 3)
     by: dict[str, list[dict[str, float]]] = {"atlas": [], "transport": []}
     for method, found in by.items():
         for number in numbers:
@@ -103,6 +94,7 @@ def exposed(image: np.ndarray, gamma: float) -> np.ndarray:
     return np.round(255 * (image / 255) ** gamma).astype(np.uint8)
 
 
+@cache
 def hard_pictures() -> dict[str, tuple[np.ndarray, Masks]]:
     phantom = unseen(3)
     image, masks = phantom.image, phantom.concepts
@@ -111,7 +103,6 @@ def hard_pictures() -> dict[str, tuple[np.ndarray, Masks]]:
     return {
         "dark": (exposed(image, 2.0), masks),
         "pale and lettered": (exposed(lettered(image), 0.5), masks),
-        "negative": (255 - image, masks),
         "turned": moved(phantom, 8, 1.0, (0, 0)),
         "large": large,
         "black borders": padded(image, masks, ((30, 12), (40, 70)), 0),
@@ -125,15 +116,15 @@ def hard_pictures() -> dict[str, tuple[np.ndarray, Masks]]:
 @pytest.mark.parametrize("name", list(hard_pictures()))
 def test_pictures_as_clinics_have_them_are_located_as_well(name: str) -> None:
     image, masks = hard_pictures()[name]
-    regions = localise(image, few(), "atlas")
+    regions = localise(image, few().subset([0, 1, 3]), "atlas", size=96)
     assert all(region.mask.shape == image.shape for region in regions.values())
-    assert mean_overlap(regions, masks) >= 0.75
+    assert np.mean(list(overlaps(regions, masks).values())) >= 0.75
 
 
 def test_a_negative_gives_the_regions_of_its_picture() -> None:
     image = unseen(2).image
-    one, other = (localise(picture, few(), "atlas") for picture in (image, 255 - image))
-    assert min(box_iou(one[concept].box, other[concept].box) for concept in CONCEPTS) > 0.95
+    one, other = (localise(picture, few().subset([0, 1]), "atlas") for picture in (image, 255 - image))
+    assert min(overlaps(one, {concept: region.mask for concept, region in other.items()}).values()) > 0.95
 
 
 def test_references_of_other_sizes_and_with_concepts_of_their_own_serve_as_well() -> None:
@@ -161,7 +152,7 @@ def test_the_best_references_by_pose_are_taken_where_fewer_are_asked_for() -> No
 
 
 def test_an_image_is_registered_once_and_again_with_the_same_result() -> None:
-    image, pool = unseen(4).image, few().subset([0, 1])
+    image, pool = unseen(4).image, few().subset([0])
     first = localise(image, pool, "atlas")
     misses = atlas._votes.cache_info().misses
     again = localise(image.copy(), pool, "atlas")

@@ -30,7 +30,7 @@ def same(one, other):
 def test_the_shipped_pool_is_what_the_renderer_draws():
     pool = phantom_pool()
     assert len(pool) == 16
-    assert pool.concepts == CONCEPTS or set(pool.concepts) == set(CONCEPTS)
+    assert set(pool.concepts) == set(CONCEPTS)
     for number in (0, 15):
         drawn = render(Patient.sample((40_000_000, number), findings=[], marks=[]))
         assert np.array_equal(pool.images[number], drawn.image)
@@ -110,7 +110,7 @@ def test_what_is_no_pool_is_an_error(images, masks, said):
 
 def test_the_divergence_finds_the_image_itself_and_the_cost_need_not():
     """Trap 27: the paper's cost follows how much of the reference is bright."""
-    pool = phantom_pool()
+    pool = phantom_pool().subset(range(8))
     found = [pool.closest(image, by="divergence") for image in pool.images]
     assert found == list(range(len(pool)))
     distances = pool.distances(pool.images[3], by="divergence")

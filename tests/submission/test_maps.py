@@ -27,7 +27,7 @@ any_map = hnp.arrays(
     dtype=st.sampled_from([np.uint8, np.float16, np.float32]),
     shape=hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=7),
 )
-fuzz = settings(max_examples=100)
+fuzz = settings(max_examples=40)
 
 
 def write(path, saliencies):

@@ -38,7 +38,7 @@ def test_a_document_is_read_as_the_json_module_reads_it(text):
     assert whole(raw_document(text.encode())) == json.loads(text)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(value=st.dictionaries(st.sampled_from(["a", "attributions", "b"]), json_values, max_size=3))
 def test_any_value_is_read_as_the_json_module_reads_it(value):
     try:
