@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def _differences(
             first=first,
             second=second,
             metric=metric,
-            difference=Score(mean=interval.mean, low=interval.low, high=interval.high),
+            difference=Score(**asdict(interval)),
             p_value=p_value,
             p_holm=adjusted,
         )

@@ -108,17 +108,17 @@ def standard_regions(
 
     found = _components(values, selected, min_area, connectivity)
     ranked = sorted(
-        (Region(_half_open(box), (mean - low) / (high - low), area) for box, mean, area in found), key=rank
+        (
+            Region((x1, y1, x2 + 1, y2 + 1), (mean - low) / (high - low), area)
+            for (x1, y1, x2, y2), mean, area in found
+        ),
+        key=rank,
     )
     kept = ranked[:max_boxes]
     if len(ranked) > max_boxes and kept:
         first_out = rank(ranked[max_boxes])
         kept = [region for region in kept if rank(region) != first_out]
     return kept
-
-
-def _half_open(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    return box[0], box[1], box[2] + 1, box[3] + 1
 
 
 def _paper_regions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.protocol import Protocol, Settings
 from medfocus_bench.evaluation.report import Counts, MeanCost, Score, SliceKind, SliceScores
-from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import BoxUnion, FloatArray
 
 LoadLVLM = Callable[[str], Any]
@@ -124,13 +123,15 @@ def score_samples(
     chosen = metrics(settings.protocol, with_lvlm=load_lvlm is not None)
     row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
     scores = np.zeros((len(samples), len(chosen)))
-    costs = _CostSum()
+    costs: dict[str, list[float]] = {part: [] for part in MeanCost.model_fields}
     attributed = explained = 0
     for sample, attribution in attributions:
         if attribution is None:
             continue
         attributed += 1
-        costs.add(attribution)
+        for part, cost in asdict(attribution.cost).items():
+            if cost is not None:
+                costs[part].append(cost)
         lvlm = None if load_lvlm is None else load_lvlm(sample.lvlm)
         given = explanation(attribution, sample, protocol=settings.protocol, seed=settings.seed, lvlm=lvlm)
         if given is not None:
@@ -138,26 +139,8 @@ def score_samples(
             scores[row_of[sample.sample_id]] = [metric.compute(given) for metric in chosen]
     names = tuple(metric.name for metric in chosen)
     skipped = tuple(metric.name for metric in metrics(settings.protocol) if metric not in chosen)
-    return ScoredSamples(names, scores, attributed, explained, costs.mean(), skipped)
-
-
-class _CostSum:
-    _PARTS = ("forward_passes", "backward_passes", "seconds")
-
-    def __init__(self) -> None:
-        self._sums = dict.fromkeys(self._PARTS, 0.0)
-        self._counts = dict.fromkeys(self._PARTS, 0)
-
-    def add(self, attribution: Attribution) -> None:
-        for part in self._PARTS:
-            value = getattr(attribution.cost, part)
-            if value is not None:
-                self._sums[part] += value
-                self._counts[part] += 1
-
-    def mean(self) -> MeanCost:
-        means = {part: self._sums[part] / n for part, n in self._counts.items() if n}
-        return MeanCost(**means)
+    means = {part: sum(stated) / len(stated) for part, stated in costs.items() if stated}
+    return ScoredSamples(names, scores, attributed, explained, MeanCost(**means), skipped)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,23 +162,16 @@ class Aggregator:
     def aggregate(self, scored: ScoredSamples, settings: Settings) -> list[SliceScores]:
         """Means and intervals of the scores over every slice."""
         results = self.groups.means(scored.scores, [part.group for part in self.slices], settings)
-        return [
-            self._slice_scores(part, result, scored.names)
-            for part, result in zip(self.slices, results, strict=True)
-        ]
-
-    def _slice_scores(self, part: Slice, result: Sequence[Interval], names: Sequence[str]) -> SliceScores:
-        samples, patients = self.groups.counts(part.group)
-        return SliceScores(
-            kind=part.kind,
-            value=part.value,
-            samples=samples,
-            patients=patients,
-            scores={
-                name: Score(mean=interval.mean, low=interval.low, high=interval.high)
-                for name, interval in zip(names, result, strict=True)
-            },
-        )
+        slices = []
+        for part, result in zip(self.slices, results, strict=True):
+            samples, patients = self.groups.counts(part.group)
+            scores = {name: Score(**asdict(found)) for name, found in zip(scored.names, result, strict=True)}
+            slices.append(
+                SliceScores(
+                    kind=part.kind, value=part.value, samples=samples, patients=patients, scores=scores
+                )
+            )
+        return slices
 
     def counts(self, scored: ScoredSamples) -> Counts:
         samples = len(scored.scores)

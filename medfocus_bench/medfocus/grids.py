@@ -44,8 +44,7 @@ class GridImage:
             raise InputError(
                 f"the picture leaves nothing on a grid of {size} x {size}: it is black there, or too thin"
             )
-        counts = _distance_counts(self.inside, target.inside)
-        distances, numbers = counts
+        distances, numbers = _distance_counts(self.inside, target.inside)
         order = np.argsort(distances)
         scale = _weighted_quantile(distances[order], numbers[order], _QUANTILE)
         if not scale > 0:

@@ -93,14 +93,12 @@ class MedFocus(Method):
         )
 
     def _localiser(self, device: str) -> ConceptLocaliser:
-        settings = {}
-        if self.localiser == "transport":
-            settings = {"problem": Problem(eps=self.eps, lam=self.lam)}
+        by_transport = {"problem": Problem(eps=self.eps, lam=self.lam)}
         return ConceptLocaliser(
             references=self.references,
             pool_size=self.pool_size,
             localiser=self.localiser,
-            settings=settings,
+            settings=by_transport if self.localiser == "transport" else {},
             segmenter=self.segmenter,
             segmenter_revision=self.segmenter_revision,
             device=device if self.segmenter else "cpu",

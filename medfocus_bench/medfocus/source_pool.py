@@ -95,8 +95,7 @@ def pool_from_source(
     what `refine` makes of it. The choice depends on the tables, the seed and on which pictures can be read.
 
     Raises InputError for a source without outlined anatomy, for a table that is not there or damaged, for
-    pictures of another copy than the annotated one, and
-    where fewer than `size` pictures can be used.
+    pictures of another copy than the annotated one, and where fewer than `size` pictures can be used.
     """
     if name != _SOURCE:
         raise InputError(f"no outlined anatomy in the source {name!r}, only in {_SOURCE}")
@@ -104,10 +103,12 @@ def pool_from_source(
     check_copy(open_source(name).annotations(root), root)
     skips = [Skip(p.place, f"{p.image_id}: {p.reason}") for p in found if not p.normal]
     normal = [p for p in found if p.normal]
-    complete = [p for p in normal if not _lacking(p)]
-    skips += [
-        Skip(p.place, f"{p.image_id}: has no box of the {_lacking(p)[0]}") for p in normal if _lacking(p)
-    ]
+    complete = []
+    for p in normal:
+        if lacking := [concept for concept in CONCEPTS if concept not in p.boxes]:
+            skips.append(Skip(p.place, f"{p.image_id}: has no box of the {lacking[0]}"))
+        else:
+            complete.append(p)
     order = np.random.default_rng(seed).permutation(len(complete))
     images: list[UInt8Image] = []
     masks: list[Mapping[str, BoolArray]] = []
@@ -195,10 +196,6 @@ def _add_mediastinum(picture: _SourceImage) -> None:
         return
     parts = np.stack([picture.boxes[part] for part in _MEDIASTINUM])
     picture.boxes["mediastinum"] = np.concatenate([parts[:, :2].min(axis=0), parts[:, 2:].max(axis=0)])
-
-
-def _lacking(picture: _SourceImage) -> list[str]:
-    return [concept for concept in CONCEPTS if concept not in picture.boxes]
 
 
 def _outlined(
