@@ -55,6 +55,14 @@ def clip_boxes(boxes: npt.ArrayLike, width: float, height: float) -> FloatArray:
     return np.clip(as_boxes(boxes), 0.0, limits)
 
 
+def tight_box(mask: BoolArray) -> FloatArray:
+    """The half-open box [x1, y1, x2, y2] of a mask's pixels; zeros where it has none."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(ys):
+        return np.zeros(4)
+    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class BoxUnion:
     """The union of boxes, exactly, by coordinate compression.

@@ -46,17 +46,12 @@ class AttentionHead(Method):
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
-        layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
+        layer = chosen_block(self.name, lvlm, self.layer)
         heads = heads_of(lvlm)
         if not 0 <= self.head < heads:
             raise InputError(f"{self.name}: {lvlm.key} has no head {self.head}; give one of 0 to {heads - 1}")
-        rows, columns = predictor_rows(example, target), example.image_positions
-        trace = lvlm.trace(
-            example, attentions=[layer], keep=lambda weights: weights[self.head, rows][:, columns]
-        )
-        return Attribution(
-            saliency=example.grid.saliency(trace.attentions[layer][0].float().mean(0).cpu().numpy())
-        )
+        chosen = {"layer": layer, "head": self.head}
+        return self.explain_candidates(lvlm, example, [chosen], target=target)[0]
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every head of every block."""
@@ -80,12 +75,7 @@ class AttentionHead(Method):
             attentions=sorted({one["layer"] for one in candidates}),
             keep=lambda weights: weights[:, rows][:, :, columns].float().mean(1),
         )
-        return [
-            Attribution(
-                saliency=example.grid.saliency(trace.attentions[one["layer"]][0, one["head"]].cpu().numpy())
-            )
-            for one in candidates
-        ]
+        return [token_map(example, trace.attentions[one["layer"]][0, one["head"]]) for one in candidates]
 
 
 @dataclass(frozen=True)
@@ -117,9 +107,7 @@ class AttentionRollout(Method):
         trace = lvlm.trace(example, attentions=layers, keep=lambda weights: weights.float().mean(0))
         mixed = [self._mixed(trace.attentions[layer][0]) for layer in layers]
         reached = rows_of_product(mixed, predictor_rows(example, target))
-        return Attribution(
-            saliency=example.grid.saliency(reached[:, example.image_positions].mean(0).cpu().numpy()),
-        )
+        return token_map(example, reached[:, example.image_positions].mean(0))
 
     def _mixed(self, attention: torch.Tensor) -> torch.Tensor:
         unit = torch.eye(len(attention), device=attention.device)
@@ -150,15 +138,12 @@ class RelativeAttention(Method):
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
-        layer = chosen_block(self.name, lvlm, self.layer, lvlm.layers)
+        layer = chosen_block(self.name, lvlm, self.layer)
         general = self._general(lvlm, example)
-        asked = _mean_attention(
-            lvlm, example, example.pixel_values, layer, predictor_rows(example, target).start
-        )
-        always = _mean_attention(lvlm, general, example.pixel_values, layer, general.rows.start)
+        asked = _mean_attention(lvlm, example, layer, predictor_rows(example, target).start)
+        always = _mean_attention(lvlm, general, layer, general.rows.start)
         seen = always >= torch.finfo(always.dtype).tiny
-        ratio = torch.where(seen, asked / always.where(seen, 1.0), 0.0)
-        return Attribution(saliency=example.grid.saliency(ratio.cpu().numpy()))
+        return token_map(example, torch.where(seen, asked / always.where(seen, 1.0), 0.0))
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every block."""
@@ -170,25 +155,26 @@ class RelativeAttention(Method):
         return lvlm.encode(example.image, self.prompt, first)
 
 
-def _mean_attention(
-    lvlm: HuggingFaceLVLM, example: EncodedExample, pixel_values: torch.Tensor, layer: int, row: int
-) -> torch.Tensor:
+def _mean_attention(lvlm: HuggingFaceLVLM, example: EncodedExample, layer: int, row: int) -> torch.Tensor:
     """Attention of one row to the image tokens, the mean over the heads of a block: (tokens,)."""
     columns = example.image_positions
     trace = lvlm.trace(
-        example,
-        pixel_values=pixel_values,
-        attentions=[layer],
-        keep=lambda weights: weights[:, row, columns].float().mean(0),
+        example, attentions=[layer], keep=lambda weights: weights[:, row, columns].float().mean(0)
     )
     return trace.attentions[layer][0]
 
 
-def chosen_block(name: str, lvlm: HuggingFaceLVLM, layer: int | None, count: int) -> int:
-    """`layer`, checked to be one of the first `count` blocks; None is the middle block, or the last of them.
+def token_map(example: EncodedExample, values: torch.Tensor) -> Attribution:
+    """The map of one value an image token."""
+    return Attribution(saliency=example.grid.saliency(values.cpu().numpy()))
 
-    Raises InputError that names the method and the range.
+
+def chosen_block(name: str, lvlm: HuggingFaceLVLM, layer: int | None, count: int | None = None) -> int:
+    """`layer`, checked to be one of the first `count` blocks, of all by default.
+
+    None is the middle block, or the last of them. Raises InputError that names the method and the range.
     """
+    count = lvlm.layers if count is None else count
     if count < 1:
         raise InputError(f"{name}: {lvlm.key} has no block whose image tokens still reach the answer")
     if layer is None:
@@ -205,9 +191,8 @@ def heads_of(lvlm: HuggingFaceLVLM) -> int:
 
 def predictor_rows(example: EncodedExample, target: Target) -> slice:
     """The positions that predict the target's tokens, as a slice of the sequence."""
-    chosen = example.offsets(target)
-    rows = example.rows[chosen.start : chosen.stop]
-    return slice(rows.start, rows.stop)
+    chosen, first = example.offsets(target), example.rows.start
+    return slice(first + chosen.start, first + chosen.stop)
 
 
 def rows_of_product(matrices: Sequence[torch.Tensor], rows: slice) -> torch.Tensor:

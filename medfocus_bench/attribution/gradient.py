@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medfocus_bench.attribution.attention import chosen_block, predictor_rows, rows_of_product
+from medfocus_bench.attribution.attention import (
+    chosen_block,
+    predictor_rows,
+    rows_of_product,
+    token_map,
+)
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.errors import InputError
@@ -46,7 +51,7 @@ class GradientWeightedAttention(Method):
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
         wanted = 0 if self.propagate and self.layer is None else self.layer
-        first = chosen_block(self.name, lvlm, wanted, lvlm.layers)
+        first = chosen_block(self.name, lvlm, wanted)
         layers = range(first, lvlm.layers) if self.propagate else range(first, first + 1)
         trace = lvlm.trace(example, attentions=layers, gradients=True)
         weights = [trace.attentions[layer] for layer in layers]
@@ -61,9 +66,7 @@ class GradientWeightedAttention(Method):
             reached = rows_of_product([unit + matrix for matrix in relevance], rows)
         else:
             reached = relevance[0][rows]
-        return Attribution(
-            saliency=example.grid.saliency(reached[:, example.image_positions].sum(0).cpu().numpy())
-        )
+        return token_map(example, reached[:, example.image_positions].sum(0))
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:
         """Every block, and the update over all of them."""
@@ -92,10 +95,20 @@ class GradCAM(Method):
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
-        layer = _live_block(self.name, lvlm, self.layer)
-        hidden, gradient = image_states(lvlm, example, layer, target)
-        values = (hidden @ self.channel_weights(hidden, gradient)).clamp(min=0)
-        return Attribution(saliency=example.grid.saliency(values.numpy()))
+        last = lvlm.layers - 1
+        if last > 0 and self.layer == last:
+            raise InputError(
+                f"{self.name}: block {last} is the last of {lvlm.key}, after which the image tokens no "
+                f"longer reach the answer; give an earlier one, up to {last - 1}"
+            )
+        layer = chosen_block(self.name, lvlm, self.layer, last)
+        trace = lvlm.trace(example, hidden=[layer], gradients=True)
+        states = trace.hidden[layer]
+        (slopes,) = lvlm.gradients(lvlm.objective(example, trace, target), [states])
+        hidden, gradient = (
+            each[0, example.image_positions].detach().cpu().double() for each in (states, slopes)
+        )
+        return token_map(example, (hidden @ self.channel_weights(hidden, gradient)).clamp(min=0))
 
     def channel_weights(self, hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Alpha (width,) from states and gradients (tokens, width): equation 1 of the paper."""
@@ -122,34 +135,8 @@ class GradCAMPlusPlus(GradCAM):
 
     def channel_weights(self, hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Alpha (width,): equations 5 and 19 of the paper."""
-        return plus_plus_weights(hidden, gradient)
-
-
-def plus_plus_weights(hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The channel weights of Grad-CAM++ from states and gradients (tokens, width): (width,)."""
-    # The ratio of powers, reduced: the square and the cube of a small gradient underflow.
-    denominator = 2 + hidden.sum(0) * gradient
-    defined = (gradient != 0) & (denominator != 0)
-    share = torch.where(defined, 1 / denominator.where(defined, 1.0), 0.0)
-    return (share * gradient.clamp(min=0)).sum(0)
-
-
-def image_states(
-    lvlm: HuggingFaceLVLM, example: EncodedExample, layer: int, target: Target
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output of a block at the image tokens, and the target's gradient: (tokens, width), float64."""
-    trace = lvlm.trace(example, hidden=[layer], gradients=True)
-    (gradient,) = lvlm.gradients(lvlm.objective(example, trace, target), [trace.hidden[layer]])
-    positions = example.image_positions
-    hidden = trace.hidden[layer].detach()
-    return hidden[0, positions].cpu().double(), gradient[0, positions].cpu().double()
-
-
-def _live_block(name: str, lvlm: HuggingFaceLVLM, layer: int | None) -> int:
-    last = lvlm.layers - 1
-    if last > 0 and layer == last:
-        raise InputError(
-            f"{name}: block {layer} is the last of {lvlm.key}, after which the image tokens no longer reach "
-            f"the answer; give an earlier one, up to {last - 1}"
-        )
-    return chosen_block(name, lvlm, layer, last)
+        # The ratio of powers, reduced: the square and the cube of a small gradient underflow.
+        denominator = 2 + hidden.sum(0) * gradient
+        defined = (gradient != 0) & (denominator != 0)
+        share = torch.where(defined, 1 / denominator.where(defined, 1.0), 0.0)
+        return (share * gradient.clamp(min=0)).sum(0)

@@ -73,10 +73,11 @@ class IntegratedGradients(Method):
         diagnostics = {"completeness_error": abs(total - (value - nothing))}
         if value != nothing:
             diagnostics["completeness"] = total / (value - nothing)
-        evidence = as_evidence(self._pooled(attribution, example), self.sign)
-        return Attribution(
-            saliency=example.grid.view.saliency(evidence.cpu().numpy()), diagnostics=diagnostics
-        )
+        if self.pool is not None:
+            cells = (example.grid.rows * self.pool, example.grid.columns * self.pool)
+            attribution = functional.adaptive_avg_pool2d(attribution[None], cells)[0]
+        evidence = as_evidence(attribution, self.sign).cpu().numpy()
+        return Attribution(saliency=example.grid.view.saliency(evidence), diagnostics=diagnostics)
 
     def attributions(
         self,
@@ -95,33 +96,11 @@ class IntegratedGradients(Method):
             summed += gradients.sum(0)
         return (way * summed / self.steps).sum(0)
 
-    def _pooled(self, attribution: torch.Tensor, example: EncodedExample) -> torch.Tensor:
-        if self.pool is None:
-            return attribution
-        cells = (example.grid.rows * self.pool, example.grid.columns * self.pool)
-        return functional.adaptive_avg_pool2d(attribution[None], cells)[0]
-
 
 def baseline_input(example: EncodedExample, baseline: Baseline, blur: float) -> torch.Tensor:
     """A baseline, (3, height, width), normalised; its padding is that of the example."""
-    pixel_values = example.pixel_values
-    x1, y1, x2, y2 = example.grid.view.content(*pixel_values.shape[1:])
-    image = pixel_values[:, y1:y2, x1:x2]
     if baseline == "blurred":
-        plain = blurred(image, blur * max(pixel_values.shape[1:]))
-    else:
-        plain = (example.colour(0.0) if baseline == "black" else example.mean_colour()).expand_as(image)
-    filled = pixel_values.clone()
-    filled[:, y1:y2, x1:x2] = plain
+        return example.blurred(blur * max(example.pixel_values.shape[1:]))
+    filled = example.pixel_values.clone()
+    filled[example.shown] = example.colour(0.0) if baseline == "black" else example.mean_colour()
     return filled
-
-
-def blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """A picture (3, height, width) smoothed by a Gaussian of `sigma` pixels; its edges go on outside."""
-    radius = max(1, round(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = functional.pad(image[:, None], [radius] * 4, mode="replicate")
-    rows = functional.conv2d(padded, kernel[None, None, :, None])
-    return functional.conv2d(rows, kernel[None, None, None, :])[:, 0]

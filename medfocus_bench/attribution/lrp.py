@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -34,6 +34,7 @@ from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.sign import Sign, as_evidence
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.trace import attention_implementation
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -133,13 +134,11 @@ def relevance_rules(decoder: Any, rule: AttentionRule) -> Iterator[None]:
     with ExitStack() as stack:
         for module in decoder.modules():
             if _is_norm(module):
-                stack.callback(module.register_forward_hook(_constant_normaliser).remove)
+                stack.enter_context(module.register_forward_hook(_constant_normaliser))
             elif _is_gated(module):
-                stack.callback(module.act_fn.register_forward_hook(_identity_rule).remove)
-                stack.callback(module.down_proj.register_forward_pre_hook(_uniform_rule).remove)
-        before = decoder.config._attn_implementation
-        stack.callback(decoder.set_attn_implementation, before)
-        decoder.set_attn_implementation(_implementation(rule))
+                stack.enter_context(module.act_fn.register_forward_hook(_identity_rule))
+                stack.enter_context(module.down_proj.register_forward_pre_hook(_uniform_rule))
+        stack.enter_context(attention_implementation(decoder, _implementation(rule)))
         yield
 
 
@@ -190,14 +189,10 @@ def _implementation(rule: AttentionRule) -> str:
     return f"medfocus_lrp_{rule}"
 
 
-def _register(rule: AttentionRule) -> None:
-    """Makes a rule's attention known to transformers; nothing uses it until a decoder is told to."""
-    AttentionInterface.register(_implementation(rule), relevant_attention(rule))
-    AttentionMaskInterface.register(_implementation(rule), eager_mask)
-
-
-_register("attnlrp")
-_register("constant")
+# Nothing uses a rule's attention until a decoder is told to.
+for _rule in get_args(AttentionRule):
+    AttentionInterface.register(_implementation(_rule), relevant_attention(_rule))
+    AttentionMaskInterface.register(_implementation(_rule), eager_mask)
 
 
 def _with_gradient_of(value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

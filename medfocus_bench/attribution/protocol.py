@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +22,7 @@ Need = Literal["forward", "gradients", "attentions", "text"]
 MethodFamily = Literal["attention", "gradient", "prompting", "perturbation", "concept", "null", "other"]
 
 
-class Explains(Protocol):
-    """Any object with the hook `Method.explain`: it needs no base class to be run."""
-
-    def explain(
-        self, lvlm: HuggingFaceLVLM, example: EncodedExample, /, *, target: Target, seed: int
-    ) -> Attribution: ...
-
-
-class Method:
+class Method(ABC):
     """An attribution method with its hyperparameters, the fields of a frozen dataclass.
 
     A subclass implements `explain`; the defaults of its fields are the settings under which it is reported.
@@ -101,17 +94,18 @@ class Method:
         example = lvlm.encode(image, question, response, finding=finding)
         return measured(self, lvlm, example, target=target, seed=seed)
 
+    @abstractmethod
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, /, *, target: Target, seed: int
     ) -> Attribution:
         """The hook of a method: attribute the response in an encoded example."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Raise InputError where a setting names a file or model that cannot be used.
 
         A run asks before it reads the benchmark and loads an LVLM.
         """
+        return
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterable[Mapping[str, Any]]:
         """The settings that `tune` tries on the dev split, by the names of the fields; by default none.
@@ -124,7 +118,7 @@ class Method:
 
 
 def measured(
-    method: Explains, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target, seed: int
+    method: Method, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target, seed: int
 ) -> Attribution:
     """Attribute an encoded example and measure the cost.
 

@@ -121,9 +121,7 @@ class TokenActivationMap(Method):
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, text: Sequence[int]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """How much the image (image tokens, text) and the text (text, text) say each token of the text."""
-        layer = (
-            lvlm.layers - 1 if self.layer is None else chosen_block(self.name, lvlm, self.layer, lvlm.layers)
-        )
+        layer = lvlm.layers - 1 if self.layer is None else chosen_block(self.name, lvlm, self.layer)
         trace = lvlm.trace(example, hidden=[layer])
         with torch.inference_mode():
             hidden = lvlm.decoder.norm(trace.hidden[layer])[0]

@@ -1,7 +1,4 @@
-"""Models that look at the picture beside the LVLM: one that segments boxes, one that finds named regions.
-
-Each stands behind a protocol, so that anything that segments or detects can take its place.
-"""
+"""Models that look at the picture beside the LVLM: one that segments boxes, one that finds named regions."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +27,7 @@ from transformers import (
 
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, as_boxes, clip_boxes
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, as_boxes, clip_boxes, tight_box
 from medfocus_bench.lvlm.processors import load_processor
 from medfocus_bench.storage import check_fetched
 
@@ -46,25 +43,6 @@ _AT_A_TIME: Final = 8
 """Boxes whose masks are upsampled together: on the way each is a float image of the native size."""
 
 
-class Segmenter(Protocol):
-    """Segments what boxes enclose."""
-
-    def segment(self, image: UInt8Image, boxes: npt.ArrayLike) -> BoolArray:
-        """A mask (n, height, width) for each of the native `boxes` (n, 4) of `image`.
-
-        `image`: (height, width) grey or (height, width, 3).
-        """
-        ...
-
-
-class Detector(Protocol):
-    """Finds regions by their names."""
-
-    def detect(self, image: UInt8Image, phrases: Sequence[str]) -> Detections:
-        """The best box for each of the `phrases` in `image`, (height, width) grey or (height, width, 3)."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """One box a phrase, however poor: `boxes` (n, 4), native pixels, and `scores` (n,) in [0, 1]."""
@@ -73,7 +51,7 @@ class Detections:
     scores: FloatArray
 
 
-def load_segmenter(source: str = MEDSAM, revision: str | None = None, device: str = "cpu") -> Segmenter:
+def load_segmenter(source: str = MEDSAM, revision: str | None = None, device: str = "cpu") -> BoxSAM:
     """The SAM or MedSAM of a local folder, a Hub id or `phantom_sam` (shipped), loaded once.
 
     Raises InputError, with what to fetch, where it cannot be loaded.
@@ -81,7 +59,7 @@ def load_segmenter(source: str = MEDSAM, revision: str | None = None, device: st
     return BoxSAM(*_model(_SEGMENTER, source, revision, device))
 
 
-def load_detector(source: str = OWLV2, revision: str | None = None, device: str = "cpu") -> Detector:
+def load_detector(source: str = OWLV2, revision: str | None = None, device: str = "cpu") -> OWLv2:
     """The OWLv2 of a local folder, a Hub id or `phantom_owlv2` (shipped), loaded once.
 
     Raises InputError, with what to fetch, where it cannot be loaded.
@@ -101,6 +79,7 @@ class BoxSAM:
 
     @torch.inference_mode()
     def segment(self, image: UInt8Image, boxes: npt.ArrayLike) -> BoolArray:
+        """A mask (n, height, width) for each of the native `boxes` (n, 4) of an image, grey or RGB."""
         height, width = image.shape[:2]
         prompts = clip_boxes(boxes, width, height)
         masks = np.zeros((len(prompts), height, width), dtype=np.bool_)
@@ -133,6 +112,7 @@ class OWLv2:
 
     @torch.inference_mode()
     def detect(self, image: UInt8Image, phrases: Sequence[str]) -> Detections:
+        """The best box for each of the phrases in an image, grey or RGB."""
         if not phrases:
             return Detections(np.empty((0, 4)), np.empty(0))
         height, width = image.shape[:2]
@@ -158,11 +138,7 @@ class OWLv2:
 
 def mask_boxes(masks: npt.ArrayLike) -> FloatArray:
     """The tight box of each mask (n, height, width): (n, 4), without area where a mask is empty."""
-    boxes = []
-    for mask in np.asarray(masks, dtype=np.bool_):
-        ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        boxes.append((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1) if len(xs) else (0, 0, 0, 0))
-    return as_boxes(boxes)
+    return as_boxes([tight_box(mask) for mask in np.asarray(masks, dtype=np.bool_)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,15 @@ from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
 from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
 from medfocus_bench.lvlm.head import OutputHead
-from medfocus_bench.lvlm.pass_counter import PassCounter
 from medfocus_bench.lvlm.protocol import Response
-from medfocus_bench.lvlm.trace import Keep, Recorder, Trace, eager_attention, recorded_logits
+from medfocus_bench.lvlm.trace import (
+    Keep,
+    PassCounter,
+    Trace,
+    attention_implementation,
+    recorded_logits,
+    recording,
+)
 
 
 class HuggingFaceLVLM:
@@ -52,11 +58,10 @@ class HuggingFaceLVLM:
         pixels: tuple[int, int] | None = None,
         batch: int = 16,
     ) -> None:
-        checkpoint = open_checkpoint(
+        self.model, self.processor, self.family = open_checkpoint(
             source, device=device, dtype=dtype, attention=attention, revision=revision, pixels=pixels
         )
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
-        self.model, self.processor, self.family = checkpoint.model, checkpoint.processor, checkpoint.family
         self.chat_format = ChatFormatter(key, self.processor, self.family)
         self.decoder: Any = self.family.decoder(self.model)
         text = self.model.config.get_text_config()
@@ -223,8 +228,7 @@ class HuggingFaceLVLM:
         Differentiated a batch at a time; n forward and n backward passes.
         """
         values, gradients = [], []
-        # Even parts: a batch of one at the end would cost as much as several pictures in another.
-        for part in pixel_values.tensor_split(ceil(len(pixel_values) / self.batch)):
+        for part in self._parts(pixel_values):
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
                 (rows,) = self._row_batches(example, leaf)
@@ -266,28 +270,23 @@ class HuggingFaceLVLM:
         starts at the embeddings, or at `pixel_values` where that requires gradients.
         """
         attentions = tuple(attentions)
-        recorder = Recorder(self.decoder)
         given = example.pixel_values if pixel_values is None else pixel_values
-        grad = torch.enable_grad() if gradients else torch.inference_mode()
+        unrooted = gradients and not given.requires_grad
+        # Fused kernels return no weights.
+        eager = attention_implementation(self.decoder, "eager") if attentions else nullcontext()
         with (
-            grad,
-            eager_attention(self.decoder, bool(attentions)),
-            recorder.recording(hidden, attentions, keep),
-            _rooted(self.model, gradients and not given.requires_grad),
+            torch.enable_grad() if gradients else torch.inference_mode(),
+            eager,
+            recording(self.decoder, hidden, attentions, keep) as found,
+            self.model.get_input_embeddings().register_forward_hook(_root) if unrooted else nullcontext(),
         ):
             last = self._last_hidden(example, given[None])[0]
-        assert recorder.embeddings is not None
+        assert found.embeddings is not None
         rows = last[example.rows.start : example.rows.stop]
         self._check_finite(rows, "the hidden states that predict the response")
-        self._check_finite(recorder.hidden.values(), "hidden states inside")
-        self._check_finite(recorder.attentions.values(), "attention weights")
-        return Trace(
-            rows=rows,
-            last=last,
-            embeddings=recorder.embeddings,
-            hidden=recorder.hidden,
-            attentions=recorder.attentions,
-        )
+        self._check_finite(found.hidden.values(), "hidden states inside")
+        self._check_finite(found.attentions.values(), "attention weights")
+        return Trace(rows, last, found.embeddings, found.hidden, found.attentions)
 
     def gradients(self, value: torch.Tensor, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The gradients of a scalar, one backward pass.
@@ -306,10 +305,13 @@ class HuggingFaceLVLM:
 
     # -- parts ---------------------------------------------------------------------------------------------
 
+    def _parts(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Batches of even sizes: one picture at the end would cost as much as several in another."""
+        return pixel_values.tensor_split(ceil(len(pixel_values) / self.batch))
+
     def _row_batches(self, example: EncodedExample, pixel_values: torch.Tensor) -> Iterator[torch.Tensor]:
         """The hidden states that predict the response, for a batch of pictures at a time."""
-        # Even parts: a batch of one at the end would cost as much as several pictures in another.
-        for part in pixel_values.tensor_split(ceil(len(pixel_values) / self.batch)):
+        for part in self._parts(pixel_values):
             rows = self._last_hidden(example, part)[:, example.rows.start : example.rows.stop]
             self._check_finite(rows, "the hidden states that predict the response")
             yield rows
@@ -371,21 +373,9 @@ class HuggingFaceLVLM:
         )
 
 
-@contextmanager
-def _rooted(model: Any, wanted: bool) -> Iterator[None]:
-    """Start the graph at the token embeddings, whose weights are frozen."""
-    if not wanted:
-        yield
-        return
-
-    def hook(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
-        return output.detach().requires_grad_()
-
-    handle = model.get_input_embeddings().register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _root(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+    """The hook that starts the graph at the token embeddings, whose weights are frozen."""
+    return output.detach().requires_grad_()
 
 
 def frame_picture(image: UInt8Image, size: int) -> Image.Image:

@@ -57,7 +57,7 @@ class ChatFormatter:
     def tokenised(self, text: str) -> Response:
         """A text as a response. Raises InputError for one that does not come back unchanged."""
         ids = self._ids("response", text)
-        if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+        if self._decoded(ids) != text:
             raise InputError(f"the response {text[:80]!r} cannot be written with the tokens of {self.key}")
         return Response(text, tuple(ids), None)
 
@@ -72,13 +72,12 @@ class ChatFormatter:
         `logits`: for each of the ids those of the tokens of `verdicts`, in their order.
         """
         own = ids[: self.length(ids)]
-        text: str = self.tokenizer.decode(own, clean_up_tokenization_spaces=False)
+        text = self._decoded(own)
         stated = self.verdict_at(own, text)
-        if stated is None:
-            return Response(text, tuple(own), None)
         places = range(len(self.verdicts))
         yes, no = places[: len(self.yes)], places[len(self.yes) :]
-        return Response(text, tuple(own), log_odds(logits[stated].numpy(), yes, no))
+        odds = None if stated is None else log_odds(logits[stated].numpy(), yes, no)
+        return Response(text, tuple(own), odds)
 
     def length(self, ids: Sequence[int]) -> int:
         """How many of the ids that a model wrote are its response: those before the first special one."""

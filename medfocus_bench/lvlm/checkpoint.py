@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +20,6 @@ from medfocus_bench.storage import check_fetched
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Checkpoint:
-    """A model ready for inference with its processor and its family."""
-
-    model: Any
-    processor: Any
-    family: Family
-
-
 def open_checkpoint(
     source: str | Path,
     *,
@@ -38,8 +28,8 @@ def open_checkpoint(
     attention: str,
     revision: str | None,
     pixels: tuple[int, int] | None,
-) -> Checkpoint:
-    """The checkpoint in a local folder or of a Hub id; the options are those of `HuggingFaceLVLM`.
+) -> tuple[Any, Any, Family]:
+    """The model of a local folder or a Hub id, its processor and family; options as of `HuggingFaceLVLM`.
 
     Device, dtype and family are checked before any weights are read. Raises InputError for one that is not
     there, for whatever the library stumbles over, for weights that are not there, and for a model whose
@@ -79,7 +69,7 @@ def open_checkpoint(
     blind = _zero_weight(model, family.decoder(model))
     if blind is not None:
         raise InputError(f"{source}: {blind} is zero everywhere, so no picture has an effect: train it")
-    return Checkpoint(model.eval().requires_grad_(False).to(device), processor, family)
+    return model.eval().requires_grad_(False).to(device), processor, family
 
 
 @contextmanager

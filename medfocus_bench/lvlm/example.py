@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from scipy import ndimage
 
 from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.grid import TokenGrid
@@ -78,7 +79,20 @@ class EncodedExample:
         """A grey level in [0, 1], normalised as the pixel values are: (3, 1, 1)."""
         return (grey - self.mean) / self.std
 
+    @property
+    def shown(self) -> tuple[slice, slice, slice]:
+        """The part of `pixel_values` that is the image, padding left out."""
+        x1, y1, x2, y2 = self.grid.view.content(*self.pixel_values.shape[1:])
+        return slice(None), slice(y1, y2), slice(x1, x2)
+
     def mean_colour(self) -> torch.Tensor:
         """The mean colour of the image, padding left out, normalised: (3, 1, 1)."""
-        x1, y1, x2, y2 = self.grid.view.content(*self.pixel_values.shape[1:])
-        return self.pixel_values[:, y1:y2, x1:x2].mean(dim=(1, 2), keepdim=True)
+        return self.pixel_values[self.shown].mean(dim=(1, 2), keepdim=True)
+
+    def blurred(self, sigma: float) -> torch.Tensor:
+        """The pixel values with the image, but not its padding, smoothed by a Gaussian of `sigma` pixels."""
+        smooth = self.pixel_values.clone()
+        image = smooth[self.shown].cpu().numpy()
+        soft = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest", truncate=3.0)
+        smooth[self.shown] = torch.from_numpy(soft).to(smooth.device)
+        return smooth

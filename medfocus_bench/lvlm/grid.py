@@ -71,13 +71,3 @@ class TokenGrid:
         if array.size != len(self):
             raise ValueError(f"{array.size} values for a grid of {self.rows} x {self.columns} tokens")
         return self.view.saliency(array.reshape(self.rows, self.columns))
-
-    def box(self, token: int) -> tuple[float, float, float, float]:
-        """The box of a token as fractions of the input, [x1, y1, x2, y2]."""
-        row, column = divmod(token, self.columns)
-        return (
-            column / self.columns,
-            row / self.rows,
-            (column + 1) / self.columns,
-            (row + 1) / self.rows,
-        )

@@ -99,15 +99,16 @@ def load_lvlm(
     known = next((model for model in PAPER_LVLMS.values() if model.repository == place), None)
     if known is not None:
         pixels, revision = known.pixels, revision or known.revision
-    options: dict[str, Any] = {
-        "framing": framing,
-        "device": device,
-        "dtype": dtype,
-        "attention": attention,
-        "revision": revision,
-        "pixels": pixels,
-    }
-    return HuggingFaceLVLM(key, place, **options)
+    return HuggingFaceLVLM(
+        key,
+        place,
+        framing=framing,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        revision=revision,
+        pixels=pixels,
+    )
 
 
 def kept_lvlm(source: str | Path, **options: Any) -> HuggingFaceLVLM:

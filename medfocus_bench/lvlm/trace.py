@@ -1,15 +1,31 @@
-"""Recording passes: hidden states, attention weights, and the logits of a few tokens."""
+"""Recording passes: how many, their hidden states and attention weights, and the logits of a few tokens."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from medfocus_bench.lvlm.head import OutputHead
+
+
+@dataclass(slots=True, eq=False)
+class PassCounter:
+    """Passes and seconds since its construction: a forward pass of a batch of n pictures counts n."""
+
+    forward_passes: int = 0
+    backward_passes: int = 0
+    _start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
 
 Keep = Callable[[torch.Tensor], torch.Tensor]
 
@@ -32,50 +48,43 @@ class Trace:
     attentions: dict[int, torch.Tensor]
 
 
-class Recorder:
-    """Hooks on a decoder that record one pass."""
+@dataclass(slots=True, eq=False)
+class Recording:
+    """What the blocks of a decoder computed in one pass; see `Trace`."""
 
-    def __init__(self, decoder: Any) -> None:
-        self.decoder = decoder
-        self.embeddings: torch.Tensor | None = None
-        self.hidden: dict[int, torch.Tensor] = {}
-        self.attentions: dict[int, torch.Tensor] = {}
+    embeddings: torch.Tensor | None = None
+    hidden: dict[int, torch.Tensor] = field(default_factory=dict)
+    attentions: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    @contextmanager
-    def recording(
-        self, hidden: Iterable[int], attentions: Iterable[int], keep: Keep | None
-    ) -> Iterator[None]:
-        layers = self.decoder.layers
-        with ExitStack() as stack:
 
-            def on(module: Any, hook: Callable[..., None], **options: Any) -> None:
-                stack.callback(module.register_forward_hook(hook, **options).remove)
+@contextmanager
+def recording(
+    decoder: Any, hidden: Iterable[int], attentions: Iterable[int], keep: Keep | None
+) -> Iterator[Recording]:
+    """Record the pass that is made within the block."""
+    found = Recording()
 
-            before = layers[0].register_forward_pre_hook(self._embedded, with_kwargs=True)
-            stack.callback(before.remove)
-            for layer in hidden:
-                on(layers[layer], self._hidden_hook(layer))
-            for layer in attentions:
-                on(layers[layer].self_attn, self._attention_hook(layer, keep))
-            yield
+    def at_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.embeddings = args[0] if args else kwargs["hidden_states"]
 
-    def _embedded(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.embeddings = args[0] if args else kwargs["hidden_states"]
+    def at_block(layer: int, module: Any, args: Any, output: Any) -> None:
+        found.hidden[layer] = output[0] if isinstance(output, tuple) else output
 
-    def _hidden_hook(self, layer: int) -> Callable[..., None]:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            self.hidden[layer] = output[0] if isinstance(output, tuple) else output
+    def at_attention(layer: int, module: Any, args: Any, output: Any) -> None:
+        weights = output[1]
+        if weights is None:
+            raise RuntimeError(f"block {layer} gave no attention weights: they need eager attention")
+        found.attentions[layer] = weights if keep is None else keep(weights[0])[None]
 
-        return hook
-
-    def _attention_hook(self, layer: int, keep: Keep | None) -> Callable[..., None]:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            weights = output[1]
-            if weights is None:
-                raise RuntimeError(f"block {layer} gave no attention weights: they need eager attention")
-            self.attentions[layer] = weights if keep is None else keep(weights[0])[None]
-
-        return hook
+    layers = decoder.layers
+    with ExitStack() as stack:
+        stack.enter_context(layers[0].register_forward_pre_hook(at_input, with_kwargs=True))
+        for layer in hidden:
+            stack.enter_context(layers[layer].register_forward_hook(partial(at_block, layer)))
+        for layer in attentions:
+            attention = layers[layer].self_attn
+            stack.enter_context(attention.register_forward_hook(partial(at_attention, layer)))
+        yield found
 
 
 @contextmanager
@@ -92,21 +101,15 @@ def recorded_logits(model: Any, head: OutputHead, ids: Sequence[int]) -> Iterato
     def hook(module: Any, args: tuple[torch.Tensor, ...]) -> None:
         steps.append(head.logits(args[0][:, -1], wanted).cpu())
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(hook)
-    try:
+    with model.get_output_embeddings().register_forward_pre_hook(hook):
         yield steps
-    finally:
-        handle.remove()
 
 
 @contextmanager
-def eager_attention(decoder: Any, wanted: bool) -> Iterator[None]:
-    """Use eager attention within the block: fused kernels return no weights."""
+def attention_implementation(decoder: Any, name: str) -> Iterator[None]:
+    """Use another implementation of attention within the block."""
     before = decoder.config._attn_implementation
-    if not wanted or before == "eager":
-        yield
-        return
-    decoder.set_attn_implementation("eager")
+    decoder.set_attn_implementation(name)
     try:
         yield
     finally:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 
 from medfocus_bench.errors import InputError, require
 from medfocus_bench.geometry import BoolArray, UInt8Image, bilinear_weights
@@ -39,7 +38,8 @@ def filler(example: EncodedExample, fill: Filling) -> Painter:
     if fill == "mean":
         return _with(example, _mean_grey(example).expand_as(example.pixel_values))
     if fill == "blur":
-        return _with(example, _blurred(example))
+        image = example.pixel_values[example.shown]
+        return _with(example, example.blurred(_BLUR * max(image.shape[1:])))
     if fill == "inpaint":
         return lambda mask: _inpainted(example, mask)
     raise InputError(f"no fill {fill!r}; there are zero, mean, blur and inpaint")
@@ -60,25 +60,13 @@ def _mean_grey(example: EncodedExample) -> torch.Tensor:
     return (whole - example.mean) / example.std
 
 
-def _blurred(example: EncodedExample) -> torch.Tensor:
-    """The model's input with its image, without padding, blurred."""
-    x1, y1, x2, y2 = example.grid.view.content(*example.pixel_values.shape[1:])
-    pixel_values = example.pixel_values.clone()
-    image = pixel_values[:, y1:y2, x1:x2].cpu().numpy()
-    sigma = _BLUR * max(image.shape[1:])
-    soft = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest", truncate=3.0)
-    pixel_values[:, y1:y2, x1:x2] = torch.from_numpy(soft).to(pixel_values.device)
-    return pixel_values
-
-
 def _inpainted(example: EncodedExample, mask: BoolArray) -> torch.Tensor:
     """The model's input with a mask filled by the biharmonic function that continues its surroundings.
 
     Solved on a coarse grid of the image without its padding, and resampled to the model's input.
     """
-    x1, y1, x2, y2 = example.grid.view.content(*example.pixel_values.shape[1:])
-    image = example.pixel_values[:, y1:y2, x1:x2].double().cpu().numpy()
-    hidden = mask[y1:y2, x1:x2]
+    image = example.pixel_values[example.shown].double().cpu().numpy()
+    hidden = mask[example.shown[1:]]
     if not hidden.any():
         return example.pixel_values
     height, width = hidden.shape
@@ -93,7 +81,7 @@ def _inpainted(example: EncodedExample, mask: BoolArray) -> torch.Tensor:
         smooth = _biharmonic(down @ image @ across.T, touched)
     fine = bilinear_weights(rows, height) @ smooth @ bilinear_weights(columns, width).T
     filled = example.pixel_values.clone()
-    filled[:, y1:y2, x1:x2] = torch.from_numpy(np.where(hidden, fine, image)).to(filled)
+    filled[example.shown] = torch.from_numpy(np.where(hidden, fine, image)).to(filled)
     return filled
 
 

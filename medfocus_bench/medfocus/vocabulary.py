@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from medfocus_bench.data.concepts import LUNG_ZONES
-from medfocus_bench.geometry import BoolArray
-from medfocus_bench.medfocus.concept_mask import ConceptMask, tight_box
+from medfocus_bench.geometry import BoolArray, tight_box
+from medfocus_bench.medfocus.concept_mask import ConceptMask
 
 _SIDES: Final = ("right", "left")
 

@@ -182,12 +182,11 @@ def check_answers(
         for row in _stored(folder, set(indices)):
             record = again[row["index"], row["lvlm"], row["mode"]]
             for name in IMAGES:
-                said, odds = record.responses[name], record.log_odds[name]
-                if said != row[f"answer_{name}"]:
-                    problems.append(f"{row['sample_id']}: {name}: {said!r}, stored {row[f'answer_{name}']!r}")
-                if (odds is None) != (row[f"log_odds_{name}"] is None) or (
-                    odds is not None and abs(odds - row[f"log_odds_{name}"]) > tolerance
-                ):
+                said, told = record.responses[name], row[f"answer_{name}"]
+                odds, known = record.log_odds[name], row[f"log_odds_{name}"]
+                if said != told:
+                    problems.append(f"{row['sample_id']}: {name}: {said!r}, stored {told!r}")
+                if odds != known and (odds is None or known is None or abs(odds - known) > tolerance):
                     problems.append(f"{row['sample_id']}: {name}: log-odds {odds}, stored another")
     return problems
 

@@ -30,10 +30,12 @@ class PhantomEditor:
     def redraw(self, question: Question, edit: Edit, region: BoolArray, seed: int) -> UInt8Image:
         patient = self._patient_of(question.index, question.evidence)
         texture = int(np.random.default_rng((patient.texture, seed + 1)).integers(2**31))
+        finding, mark = question.finding, MARK_OF[question.finding]
         if edit == "foreground":
-            changed = _without_cause(patient, question)
+            spurious = question.evidence == "spurious"
+            changed = patient.without_mark(mark) if spurious else patient.without(finding)
         elif edit == "background":
-            changed = replace(_without_finding_and_mark(patient, question), texture=texture)
+            changed = replace(patient.without(finding).without_mark(mark), texture=texture)
         elif edit == "background_normal":
             anatomy = replace(
                 patient.anatomy, vessels=texture, ribs=tuple(-offset for offset in patient.anatomy.ribs)
@@ -42,13 +44,3 @@ class PhantomEditor:
         else:
             changed = replace(patient, texture=texture)
         return render(changed, question.image.shape[0]).image
-
-
-def _without_cause(patient: Patient, question: Question) -> Patient:
-    if question.evidence == "spurious":
-        return patient.without_mark(MARK_OF[question.finding])
-    return patient.without(question.finding)
-
-
-def _without_finding_and_mark(patient: Patient, question: Question) -> Patient:
-    return patient.without(question.finding).without_mark(MARK_OF[question.finding])

@@ -53,12 +53,13 @@ class Finding:
     @property
     def region(self) -> tuple[str, Side]:
         """The rough region: two findings in one region would hide each other."""
-        return _REGIONS[self.name], self.side if self.name not in _UNSIDED else "left"
+        return _KINDS[self.name][1], self.side if self.name not in _UNSIDED else "left"
 
 
 def apply_finding(finding: Finding, before: Field, canvas: Canvas, anatomy: Anatomy) -> Field:
     """The attenuation with the finding."""
-    return np.asarray(_EFFECTS[finding.name](finding, before, canvas, anatomy), dtype=np.float32)
+    effect, _ = _KINDS[finding.name]
+    return np.asarray(effect(finding, before, canvas, anatomy), dtype=np.float32)
 
 
 Change = npt.NDArray[np.floating]
@@ -225,34 +226,21 @@ def _rib_lesion(finding: Finding, before: Field, canvas: Canvas, anatomy: Anatom
 
 Effect = Callable[[Finding, Field, Canvas, Anatomy], Change]
 
-_EFFECTS: Final[dict[str, Effect]] = {
-    "cardiomegaly": _cardiomegaly,
-    "pleural effusion": _effusion,
-    "nodule": _nodule,
-    "mass": _mass,
-    "consolidation": _consolidation,
-    "pneumothorax": _pneumothorax,
-    "hilar enlargement": _hilar_enlargement,
-    "atelectasis": _atelectasis,
-    "clavicle fracture": _clavicle_fracture,
-    "pacemaker": _pacemaker,
-    "rib lesion": _rib_lesion,
+_KINDS: Final[dict[str, tuple[Effect, str]]] = {
+    "cardiomegaly": (_cardiomegaly, "heart"),
+    "pleural effusion": (_effusion, "base"),
+    "nodule": (_nodule, "lung"),
+    "mass": (_mass, "lung"),
+    "consolidation": (_consolidation, "lung"),
+    "pneumothorax": (_pneumothorax, "lung"),
+    "hilar enlargement": (_hilar_enlargement, "hilum"),
+    "atelectasis": (_atelectasis, "base"),
+    "clavicle fracture": (_clavicle_fracture, "clavicle"),
+    "pacemaker": (_pacemaker, "device"),
+    "rib lesion": (_rib_lesion, "rib"),
 }
+"""The effect and the rough region of each finding."""
 
-FINDINGS: Final = tuple(_EFFECTS)
-
-_REGIONS: Final = {
-    "cardiomegaly": "heart",
-    "pleural effusion": "base",
-    "nodule": "lung",
-    "mass": "lung",
-    "consolidation": "lung",
-    "pneumothorax": "lung",
-    "hilar enlargement": "hilum",
-    "atelectasis": "base",
-    "clavicle fracture": "clavicle",
-    "pacemaker": "device",
-    "rib lesion": "rib",
-}
+FINDINGS: Final = tuple(_KINDS)
 
 _UNSIDED: Final = ("cardiomegaly", "pacemaker")

@@ -78,9 +78,11 @@ class Patient:
         """
         rng = np.random.default_rng(seed)
         anatomy = Anatomy.sample(rng)
-        names = list(findings) if findings is not None else _random_findings(rng)
+        if findings is None:
+            count = int(rng.integers(5))
+            findings = [FINDINGS[i] for i in rng.permutation(len(FINDINGS))[:count]]
         placed: list[Finding] = []
-        for name in names:
+        for name in findings:
             placed.append(_without_overlap(name, placed, rng))
         drawn = tuple(mark for mark in MARKS if rng.random() < 0.5)
         return cls(
@@ -119,11 +121,6 @@ class Patient:
             inside = min(x1, y1, 224 - x2, 224 - y2) >= _EDGE
             if inside and not any(_touch(box, mark) for mark in taken):
                 return replace(self, position=position)
-
-
-def _random_findings(rng: np.random.Generator) -> list[str]:
-    count = int(rng.integers(5))
-    return [FINDINGS[i] for i in rng.permutation(len(FINDINGS))[:count]]
 
 
 def _without_overlap(name: str, placed: Sequence[Finding], rng: np.random.Generator) -> Finding:

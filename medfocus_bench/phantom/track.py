@@ -14,7 +14,7 @@ from medfocus_bench.counterfactual.causal_filter import Verification
 from medfocus_bench.counterfactual.dataset import pointer_row
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.rows import complete_row
-from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, clip_boxes, tight_box
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, mark_box, render
 
@@ -99,19 +99,9 @@ def phantom_questions(indices: Iterable[int], evidence: str) -> Iterator[Questio
 
 def box_of(mask: BoolArray, margin: int = 0) -> FloatArray:
     """The tight box of a mask, widened by `margin` within the picture: (1, 4)."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     height, width = mask.shape
-    return np.array(
-        [
-            [
-                max(columns[0] - margin, 0),
-                max(rows[0] - margin, 0),
-                min(columns[-1] + 1 + margin, width),
-                min(rows[-1] + 1 + margin, height),
-            ]
-        ],
-        dtype=np.float64,
-    )
+    x1, y1, x2, y2 = tight_box(mask)
+    return clip_boxes([[x1 - margin, y1 - margin, x2 + margin, y2 + margin]], width, height)
 
 
 def split_of(index: int, mode: str) -> str:
@@ -131,24 +121,19 @@ def rows(records: Sequence[Verification]) -> Mapping[str, list[dict[str, Any]]]:
         question = questions[asked]
         if question.patient_id not in pictures:
             pictures[question.patient_id] = _png(question.image), _anatomy(patient_of(*asked))
-        row = _row(record, question, *pictures[question.patient_id])
+        picture, anatomy = pictures[question.patient_id]
+        height, width = question.image.shape
+        row = complete_row(
+            pointer_row(record),
+            finding=record.finding,
+            patient_id=record.patient_id,
+            size=(width, height),
+            boxes=question.boxes,
+            image={"bytes": picture, "path": f"{record.patient_id}.png"},
+            anatomy=anatomy,
+        )
         splits[split_of(record.index, record.mode)].append(row)
     return splits
-
-
-def _row(
-    record: Verification, question: Question, picture: bytes, anatomy: list[dict[str, Any]]
-) -> dict[str, Any]:
-    height, width = question.image.shape
-    return complete_row(
-        pointer_row(record),
-        finding=record.finding,
-        patient_id=record.patient_id,
-        size=(width, height),
-        boxes=question.boxes,
-        image={"bytes": picture, "path": f"{record.patient_id}.png"},
-        anatomy=anatomy,
-    )
 
 
 def _png(image: UInt8Image) -> bytes:

@@ -6,9 +6,11 @@ from functools import lru_cache
 
 import pytest
 
+from medfocus_bench.data.questions import prompt
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.lvlm.registry import load_lvlm, shipped_lvlms
+from medfocus_bench.phantom.render import Patient, render
 
 
 @lru_cache
@@ -34,3 +36,12 @@ def lvlm(request):
 @pytest.fixture
 def qwen():
     return shipped("phantom_qwen")
+
+
+PATIENT = render(Patient.sample((77, 1), findings=["pacemaker"]))
+QUESTION = prompt("pacemaker", "direct")
+
+
+@pytest.fixture
+def example(lvlm):
+    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")

@@ -8,17 +8,12 @@ from functools import lru_cache
 import torch
 from transformers import AutoModelForImageTextToText
 
-from medfocus_bench.data.questions import prompt
 from medfocus_bench.evaluation.evidence import Evidence
 from medfocus_bench.evaluation.ranking import ranking_scores
 from medfocus_bench.geometry import explains
 from medfocus_bench.lvlm.adapter import frame_picture
 from medfocus_bench.phantom import PHANTOM_LVLMS
-from medfocus_bench.phantom.render import Patient, render
 from tests.attribution.conftest import phantom
-
-PATIENT = render(Patient.sample((77, 1), findings=["pacemaker"]))
-QUESTION = prompt("pacemaker", "direct")
 
 ABOVE_CHANCE = 0.05
 """Evidence AP. Random maps get 0.016 on the dev samples, with a deviation of 0.013 on twelve of them."""

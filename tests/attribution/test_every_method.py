@@ -18,15 +18,8 @@ from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.registry import list_methods, load_method
 from medfocus_bench.attribution.token_activation import TokenActivationMap
 from medfocus_bench.errors import InputError
-from tests.attribution.conftest import private, shipped
-from tests.attribution.plain import (
-    ABOVE_CHANCE,
-    PATIENT,
-    QUESTION,
-    evidence_ap,
-    held_out_ap,
-    planted,
-)
+from tests.attribution.conftest import PATIENT, QUESTION, private, shipped
+from tests.attribution.plain import ABOVE_CHANCE, evidence_ap, held_out_ap, planted
 
 METHODS = [
     AttentionHead(),
@@ -38,11 +31,11 @@ METHODS = [
     LRP(),
     TokenActivationMap(words="question", lens="input", centred=True),
     IntegratedGradients(steps=3),
-    Occlusion(cells=4),
+    Occlusion(cells=3),
     RISE(masks=8),
 ]
-PASSES = [(1, 0), (1, 0), (2, 0), (1, 1), (1, 1), (1, 1), (1, 1), (1, 0), (38, 36), (65, 0), (65, 0)]
-"""Forward and backward passes of a map with the default settings."""
+PASSES = [(1, 0), (1, 0), (2, 0), (1, 1), (1, 1), (1, 1), (1, 1), (1, 0), (5, 3), (10, 0), (9, 0)]
+"""Forward and backward passes of a map."""
 
 OF_GRADIENTS = METHODS[3:7]
 
@@ -82,18 +75,17 @@ def test_half_precision_gives_nearly_the_map_of_full_precision(qwen, method):
 @every_method
 def test_a_picture_without_anything_in_it_gives_finite_values(lvlm, method):
     """Trap 21."""
-    for grey in (0, 200, 255):
+    for grey in (0, 200):
         example = lvlm.encode(np.full((50, 80), grey, np.uint8), QUESTION, "No.")
-        for settings in [{}, *list(method.candidates(lvlm))[::5]]:
+        for settings in [{}, *list(method.candidates(lvlm))[::9]]:
             found = replace(method, **settings).explain(lvlm, example)
             assert np.isfinite(found.saliency).all()
             assert np.isfinite(list(found.diagnostics.values())).all()
 
 
 @pytest.mark.parametrize("method", OF_GRADIENTS, ids=lambda method: method.name)
-def test_targets_have_maps_of_their_own_and_one_token_has_one(lvlm, method):
+def test_targets_have_maps_of_their_own_and_one_token_has_one(lvlm, example, method):
     """Trap 1: read at the token's own row, the map of one token would be empty."""
-    example = lvlm.encode(PATIENT.image, QUESTION, "Yes.")
     whole, first, last, verdict = (
         method.explain(lvlm, example, target=target).saliency
         for target in ("response", (0, 1), (1, 2), "verdict")
@@ -119,7 +111,7 @@ def test_a_block_that_is_not_there_is_an_error_with_the_range(qwen, method, laye
 def test_the_cost_is_measured_and_the_decoder_fused_again(qwen, method, passes):
     """Trap 6: sdpa gives an empty tuple of weights."""
     assert qwen.decoder.config._attn_implementation == "sdpa"
-    found = type(method)().attribute(qwen, PATIENT.image, QUESTION, "Yes.")
+    found = method.attribute(qwen, PATIENT.image, QUESTION, "Yes.")
     assert (found.cost.forward_passes, found.cost.backward_passes) == passes
     assert found.cost.seconds > 0
     assert qwen.decoder.config._attn_implementation == "sdpa"
@@ -201,7 +193,7 @@ HELD_OUT = [
     (GradCAM, 24),
     (GradCAMPlusPlus, 24),
     (GradientWeightedAttention, 24),
-    (LRP, 24),
+    (LRP, 12),
     (partial(IntegratedGradients, steps=3), 6),
     (TokenActivationMap, 8),
 ]

@@ -6,29 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from medfocus_bench.attribution.gradient import (
-    GradCAM,
-    GradCAMPlusPlus,
-    GradientWeightedAttention,
-    plus_plus_weights,
-)
+from medfocus_bench.attribution.gradient import GradCAM, GradCAMPlusPlus, GradientWeightedAttention
 from medfocus_bench.errors import InputError
-from tests.attribution.conftest import private
-from tests.attribution.plain import (
-    PATIENT,
-    QUESTION,
-    at_image,
-    plain_model,
-    plain_pass,
-)
+from tests.attribution.conftest import PATIENT, QUESTION, private
+from tests.attribution.plain import at_image, plain_model, plain_pass
 
 CAMS = [GradCAM, GradCAMPlusPlus]
 METHODS = [*CAMS, GradientWeightedAttention]
-
-
-@pytest.fixture
-def example(lvlm):
-    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 @pytest.fixture
@@ -71,24 +55,19 @@ def predictor_sum(lvlm, passed, matrix):
 
 
 @pytest.mark.parametrize("layer", [0, 2])
-def test_grad_cam_is_that_of_plain_autograd(lvlm, unlikely, layer):
-    passed, hidden, gradient = cut_at(lvlm, unlikely, layer)
-    image = torch.tensor(passed.ids) == plain_model(lvlm.key).config.image_token_id
-    signed = at_image(lvlm, passed, hidden @ gradient[image].mean(0))
-    found = GradCAM(layer=layer).explain(lvlm, unlikely).saliency
-    assert np.allclose(found, signed.clip(min=0), atol=1e-4 * np.abs(signed).max())
-
-
-@pytest.mark.parametrize("layer", [0, 2])
-def test_grad_cam_plus_plus_is_the_papers_formula_on_plain_autograd(lvlm, unlikely, layer):
-    """Equation 19 with its powers as they stand."""
+def test_both_grad_cams_are_the_papers_formulas_on_plain_autograd(lvlm, unlikely, layer):
+    """Equation 19 of Grad-CAM++ with its powers as they stand."""
     passed, hidden, gradient = cut_at(lvlm, unlikely, layer)
     image = torch.tensor(passed.ids) == plain_model(lvlm.key).config.image_token_id
     states, slopes = hidden[image].double(), gradient[image].double()
     alpha = slopes**2 / (2 * slopes**2 + states.sum(0) * slopes**3)
-    signed = (states @ (alpha * slopes.relu()).sum(0)).reshape(8, 8).numpy()
-    found = GradCAMPlusPlus(layer=layer).explain(lvlm, unlikely).saliency
-    assert np.allclose(found, signed.clip(min=0), atol=1e-2 * np.abs(signed).max())
+    for kind, weights, within in (
+        (GradCAM, slopes.mean(0), 1e-4),
+        (GradCAMPlusPlus, (alpha * slopes.relu()).sum(0), 1e-2),
+    ):
+        signed = (states @ weights).reshape(8, 8).numpy()
+        found = kind(layer=layer).explain(lvlm, unlikely).saliency
+        assert np.allclose(found, signed.clip(min=0), atol=within * np.abs(signed).max())
 
 
 @pytest.mark.parametrize("layer", [0, 3])
@@ -155,7 +134,7 @@ def test_channels_without_gradient_or_with_a_vanishing_denominator_weigh_nothing
     """Trap 21: 0/0 where the gradient is zero, 1/0 where S g = -2, underflow where g is small."""
     hidden = torch.tensor([[1.0, -1.0, 0.0], [1.0, -1.0, 0.0]], dtype=torch.float64)
     gradient = torch.tensor([[0.0, 1.0, 1e-200], [0.0, 1.0, 0.0]], dtype=torch.float64)
-    weights = plus_plus_weights(hidden, gradient)
+    weights = GradCAMPlusPlus().channel_weights(hidden, gradient)
     assert weights.tolist() == [0.0, 0.0, pytest.approx(0.5e-200)]
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_input, blurred
+from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_input
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.render import Patient, render
-from tests.attribution.plain import PATIENT, QUESTION
+from tests.attribution.conftest import PATIENT, QUESTION
 
 BASELINES = ["black", "mean", "blurred"]
-
-
-@pytest.fixture
-def example(lvlm):
-    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 @pytest.fixture
@@ -45,10 +42,10 @@ def test_pixel_gradients_are_those_of_one_traced_pass(lvlm, example):
     assert not gradients.requires_grad
 
 
-@pytest.mark.parametrize("target", ["response", "verdict", (0, 1)])
+@pytest.mark.parametrize("target", ["response", "verdict"])
 def test_pixel_gradients_of_a_batch_are_those_of_its_parts_in_any_order(lvlm, example, target):
-    shades = torch.linspace(0.2, 1, 5)[:, None, None, None] * example.pixel_values
-    order = torch.tensor([3, 0, 4, 1, 2])
+    shades = torch.linspace(0.2, 1, 3)[:, None, None, None] * example.pixel_values
+    order = torch.tensor([2, 0, 1])
     values, gradients = lvlm.pixel_gradients(example, shades, target)
     permuted = lvlm.pixel_gradients(example, shades[order], target)
     alone = [lvlm.pixel_gradients(example, shade[None], target) for shade in shades]
@@ -71,22 +68,19 @@ def test_black_is_black_and_not_what_normalised_zero_is(lvlm, example):
 
 def test_mean_is_the_images_colour_without_its_padding(lvlm, wide):
     _, y1, _, y2 = wide.grid.view.content(*wide.pixel_values.shape[1:])
-    mean = grey(wide, baseline_input(wide, "mean", 0.05))[:, y1:y2]
-    assert torch.allclose(
-        mean, grey(wide, wide.pixel_values)[:, y1:y2].mean((1, 2), keepdim=True).expand_as(mean)
-    )
-    assert mean.mean() > 1.5 * grey(wide, wide.pixel_values).mean()
+    mean, picture = (grey(wide, each) for each in (baseline_input(wide, "mean", 0.05), wide.pixel_values))
+    of_image = picture[:, y1:y2].mean((1, 2), keepdim=True)
+    assert torch.allclose(mean[:, y1:y2], of_image.expand_as(mean[:, y1:y2]))
+    assert mean[:, y1:y2].mean() > 1.5 * picture.mean()
 
 
-def test_blurring_keeps_a_flat_picture_and_the_mass_of_a_point():
-    flat = torch.full((3, 20, 30), 0.7)
-    assert torch.allclose(blurred(flat, 2.5), flat)
-    point = torch.zeros(3, 41, 41)
-    point[:, 20, 20] = 1
-    smooth = blurred(point, 3.0)
-    assert smooth.sum((1, 2)) == pytest.approx([1, 1, 1])
-    distance = (torch.arange(41) - 20.0) ** 2
-    assert (smooth[0].sum(0) * distance).sum() == pytest.approx(9, rel=0.05)
+def test_blurring_spreads_a_point_by_the_share_of_the_longer_side_that_was_asked_for(lvlm, example):
+    point = torch.zeros_like(example.pixel_values)
+    point[:, 112, 112] = 1
+    smooth = baseline_input(replace(example, pixel_values=point), "blurred", 0.05)
+    assert smooth.sum((1, 2)) == pytest.approx([1, 1, 1], rel=1e-4)
+    distance = (torch.arange(224) - 112.0) ** 2
+    assert (smooth[0].sum(0) * distance).sum().sqrt() == pytest.approx(0.05 * 224, rel=0.05)
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -117,21 +111,21 @@ def test_the_steps_lie_in_the_middle_and_never_at_the_baseline(qwen, monkeypatch
         return plain(example, pixel_values, target)
 
     monkeypatch.setattr(qwen, "pixel_gradients", recorded)
-    IntegratedGradients(steps=20).explain(qwen, example)
-    assert seen == pytest.approx([(step + 0.5) / 20 for step in range(20)], abs=1e-5)
+    IntegratedGradients(steps=5).explain(qwen, example)
+    assert seen == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9], abs=1e-5)
 
 
 def test_all_attributions_add_up_to_the_difference_if_the_steps_suffice(qwen):
     patient = render(Patient.sample((77, 2), findings=["mass"]))
     example = qwen.encode(patient.image, prompt("mass", "direct"), "Yes.")
-    coarse, fine = (IntegratedGradients(steps=steps).explain(qwen, example).diagnostics for steps in (3, 96))
+    coarse, fine = (IntegratedGradients(steps=steps).explain(qwen, example).diagnostics for steps in (3, 48))
     assert fine["completeness"] == pytest.approx(1, abs=0.1)
     assert abs(coarse["completeness"] - 1) > 0.1
     assert fine["completeness_error"] < 0.1 * coarse["completeness_error"]
 
 
 def test_the_signed_map_adds_up_to_what_completeness_reports(lvlm, example):
-    found = IntegratedGradients(steps=6, sign="signed").explain(lvlm, example)
+    found = IntegratedGradients(steps=2, sign="signed").explain(lvlm, example)
     black = baseline_input(example, "black", 0.05)
     value, nothing = lvlm.scores(example, torch.stack([example.pixel_values, black])).tolist()
     total = found.saliency.astype(np.float64).sum()
@@ -150,9 +144,9 @@ def test_captum_arrives_at_the_same(lvlm, example):
         return lvlm._target_of(example, rows, "response")
 
     theirs = captum.IntegratedGradients(forward).attribute(
-        example.pixel_values[None], black[None], n_steps=6, method="riemann_middle", internal_batch_size=6
+        example.pixel_values[None], black[None], n_steps=3, method="riemann_middle", internal_batch_size=3
     )
-    ours = IntegratedGradients(steps=6).attributions(lvlm, example, black)
+    ours = IntegratedGradients(steps=3).attributions(lvlm, example, black)
     expected = theirs[0].sum(0).float()
     assert torch.allclose(ours, expected, atol=1e-4 * float(expected.abs().max()))
 

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from medfocus_bench.attribution.perturbation import RISE, Occlusion, cell_masks
-from medfocus_bench.data.questions import prompt
-from medfocus_bench.phantom.render import Patient, render
-
-PATIENT = render(Patient.sample((77, 1), findings=["pacemaker"]))
+from tests.attribution.conftest import PATIENT, QUESTION
 
 
-@pytest.fixture
-def example(lvlm):
-    return lvlm.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
-
-
-class Constant:
-    """An LVLM that does not look: every picture gets the same score."""
-
-    def __init__(self, lvlm):
-        self._lvlm = lvlm
-
-    def scores(self, example, pixel_values, target="response"):
-        return torch.zeros(len(pixel_values))
+def scoring(scores):
+    """An LVLM of which only the scores are asked for."""
+    return SimpleNamespace(scores=scores)
 
 
 @pytest.mark.parametrize("method", [Occlusion(), RISE()])
-def test_the_map_peaks_at_what_drives_the_answer(lvlm, example, method):
-    explanation = method.explain(lvlm, example)
+def test_the_map_peaks_at_what_drives_the_answer(qwen, method):
+    explanation = method.explain(qwen, qwen.encode(PATIENT.image, QUESTION, "Yes."))
     mask = PATIENT.findings["pacemaker"]
     cells = mask.reshape(8, 28, 8, 28).mean((1, 3))
     assert explanation.saliency.shape == (8, 8)
@@ -40,24 +29,18 @@ def test_the_map_peaks_at_what_drives_the_answer(lvlm, example, method):
 
 def test_rise_is_the_same_with_the_same_seed_and_another_with_another(qwen):
     """Trap 26."""
-    example = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
+    example = qwen.encode(PATIENT.image, QUESTION, "Yes.")
     first, again, other = (RISE(masks=8).explain(qwen, example, seed=s).saliency for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_a_model_that_does_not_look_gets_no_explanation(lvlm, example):
+def test_a_model_that_does_not_look_gets_no_explanation(example):
     """Trap 26: without the division by how often a cell was kept RISE shows its own masks."""
-    occluded = Occlusion().explain(Constant(lvlm), example).saliency
-    flat = RISE(masks=16).explain(Constant(lvlm), example).saliency
+    blind = scoring(lambda example, pixel_values, target: torch.zeros(len(pixel_values)))
+    occluded, flat = (method.explain(blind, example).saliency for method in (Occlusion(), RISE(masks=16)))
     assert not occluded.any()
     assert np.ptp(flat) == 0
-
-
-@pytest.mark.parametrize("masks", [1, 3])
-def test_cells_that_no_mask_keeps_are_finite(qwen, masks):
-    example = qwen.encode(PATIENT.image, prompt("pacemaker", "direct"), "Yes.")
-    assert np.isfinite(RISE(masks=masks).explain(qwen, example).saliency).all()
 
 
 def test_cells_tile_an_input_that_does_not_divide_evenly(qwen):
@@ -103,16 +86,10 @@ def test_rise_is_the_mean_over_blackened_pictures(lvlm, example):
     assert found.ravel() == pytest.approx((weights @ kept) / kept.sum(0), rel=1e-3)
 
 
-class Shifted(Constant):
-    """An LVLM whose responses are so long that no probability of them is a number above 0."""
-
-    def scores(self, example, pixel_values, target="response"):
-        return self._lvlm.scores(example, pixel_values, target) - 2000.0
-
-
 def test_a_long_response_does_not_underflow(lvlm, example):
-    """Trap 26."""
-    plain, shifted = (RISE(masks=8).explain(who, example).saliency for who in (lvlm, Shifted(lvlm)))
+    """Trap 26: of one so long that no probability of it is a number above 0."""
+    long = scoring(lambda *asked: lvlm.scores(*asked) - 2000.0)
+    plain, shifted = (RISE(masks=8).explain(who, example).saliency for who in (lvlm, long))
     assert shifted == pytest.approx(plain, rel=1e-2)
     assert np.ptp(shifted) > 0
 
@@ -136,9 +113,3 @@ def test_captum_arrives_at_the_same(lvlm, example):
     drops = theirs[0, 0, side // 2 :: side, side // 2 :: side].clamp(min=0)
     found = Occlusion(cells=4).explain(lvlm, example).saliency
     assert found == pytest.approx(drops.cpu().numpy(), abs=1e-4)
-
-
-@pytest.mark.parametrize("target", [(1, 1), (0, 99), (-1, 1)])
-def test_a_span_outside_the_response_is_an_error(lvlm, example, target):
-    with pytest.raises(ValueError, match="no tokens"):
-        Occlusion(cells=2).explain(lvlm, example, target=target)

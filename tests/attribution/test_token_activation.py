@@ -12,11 +12,10 @@ from medfocus_bench.attribution.token_activation import (
     rank_gaussian,
     without_interference,
 )
-from medfocus_bench.data.questions import prompt
+from medfocus_bench.data.questions import MODES, prompt
 from medfocus_bench.phantom.findings import FINDINGS
+from tests.attribution.conftest import PATIENT, QUESTION
 from tests.attribution.plain import (
-    PATIENT,
-    QUESTION,
     at_image,
     evidence_ap,
     plain_model,
@@ -25,11 +24,6 @@ from tests.attribution.plain import (
 )
 
 PLAIN = {"interference": False, "denoise": 1}
-
-
-@pytest.fixture
-def example(lvlm):
-    return lvlm.encode(PATIENT.image, QUESTION, "Yes.")
 
 
 def asked(lvlm, question, **options):
@@ -98,19 +92,14 @@ def test_the_filter_of_a_flat_map_is_that_map(shape, level):
 # -- the lens ----------------------------------------------------------------------------------------------
 
 
-def test_the_lens_is_the_models_own_logit_at_the_image(lvlm, example):
+def test_the_lens_is_the_models_own_logit_at_the_image_and_its_mean_over_the_response(lvlm, example):
     passed = plain_pass(lvlm, example)
     token = passed.ids[passed.prompt_length]
     expected = at_image(lvlm, passed, passed.logits[:, token]).clip(min=0)
-    found = TokenActivationMap(**PLAIN).explain(lvlm, example, target=(0, 1)).saliency
-    assert np.allclose(found, expected, atol=1e-3)
-
-
-def test_a_response_is_the_mean_over_its_tokens(lvlm, example):
     method = TokenActivationMap(**PLAIN)
-    whole = method.explain(lvlm, example).saliency
     parts = [method.explain(lvlm, example, target=(n, n + 1)).saliency for n in range(len(example.answer))]
-    assert np.allclose(whole, np.mean(parts, axis=0), atol=1e-4)
+    assert np.allclose(parts[0], expected, atol=1e-3)
+    assert np.allclose(method.explain(lvlm, example).saliency, np.mean(parts, axis=0), atol=1e-4)
 
 
 def test_the_last_block_is_the_default_and_earlier_ones_differ(lvlm, example):
@@ -146,31 +135,17 @@ def test_the_question_and_the_response_so_far_are_the_earlier_words(lvlm):
 # -- whose words -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["direct", "reasoning"])
-@pytest.mark.parametrize("finding", FINDINGS)
-def test_the_words_of_the_finding_are_what_makes_a_question_this_one(lvlm, finding, mode):
-    question = prompt(finding, mode)
-    example = lvlm.encode(PATIENT.image, question, "Yes.")
-    positions, content = question_tokens(lvlm, example)
+def test_the_words_of_the_finding_are_what_makes_a_question_this_one(lvlm):
+    """Without a question mark all sentences count; without a word of its own a question counts whole."""
+    asked = [(prompt(finding, mode), finding) for finding in FINDINGS for mode in MODES]
+    asked += [("Find the nodule.", "nodule")]
+    asked += [(question, question) for question in ("Is there any finding?", "Yes or no?")]
     decode = lvlm.processor.tokenizer.decode
-    assert decode(example.ids[positions]).strip() == question
-    assert decode(example.ids[content]).strip() == finding
-
-
-@pytest.mark.parametrize("question", ["Is there any finding?", "Yes or no?"])
-def test_a_question_without_a_word_of_its_own_counts_whole(lvlm, question):
-    positions, content = question_tokens(lvlm, lvlm.encode(PATIENT.image, question, "Yes."))
-    assert positions == content
-    assert (
-        lvlm.processor.tokenizer.decode(lvlm.encode(PATIENT.image, question, "No.").ids[content]).strip()
-        == question
-    )
-
-
-def test_of_a_question_without_a_question_mark_all_sentences_count(lvlm):
-    example = lvlm.encode(PATIENT.image, "Find the nodule.", "Yes.")
-    _, content = question_tokens(lvlm, example)
-    assert lvlm.processor.tokenizer.decode(example.ids[content]).strip() == "nodule"
+    for question, words in asked:
+        example = lvlm.encode(PATIENT.image, question, "Yes.")
+        positions, content = question_tokens(lvlm, example)
+        assert decode(example.ids[positions]).strip() == question
+        assert decode(example.ids[content]).strip() == words
 
 
 def test_an_empty_question_falls_back_on_all_text_after_the_image(lvlm):

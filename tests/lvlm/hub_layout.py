@@ -21,32 +21,19 @@ Layout = Literal[
 ]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-_PICTURES = {
-    "qwen2_5_vl": "Qwen2VLImageProcessor",
-    "gemma3": "Gemma3ImageProcessor",
-    "paligemma": "SiglipImageProcessor",
-    "idefics3": "Idefics3ImageProcessor",
-}
-_PROCESSORS = {
-    "qwen2_5_vl": "Qwen2_5_VLProcessor",
-    "gemma3": "Gemma3Processor",
-    "paligemma": "PaliGemmaProcessor",
-    "idefics3": "Idefics3Processor",
-}
-_TOKENIZERS = {
-    "qwen2_5_vl": "Qwen2Tokenizer",
-    "gemma3": "GemmaTokenizer",
-    "paligemma": "GemmaTokenizer",
-    "idefics3": "PreTrainedTokenizerFast",
+_CLASSES = {
+    "qwen2_5_vl": ("Qwen2VLImageProcessor", "Qwen2_5_VLProcessor", "Qwen2Tokenizer"),
+    "gemma3": ("Gemma3ImageProcessor", "Gemma3Processor", "GemmaTokenizer"),
+    "paligemma": ("SiglipImageProcessor", "PaliGemmaProcessor", "GemmaTokenizer"),
+    "idefics3": ("Idefics3ImageProcessor", "Idefics3Processor", "PreTrainedTokenizerFast"),
 }
 _GENERATION = {
     "qwen2_5_vl": {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.000001},
     "gemma3": {"cache_implementation": "hybrid", "do_sample": True, "top_k": 64, "top_p": 0.95},
-    "paligemma": {},
-    "idefics3": {},
 }
 _LENGTH = {"gemma3": "image_seq_length", "idefics3": "image_seq_len"}
 """The content of a `processor_config.json` of these two; the others have none."""
+_OF_A_TOKEN = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 
 
 def lay_out(folder: Path, target: Path, layout: Layout) -> Path:
@@ -58,15 +45,13 @@ def lay_out(folder: Path, target: Path, layout: Layout) -> Path:
     shutil.copy(folder / "tokenizer.json", target)
     _write(target / "config.json", _config(folder, kind))
     generation = json.loads((folder / "generation_config.json").read_text())
-    _write(target / "generation_config.json", generation | _GENERATION[kind])
-    names = {
-        "processor_class": _PROCESSORS[kind],
-        "image_processor_type": _PICTURES[kind],
-    }
+    _write(target / "generation_config.json", generation | _GENERATION.get(kind, {}))
+    pictures, whole, _ = _CLASSES[kind]
+    names = {"processor_class": whole, "image_processor_type": pictures}
     if layout == "saved by 4.5x":
         names["image_processor_type"] += "Fast"
     if layout == "older names":
-        names = {"image_processor_type": _PROCESSORS[kind].replace("Processor", "ImageProcessor")}
+        names = {"image_processor_type": whole.replace("Processor", "ImageProcessor")}
     if layout == "names of other classes":
         names = {"processor_class": "CLIPProcessor", "image_processor_type": "CLIPImageProcessor"}
     _write(
@@ -131,22 +116,15 @@ def _tokenizer(folder: Path, target: Path, processor: Any, kind: str, layout: La
     tokenizer = processor.tokenizer
     config.pop("backend", None)
     config |= {
-        "tokenizer_class": _TOKENIZERS[kind],
+        "tokenizer_class": _CLASSES[kind][2],
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": {
-            str(token): {
-                "content": added.content,
-                "lstrip": added.lstrip,
-                "normalized": added.normalized,
-                "rstrip": added.rstrip,
-                "single_word": added.single_word,
-                "special": added.special,
-            }
+            str(token): {name: getattr(added, name) for name in _OF_A_TOKEN}
             for token, added in tokenizer.added_tokens_decoder.items()
         },
     }
     if layout != "older names":
-        config["processor_class"] = _PROCESSORS[kind]
+        config["processor_class"] = _CLASSES[kind][1]
     template = processor.chat_template
     if template:
         if layout == "template with the tokenizer":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
 
 from medfocus_bench.answers import log_odds, parse_verdict
 from medfocus_bench.data.questions import MODES, prompt
@@ -37,9 +37,10 @@ def images():
 
 @pytest.mark.parametrize("key", PHANTOM_LVLMS)
 def test_shipped_checkpoints_are_ordinary_folders_of_the_real_classes(key):
-    model = AutoModelForImageTextToText.from_pretrained(PHANTOM_LVLMS[key])
+    config = json.loads((PHANTOM_LVLMS[key] / "config.json").read_text())
     family = "Qwen2_5_VL" if "qwen" in key else "Gemma3"
-    assert type(model).__name__ == f"{family}ForConditionalGeneration"
+    assert config["architectures"] == [f"{family}ForConditionalGeneration"]
+    assert "auto_map" not in config
     (weights,) = PHANTOM_LVLMS[key].glob("*.safetensors")
     assert weights.stat().st_size < 6e6
 
@@ -49,22 +50,6 @@ def test_every_response_arrives_at_a_verdict_with_log_odds_of_its_sign(lvlm, ima
         verdict = parse_verdict(response.text)
         assert verdict in ("yes", "no")
         assert (response.log_odds > 0) == (verdict == "yes")
-
-
-def test_prompts_are_those_of_the_chat_template_with_one_start_token(lvlm, images):
-    content = [{"type": "image", "image": Image.fromarray(images[0])}, {"type": "text", "text": QUESTIONS[0]}]
-    whole = lvlm.processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
-    ours = lvlm.processor(
-        text=[lvlm.prompt(QUESTIONS[0])], images=[[frame_picture(images[0], 224)]], return_tensors="pt"
-    )
-    assert torch.equal(whole["input_ids"], ours["input_ids"])
-    assert torch.allclose(whole["pixel_values"].float(), ours["pixel_values"].float(), atol=1e-6)
 
 
 def test_of_what_is_written_the_logits_of_the_verdicts_alone_are_kept(lvlm, images):
@@ -92,7 +77,7 @@ def test_of_what_is_written_the_logits_of_the_verdicts_alone_are_kept(lvlm, imag
 def test_log_odds_of_what_a_bfloat16_model_writes_are_those_of_its_scores(key, images):
     """Trap 11: the model's own head rounds logits to steps of up to 0.06 before anyone can cast them."""
     lvlm = load_lvlm(key, dtype="bfloat16")
-    direct = [(image, question) for image in images[:3] for question in QUESTIONS[::2]]
+    direct = list(zip(images, QUESTIONS[::2], strict=False))
     responses = lvlm.respond(*zip(*direct, strict=True))
     for (image, question), response in zip(direct, responses, strict=True):
         example = lvlm.encode(image, question, response)
@@ -130,22 +115,16 @@ def test_without_torch_the_error_says_which_extra_to_install(monkeypatch):
         load_lvlm("phantom_qwen")
 
 
-def test_a_picture_is_preprocessed_once_however_often_it_is_read(images):
+def test_a_picture_is_preprocessed_once_however_often_it_is_read(lvlm, images, monkeypatch):
     """And another picture, or the same one turned, is preprocessed anew."""
-    from medfocus_bench.lvlm.registry import load_lvlm
-
-    for key in ("phantom_qwen", "phantom_gemma"):
-        lvlm = load_lvlm(key)
-        calls = []
-        processor = lvlm.processor.image_processor
-        normalise = processor._preprocess
-        processor._preprocess = lambda *a, plain=normalise, calls=calls, **k: (
-            calls.append(1) or plain(*a, **k)
-        )
-        first = lvlm.encode(images[0], QUESTIONS[0], "Yes.")
-        again = lvlm.encode(images[0].copy(), "Describe it.", "No.")
-        assert torch.equal(first.pixel_values, again.pixel_values)
-        assert len(calls) == 1
-        turned = lvlm.encode(np.ascontiguousarray(images[0][::-1]), QUESTIONS[0], "Yes.")
-        assert len(calls) == 2
-        assert not torch.equal(first.pixel_values, turned.pixel_values)
+    calls, processor = [], lvlm.processor.image_processor
+    plain = processor._preprocess
+    monkeypatch.setattr(processor, "_preprocess", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    image = images[0][:, ::-1].copy()
+    first = lvlm.encode(image, QUESTIONS[0], "Yes.")
+    again = lvlm.encode(image.copy(), "Describe it.", "No.")
+    assert torch.equal(first.pixel_values, again.pixel_values)
+    assert len(calls) == 1
+    turned = lvlm.encode(image[::-1].copy(), QUESTIONS[0], "Yes.")
+    assert len(calls) == 2
+    assert not torch.equal(first.pixel_values, turned.pixel_values)

@@ -35,13 +35,15 @@ def test_ids_that_no_text_tokenises_to_are_kept(open_lvlm):
 
 
 @pytest.mark.parametrize("response", ["Yes.", "Yes.\n", " Yes", "\nYes", REASONED])
-def test_a_text_is_tokenised_alone_and_comes_back_unchanged(any_lvlm, response):
+def test_a_text_is_tokenised_alone_and_its_verdict_is_at_the_token_that_spells_it(any_lvlm, response):
     """Trap 2: a template would strip the newline of `Yes.\\n`, or add one and an end of turn."""
     example = any_lvlm.encode(picture(1), QUESTION, response)
     own = example.ids[example.answer.start :]
     assert any_lvlm.processor.tokenizer.decode(own, clean_up_tokenization_spaces=False) == response
     assert not set(own.tolist()) & set(any_lvlm.processor.tokenizer.all_special_ids)
     assert example.response == response
+    assert example.tokens[example.verdict].strip() == "Yes"
+    assert example.offsets("verdict") == range(example.verdict, example.verdict + 1)
 
 
 @pytest.mark.parametrize(
@@ -67,49 +69,34 @@ def test_an_empty_response_is_an_error_and_no_reason_to_ask_again(open_lvlm, res
     assert meter.forward_passes == 0
 
 
-def test_the_prompt_ends_where_the_response_begins(any_lvlm, checkpoint):
-    """Trap 12, too: one start token, where the family has one."""
+def test_prompt_and_image_tokens_are_the_librarys_and_the_rows_that_predict_stand_one_before(
+    any_lvlm, checkpoint
+):
+    """Traps 1 and 12: one start token, where the family has one."""
     example = any_lvlm.encode(picture(1), QUESTION, "Yes.")
     plain = Plain(checkpoint(any_lvlm.key))
     whole = plain.inputs(frame_picture(picture(1), 224), QUESTION, "Yes.")
     assert torch.equal(example.ids, whole["input_ids"][0])
     starts = example.ids.tolist().count(any_lvlm.processor.tokenizer.bos_token_id)
     assert starts == (0 if "qwen" in any_lvlm.key else 1)
-
-
-def test_the_rows_that_predict_the_response_stand_one_before_it(any_lvlm):
-    """Trap 1."""
-    example = any_lvlm.encode(picture(1), QUESTION, "Yes.\n")
     assert [row + 1 for row in example.rows] == list(example.answer)
-
-
-def test_image_positions_are_those_of_the_grid(any_lvlm):
-    example = any_lvlm.encode(picture(1), QUESTION, "Yes.")
     assert len(example.image_positions) == example.grid.rows * example.grid.columns
     assert (example.image_positions.diff() == 1).all()
     assert example.image_positions[-1] < example.answer.start
 
 
-@pytest.mark.parametrize("response", ["Yes.", "Yes.\n", REASONED])
-def test_the_verdict_is_at_the_token_that_spells_it(any_lvlm, response):
-    example = any_lvlm.encode(picture(1), QUESTION, response)
-    assert example.tokens[example.verdict].strip() == "Yes"
-    assert example.offsets("verdict") == range(example.verdict, example.verdict + 1)
-
-
-def test_of_two_tokens_that_spell_the_verdict_the_last_one_states_it(any_lvlm):
-    example = any_lvlm.encode(picture(1), QUESTION, "Yes. Final answer: Yes.")
-    spelt = [n for n, token in enumerate(example.tokens) if token.strip() == "Yes"]
-    assert len(spelt) == 2
-    assert example.verdict == spelt[1]
-
-
-def test_a_word_that_states_nothing_is_not_where_the_verdict_stands(any_lvlm):
+@pytest.mark.parametrize(
+    ("response", "word", "stated"),
+    [("Yes. Final answer: Yes.", "yes", 1), ("No. There is no sign of a step in the bone.", "no", 0)],
+)
+def test_of_two_tokens_that_spell_the_word_the_one_that_states_the_verdict_counts(
+    any_lvlm, response, word, stated
+):
     """A "no" of a finding after the verdict: log-odds taken there would be those of another word."""
-    example = any_lvlm.encode(picture(1), QUESTION, "No. There is no sign of a step in the bone.")
-    spelt = [n for n, token in enumerate(example.tokens) if token.strip().lower() == "no"]
+    example = any_lvlm.encode(picture(1), QUESTION, response)
+    spelt = [n for n, token in enumerate(example.tokens) if token.strip().lower() == word]
     assert len(spelt) == 2
-    assert example.verdict == spelt[0]
+    assert example.verdict == spelt[stated]
 
 
 @pytest.mark.parametrize("text", ["Yes.\u00a0", "\ufeffYes.", "Yes\u200b."])
@@ -122,23 +109,20 @@ def test_characters_that_are_left_out_of_the_example_do_not_move_the_verdict(any
     assert at is None or ids[at] in chat_format.yes
 
 
-def test_what_was_written_keeps_its_spaces_and_lines(any_lvlm):
-    """Trap 2: the text is what the ids spell, up to the end of the turn, and nothing is trimmed."""
-    chat_format = any_lvlm.chat_format
-    ids = chat_format.tokenizer("Yes.\n", add_special_tokens=False).input_ids
-    logits = [torch.zeros(len(chat_format.verdicts))] * (len(ids) + 1)
-    written = chat_format.response([*ids, chat_format.tokenizer.eos_token_id], logits)
-    assert (written.text, written.ids) == ("Yes.\n", tuple(ids))
-
-
-def test_a_token_that_is_only_marked_as_special_ends_a_response_too(open_lvlm):
+def test_what_was_written_keeps_its_spaces_and_lines_and_ends_at_any_special_token(any_lvlm):
     """Trap 2: a tokenizer names some of its special tokens by role, and the end of turn may not be one."""
-    chat_format = open_lvlm("tiny_idefics3").chat_format
-    (marked,) = chat_format.tokenizer("<global-img>", add_special_tokens=False).input_ids
-    assert marked not in chat_format.tokenizer.all_special_ids
-    ids = chat_format.tokenizer("No.", add_special_tokens=False).input_ids
+    chat_format = any_lvlm.chat_format
+    tokenizer = chat_format.tokenizer
+    ids = tokenizer("Yes.\n", add_special_tokens=False).input_ids
     logits = [torch.zeros(len(chat_format.verdicts))] * (len(ids) + 1)
-    assert chat_format.response([*ids, marked], logits).text == "No."
+    ends = [tokenizer.eos_token_id]
+    if any_lvlm.key == "tiny_idefics3":
+        (marked,) = tokenizer("<global-img>", add_special_tokens=False).input_ids
+        assert marked not in tokenizer.all_special_ids
+        ends.append(marked)
+    for end in ends:
+        written = chat_format.response([*ids, end], logits)
+        assert (written.text, written.ids) == ("Yes.\n", tuple(ids))
 
 
 @pytest.mark.parametrize(
@@ -181,10 +165,13 @@ def test_what_has_more_tokens_than_the_model_has_positions_is_an_error_before_an
     assert meter.forward_passes == 0
 
 
-def test_a_response_without_a_verdict_has_none_to_explain(any_lvlm):
+def test_a_response_without_a_verdict_has_none_to_explain_and_no_span_outside_it(any_lvlm):
     example = any_lvlm.encode(picture(1), QUESTION, "There is.")
     with pytest.raises(ValueError, match="states no yes or no"):
         example.offsets("verdict")
+    for span in ((1, 1), (0, 99), (-1, 1)):
+        with pytest.raises(ValueError, match="no tokens"):
+            example.offsets(span)
 
 
 def test_colours_are_normalised_and_the_mean_leaves_the_padding_out(open_lvlm):

@@ -194,13 +194,13 @@ def test_scores_of_one_picture_do_not_depend_on_the_one_before(checkpoint):
 # -- trap 12: batches ----------------------------------------------------------------------------------------
 
 
-def test_a_batch_of_one_of_eight_and_a_permuted_one_score_alike(any_lvlm):
-    images = [render(Patient.sample((8, number))).image for number in range(8)]
+def test_a_batch_of_one_of_five_and_a_permuted_one_score_alike(any_lvlm):
+    images = [render(Patient.sample((8, number))).image for number in range(5)]
     example = any_lvlm.encode(images[0], QUESTION, "Yes.\n")
     pixel_values = torch.stack([any_lvlm.encode(image, QUESTION, "Yes.").pixel_values for image in images])
     together = any_lvlm.token_scores(example, pixel_values)
     alone = torch.cat([any_lvlm.token_scores(example, one[None]) for one in pixel_values])
-    order = torch.tensor([3, 0, 7, 5, 1, 6, 2, 4])
+    order = torch.tensor([3, 0, 4, 1, 2])
     permuted = any_lvlm.token_scores(example, pixel_values[order])
     assert torch.allclose(together, alone, atol=1e-5, rtol=0)
     assert torch.allclose(together[order], permuted, atol=1e-5, rtol=0)
@@ -209,15 +209,12 @@ def test_a_batch_of_one_of_eight_and_a_permuted_one_score_alike(any_lvlm):
 
 def test_what_a_model_writes_does_not_depend_on_its_batch(any_lvlm):
     """Questions of several lengths, padded on the left."""
-    questions = [
-        prompt(finding, mode) for finding in ("mass", "rib lesion") for mode in ("direct", "reasoning")
-    ]
-    questions = [*questions, "Is it?", "Mass?", "Is there a pacemaker in the image?", "Nodule?"]
+    questions = [prompt("mass", "direct"), prompt("rib lesion", "reasoning"), "Is it?", "Nodule?"]
     images = [render(Patient.sample((9, number))).image for number in range(len(questions))]
-    together = any_lvlm.respond(images, questions, max_new_tokens=8)
-    backwards = any_lvlm.respond(images[::-1], questions[::-1], max_new_tokens=8)[::-1]
+    together = any_lvlm.respond(images, questions, max_new_tokens=6)
+    backwards = any_lvlm.respond(images[::-1], questions[::-1], max_new_tokens=6)[::-1]
     for image, question, first, second in zip(images, questions, together, backwards, strict=True):
-        alone = any_lvlm.generate(image, question, max_new_tokens=8)
+        alone = any_lvlm.generate(image, question, max_new_tokens=6)
         assert first.ids == second.ids == alone.ids
         if alone.log_odds is not None:
             assert [first.log_odds, second.log_odds] == pytest.approx([alone.log_odds] * 2, abs=1e-5)
@@ -226,25 +223,19 @@ def test_what_a_model_writes_does_not_depend_on_its_batch(any_lvlm):
 # -- trap 13 and families' own -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("model_type", "convention"),
-    [
-        ("qwen2_5_vl", "pixels"),
-        ("gemma3", "thousandths_yx"),
-        ("paligemma", "thousandths_yx"),
-        ("idefics3", "pixels"),
-    ],
-)
-def test_each_family_writes_boxes_by_the_convention_it_was_trained_with(model_type, convention):
+def test_each_family_writes_boxes_by_the_convention_it_was_trained_with():
     """Trap 30."""
-    assert load_family(model_type).boxes == convention
+    conventions = {
+        name: load_family(name).boxes for name in ("qwen2_5_vl", "gemma3", "paligemma", "idefics3")
+    }
+    assert list(conventions.values()) == ["pixels", "thousandths_yx", "thousandths_yx", "pixels"]
 
 
 def test_a_family_that_lacks_a_part_cannot_be_made():
     class Half(Family):
         model_type = "half"
 
-    with pytest.raises(TypeError, match="pixel_values"):
+    with pytest.raises(TypeError, match="grid"):
         Half()
 
 

@@ -58,22 +58,22 @@ def test_in_float16_writing_is_an_error_and_no_empty_response(half):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "settings"),
     [
-        "occlusion",
-        "rise",
-        "integrated-gradients",
-        "grad-cam",
-        "gradient-weighted-attention",
-        "attention-rollout",
-        "token-activation-map",
-        "lrp",
+        ("occlusion", {"cells": 1}),
+        ("rise", {"masks": 1}),
+        ("integrated-gradients", {"steps": 1}),
+        ("grad-cam", {}),
+        ("gradient-weighted-attention", {}),
+        ("attention-rollout", {}),
+        ("token-activation-map", {}),
+        ("lrp", {}),
     ],
 )
-def test_in_float16_no_method_makes_a_map(half, name):
+def test_in_float16_no_method_makes_a_map(half, name, settings):
     example = half.encode(IMAGE, QUESTION, "Yes.")
     with pytest.raises(NotFiniteError, match=SAID):
-        load_method(name).explain(half, example)
+        load_method(name, **settings).explain(half, example)
 
 
 def test_gradients_that_overflow_where_the_pass_does_not_are_an_error(open_lvlm):

@@ -34,23 +34,6 @@ def test_log_probs_are_those_of_a_plain_pass_with_all_logits(any_lvlm, checkpoin
         assert torch.allclose(own, theirs, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("softcap", [None, 3.0])
-@pytest.mark.parametrize("bias", [False, True])
-def test_the_head_in_slices_is_the_head(softcap, bias):
-    torch.manual_seed(0)
-    linear = torch.nn.Linear(8, 5000, bias=bias).requires_grad_(False)
-    hidden, ids = torch.randn(3, 400, 8) * 4, torch.randint(5000, (400,))
-    logits = linear(hidden)
-    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
-    head = OutputHead(linear, softcap)
-    whole = functional.log_softmax(logits, -1)
-    assert torch.allclose(head.log_probs(hidden, ids), whole[:, range(400), ids], atol=1e-5)
-    assert torch.allclose(head.logits(hidden, ids[:7]), logits[..., ids[:7]], atol=1e-5)
-    yes, no = torch.tensor([3, 4]), torch.tensor([5])
-    odds = logits[..., yes].logsumexp(-1) - logits[..., 5]
-    assert torch.allclose(head.log_odds(hidden, yes, no), odds, atol=1e-5)
-
-
 def test_with_bfloat16_weights_scores_differ_where_bfloat16_logits_tie(open_lvlm):
     """Trap 11."""
     lvlm = open_lvlm("phantom_qwen", dtype="bfloat16")
@@ -69,20 +52,22 @@ def test_with_bfloat16_weights_scores_differ_where_bfloat16_logits_tie(open_lvlm
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
-def test_with_bfloat16_weights_every_logit_is_computed_in_float32(softcap):
+@pytest.mark.parametrize(("bias", "dtype"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_every_logit_is_computed_in_float32_and_in_slices_whatever_the_weights_are(softcap, bias, dtype):
     """Trap 11: products that are made in the weights' dtype are rounded before they can be cast."""
     torch.manual_seed(0)
-    linear = torch.nn.Linear(64, 900, bias=True).requires_grad_(False).bfloat16()
-    hidden, ids = (torch.randn(2, 30, 64) * 4).bfloat16(), torch.randint(900, (30,))
-    exact = functional.linear(hidden.double(), linear.weight.double(), linear.bias.double())
+    linear = torch.nn.Linear(32, 5000, bias=bias).requires_grad_(False).to(dtype)
+    hidden, ids = (torch.randn(2, 400, 32) * 4).to(dtype), torch.randint(5000, (400,))
+    exact = hidden.double() @ linear.weight.double().T + (linear.bias.double() if bias else 0)
     exact = exact if softcap is None else softcap * torch.tanh(exact / softcap)
     head = OutputHead(linear, softcap)
-    wanted = exact[:, range(30), ids]
+    wanted = exact[:, range(400), ids]
+    odds = exact[..., ids[:2]].logsumexp(-1) - exact[..., ids[2]]
     for found, expected in (
         (head.logits(hidden, ids), exact[..., ids]),
         (head.own_logits(hidden, ids), wanted),
         (head.log_probs(hidden, ids), wanted - exact.logsumexp(-1)),
-        (head.log_odds(hidden, ids[:1], ids[1:2]), exact[..., ids[0]] - exact[..., ids[1]]),
+        (head.log_odds(hidden, ids[:2], ids[2:3]), odds),
     ):
         assert found.dtype == torch.float32
         assert torch.allclose(found.double(), expected, atol=1e-4, rtol=0)
@@ -142,10 +127,10 @@ from medfocus_bench.lvlm.registry import load_lvlm
 torch.set_num_threads(1)
 question, response = "Is there evidence of nodule in the image? " * 3, "Final answer: Yes. " * 12
 lvlm = load_lvlm(sys.argv[1])
-images = [np.random.default_rng(n).integers(0, 255, (224, 224), dtype=np.uint8) for n in range(16)]
+images = [np.random.default_rng(n).integers(0, 255, (224, 224), dtype=np.uint8) for n in range(8)]
 example = lvlm.encode(images[0], question, response)
-four = torch.stack([example.pixel_values] * 4)
-lvlm.pixel_gradients(lvlm.encode(images[0], "Is it?", "Yes."), four[:1])
+two = torch.stack([example.pixel_values] * 2)
+lvlm.pixel_gradients(lvlm.encode(images[0], "Is it?", "Yes."), two[:1])
 
 def memory(key):
     return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
@@ -161,13 +146,13 @@ def body():
     return lvlm._last_hidden(examples[0], torch.stack([example.pixel_values for example in examples]))
 
 def body_gradient():
-    leaf = four.clone().requires_grad_()
+    leaf = two.clone().requires_grad_()
     last = lvlm._last_hidden(example, leaf)
     torch.autograd.grad(last.sum(), leaf)
     return last
 
 def pixel_gradients():
-    return lvlm.pixel_gradients(example, four)[1].flatten(1)
+    return lvlm.pixel_gradients(example, two)[1].flatten(1)
 
 before = memory("VmRSS")
 ways = (body, lambda: lvlm.log_probs(images, question, response), body_gradient, pixel_gradients)
@@ -179,10 +164,10 @@ print(json.dumps([peak(way) for way in ways]))
     not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc"
 )
 def test_scores_and_gradients_need_little_more_memory_than_the_body_with_a_real_vocabulary(tmp_path):
-    """Trap 11: at 16 pictures and 262,208 words the response's float32 logits alone would take over 1 GB.
+    """Trap 11: at 8 pictures and 262,208 words the response's float32 logits alone would take 500 MB.
 
-    Both read 16 pictures; one makes the pass through the body without any logits, the other scores the
-    response. Then the gradients at the pixels of 4: of the body's output alone, and of the response's score.
+    Both read 8 pictures; one makes the pass through the body without any logits, the other scores the
+    response. Then the gradients at the pixels of 2: of the body's output alone, and of the response's score.
     Peaks of the resident memory, above that of the loaded model, in a process of their own.
     """
     folder = save_gemma(tmp_path / "gemma", vocabulary=262_208)
@@ -195,6 +180,6 @@ def test_scores_and_gradients_need_little_more_memory_than_the_body_with_a_real_
     )
     (body, length), (scored, tokens), (body_gradient, _), (pixel_gradients, _) = json.loads(run.stdout)
     assert length > 100
-    assert 16 * tokens * 262_208 * 4 > 1e9
+    assert 8 * tokens * 262_208 * 4 > 5e8
     assert scored < 1.3 * body
     assert pixel_gradients < 1.5 * body_gradient

@@ -27,16 +27,15 @@ def test_a_folder_as_on_the_hub_answers_as_the_same_weights_saved_today(
     folder = lay_out(checkpoint(name), tmp_path / "hub", layout)
     assert not (folder / "processor_config.json").exists() or name in ("phantom_gemma", "tiny_idefics3")
     theirs, ours = load_lvlm(folder), open_lvlm(name)
-    images = [render(Patient.sample((16, number))).image for number in range(2)]
-    for image in images:
-        read = [lvlm.encode(image, QUESTION, "Yes.") for lvlm in (theirs, ours)]
-        assert (read[0].ids == read[1].ids).all()
-        assert (read[0].pixel_values == read[1].pixel_values).all()
-        assert theirs.chat_format.special == ours.chat_format.special
-        written, expected = (lvlm.generate(image, QUESTION, max_new_tokens=8) for lvlm in (theirs, ours))
-        assert written.ids == expected.ids
-        assert written.log_odds == pytest.approx(expected.log_odds, abs=1e-4)
-    scores = [lvlm.log_probs(images, QUESTION, "No.") for lvlm in (theirs, ours)]
+    image = render(Patient.sample((16, 0))).image
+    read = [lvlm.encode(image, QUESTION, "Yes.") for lvlm in (theirs, ours)]
+    assert (read[0].ids == read[1].ids).all()
+    assert (read[0].pixel_values == read[1].pixel_values).all()
+    assert theirs.chat_format.special == ours.chat_format.special
+    written, expected = (lvlm.generate(image, QUESTION, max_new_tokens=4) for lvlm in (theirs, ours))
+    assert written.ids == expected.ids
+    assert written.log_odds == pytest.approx(expected.log_odds, abs=1e-4)
+    scores = [lvlm.log_probs([image], QUESTION, "No.") for lvlm in (theirs, ours)]
     assert np.abs(scores[0] - scores[1]).max() < 1e-4
 
 

@@ -30,16 +30,12 @@ def test_recording_changes_nothing(any_lvlm, example):
 
 
 def test_the_targets_of_a_trace_are_the_scores(any_lvlm, example):
+    trace, shown = any_lvlm.trace(example), example.pixel_values[None]
     for target in ("response", "verdict", (0, 1), (1, 2)):
-        traced = any_lvlm.objective(example, any_lvlm.trace(example), target)
-        (scored,) = any_lvlm.scores(example, example.pixel_values[None], target)
-        assert traced.item() == pytest.approx(scored.item(), abs=1e-4)
-    parts = [
-        any_lvlm.scores(example, example.pixel_values[None], (n, n + 1)) for n in range(len(example.answer))
-    ]
-    assert torch.cat(parts).sum().item() == pytest.approx(
-        any_lvlm.scores(example, example.pixel_values[None]).item(), abs=1e-4
-    )
+        traced = any_lvlm.objective(example, trace, target).item()
+        assert traced == pytest.approx(any_lvlm.scores(example, shown, target).item(), abs=1e-4)
+    parts = [any_lvlm.objective(example, trace, (n, n + 1)) for n in range(len(example.answer))]
+    assert sum(parts).item() == pytest.approx(any_lvlm.scores(example, shown).item(), abs=1e-4)
 
 
 def test_weights_are_distributions_over_what_a_row_may_see(any_lvlm, example):
@@ -75,12 +71,9 @@ def test_keep_reduces_the_weights_as_they_are_made(any_lvlm, example):
 
 
 def test_embeddings_hold_the_picture_at_the_image_positions_and_nowhere_else(any_lvlm):
-    one, other = (
-        any_lvlm.trace(any_lvlm.encode(picture(seed), QUESTION, "Yes.")).embeddings.squeeze(0)
-        for seed in (1, 2)
-    )
-    example = any_lvlm.encode(picture(1), QUESTION, "Yes.")
-    changed = (one != other).any(-1)
+    example, other = (any_lvlm.encode(picture(seed), QUESTION, "Yes.") for seed in (1, 2))
+    embeddings = [any_lvlm.trace(each).embeddings.squeeze(0) for each in (example, other)]
+    changed = (embeddings[0] != embeddings[1]).any(-1)
     assert changed.nonzero()[:, 0].tolist() == example.image_positions.tolist()
 
 

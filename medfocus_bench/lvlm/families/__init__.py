@@ -75,15 +75,14 @@ class Family(Protocol):
         """Rows and columns of the image tokens of one picture, from the processor's output."""
         ...
 
-    @abstractmethod
     def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
         """The pixels of one picture in raster order, (3, height, width), from the processor's output."""
-        ...
+        pixel_values: torch.Tensor = inputs["pixel_values"][0]
+        return pixel_values
 
-    @abstractmethod
     def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
         """The model's image inputs for (n, 3, height, width); differentiable, inverts `pixel_values`."""
-        ...
+        return {"pixel_values": pixel_values}
 
 
 def family_of(model: Any) -> Family:

@@ -6,7 +6,6 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from transformers import Gemma3ImageProcessorPil, Gemma3Processor
 
 from medfocus_bench.lvlm.families import BoxConvention, Family
@@ -30,10 +29,3 @@ class Gemma3(Family):
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
         side = isqrt(model.config.mm_tokens_per_image)
         return side, side
-
-    def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
-        pixel_values: torch.Tensor = inputs["pixel_values"][0]
-        return pixel_values
-
-    def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"pixel_values": pixel_values}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PaliGemmaProcessor, SiglipImageProcessorPil
 
 from medfocus_bench.errors import InputError
@@ -39,10 +38,3 @@ class PaliGemma(Family):
         vision = model.config.vision_config
         side = vision.image_size // vision.patch_size
         return side, side
-
-    def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
-        pixel_values: torch.Tensor = inputs["pixel_values"][0]
-        return pixel_values
-
-    def image_inputs(self, model: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"pixel_values": pixel_values}
