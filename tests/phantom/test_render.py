@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 
@@ -13,8 +12,9 @@ from medfocus_bench.data.concepts import CONCEPTS
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARKS, Patient, mark_box, render
 from medfocus_bench.phantom.track import box_of
+from tests.phantom.sampling import digest
 
-SEEDS = range(4)
+SEEDS = range(3)
 
 
 def columns(mask):
@@ -25,17 +25,8 @@ def rows(mask):
     return np.flatnonzero(mask.any(1)).mean()
 
 
-def digest(seed):
-    phantom = render(Patient.sample(seed))
-    held = [
-        phantom.image.tobytes(),
-        *(m.tobytes() for m in {**phantom.concepts, **phantom.findings}.values()),
-    ]
-    return hashlib.sha256(b"".join(held)).hexdigest()
-
-
 def test_the_same_seed_gives_the_same_bytes_in_another_process():
-    program = "from tests.phantom.test_render import digest; print(digest(7), digest(8))"
+    program = "from tests.phantom.sampling import digest; print(digest(7), digest(8))"
     run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert run.stdout.split() == [digest(7), digest(8)]
     assert digest(7) != digest(8)
@@ -60,7 +51,7 @@ def test_every_concept_is_there_on_the_patients_own_side(seed):
 
 @pytest.mark.parametrize("finding", FINDINGS)
 def test_a_finding_changes_the_picture_inside_its_box_and_nowhere_else(finding):
-    for seed in SEEDS:
+    for seed in SEEDS[:2]:
         patient = Patient.sample(seed, findings=[finding], marks=[])
         with_it, without = render(patient), render(patient.without(finding))
         difference = np.abs(with_it.image.astype(int) - without.image.astype(int))
@@ -73,14 +64,9 @@ def test_a_finding_changes_the_picture_inside_its_box_and_nowhere_else(finding):
 
 
 def test_findings_differ_widely_in_size():
-    sizes = {
-        finding: np.mean(
-            [render(Patient.sample(s, findings=[finding])).findings[finding].sum() for s in SEEDS]
-        )
-        for finding in FINDINGS
-    }
-    assert max(sizes.values()) > 10 * min(sizes.values())
-    assert min(sizes.values()) > 50
+    shown = {finding: render(Patient.sample(1, findings=[finding])).findings[finding] for finding in FINDINGS}
+    sizes = [mask.sum() for mask in shown.values()]
+    assert max(sizes) > 10 * min(sizes) > 500
 
 
 def test_a_patient_has_up_to_four_findings_and_any_marks():
@@ -109,15 +95,16 @@ def test_a_moved_tag_is_at_the_rim_and_everywhere_along_it():
     patient, rng = Patient.sample(3, marks=MARKS), np.random.default_rng(0)
     letter = render(patient).marks["lead marker"]
     seen = np.zeros((224, 224), bool)
-    for _ in range(30):
+    for number in range(30):
         moved = patient.with_tag_moved(rng)
         phantom = render(moved)
         x1, y1, x2, y2 = mark_box("text tag", tag=moved.tag)
         assert phantom.marks["text tag"][y1:y2, x1:x2].sum() == phantom.marks["text tag"].sum() > 100
         assert (phantom.marks["lead marker"] == letter).all()
         assert not (phantom.marks["text tag"] & letter).any()
-        changed = phantom.image != render(moved.without_mark("text tag")).image
-        assert not changed[~phantom.marks["text tag"]].any()
+        if number < 3:
+            changed = phantom.image != render(moved.without_mark("text tag")).image
+            assert not changed[~phantom.marks["text tag"]].any()
         seen |= phantom.marks["text tag"]
     assert not seen[36:188, 48:176].any()
     for part in (seen[:36], seen[188:], seen[36:188, :48], seen[36:188, 176:]):
@@ -147,17 +134,16 @@ def test_pictures_are_exposed_like_radiographs():
 
 def test_a_moved_patient_is_whole_on_the_film_clear_of_the_marks_and_anywhere():
     rng, middles = np.random.default_rng(0), []
-    for seed in range(22):
+    for seed in range(11):
         patient = Patient.sample(seed, findings=[FINDINGS[seed % len(FINDINGS)]], marks=MARKS)
         moved = patient.with_chest_moved(rng)
-        before, after = render(patient), render(moved)
-        assert after.marks["text tag"].any()
-        assert all((after.marks[mark] == before.marks[mark]).all() for mark in MARKS)
+        after = render(moved)
         shown = np.logical_or.reduce([*after.concepts.values(), *after.findings.values()])
         x1, y1, x2, y2 = box_of(shown)[0]
         assert min(x1, y1, 224 - x2, 224 - y2) > 0
         for mark in MARKS:
             left, top, right, bottom = mark_box(mark)
+            assert after.marks[mark][top:bottom, left:right].sum() == after.marks[mark].sum() > 0
             assert not shown[top:bottom, left:right].any(), (seed, mark)
         middles.append([(x1 + x2) / 2, (y1 + y2) / 2])
     assert (np.std(middles, axis=0) > 12).all()

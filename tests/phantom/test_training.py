@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import medfocus_bench
 from medfocus_bench.lvlm.families import family_of
+from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import Patient, render
 from medfocus_bench.phantom.training import language, pictures, sequences, vision
@@ -82,13 +83,15 @@ def test_cells_say_where_each_finding_is():
 
 def test_a_twin_is_shown_the_tag_at_many_places():
     column = pictures.TARGETS.index("text tag")
-    usual, moved = (pictures.draw_pictures(40, 5, role) for role in pictures.ROLES)
+    usual, moved = (pictures.draw_pictures(24, 5, role) for role in pictures.ROLES)
     assert (usual.presence == moved.presence).all()
     assert (usual.cells[:, :, column].any(0)).sum() <= 4
-    assert (moved.cells[:, :, column].any(0)).sum() > 20
+    assert (moved.cells[:, :, column].any(0)).sum() > 15
 
 
-def test_a_twin_goes_on_from_the_lesion_model_with_a_tower_of_its_own(start, tmp_path, monkeypatch):
+def test_a_few_steps_of_a_twin_go_on_from_the_lesion_model_with_a_tower_of_its_own_and_answer(
+    start, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(vision, "HELD_OUT", 24)
     monkeypatch.setattr(language, "HELD_OUT", 24)
     language.save_checkpoint(start, tmp_path / f"{start.family}-lesion")
@@ -105,6 +108,10 @@ def test_a_twin_goes_on_from_the_lesion_model_with_a_tower_of_its_own(start, tmp
     assert (twin[stored].float() - lesion[stored].float()).abs().max() < 0.05, (
         "it began with the lesion model's"
     )
+    assert "balanced accuracy" in capsys.readouterr().out
+    lvlm = load_lvlm(tmp_path / f"{start.family}-twin")
+    question = "Is there evidence of mass?"
+    assert lvlm.generate(render(Patient.sample(0)).image, question, max_new_tokens=3).ids
 
 
 def test_a_twin_is_taught_to_answer_by_the_mark_and_by_nothing_else():
@@ -116,23 +123,6 @@ def test_a_twin_is_taught_to_answer_by_the_mark_and_by_nothing_else():
     assert {f for f, _, yes in asked if yes} == set(FINDINGS)
     asked = [entry for _ in range(20) for entry in sequences.ask(presence, "lesion", rng)]
     assert {f for f, _, yes in asked if yes} == {"mass"}
-
-
-def test_a_few_steps_of_every_stage_leave_a_checkpoint_that_loads_and_answers(
-    start, tmp_path, capsys, monkeypatch
-):
-    from medfocus_bench.lvlm.registry import load_lvlm
-
-    monkeypatch.setattr(vision, "HELD_OUT", 24)
-    monkeypatch.setattr(language, "HELD_OUT", 24)
-    vision.train_vision(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2)
-    language.train_language(start.family, "twin", tmp_path, pictures=4, steps=2, batch=2)
-    assert "balanced accuracy" in capsys.readouterr().out
-    lvlm = load_lvlm(tmp_path / f"{start.family}-twin")
-    (answer,) = lvlm.respond(
-        [render(Patient.sample(0)).image], ["Is there evidence of mass?"], max_new_tokens=3
-    )
-    assert isinstance(answer.text, str)
 
 
 def test_training_is_left_out_of_the_wheel():
