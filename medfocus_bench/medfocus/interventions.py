@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, bilinear_weights, rasterise
-from medfocus_bench.medfocus.concept_mask import ConceptMask, tight_box
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, bilinear_weights, rasterise, tight_box
+from medfocus_bench.medfocus.concept_mask import ConceptMask
 from medfocus_bench.medfocus.fills import Filling, RegionEdit, filler
 
 if TYPE_CHECKING:
