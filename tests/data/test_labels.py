@@ -13,7 +13,7 @@ from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.errors import BenchmarkError
 
 from ..conftest import make_row
-from .test_benchmark import save
+from .hub.rows import write_rows as save
 
 
 def labelled(names, column="mode", kind=None):

@@ -1,8 +1,4 @@
-"""A program that knows `datasets` and nothing of this repository: `pip install datasets pillow` is enough.
-
-python -m tests.data.hub.mini_hub FOLDER       # serves an exported folder, prints its address
-HF_ENDPOINT=ADDRESS HF_HOME=NEW_FOLDER python tests/data/hub/alone.py
-"""
+"""A program that knows `datasets` and nothing of this repository: `pip install datasets pillow` is enough."""
 
 import sys
 
