@@ -231,7 +231,7 @@ def region(x1: int, y1: int, x2: int, y2: int, shape: tuple[int, int] = (224, 22
     return ConceptMask(mask)
 
 
-def test_a_composite_is_the_union_of_its_members_not_their_hull():
+def test_a_composite_is_the_union_of_its_members_not_their_hull(example):
     """Trap 23."""
     regions = {"left lung": region(130, 40, 180, 170), "right lung": region(40, 40, 90, 170)}
     *_, both = concept_regions(regions, COMPOSITES)
@@ -239,7 +239,6 @@ def test_a_composite_is_the_union_of_its_members_not_their_hull():
     assert both.boxes.tolist() == [[130, 40, 180, 170], [40, 40, 90, 170]]
     assert not both.mask("box")[:, 90:130].any()
     assert np.array_equal(both.mask("mask"), both.mask("box"))
-    example = load_lvlm("phantom_qwen").encode(PATIENT.image, QUESTION, RESPONSE)
     filled = np.logical_or.reduce(region_parts(both, "box", example))
     assert np.array_equal(filled, both.mask("box"))
 
@@ -252,11 +251,6 @@ def test_a_concept_that_was_not_found_is_left_out():
 
 
 # -- pictures ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def qwen():
-    return load_lvlm("phantom_qwen")
 
 
 @pytest.fixture(scope="module")
@@ -299,11 +293,11 @@ def test_mean_is_the_grey_of_the_image_alone(qwen, example):
     assert measured.effects.drops == pytest.approx(wanted, abs=1e-4)
 
 
-def test_boxes_fall_on_the_right_pixels_of_a_wide_image_in_both_framings():
+def test_boxes_fall_on_the_right_pixels_of_a_wide_image_in_both_framings(qwen):
     image = render(Patient.sample((77, 4), findings=["mass"]), 300).image[:200]
     lung = region(150, 40, 240, 170, image.shape)
     (placed,) = concept_regions({"left lung": lung}, {})
-    square = load_lvlm("phantom_qwen").encode(image, QUESTION, RESPONSE)
+    square = qwen.encode(image, QUESTION, RESPONSE)
     (box,) = region_parts(placed, "box", square)
     ys, xs = np.flatnonzero(box.any(axis=1)), np.flatnonzero(box.any(axis=0))
     left, top, right, bottom = square.frame.to_model(placed.boxes)[0]

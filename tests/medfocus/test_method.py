@@ -39,11 +39,6 @@ QUICK = {"localiser": "transport", "places": 1, "probes": 9}
 
 
 @pytest.fixture(scope="module")
-def qwen():
-    return load_lvlm("phantom_qwen")
-
-
-@pytest.fixture(scope="module")
 def example(qwen):
     return qwen.encode(PATIENT.image, QUESTION, RESPONSE)
 

@@ -20,12 +20,7 @@ from medfocus_bench.submission.document import (
 from medfocus_bench.submission.raw import raw_document
 from medfocus_bench.submission.schema import SubmissionDocument, submission_json_schema
 
-from .documents import WITH_BOXES, changed, json_values, places, sound_document, write_small_benchmark
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return write_small_benchmark(tmp_path_factory.mktemp("data") / "bench")
+from .documents import WITH_BOXES, changed, json_values, places, sound_document
 
 
 @pytest.fixture

@@ -20,15 +20,9 @@ from .documents import (
     safetensors,
     sound_document,
     write_folder,
-    write_small_benchmark,
 )
 
 BOX = ("attributions", 0, "boxes", 0)
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return write_small_benchmark(tmp_path_factory.mktemp("data") / "bench")
 
 
 @pytest.fixture
