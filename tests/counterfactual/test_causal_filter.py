@@ -127,13 +127,9 @@ def test_a_question_that_fails_is_recorded_and_the_others_go_on(tmp_path):
     put[2] = UNREADABLE
     records = list(verify(put, Reader(), "direct", editor, out, batch=15, on_failure=told.append))
     assert indices(records) == indices(read_verifications(out)) == [0, 3, 5]
-    assert sorted(told, key=lambda failure: failure.index) == [
-        Failure("toy", 1, "lesion", "no ink"),
-        UNREADABLE,
-        Failure(
-            "toy", 4, "lesion", "toy-00004-lesion: the boxes cover the whole picture and leave no background"
-        ),
-    ]
+    whole = "toy-00004-lesion: the boxes cover the whole picture and leave no background"
+    failed = [Failure("toy", 1, "lesion", "no ink"), UNREADABLE, Failure("toy", 4, "lesion", whole)]
+    assert sorted(told, key=lambda failure: failure.index) == failed
     assert set(read_failures(out)) == set(told)
 
 
@@ -148,9 +144,8 @@ class Overflowing(Reader):
 
 def test_a_question_about_which_the_models_numbers_overflow_is_recorded_and_the_others_go_on(tmp_path):
     out, told = tmp_path / "out.jsonl", []
-    records = list(
-        verify(questions(5), Overflowing(), "direct", Inverting(), out, batch=15, on_failure=told.append)
-    )
+    options = {"batch": 15, "on_failure": told.append}
+    records = list(verify(questions(5), Overflowing(), "direct", Inverting(), out, **options))
     assert indices(records) == indices(read_verifications(out)) == [0, 1, 3, 4]
     assert told == [Failure("toy", 2, "lesion", "reader: the logits are not finite numbers")]
     assert read_failures(out) == told

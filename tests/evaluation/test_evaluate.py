@@ -75,27 +75,13 @@ def test_a_perfect_submission_of_boxes_is_perfect(benchmark, tmp_path):
     assert report.counts.no_explanation_rate == 0.0
 
 
-def test_a_perfect_submission_of_maps_is_nearly_perfect(report):
-    assert report.headline["evidence_ap"].mean >= 0.97
-
-
-EMPTY = {
-    "all zero": lambda sample: np.zeros((16, 16), np.float32),
-    "constant": lambda sample: np.ones((224, 224), np.uint8),
-    "NaN": lambda sample: np.full((16, 16), np.nan, np.float16),
-    "inf": lambda sample: np.where(np.eye(16) > 0, np.inf, 0).astype(np.float32),
-    "missing": lambda sample: None,
-}
-
-
-@pytest.mark.parametrize("kind", EMPTY)
-def test_what_explains_nothing_scores_zero_and_is_counted(benchmark, tmp_path, kind):
-    folder = write_submission(tmp_path / "s", benchmark, EMPTY[kind])
+@pytest.mark.parametrize(("said", "counted"), [(np.ones((9, 9), np.uint8), (0, 40)), (None, (40, 0))])
+def test_what_explains_nothing_scores_zero_and_is_counted(benchmark, tmp_path, said, counted):
+    folder = write_submission(tmp_path / "s", benchmark, lambda sample: said)
     report = evaluate(folder, benchmark, nulls=False, **QUICK)
     assert all(score.mean == score.low == score.high == 0 for score in report.headline.values())
     assert report.counts.no_explanation_rate == 1.0
-    missing = kind == "missing"
-    assert (report.counts.missing, report.counts.no_explanation) == ((40, 0) if missing else (0, 40))
+    assert (report.counts.missing, report.counts.no_explanation) == counted
 
 
 def test_missing_samples_pull_the_mean_down(benchmark, tmp_path):
@@ -112,14 +98,6 @@ def test_the_whole_image_null_is_at_chance(report):
     assert whole["evidence_ap"].mean == pytest.approx(0, abs=1e-9)
     assert whole["corrected_iou"].mean == pytest.approx(0, abs=1e-9)
     assert whole["precision_lift"].mean == pytest.approx(1, abs=1e-9)
-
-
-def test_random_maps_are_at_chance_within_their_interval(benchmark, tmp_path):
-    rng = np.random.default_rng(1)
-    noise = write_submission(tmp_path / "s", benchmark, lambda sample: rng.random((224, 224)))
-    report = evaluate(noise, benchmark, nulls=False, resamples=2000)
-    for name, chance in (("evidence_ap", 0), ("precision_lift", 1), ("auroc", 0.5)):
-        assert report.headline[name].low <= chance <= report.headline[name].high, name
 
 
 def test_every_null_control_stands_in_the_report_or_is_explained_without_a_path(report):

@@ -67,6 +67,14 @@ class Tree:
             }
         )
 
+    def change_second(self, where, **more):
+        """Two pictures, and other cells in those rows of the second."""
+        self.picture(0)
+        self.picture(1)
+        for row in self.rows:
+            if row["study_id"] == 50_000_001 and where.items() <= row.items():
+                row.update(more)
+
     def write(self):
         trees.write_rows(self.root / trees.IMAGENOME_TABLE, trees.IMAGENOME_HEADER, self.rows, delimiter="\t")
         if self.listed:
@@ -118,11 +126,7 @@ def test_devices_and_denied_findings_do_not_count(tree):
 
 
 def test_a_row_that_leaves_a_finding_open_makes_no_normal_picture(tree):
-    tree.picture(0)
-    tree.picture(1)
-    for row in tree.rows:
-        if row["study_id"] == 50_000_001 and row["label_name"] == "pneumothorax":
-            row["relation"] = ""
+    tree.change_second({"label_name": "pneumothorax"}, relation="")
     found = pool_from_source("imagenome", tree.write(), size=1)
     assert "does not say whether" in found.skips[0].reason
 
@@ -149,11 +153,7 @@ def test_the_list_of_boxes_completes_the_attributes(tree):
 @pytest.mark.parametrize("box", ["[0, 0, 0, 0]", "[9, 9, 1, 1]", "__import__('os')", "[1e999, 0, 1, 1]", ""])
 def test_a_box_that_cannot_be_used_is_none(tree, box):
     """Trap 30: a cell is parsed, never run; zeros stand for anatomy that was not found."""
-    tree.picture(0)
-    tree.picture(1)
-    for row in tree.rows:
-        if row["study_id"] == 50_000_001 and row["bbox"] == "left hilar structures":
-            row["coord_original"] = box
+    tree.change_second({"bbox": "left hilar structures"}, coord_original=box)
     found = pool_from_source("imagenome", tree.write(), size=1)
     assert found.complete == 1
     assert "left hilar structures" in found.skips[0].reason
@@ -193,11 +193,7 @@ def test_a_picture_that_cannot_be_read_is_recorded_and_another_is_taken(tree):
 
 
 def test_a_box_of_another_picture_is_noticed(tree):
-    tree.picture(0)
-    tree.picture(1)
-    for row in tree.rows:
-        if row["study_id"] == 50_000_001 and row["bbox"] == "left lung" and row["relation"] == 0:
-            row["coord_original"] = "[2000, 2000, 2500, 2800]"
+    tree.change_second({"bbox": "left lung", "relation": 0}, coord_original="[2000, 2000, 2500, 2800]")
     with pytest.raises(InputError, match="1 pictures can be references of 2") as caught:
         pool_from_source("imagenome", tree.write(), size=2)
     assert any("left lung lies outside" in problem for problem in caught.value.problems)
