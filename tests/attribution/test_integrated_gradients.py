@@ -154,10 +154,9 @@ def test_captum_arrives_at_the_same(lvlm, example):
 # -- the method --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pool", [1, 2])
-def test_a_pooled_value_is_the_mean_of_its_cell(qwen, pool):
+def test_a_pooled_value_is_the_mean_of_its_cell():
     """On a grid that is not square."""
-    lvlm = load_lvlm("phantom_qwen", framing="native")
+    lvlm, pool = load_lvlm("phantom_qwen", framing="native"), 2
     example = lvlm.encode(np.tile(PATIENT.image, (1, 2)), QUESTION, "Yes.")
     options = {"steps": 2, "sign": "signed"}
     pixels = IntegratedGradients(**options).attributions(

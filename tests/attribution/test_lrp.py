@@ -22,15 +22,10 @@ from medfocus_bench.attribution.lrp import (
 )
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
-from tests.attribution.conftest import PATIENT, QUESTION
+from tests.attribution.conftest import PATIENT, QUESTION, shipped
 from tests.lvlm.checkpoints import save_idefics3, save_paligemma
 
 RULES = ["attnlrp", "constant"]
-
-
-@pytest.fixture
-def gemma():
-    return load_lvlm("phantom_gemma")
 
 
 def relevance(output, given, of):
@@ -210,8 +205,9 @@ def test_the_forward_pass_is_unchanged(lvlm, example, rule):
 
 
 @pytest.mark.parametrize("start", ["logit", "log_probability"])
-def test_without_biases_constant_attention_conserves_relevance(gemma, start):
+def test_without_biases_constant_attention_conserves_relevance(start):
     """Trap 4: a rollout, or input times gradient, under the name of LRP conserves nothing."""
+    gemma = shipped("phantom_gemma")
     for text in ("Yes.", "No."):
         example = gemma.encode(PATIENT.image, QUESTION, text)
         found = LRP(attention_rule="constant", start=start).explain(gemma, example)

@@ -33,21 +33,10 @@ from medfocus_bench.phantom.training.corpus import corpus
 SIDE, PATCH = 112, 14
 
 _WIDTH, _LAYERS = 64, 3
-_TEXT = {
-    "hidden_size": _WIDTH,
-    "intermediate_size": 2 * _WIDTH,
-    "num_hidden_layers": _LAYERS,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-_VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": SIDE,
-    "patch_size": PATCH,
-}
+_TEXT = {"hidden_size": _WIDTH, "intermediate_size": 2 * _WIDTH, "num_hidden_layers": _LAYERS}
+_TEXT |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+_VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_VISION |= {"image_size": SIDE, "patch_size": PATCH}
 _IDEFICS3_SPECIAL = [
     "<|begin_of_text|>",
     "<|end_of_text|>",
@@ -123,19 +112,11 @@ def save_paligemma(folder: Path) -> Path:
     processor = PaliGemmaProcessor(image_processor=image_processor, tokenizer=tokenizer)
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
     config = PaliGemmaConfig(
-        text_config={
-            "model_type": "gemma",
-            "vocab_size": len(tokenizer),
-            "head_dim": _WIDTH // 4,
-            **_TEXT,
-            **ids,
-        },
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "projection_dim": _WIDTH,
-            "vision_use_head": False,
-            **_VISION,
-        },
+        text_config=_TEXT
+        | {"model_type": "gemma", "vocab_size": len(tokenizer), "head_dim": _WIDTH // 4}
+        | ids,
+        vision_config=_VISION
+        | {"model_type": "siglip_vision_model", "projection_dim": _WIDTH, "vision_use_head": False},
         projection_dim=_WIDTH,
         tie_word_embeddings=False,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_input
@@ -21,19 +20,14 @@ def test_a_native_picture_fills_its_input_and_a_framed_one_has_padding():
 
 
 @pytest.mark.parametrize("name", ["phantom_qwen", "phantom_gemma"])
-def test_gradients_of_a_native_picture_reach_its_first_and_last_rows(open_lvlm, name):
+def test_a_native_picture_has_a_baseline_and_gradients_up_to_its_first_and_last_rows(open_lvlm, name):
     """A picture twice as wide as high has padding there in a square, and none as it is."""
     lvlm = open_lvlm(name, framing="native")
     example = lvlm.encode(picture(1, 100, 200) + 60, QUESTION, "Yes.")
     _, (gradient,) = lvlm.pixel_gradients(example, example.pixel_values[None])
     baseline = baseline_input(example, "black", 0.05)
+    assert (baseline == example.colour(0.0)).all()
     integrated = IntegratedGradients(steps=2).attributions(lvlm, example, baseline)
     for row in (0, -1):
         assert gradient[:, row].any()
         assert (integrated[row] != 0).float().mean() > 0.9
-
-
-def test_the_black_baseline_of_a_native_picture_is_black_everywhere(open_lvlm):
-    lvlm = open_lvlm("phantom_gemma", framing="native")
-    example = lvlm.encode(np.full((100, 200), 128, np.uint8), QUESTION, "Yes.")
-    assert (baseline_input(example, "black", 0.05) == example.colour(0.0)).all()
