@@ -201,7 +201,7 @@ def test_text_that_breaks_off_keeps_the_boxes_that_are_complete(boxes, form, dat
 
 PIECES = [*"[](){},1%.: \n\"'\\\uff0c\x00\u0663\ud800", "20", "-3.5", "1e9", "px", "x1:", "y2=", "<loc0123>"]
 PIECES += ["<box>", "</box>", "left:", '"w": ', "points: [", "and", "```", "- ", "1. ", "to", "bbox_2d"]
-SOUP = st.one_of(st.text(max_size=200), st.lists(st.sampled_from(PIECES), max_size=200).map("".join))
+SOUP = st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=80).map("".join))
 
 
 @settings(max_examples=120)
