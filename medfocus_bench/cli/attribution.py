@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     callback=split_commas,
     help="Methods by name, `all`, null controls, or module:Class.",
 )
-@lvlms_option
+@lvlms_option()
 @benchmark_option()
 @click.option("--split", "splits", multiple=True, callback=split_commas, help="May be repeated.")
 @click.option("--config", "configs", multiple=True, callback=split_commas, help="Default: all.")
@@ -109,7 +109,7 @@ def attribute_command(
 
 @click.command("tune", cls=Command)
 @click.argument("method")
-@lvlms_option
+@lvlms_option()
 @benchmark_option(required=True)
 @click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Default: direct.")
 @click.option(

@@ -16,8 +16,8 @@ from medfocus_bench.cli.options import (
     any_version_option,
     benchmark_option,
     format_option,
+    lvlms_option,
     scoring_options,
-    split_commas,
 )
 from medfocus_bench.cli.output import output_width, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
@@ -26,14 +26,7 @@ from medfocus_bench.storage import write_atomic
 if TYPE_CHECKING:
     from medfocus_bench.evaluation.evaluate import Evaluation
 
-_lvlms_option = click.option(
-    "--lvlm",
-    "lvlms",
-    multiple=True,
-    metavar="KEY[,KEY]",
-    callback=split_commas,
-    help="Only the samples of this LVLM; may be repeated. Default: all that is covered.",
-)
+_lvlms_option = lvlms_option("Only the samples of this LVLM; may be repeated. Default: all that is covered.")
 
 
 def _check_suffix(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:

@@ -15,7 +15,7 @@ from medfocus_bench.cli.options import (
     workers_option,
 )
 from medfocus_bench.cli.progress import show_progress
-from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command
+from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command, results_option
 
 _SUBMISSIONS = Path("submissions")
 
@@ -26,13 +26,7 @@ def leaderboard_command() -> None:
 
 
 @leaderboard_command.command("build")
-@click.option(
-    "--results",
-    default="leaderboard/results",
-    show_default=True,
-    type=INPUT_FOLDER,
-    help="Folder with a result a submission.",
-)
+@results_option
 @click.option(
     "--submissions",
     default=_SUBMISSIONS,

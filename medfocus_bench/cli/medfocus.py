@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command("ablate", cls=Command)
-@lvlms_option
+@lvlms_option()
 @benchmark_option(required=True)
 @click.option("--split", "splits", multiple=True, default=("dev",), show_default=True, callback=split_commas)
 @limit_option()

@@ -211,6 +211,15 @@ def split_commas(context: click.Context, option: click.Parameter, values: Sequen
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
 
 
+def lvlms_option(
+    about: str = "Registered LVLM, checkpoint folder or Hub id. Default: all of the benchmark.",
+) -> Decorator:
+    """--lvlm."""
+    return click.option(
+        "--lvlm", "lvlms", multiple=True, metavar="KEY[,KEY]", callback=split_commas, help=about
+    )
+
+
 any_version_option: Decorator = click.option(
     "--any-version", is_flag=True, help="Accept a submission to another version of the benchmark."
 )
@@ -219,14 +228,6 @@ format_option: Decorator = click.option(
 )
 resamples_option: Decorator = click.option(
     "--resamples", default=RESAMPLES, show_default=True, type=click.IntRange(MIN_RESAMPLES, 1_000_000)
-)
-lvlms_option: Decorator = click.option(
-    "--lvlm",
-    "lvlms",
-    multiple=True,
-    metavar="KEY[,KEY]",
-    callback=split_commas,
-    help="Registered LVLM, checkpoint folder or Hub id. Default: all of the benchmark.",
 )
 tuned_option: Decorator = click.option(
     "--tuned", multiple=True, type=INPUT_FILE, help="File of `tune` whose settings hold; may be repeated."

@@ -93,7 +93,7 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
     type=click.Choice(MODES),
     help="Without --benchmark: the modes to filter. Default: both, so that all targets share the benchmark.",
 )
-@lvlms_option
+@lvlms_option()
 @click.option(
     "--method", "methods", multiple=True, callback=split_commas, help="Only these methods of the target."
 )

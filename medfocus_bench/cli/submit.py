@@ -31,24 +31,20 @@ RESULTS = Path("leaderboard") / "results"
 LOG = Path("leaderboard") / "log.jsonl"
 
 _benchmark_option = benchmark_option(default="phantom", show_default=True)
-_results_option = click.option(
+results_option = click.option(
     "--results",
     type=INPUT_FOLDER,
     default=RESULTS,
     show_default=True,
     help="Folder of the results, a JSON file each.",
 )
-_summary_option = click.option(
-    "--summary",
-    type=SUMMARY_FILE,
-    help="Add the outcome to this Markdown file.",
-)
+_summary_option = click.option("--summary", type=SUMMARY_FILE, help="Add the outcome to this Markdown file.")
 
 
 @click.command("submit", cls=Command)
 @click.argument("folder", type=INPUT)
 @_benchmark_option
-@_results_option
+@results_option
 @_summary_option
 def submit_command(folder: Path, benchmark: str, results: Path, summary: Path | None) -> None:
     """Check FOLDER, which is submissions/<name>, as a pull request is checked, and show the row it would get.
@@ -118,7 +114,7 @@ def guard_command(
 
 @click.command("rebuild", cls=Command)
 @click.option("--submissions", type=INPUT, default=Path("submissions"), show_default=True)
-@_results_option
+@results_option
 @_benchmark_option
 @workers_option
 @click.option("--check", is_flag=True, help="Write nothing; status 1 if a result is not what is computed.")
@@ -157,13 +153,7 @@ def rebuild_command(
 @click.option("--before", type=float, help="Evidence AP before it was rescored. Default: as logged last.")
 @click.option("--after", type=float, help="Evidence AP since. Default: that of its result.")
 @click.option("--date", "day", metavar="YYYY-MM-DD", help="Default: today, by UTC.")
-@click.option(
-    "--log",
-    "path",
-    type=INPUT_FILE,
-    default=LOG,
-    show_default=True,
-)
+@click.option("--log", "path", type=INPUT_FILE, default=LOG, show_default=True)
 @click.option(
     "--results",
     type=INPUT_FOLDER,

@@ -16,7 +16,6 @@ from medfocus_bench.leaderboard.result import (
     Result,
     Stratum,
     View,
-    covered,
     headline_name,
     selected,
     selections,
@@ -73,15 +72,8 @@ class Board:
     @property
     def default(self) -> BoardView:
         """The widest view that at least half of the results cover, so that a partial one changes nothing."""
-        return max(
-            self.views,
-            key=lambda view: (
-                2 * len(view.rows) >= len(self.results),
-                len(view.parts),
-                len(view.rows),
-                -_width(view),
-            ),
-        )
+        half = len(self.results) / 2
+        return max(self.views, key=lambda view: (len(view.rows) >= half, len(view.parts), len(view.rows)))
 
     def view(
         self,
@@ -104,7 +96,7 @@ def make_board(results: Sequence[Result]) -> Board:
     current = max(versions, key=lambda fingerprint: (versions[fingerprint], fingerprint))
     shown = tuple(result for result in results if result.report.benchmark.fingerprint == current)
     others = tuple(result for result in results if result.report.benchmark.fingerprint != current)
-    parts = tuple(sorted(covered(shown)))
+    parts = tuple(sorted({part for result in shown for part in result.parts}))
     return Board(
         benchmark=shown[0].report.benchmark,
         results=shown,
@@ -112,10 +104,6 @@ def make_board(results: Sequence[Result]) -> Board:
         parts=parts,
         views=tuple(_views(shown, parts)),
     )
-
-
-def _width(view: BoardView) -> int:
-    return sum(value is not None for value in view.filters)
 
 
 def _views(results: Sequence[Result], strata: Sequence[Stratum]) -> Iterator[BoardView]:

@@ -118,20 +118,19 @@ def _galleries(
     opened: Mapping[str, Submission],
 ) -> dict[str, tuple[GalleryPicture, ...]]:
     """Those of a few results, of which each sample is decoded once."""
+    chosen = {result.name: list(_choose(result, benchmark)) for result in results}
     wanted: dict[str, list[tuple[_Wanted, Submission]]] = {}
     for result in results:
         folder = submissions / result.name
-        chosen = list(_choose(result, benchmark))
+        sample_ids = {one.sample_id for one in chosen[result.name]}
         sha256 = result.report.provenance.submission_sha256
         try:
-            submission = opened.get(result.name) or reopen_submission(
-                folder, sha256, {one.sample_id for one in chosen}
-            )
+            submission = opened.get(result.name) or reopen_submission(folder, sha256, sample_ids)
         except SubmissionError:
             raise InputError(f"{folder}: not what was scored as {result.name}; rebuild the result") from None
-        for one in chosen:
+        for one in chosen[result.name]:
             wanted.setdefault(one.sample_id, []).append((one, submission))
-    drawn: dict[str, list[tuple[int, int, GalleryPicture]]] = {}
+    drawn: dict[_Wanted, GalleryPicture] = {}
     for sample in benchmark.samples:
         if sample.sample_id not in wanted:
             continue
@@ -140,14 +139,8 @@ def _galleries(
         except UnavailableError:
             continue
         for one, submission in wanted[sample.sample_id]:
-            picture = _draw(one, submission.attribution(sample.sample_id), sample, image, out)
-            drawn.setdefault(one.name, []).append((KINDS.index(one.kind), one.place, picture))
-    return {
-        result.name: tuple(
-            picture for *_, picture in sorted(drawn.get(result.name, ()), key=lambda item: item[:2])
-        )
-        for result in results
-    }
+            drawn[one] = _draw(one, submission.attribution(sample.sample_id), sample, image, out)
+    return {name: tuple(drawn[one] for one in found if one in drawn) for name, found in chosen.items()}
 
 
 def _choose(result: Result, benchmark: Benchmark) -> Iterator[_Wanted]:

@@ -178,11 +178,6 @@ def headline_name() -> str:
     return headline().name
 
 
-def covered(results: Iterable[Result]) -> frozenset[Stratum]:
-    """The strata that any of the results covers."""
-    return frozenset().union(*(result.parts for result in results))
-
-
 def selected(strata: Iterable[Stratum], filters: Filters) -> frozenset[Stratum]:
     """The strata that filters select."""
     return frozenset(

@@ -61,13 +61,8 @@ def test_attribute_pack_validate_evaluate(bench, tmp_path):
     assert run("validate", packed, "-b", bench)[0] == 0
     status, shown, _ = run("evaluate", packed, "-b", bench, "--format", "json", *QUICK)
     report = json.loads(shown)
-    assert report["counts"] == {
-        "samples": 6,
-        "attributed": 6,
-        "missing": 0,
-        "no_explanation": 0,
-        "patients": report["counts"]["patients"],
-    }
+    counts = report["counts"]
+    assert [counts[name] for name in ("samples", "attributed", "missing", "no_explanation")] == [6, 6, 0, 0]
     assert report["cost"]["forward_passes"] == 17
     assert report["method"]["hyperparameters"]["cells"] == 4
     assert report["submitters"] == [{"name": "Ada", "affiliation": None, "url": None}]
@@ -130,13 +125,13 @@ EVERY_METHOD += ("--set", "prompting-medsam.segmenter=phantom_sam")
 QUICKER = ("rise.masks=8", "occlusion.cells=4", "integrated-gradients.steps=4", "medfocus-plus.probes=8")
 
 
-@pytest.mark.parametrize(("name", "sets"), [("00000001_000.png", ()), ("00027426_000.png", QUICKER)])
-def test_every_method_explains_a_real_radiograph(real_data, tmp_path, name, sets):
+@pytest.mark.parametrize("name", ["00000001_000.png", "00027426_000.png"])
+def test_every_method_explains_a_real_radiograph(real_data, tmp_path, name):
     out = tmp_path / "out"
     image = real_data / "cxr" / name
     words = ("attribute", "--image", image, "--question", QUESTION, "--out", out)
     words += ("--lvlm", "phantom_gemma", *EVERY_METHOD)
-    assert run(*words, *(word for text in sets for word in ("--set", text)))[0] == 0
+    assert run(*words, *(word for text in QUICKER for word in ("--set", text)))[0] == 0
     found = json.loads((out / "explanations.json").read_text())["explanations"]
     assert len(found) == len(list_methods())
     assert {one["method"]["name"]: one["error"] for one in found if one["error"]} == {}
@@ -198,6 +193,7 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--lvlm": "medgemma_4b"}, "no samples of the LVLM 'medgemma_4b'"),
         ({"--method": "occlusio"}, "no method 'occlusio'"),
         ({"--method": ","}, "--method ,: names nothing"),
+        ({"--lvlm": ","}, "--lvlm ,: names nothing"),  # rather than all
         ({"--split": "tests"}, "no split 'tests'"),
         ({"--split": ""}, "--split: is empty"),
         ({"--config": "vindr"}, "no config 'vindr'"),

@@ -106,11 +106,6 @@ def test_an_empty_argument_never_means_the_current_folder_or_all(words, what, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_commas_alone_name_no_lvlm_rather_than_all():
-    words = ("attribute", "--method", "occlusion", "-b", "phantom", "--split", "dev", "--out", "x")
-    assert "--lvlm ,: names nothing" in refused(*words, "--lvlm", ",")
-
-
 def test_an_input_is_not_written_over(bench, folder, tmp_path):
     write_folder(folder, sound_document(bench))
     before = (folder / "submission.json").read_bytes()
@@ -150,13 +145,3 @@ def test_the_types_of_weights_are_those_that_load():
     from medfocus_bench.lvlm import checkpoint
 
     assert tuple(checkpoint.DTYPES) == DTYPES
-
-
-def test_a_place_that_cannot_be_written_is_bad_input_and_comes_first(bench, tmp_path):
-    (tmp_path / "file").write_text("as it was")
-    out = tmp_path / "file" / "control"
-    status, shown, error = run("null", "centre-box", "--benchmark", bench.folder, "--out", out)
-    assert (status, shown, error.count("\n")) == (2, "", 1)
-    assert error.startswith(f"medfocus-bench: {tmp_path / 'file'}")
-    assert error.endswith("; name a place that can be read and written\n")
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["file"]

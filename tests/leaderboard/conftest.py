@@ -17,9 +17,11 @@ from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.sample import Sample
-from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.evaluation.nulls import write_null
 from medfocus_bench.geometry import Frame
-from medfocus_bench.leaderboard.result import Result, result_text
+from medfocus_bench.leaderboard import board as values
+from medfocus_bench.leaderboard.log import make_event
+from medfocus_bench.leaderboard.result import Result, read_results, result_text
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.site import BuiltSite, build_site
 from medfocus_bench.submission.schema import MethodMetadata, Submitter
@@ -162,30 +164,19 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     results.mkdir()
     for name, entry in ENTRIES.items():
         write_entry(submissions / name, entry, track)
-    for name, control in ((name, NULL_CONTROLS[name]) for name in NULLS):
-        with SubmissionWriter(
-            submissions / f"null-{name}", control.method(), track, submitters=["medfocus-bench"]
-        ) as writer:
-            for _, attribution in control.make(track.samples, 0):
-                writer.add(attribution)
+    for name in NULLS:
+        write_null(name, track, submissions / f"null-{name}")
     for folder in sorted(submissions.iterdir()):
         verified = folder.name not in ENTRIES or ENTRIES[folder.name].verified
         result = score_result(folder, track, resamples=50, verified=verified)
         (results / f"{folder.name}.json").write_text(result_text(result))
     log = root / "log.jsonl"
     events = [
-        {"date": "2026-11-01", "event": "added", "submission": "oracle", "reason": "First entry."},
-        {
-            "date": "2026-11-20",
-            "event": "rescored",
-            "submission": "oracle",
-            "reason": HOSTILE,
-            "before": 0.9,
-            "after": 1.0,
-        },
-        {"date": "2026-11-21", "event": "removed", "submission": "gone", "reason": "Withdrawn."},
+        make_event("added", "oracle", "First entry.", day="2026-11-01"),
+        make_event("rescored", "oracle", HOSTILE, day="2026-11-20", before=0.9, after=1.0),
+        make_event("removed", "gone", "Withdrawn.", day="2026-11-21"),
     ]
-    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    log.write_text("".join(event.model_dump_json() + "\n" for event in events))
     return Board(track, submissions, results, log)
 
 
@@ -198,6 +189,18 @@ def site(board: Board, tmp_path_factory: pytest.TempPathFactory) -> BuiltSite:
         submissions=board.submissions,
         benchmark=board.benchmark,
     )
+
+
+@pytest.fixture(scope="session")
+def made(board: Board) -> values.Board:
+    """What the page shows of the results, as values."""
+    return values.make_board(read_results(board.results))
+
+
+def pages(site: BuiltSite) -> dict[str, str]:
+    """The text of every page by its path."""
+    root = site.index.parent
+    return {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.html")}
 
 
 def many_results(seed: Result, nulls: list[Result], number: int, folder: Path) -> None:
@@ -232,14 +235,7 @@ PATIENCE = 300_000
 
 
 def chromium_path() -> str | None:
-    return next(
-        (
-            found
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (found := shutil.which(name))
-        ),
-        None,
-    )
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")

@@ -26,21 +26,9 @@ from medfocus_bench.leaderboard.pairwise_tests import (
     shared_ranks,
     significantly_better,
 )
-from medfocus_bench.leaderboard.result import read_result, read_results, result_text, selected
+from medfocus_bench.leaderboard.result import read_result, read_results, selected
 from medfocus_bench.leaderboard.scoring import score_result
 from tests.leaderboard.conftest import NULLS, REPOSITORY, Entry, blurred, oracle, shifted, write_entry
-
-
-@pytest.fixture(scope="module")
-def made(board):
-    return make_board(read_results(board.results))
-
-
-def test_a_result_survives_its_file(board, tmp_path):
-    result = board.result("oracle")
-    path = tmp_path / "oracle.json"
-    path.write_text(result_text(result))
-    assert read_result(path) == result
 
 
 def test_every_view_is_the_slice_of_a_report_where_both_exist(board):
@@ -131,36 +119,23 @@ def test_a_rank_counts_the_ranked_rows_that_are_better():
     assert shared_ranks(better, np.array([False, True, True, True])) == [None, 1, 2, 2]
 
 
-def test_rows_that_differ_by_luck_share_a_rank(made):
+def test_only_verified_methods_have_a_rank_and_rows_that_differ_by_luck_share_it(made):
+    """`boasting` is as good as `blurred`, and pushes nobody down: it is self-reported."""
     rows = {row.result.name: row for row in made.view().rows}
+    assert "boasting" in rows
+    for row in rows.values():
+        assert (row.rank is not None) == (row.result.verified and not row.result.is_null)
+    assert (rows["oracle"].rank, rows["blurred"].rank) == (1, 2)
     assert rows["noisy-a"].rank == rows["noisy-b"].rank
-    assert rows["oracle"].rank == 1
-    assert rows["blurred"].rank == 2
-
-
-def test_only_verified_methods_have_a_rank(made):
-    for row in made.view().rows:
-        ranked = row.rank is not None
-        assert ranked == (row.result.verified and not row.result.is_null)
-    assert any(row.result.name == "boasting" for row in made.view().rows)
-
-
-def test_a_self_reported_row_pushes_nobody_down(made):
-    """`boasting` is as good as `blurred`: what is below both counts one of them only."""
-    ranks = {row.result.name: row.rank for row in made.view().rows}
-    assert ranks["blurred"] == 2
-    assert min(r for name, r in ranks.items() if r and name not in {"oracle", "blurred"}) == 3
+    assert min(r.rank for name, r in rows.items() if r.rank and name not in {"oracle", "blurred"}) == 3
 
 
 def test_a_submission_to_one_mode_stands_where_it_covers_everything(made):
-    assert made.view().row("direct-only") is None
+    assert made.default.filters == (None, None, None, None), "the page begins with all samples"
+    assert made.default.row("direct-only") is made.view().row("direct-only") is None
     assert made.view(mode="direct").row("direct-only") is not None
     assert made.view(lvlm="phantom_qwen", mode="direct").row("direct-only") is not None
-
-
-def test_the_page_begins_with_all_samples_although_a_submission_covers_one_mode_only(made):
-    assert made.default.filters == (None, None, None, None)
-    assert made.default.row("direct-only") is None
+    assert made.view(lvlm="phantom_gemma_twin", evidence="lesion") is None, "nobody covers these"
 
 
 def test_the_page_begins_with_what_half_of_the_results_cover(board):
@@ -177,10 +152,6 @@ def test_the_null_floor_is_the_best_null_control(made):
         nulls = [row.headline.mean for row in view.rows if row.result.is_null]
         assert len(nulls) == len(NULLS)
         assert view.floor.headline.mean == max(nulls)
-
-
-def test_filters_that_nobody_covers_have_no_view(made):
-    assert made.view(lvlm="phantom_gemma_twin", evidence="lesion") is None
 
 
 def test_results_of_another_version_are_kept_apart(board):

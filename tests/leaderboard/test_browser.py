@@ -10,16 +10,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from medfocus_bench.leaderboard.board import make_board
-from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.site import build_site
 from medfocus_bench.phantom.track import VERSION
 from tests.leaderboard.conftest import HOSTILE, NULLS, PAGES, many_results
-
-
-@pytest.fixture(scope="module")
-def made(board):
-    return make_board(read_results(board.results))
 
 
 def titles(page):
@@ -33,8 +26,17 @@ def column(page, field):
     )
 
 
+def ranks(page):
+    """The ranks in the order of the rows, without the mark of a shared one."""
+    return [text.removesuffix(" shared").removesuffix("=") for text in column(page, "rank")]
+
+
 def expected(view):
     return [row.result.title for row in view.rows]
+
+
+def expected_ranks(view):
+    return [str(row.rank) if row.rank else "\N{EN DASH}" for row in view.rows]
 
 
 def methods(page):
@@ -84,8 +86,7 @@ def test_the_table_is_the_board(visit, made):
     assert titles(page) == expected(view)
     shown = [text.split(" ")[0] for text in column(page, "evidence_ap")]
     assert shown == [f"{row.headline.mean + 0.0:.3f}".replace("-0.000", "0.000") for row in view.rows]
-    ranks = [text.removesuffix(" shared").removesuffix("=") for text in column(page, "rank")]
-    assert ranks == [str(row.rank) if row.rank else "\N{EN DASH}" for row in view.rows]
+    assert ranks(page) == expected_ranks(view)
 
 
 def test_a_filter_of_samples_ranks_anew(visit, made):
@@ -98,8 +99,7 @@ def test_a_filter_of_samples_ranks_anew(visit, made):
         expect(page.locator(".tabulator-row")).to_have_count(len(view.rows))
         assert titles(page) == expected(view)
         assert f"{view.samples} samples of {view.patients} patients" in page.inner_text("#status")
-        ranks = [text.removesuffix(" shared").removesuffix("=") for text in column(page, "rank")]
-        assert ranks == [str(row.rank) if row.rank else "\N{EN DASH}" for row in view.rows]
+        assert ranks(page) == expected_ranks(view)
     page.select_option("#f-evidence", "spurious")  # of which this LVLM has no sample
     expect(page.locator("#status")).to_contain_text("No samples fit")
     assert titles(page) == []

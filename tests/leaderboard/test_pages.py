@@ -10,23 +10,15 @@ import numpy as np
 
 from medfocus_bench.cli.attribution import submitter_of
 from medfocus_bench.evaluation.metrics.registry import metrics
-from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.gallery import EACH, KINDS
-from medfocus_bench.leaderboard.result import read_results, result_text
+from medfocus_bench.leaderboard.result import result_text
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.site import build_site
 from medfocus_bench.lvlm.registry import PAPER_LVLMS
 from medfocus_bench.phantom import PHANTOM_LVLMS
-from tests.leaderboard.conftest import Entry, write_entry
+from tests.leaderboard.conftest import Entry, pages, write_entry
 
 ROOT = Path(__file__).parents[2]
-
-
-def pages(site):
-    return {
-        path.relative_to(site.index.parent).as_posix(): path.read_text()
-        for path in site.index.parent.rglob("*.html")
-    }
 
 
 def test_the_gallery_says_in_print_what_its_pictures_show(board, tmp_path):
@@ -57,8 +49,7 @@ def test_the_gallery_says_in_print_what_its_pictures_show(board, tmp_path):
     assert "No sample scores" not in map_
 
 
-def test_shared_ranks_are_marked_in_every_table(board, site):
-    made = make_board(read_results(board.results))
+def test_shared_ranks_are_marked_in_every_table(made, site):
     shared = {"index.html": made.default, "lvlms/phantom_qwen.html": made.view(lvlm="phantom_qwen")}
     for name, view in shared.items():
         ranks = [row.rank for row in view.rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -59,6 +60,13 @@ class PullRequest:
 @pytest.fixture
 def pull_request(original, tmp_path):
     return PullRequest(original, tmp_path)
+
+
+@pytest.fixture
+def of_its_own(original, tmp_path):
+    """A pull request to a repository that a test may change."""
+    shutil.copytree(original[0], tmp_path / "original")
+    return PullRequest((tmp_path / "original", original[1]), tmp_path)
 
 
 def test_a_good_one_gets_its_row(pull_request):
@@ -161,17 +169,21 @@ def test_a_submission_does_not_change_hands(pull_request):
 
 
 @pytest.mark.parametrize("url", [None, "https://github.com.evil.org/ada-l"])
-def test_a_submission_of_no_known_account_is_changed_by_nobody(original, tmp_path, url):
-    shutil.copytree(original[0] / "repository", tmp_path / "repository")
-    shutil.copytree(original[0] / "new", tmp_path / "new")
-    repository = tmp_path / "repository"
-    edit(repository / "submissions" / "noisy", lambda document: document["submitters"][0].update(url=url))
-    git(repository, "commit", "--quiet", "-am", "nobody")
-    pull_request = PullRequest((tmp_path, original[1]), tmp_path)
-    noisy = pull_request.head / "submissions" / "noisy"
-    edit(noisy, lambda document: document["method"].update(version="2"))
-    (problem,) = pull_request.refused(author=OWNER)
+def test_a_submission_of_no_known_account_is_changed_by_nobody(of_its_own, url):
+    for tree in (of_its_own.base, of_its_own.head):
+        edit(tree / "submissions" / "noisy", lambda document: document["submitters"][0].update(url=url))
+    (problem,) = of_its_own.refused(author=OWNER)
     assert "so that its owner is unknown" in problem
+
+
+def test_where_the_results_do_not_go_together_the_summary_says_so_too(of_its_own):
+    path = of_its_own.base / "leaderboard" / "results" / "noisy.json"
+    value = json.loads(path.read_text())
+    value["views"][0]["samples"] += 1
+    path.write_text(json.dumps(value))
+    of_its_own.add()
+    (problem,) = of_its_own.refused()
+    assert "rebuild both on one benchmark" in problem
 
 
 def test_a_removed_submission_is_refused(pull_request):
@@ -264,13 +276,8 @@ def test_an_author_is_the_name_of_an_account(pull_request):
     for author in ("a b", "$(id)", "-x", "a" * 40, "<script>"):
         (problem,) = pull_request.refused(author=author)
         assert "is not the name of an account" in problem
-
-
-def test_an_author_that_is_empty_is_refused_before_anything_is_read(pull_request):
-    pull_request.add()
-    status, shown, errors = pull_request.check("")
-    assert (status, shown) == (2, "")
-    assert errors == "medfocus-bench: --author: is empty; give a value, or leave it out\n"
+    said = "medfocus-bench: --author: is empty; give a value, or leave it out\n"
+    assert pull_request.check("") == (2, "", said)
 
 
 def test_very_many_changes_are_counted(pull_request):

@@ -231,6 +231,13 @@ def upstream(repository, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def theirs(repository, upstream):
+    """A contributor's clone with a submission that is not upstream."""
+    shutil.copytree(repository[0] / "new" / "blurred", upstream / "theirs" / "submissions" / "blurred")
+    return upstream / "theirs"
+
+
 def push(theirs: Path, branch: str) -> None:
     git(theirs, "switch", "--quiet", "-c", branch)
     git(theirs, "add", "--all")
@@ -238,44 +245,45 @@ def push(theirs: Path, branch: str) -> None:
     git(theirs, "push", "--quiet", "origin", branch)
 
 
-def test_the_job_shows_the_row_of_a_strangers_pull_request(repository, upstream):
-    folder, benchmark = repository
-    shutil.copytree(folder / "new" / "blurred", upstream / "theirs" / "submissions" / "blurred")
-    push(upstream / "theirs", "$(touch${IFS}pwned)")
-    bench = str(benchmark.folder)
-    done = play_job(upstream / "job", upstream / "upstream.git", "$(touch${IFS}pwned)", bench, "stranger")
+@pytest.fixture
+def checked(repository, upstream):
+    """Pushes what a contributor changed, and plays the job on it."""
+
+    def play(branch: str = "theirs") -> Any:
+        push(upstream / "theirs", branch)
+        server, benchmark = upstream / "upstream.git", str(repository[1].folder)
+        return play_job(upstream / "job", server, branch, benchmark, "stranger")
+
+    return play
+
+
+@pytest.mark.usefixtures("theirs")
+def test_the_job_shows_the_row_of_a_strangers_pull_request(checked, upstream):
+    done = checked("$(touch${IFS}pwned)")
     assert done.returncode == 0, done.stderr
     assert "The row of blurred, of 4 in the ranking" in done.stdout
     assert "| 2 | blurred &#40;new&#41; |" in (upstream / "job" / "summary.md").read_text()
     assert not list(upstream.rglob("pwned"))
 
 
-def test_the_job_fails_on_what_a_stranger_may_not_change(repository, upstream):
-    folder, benchmark = repository
-    theirs = upstream / "theirs"
-    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
+def test_the_job_fails_on_what_a_stranger_may_not_change(theirs, checked, upstream):
     edit(theirs / "submissions" / "oracle", lambda document: document["method"].update(version="2"))
     (theirs / "leaderboard" / "results" / "oracle.json").unlink()
-    push(theirs, "theirs")
-    done = play_job(upstream / "job", upstream / "upstream.git", "theirs", str(benchmark.folder), "stranger")
+    done = checked()
     assert done.returncode == 2
     assert "leaderboard/results/oracle.json: lies outside" in done.stderr
     assert "changes 2 folders (blurred, oracle)" in done.stderr
     assert (upstream / "job" / "summary.md").read_text().startswith("## Refused: 2 problems")
 
 
-def test_the_green_mark_is_of_the_commit_that_was_checked(repository, upstream):
+def test_the_green_mark_is_of_the_commit_that_was_checked(repository, theirs, upstream):
     """A good folder is pushed, then a bad one, which the server has not merged yet."""
-    folder, benchmark = repository
-    theirs = upstream / "theirs"
-    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
     push(theirs, "theirs")
     good = git(theirs, "rev-parse", "HEAD").strip()
     edit(theirs / "submissions" / "blurred", lambda document: document["method"].update(version="2"))
     git(theirs, "commit", "--quiet", "-am", "worse")
     git(theirs, "push", "--quiet", "origin", "theirs")
-    server = upstream / "upstream.git"
-    bench = str(benchmark.folder)
+    server, bench = upstream / "upstream.git", str(repository[1].folder)
     done = play_job(upstream / "job", server, "theirs", bench, "stranger", merged=good)
     assert done.returncode == 1
     assert "is not the merge of the pull request's last commit" in done.stdout
@@ -304,15 +312,10 @@ def commands_of_the_runner(text):
     return [line for line in text.splitlines() if line.strip().startswith("::") or "##[" in line]
 
 
-@pytest.mark.parametrize("title", ["##[error]All fine ##[add-mask]rank", "::notice::merge me"])
-def test_no_text_of_a_stranger_is_a_command_of_the_runner(repository, upstream, title):
-    folder, benchmark = repository
-    theirs = upstream / "theirs"
-    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
+def test_no_text_of_a_stranger_is_a_command_of_the_runner(theirs, checked):
+    title = "::notice::merge me ##[error]All fine ##[add-mask]rank"
     edit(theirs / "submissions" / "blurred", lambda document: document["method"].update(display_name=title))
-    push(theirs, "theirs")
-    server = upstream / "upstream.git"
-    done = play_job(upstream / "job", server, "theirs", str(benchmark.folder), "stranger")
+    done = checked()
     assert done.returncode == 0, done.stderr
     stop, start = commands_of_the_runner(done.stdout + done.stderr)
     token = stop.removeprefix("::stop-commands::")
@@ -320,15 +323,10 @@ def test_no_text_of_a_stranger_is_a_command_of_the_runner(repository, upstream, 
     assert re.fullmatch(r"[0-9a-f-]{36}", token)
 
 
-def test_no_path_of_a_stranger_is_a_command_of_the_runner(repository, upstream):
-    folder, benchmark = repository
-    theirs = upstream / "theirs"
-    shutil.copytree(folder / "new" / "blurred", theirs / "submissions" / "blurred")
+def test_no_path_of_a_stranger_is_a_command_of_the_runner(theirs, checked):
     for name in ("::error title=All checks passed::merge me", "##[error]merge", "a\n::warning::b"):
         (theirs / name).write_text("")
-    push(theirs, "theirs")
-    server = upstream / "upstream.git"
-    done = play_job(upstream / "job", server, "theirs", str(benchmark.folder), "stranger")
+    done = checked()
     assert done.returncode == 2
     assert ": :error title=All checks passed: :merge me: lies outside" in done.stderr
     said = commands_of_the_runner(done.stdout + done.stderr)
@@ -367,19 +365,6 @@ def test_the_hashed_requirements_are_those_of_the_constraints_and_whole():
     assert {plain(re.split(r"[<>=]", line)[0]) for line in wanted} <= pinned.keys()
 
 
-def test_a_merged_submission_without_its_result_leaves_main_green_and_is_shown(repository, upstream):
-    folder, benchmark = repository
-    work = upstream / "theirs"
-    shutil.copytree(folder / "new" / "blurred", work / "submissions" / "blurred")
-    for command in commands("pages"):
-        done = bash(command, work, BENCHMARK=str(benchmark.folder))
-        assert done.returncode == 0, done.stderr
-        if "--check" in command:
-            assert "blurred: pending" in done.stdout
-            assert "all as recomputed, 1 pending" in done.stdout
-    assert "with results to come: blurred." in (work / "site" / "index.html").read_text()
-
-
 def test_no_name_of_an_author_is_run(tmp_path):
     environment = {
         "BENCHMARK": "phantom",
@@ -392,15 +377,18 @@ def test_no_name_of_an_author_is_run(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head", "main", "s"]
 
 
-def test_the_page_is_published_of_results_that_are_as_computed_only(repository, upstream):
-    _, benchmark = repository
-    work = upstream / "theirs"
+def test_the_page_is_of_results_that_are_as_computed_and_shows_what_is_pending(repository, theirs):
+    """A merged submission without its result leaves main green."""
+    work, environment = theirs, {"BENCHMARK": str(repository[1].folder)}
     check, log, build = commands("pages")
-    environment = {"BENCHMARK": str(benchmark.folder)}
-    for command in (check, log, build):
+    done = bash(check, work, **environment)
+    assert done.returncode == 0, done.stderr
+    assert "blurred: pending" in done.stdout
+    assert "all as recomputed, 1 pending" in done.stdout
+    for command in (log, build):
         done = bash(command, work, **environment)
         assert done.returncode == 0, done.stderr
-    assert (work / "site" / "index.html").is_file()
+    assert "with results to come: blurred." in (work / "site" / "index.html").read_text()
     (upload,) = [step for step in steps("pages") if "upload-pages" in step.get("uses", "")]
     assert upload["with"]["path"] == "site"
     path = work / "leaderboard" / "results" / "oracle.json"
@@ -410,62 +398,62 @@ def test_the_page_is_published_of_results_that_are_as_computed_only(repository, 
     assert "leaderboard/results/oracle.json: /report/counts/samples: is 49, recomputed 48" in done.stderr
 
 
-def test_no_change_of_the_results_passes_without_a_line_of_the_log(repository, upstream):
+def test_no_change_of_the_results_passes_without_a_line_of_the_log(upstream):
     """The job `leaderboard` of `ci.yml`, on commits to the results and the log alone."""
-    _, benchmark = repository
     work = upstream / "theirs"
     before = git(work, "rev-parse", "HEAD").strip()
-    environment = {"BENCHMARK": str(benchmark.folder), "BEFORE": before, "IS_NEW": ""}
-    _, check, fetch, log_check = commands("ci")
+    environment = {"BEFORE": before, "IS_NEW": ""}
+    _, check, *job = commands("ci")
     assert check == commands("pages")[0]
     log = work / "leaderboard" / "log.jsonl"
     lines = log.read_text().splitlines(keepends=True)
 
-    def job(commands):
+    def outcome():
         git(work, "commit", "--quiet", "--allow-empty", "-am", "theirs")
-        done = [bash(command, work, **environment) for command in commands]
-        assert [one.returncode for one in done[:-1]] == [0] * (len(done) - 1), done[0].stderr
-        return done[-1]
+        fetched, checked = (bash(command, work, **environment) for command in job)
+        assert fetched.returncode == 0, fetched.stderr
+        return checked.returncode, checked.stderr
 
-    done = job([check, fetch, log_check])
-    assert (done.returncode, done.stderr) == (0, "")
+    assert outcome() == (0, "")
     log.write_text("".join(lines).replace("First.", "Best."))
-    done = job([fetch, log_check])
-    assert done.returncode == 2
-    assert "event 1 (noisy): is not what it was" in done.stderr
+    status, errors = outcome()
+    assert (status, "event 1 (noisy): is not what it was" in errors) == (2, True)
     log.write_text("".join(lines))
     (work / "leaderboard" / "results" / "noisy.json").unlink()
-    done = job([fetch, log_check])
-    assert done.returncode == 2
-    assert "noisy has no result, but was not removed" in done.stderr
+    status, errors = outcome()
+    assert (status, "noisy has no result, but was not removed" in errors) == (2, True)
 
 
-def test_a_stranger_with_the_page_alone_gets_a_row(repository, upstream):
+def test_a_stranger_with_the_page_alone_gets_a_row(upstream):
     """Every command of docs/submit.md in its order; the account is the one thing that is filled in.
 
-    Steps that set the environment up are left out, as these tests run in one, and so is the look at the page,
-    which test_way_to_the_page.py plays; the server is a folder; and the submission covers one mode of the
-    phantom track, for time.
+    Steps that set the environment up are left out, as these tests run in one; the server is a folder with the
+    null controls of the phantom track; and the submission covers one mode of it, for time.
     """
+    theirs = upstream / "theirs"
+    git(theirs, "rm", "-rq", "leaderboard/results", "submissions/oracle")
+    (theirs / "leaderboard" / "results").mkdir()
+    for path in [*(ROOT / "leaderboard" / "results").glob("null-*-*.json")][:2]:
+        shutil.copy(path, theirs / "leaderboard" / "results")
+    shutil.copy(ROOT / ".gitignore", theirs)
+    git(theirs, "add", "--all")
+    git(theirs, "commit", "--quiet", "-m", "the track")
+    git(theirs, "push", "--quiet", "origin", "main")
     git(upstream, "clone", "--quiet", "--bare", str(upstream / "upstream.git"), "fork.git")
     (code,) = re.findall(r"```python\n(.*?)```", SUBMIT, re.DOTALL)
-    every = re.findall(r"```sh\n(.*?)```", SUBMIT, re.DOTALL)
-    blocks = [block for block in every if "leaderboard build" not in block]
-    assert len(blocks) == len(every) - 1 == 4
+    blocks = re.findall(r"```sh\n(.*?)```", SUBMIT, re.DOTALL)
     lines = [line.replace("YOU", "stranger-1") for block in blocks for line in block.splitlines()]
     set_up = [line for line in lines if "venv" in line or line.startswith("pip install")]
     assert len(set_up) == 2
     clone = next(line for line in lines if line.startswith("git clone"))
-    url = clone.split()[2]
-    settings = {
-        "GIT_CONFIG_COUNT": "3",
-        "GIT_CONFIG_KEY_0": f"url.{upstream / 'fork.git'}.insteadOf",
-        "GIT_CONFIG_VALUE_0": url,
-        "GIT_CONFIG_KEY_1": "user.name",
-        "GIT_CONFIG_VALUE_1": "Ada",
-        "GIT_CONFIG_KEY_2": "user.email",
-        "GIT_CONFIG_VALUE_2": "ada@example.org",
+    given = {
+        f"url.{upstream / 'fork.git'}.insteadOf": clone.split()[2],
+        "user.name": "Ada",
+        "user.email": "ada@example.org",
     }
+    settings = {"GIT_CONFIG_COUNT": str(len(given))}
+    for number, (key, value) in enumerate(given.items()):
+        settings |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     (upstream / "home").mkdir()
     done = bash(clone, upstream / "home", **settings)
     assert done.returncode == 0, done.stderr
@@ -474,20 +462,24 @@ def test_a_stranger_with_the_page_alone_gets_a_row(repository, upstream):
     (work / "make_submission.py").write_text(code)
     shown = ""
     for line in lines:
+        if line.startswith("git add"):
+            assert git(work, "status", "--porcelain", "--untracked-files=all").splitlines() == [
+                "?? submissions/my-method/maps.safetensors",
+                "?? submissions/my-method/submission.json",
+            ]
         if line not in (clone, *set_up):
             done = bash(line, work, **settings)
             assert done.returncode == 0, f"{line}: {done.stderr}"
+            assert "stands alone" not in done.stderr
             shown += done.stdout
     assert "my-method: sound" in shown
     assert "The row of my-method" in shown
-    git(upstream / "upstream.git", "fetch", "--quiet", str(upstream / "fork.git"), "my-method:my-method")
-    done = play_job(
-        upstream / "job",
-        upstream / "upstream.git",
-        "my-method",
-        load("submission")["env"]["BENCHMARK"],
-        "stranger-1",
-    )
+    assert (work / "build" / "site" / "methods" / "my-method.html").is_file()
+    assert "my-method" in (work / "build" / "site" / "index.html").read_text()
+    server = upstream / "upstream.git"
+    git(server, "fetch", "--quiet", str(upstream / "fork.git"), "my-method:my-method")
+    benchmark = load("submission")["env"]["BENCHMARK"]
+    done = play_job(upstream / "job", server, "my-method", benchmark, "stranger-1")
     assert done.returncode == 0, done.stderr
     assert "### The row of my&#45;method" in (upstream / "job" / "summary.md").read_text()
 

@@ -57,7 +57,7 @@ def standing(result: Result, committed: Sequence[Result]) -> Standing:
     old = {other.name: other for other in others}
     board = make_board([*(other for other in others if other.name != result.name), result])
     views = [view for view in board.views if view.row(result.name) is not None]
-    view = max(views, key=lambda view: (len(view.parts), -sum(f is not None for f in view.filters)))
+    view = max(views, key=lambda view: len(view.parts))
     row = view.row(result.name)
     assert row is not None
     earlier = _same_view(others, view)
