@@ -72,6 +72,7 @@ EXTRA_OF: Final = {
     "SimpleITK": "medfocus",
     "datasets": "hub",
     "huggingface_hub": "hub",
+    "ray": "cluster",
 }
 """Which extra of the package brings a library, by the name that is imported."""
 

@@ -19,6 +19,7 @@ from medfocus_bench.cli.options import (
     Command,
     benchmark_option,
     check_new,
+    engine_options,
     limit_option,
     lvlms_option,
     model_options,
@@ -29,9 +30,11 @@ from medfocus_bench.cli.output import one_line, print_tables, quiet_models, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from medfocus_bench.runs.attribute import PartOutcome, RunConfig
+    from medfocus_bench.engine.protocol import Engine
+    from medfocus_bench.runs.config import RunConfig
     from medfocus_bench.runs.methods import MethodSpec
     from medfocus_bench.runs.pack import Thinning
+    from medfocus_bench.runs.parts import PartOutcome
     from medfocus_bench.runs.tuning import TunedPart
 
 
@@ -76,13 +79,21 @@ if TYPE_CHECKING:
     metavar="response|verdict|START:STOP",
     help="The part to explain: the response, its yes or no, or a span of its tokens.",
 )
+@click.option(
+    "--shard",
+    metavar="N/COUNT|slurm",
+    help="Only a part of the samples, into OUT/shard-N-of-COUNT; slurm: that of a task of a Slurm array.",
+)
+@click.option("--wait", is_flag=True, help="Wait where another process writes to OUT, and go on from there.")
 @model_options
+@engine_options()
 def attribute_command(
     names: tuple[str, ...],
     assignments: tuple[str, ...],
     tuned: tuple[Path, ...],
     target: str,
     image: Path | None,
+    engine: Engine,
     **options: Any,
 ) -> None:
     """Explain the responses of LVLMs to the samples of a benchmark, or to one picture of your own.
@@ -102,7 +113,7 @@ def attribute_command(
         read_tuning(file)
     quiet_models()
     if image is None:
-        _attribute_benchmark(methods, tuned, config, options)
+        _attribute_benchmark(methods, tuned, config, engine, options)
     else:
         _attribute_picture(image, methods, tuned, config, options)
 
@@ -120,6 +131,7 @@ def attribute_command(
 )
 @limit_option("samples of dev")
 @model_options
+@engine_options()
 def tune_command(
     method: str,
     lvlms: tuple[str, ...],
@@ -127,11 +139,13 @@ def tune_command(
     modes: tuple[str, ...],
     out: Path,
     limit: int | None,
+    engine: Engine,
     **options: Any,
 ) -> None:
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
     from medfocus_bench.data.resolve import load_benchmark
-    from medfocus_bench.runs.lock import exclusive
+    from medfocus_bench.lock import exclusive
+    from medfocus_bench.lvlm.registry import lvlm_key
     from medfocus_bench.runs.methods import metadata
     from medfocus_bench.runs.settings import write_document
     from medfocus_bench.runs.tune import dev_samples, tunable, tune
@@ -146,14 +160,23 @@ def tune_command(
     with exclusive(out):
         tuning = open_tuning(out, about.name, about.version, opened)
         for source in dict.fromkeys(sources):
-            lvlm = config.load(source)
+            lvlm = lvlm_key(source)
             for mode in wanted:
-                dev_samples(opened, lvlm.key, mode)
+                dev_samples(opened, lvlm, mode)
             for mode in wanted:
-                part = tune(method, lvlm, opened, mode, limit=limit, config=config, progress=show_progress)
-                tuning = tuning.extended(lvlm.key, mode, part)
+                part = tune(
+                    method,
+                    source,
+                    opened,
+                    mode,
+                    limit=limit,
+                    config=config,
+                    engine=engine,
+                    progress=show_progress,
+                )
+                tuning = tuning.extended(lvlm, mode, part)
                 write_document(out, tuning)
-                print_tables([], [_candidates_table(f"{about.title} for {lvlm.key}, {mode}", part)])
+                print_tables([], [_candidates_table(f"{about.title} for {lvlm}, {mode}", part)])
     click.echo(str(out))
 
 
@@ -211,7 +234,7 @@ def submitter_of(text: str) -> dict[str, str]:
     return {"name": name.strip(), "url": rest.strip().removesuffix(">")}
 
 
-_BENCHMARK_ONLY = ("benchmark", "splits", "configs", "limit")
+_BENCHMARK_ONLY = ("benchmark", "splits", "configs", "limit", "shard", "wait")
 _PICTURE_ONLY = ("question", "response", "finding", "overwrite")
 _FLAGS = {"splits": "split", "configs": "config"}
 
@@ -243,9 +266,9 @@ def check_models(lvlms: Iterable[str], device: str) -> None:
 
 def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
     from medfocus_bench.errors import InputError
-    from medfocus_bench.runs.attribute import RunConfig
+    from medfocus_bench.runs.config import RunConfig
 
-    common = {name: options[name] for name in ("seed", "device", "dtype", "framing")}
+    common = {name: options[name] for name in ("seed", "device", "dtype", "framing", "batch")}
     if target in ("response", "verdict"):
         return RunConfig(target=target, **common)  # type: ignore[arg-type]
     span = re.fullmatch(r"(\d{1,6}):(\d{1,6})", target)
@@ -257,22 +280,31 @@ def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
 
 
 def _attribute_benchmark(
-    methods: Sequence[MethodSpec], tuned: Iterable[Path], config: RunConfig, options: dict[str, Any]
+    methods: Sequence[MethodSpec],
+    tuned: Iterable[Path],
+    config: RunConfig,
+    engine: Engine,
+    options: dict[str, Any],
 ) -> None:
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.runs.attribute import attribute
     from medfocus_bench.runs.methods import with_tuning
+    from medfocus_bench.runs.shards import Shard
 
     benchmark = load_benchmark(options["benchmark"])
-    outcomes = attribute(
+    found = attribute(
         with_tuning(methods, tuned, benchmark),
         benchmark,
         options["out"],
         config=config,
+        shard=Shard.parse(options["shard"]) if options["shard"] is not None else None,
+        wait=options["wait"],
+        engine=engine,
         progress=show_progress,
         **{name: options[name] for name in ("splits", "lvlms", "configs", "limit")},
-    ).outcomes
-    print_tables([], [_outcome_table(outcomes, options["out"])])
+    )
+    outcomes = found.outcomes
+    print_tables([], [_outcome_table(outcomes, found.folder)])
     for outcome in outcomes:
         if outcome.reasons:
             count = f"{len(outcome.reasons)} of {outcome.samples} samples failed"

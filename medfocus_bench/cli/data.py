@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,11 +16,15 @@ from medfocus_bench.cli.options import (
     REPLACED_FOLDER,
     Group,
     check_writable,
+    engine_options,
     root_option,
 )
 from medfocus_bench.cli.output import print_problems, print_tables, quiet_models
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.cli.sources import SOURCE_COMMANDS, build_source, overwrite_option
+
+if TYPE_CHECKING:
+    from medfocus_bench.engine.protocol import Engine
 
 
 @click.group("data", cls=Group)
@@ -39,12 +44,18 @@ for _command in (*SOURCE_COMMANDS, export_command, push_command, diff_command):
     type=OUTPUT_FOLDER,
     help="Records of the causal filter; a stopped build goes on from them. Default: OUT with `.work`.",
 )
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Phantom only.")
+@engine_options(2)
 @root_option()
 @click.option("--pointers", is_flag=True, help="Of a source: without boxes, as it may be shared.")
 @overwrite_option
 def build_command(
-    name: str, out: Path, work: Path | None, workers: int, root: Path | None, pointers: bool, overwrite: bool
+    name: str,
+    out: Path,
+    work: Path | None,
+    engine: Engine,
+    root: Path | None,
+    pointers: bool,
+    overwrite: bool,
 ) -> None:
     """Rebuild the phantom track with the shipped models, or build a source's config of records of `verify`.
 
@@ -72,7 +83,7 @@ def build_command(
     from medfocus_bench.phantom.build import build_track
 
     quiet_models()
-    built = build_track(out, records, workers=workers, overwrite=overwrite, progress=show_progress)
+    built = build_track(out, records, engine=engine, overwrite=overwrite, progress=show_progress)
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
     if TRACK.is_dir():
         shipped = read_benchmark(TRACK).fingerprint

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from medfocus_bench.cli.options import (
+    CORES,
     INPUT_FILE,
     INPUT_FOLDER,
     REPLACED_FOLDER,
     Group,
     benchmark_option,
-    workers_option,
+    engine_options,
 )
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.cli.submit import guard_command, log_command, rebuild_command, results_option
+
+if TYPE_CHECKING:
+    from medfocus_bench.engine.protocol import Engine
 
 _SUBMISSIONS = Path("submissions")
 
@@ -41,7 +46,7 @@ def leaderboard_command() -> None:
 )
 @benchmark_option(default="phantom", show_default=True, help="Whose pictures are shown.")
 @click.option("--no-gallery", is_flag=True, help="Draw no pictures.")
-@workers_option
+@engine_options(CORES)
 @click.option(
     "--out",
     default="leaderboard/site",
@@ -55,7 +60,7 @@ def build_command(
     log: Path | None,
     benchmark: str,
     no_gallery: bool,
-    workers: int,
+    engine: Engine,
     out: Path,
 ) -> None:
     """Build the static page of all results."""
@@ -77,7 +82,7 @@ def build_command(
         log=log or results.parent / LOG_NAME,
         submissions=submissions if gallery else None,
         benchmark=load_benchmark(benchmark) if gallery else None,
-        workers=workers,
+        engine=engine,
         progress=show_progress,
     )
     click.echo(

@@ -19,6 +19,7 @@ from medfocus_bench.cli.options import (
     benchmark_option,
     check_new,
     check_root,
+    engine_options,
     limit_option,
     lvlms_option,
     model_options,
@@ -31,6 +32,7 @@ from medfocus_bench.cli.output import one_line, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from medfocus_bench.engine.protocol import Engine
     from medfocus_bench.medfocus.reference import ReferencePool
 
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     help="Folder for the tables and the records, from which a second run resumes.",
 )
 @model_options
+@engine_options()
 def ablate_command(
     lvlms: tuple[str, ...],
     benchmark: str,
@@ -60,6 +63,7 @@ def ablate_command(
     references: str | None,
     editor: str | None,
     out: Path,
+    engine: Engine,
     **options: Any,
 ) -> None:
     """Run the paper's ablations and sensitivities of MedFocus: one setting changed at a time.
@@ -86,6 +90,7 @@ def ablate_command(
         references=references,
         editor=editor,
         run_config=conditions_of("response", options),
+        engine=engine,
         progress=show_progress,
     )
     tables = ablation_tables(document)

@@ -6,8 +6,10 @@ Empty arguments and places that cannot be written are refused while the command 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +25,9 @@ BENCHMARK_HELP = "Folder with <split>.parquet files, `phantom`, or medfocus/cxr-
 SEEDS: Final = click.IntRange(0, 2**32 - 1)
 DTYPES: Final = ("float32", "bfloat16", "float16")
 MODES: Final = ("direct", "reasoning")
+AUTO_BATCH: Final = 16
+CORES: Final = min(os.cpu_count() or 1, 8)
+"""Workers of commands that score and draw."""
 _WAY_OUT: Final = "name a place that can be read and written"
 
 
@@ -176,14 +181,46 @@ def seed_option(about: str | None = None) -> Decorator:
     return click.option("--seed", default=0, show_default=True, type=SEEDS, help=about)
 
 
-def workers_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--workers",
-        type=click.IntRange(1, 64),
-        default=min(os.cpu_count() or 1, 8),
-        show_default="cores, up to 8",
-        help="Processes, of one thread each.",
-    )(command)
+def engine_options(workers: int = 1) -> Decorator:
+    """--engine, --workers, --address, --gpus-per-worker; the command is given the open `engine`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_engine(
+            *args: Any, engine: str | None, address: str | None, gpus_per_worker: float, **options: Any
+        ) -> Any:
+            from medfocus_bench.engine.choose import open_engine
+
+            count, device = options.pop("workers"), options.get("device", "cpu")
+            with open_engine(
+                engine, count, device=device, address=address, gpus_per_worker=gpus_per_worker
+            ) as opened:
+                return command(*args, engine=opened, **options)
+
+        for option in (
+            click.option(
+                "--gpus-per-worker", default=0.0, type=click.FloatRange(0, 64), help="With --engine ray."
+            ),
+            click.option(
+                "--address", metavar="HOST:PORT", help="Of a running Ray cluster. Default: this machine."
+            ),
+            click.option(
+                "--workers",
+                type=click.IntRange(1, 1024),
+                default=workers,
+                show_default="cores, up to 8" if workers == CORES else True,
+                help="Units that are worked on at a time, on one thread each.",
+            ),
+            click.option(
+                "--engine",
+                type=click.Choice(("in-process", "local", "ray")),
+                help="Where they are worked on. Default: in-process, or local processes for several workers.",
+            ),
+        ):
+            option(with_engine)
+        return with_engine
+
+    return decorate
 
 
 def limit_option(what: str = "samples of every LVLM and split") -> Decorator:
@@ -258,8 +295,28 @@ def device_options(device: str = "cpu, cuda, cuda:1, ...", dtype: str = "Of the 
     return decorate
 
 
+def _pictures(context: click.Context, option: click.Parameter, text: str) -> int:
+    """The number of pictures of --batch. Raises InputError for other text."""
+    if text == "auto":
+        return AUTO_BATCH
+    if not re.fullmatch(r"\d{1,4}", text) or int(text) == 0:
+        raise InputError(f"--batch {text}: give a number of pictures from 1 to 9999, or auto")
+    return int(text)
+
+
+batch_option: Decorator = click.option(
+    "--batch",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=_pictures,
+    help=f"Pictures that go through an LVLM together, at most; half as many where they do not fit. "
+    f"auto begins with {AUTO_BATCH}.",
+)
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--seed, --device, --dtype, --framing."""
+    """--seed, --device, --dtype, --framing, --batch."""
     framing = click.option(
         "--framing",
         default="square",
@@ -267,7 +324,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(("square", "native")),
         help="Give the processor the padded square of the model frame, or the picture as it is.",
     )
-    return seed_option()(device_options()(framing(command)))
+    return seed_option()(device_options()(framing(batch_option(command))))
 
 
 def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:

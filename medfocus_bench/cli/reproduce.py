@@ -16,6 +16,7 @@ from medfocus_bench.cli.options import (
     Command,
     benchmark_option,
     check_root,
+    engine_options,
     format_option,
     limit_option,
     lvlms_option,
@@ -132,6 +133,7 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
 @format_option
 @resamples_option
 @model_options
+@engine_options()
 def reproduce_command(
     target: str | None,
     no_run: bool,
@@ -251,6 +253,7 @@ def _config(options: dict[str, Any]) -> ReproduceConfig:
         out=options["out"],
         runs=options["runs"] or options["out"] / "runs",
         run_config=conditions_of("response", options),
+        engine=options["engine"],
         progress=show_progress,
         **{name: options[name] for name in same},
     )
@@ -293,6 +296,7 @@ def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
         modes=[mode for mode in MODES if mode in (options["modes"] or MODES)],
         limit=options["limit"],
         run_config=conditions_of("response", options),
+        engine=options["engine"],
         progress=show_progress,
     )
 

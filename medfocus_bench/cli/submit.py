@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from medfocus_bench.cli.options import (
+    CORES,
     INPUT,
     INPUT_FILE,
     INPUT_FOLDER,
@@ -17,12 +18,13 @@ from medfocus_bench.cli.options import (
     Command,
     benchmark_option,
     check_writable,
-    workers_option,
+    engine_options,
 )
 from medfocus_bench.cli.output import counted, one_line, print_problems, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from medfocus_bench.engine.protocol import Engine
     from medfocus_bench.leaderboard.rebuild import Outcome
     from medfocus_bench.leaderboard.result import Result
     from medfocus_bench.leaderboard.review.review import Review
@@ -116,7 +118,7 @@ def guard_command(
 @click.option("--submissions", type=INPUT, default=Path("submissions"), show_default=True)
 @results_option
 @_benchmark_option
-@workers_option
+@engine_options(CORES)
 @click.option("--check", is_flag=True, help="Write nothing; status 1 if a result is not what is computed.")
 @click.option("--only", multiple=True, metavar="NAME", help="Only this submission; may be repeated.")
 @click.option("--force", is_flag=True, help="Also compute what is up to date.")
@@ -124,7 +126,7 @@ def rebuild_command(
     submissions: Path,
     results: Path,
     benchmark: str,
-    workers: int,
+    engine: Engine,
     check: bool,
     only: tuple[str, ...],
     force: bool,
@@ -140,7 +142,8 @@ def rebuild_command(
     found = entries(submissions, only)
     outcomes = stray_results(found, results) if not only else []
     rules = Rules(results, check=check, force=force)
-    for outcome in show_progress(rebuild(found, opened, rules, workers=workers), "Scoring", len(found)):
+    scored = rebuild(found, opened, rules, engine=engine)
+    for outcome in show_progress(scored, "Scoring", len(found)):
         outcomes.append(outcome)
         click.echo(_outcome_line(outcome))
     _conclude(outcomes, check)

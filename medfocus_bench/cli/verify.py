@@ -15,6 +15,7 @@ from medfocus_bench.cli.options import (
     Command,
     check_root,
     device_options,
+    engine_options,
     limit_option,
     root_option,
     settings_of,
@@ -23,7 +24,7 @@ from medfocus_bench.cli.output import print_first, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from medfocus_bench.counterfactual.causal_filter import Failure, Verification
+    from medfocus_bench.counterfactual.records import Failure, Verification
     from medfocus_bench.data.questions import Mode
 
 _PHANTOM = "phantom"
@@ -64,6 +65,7 @@ _OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "batch", "devi
     "--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures at a time, of a source."
 )
 @device_options("cpu, cuda, cuda:1, ... (a source).", "Of the LVLM's weights (a source).")
+@engine_options()
 def verify_command(source: str, lvlm: str, mode: Mode, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
     if source == _PHANTOM:
@@ -73,7 +75,7 @@ def verify_command(source: str, lvlm: str, mode: Mode, limit: int | None, out: P
         title, records, file, failures = _verify_source(source, lvlm, mode, limit, out, options)
     print_tables([], [_groups_table(f"{lvlm}, {mode} mode, {title}", records, file)])
     if failures:
-        from medfocus_bench.counterfactual.causal_filter import failures_path
+        from medfocus_bench.counterfactual.records import failures_path
 
         path = failures_path(file)
         click.echo(f"{len(failures):,} questions could not be asked; all are in {path}")
@@ -97,8 +99,8 @@ def _verify_phantom(
     evidence = options["evidence"]
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
-    tracked = show_progress(verify_phantom(run, out, indices), f"{lvlm} {mode} {evidence}", len(indices))
-    records = list(tracked)
+    made = verify_phantom(run, out, indices, engine=options["engine"])
+    records = list(show_progress(made, f"{lvlm} {mode} {evidence}", len(indices)))
     return f"{evidence} evidence: {len(records)} questions of phantom", records, run.file(out)
 
 
@@ -111,7 +113,7 @@ def _verify_source(
     from medfocus_bench.data.sources import open_source
     from medfocus_bench.data.sources.reading import check_copy
     from medfocus_bench.errors import InputError
-    from medfocus_bench.lvlm.registry import check_lvlms, load_lvlm
+    from medfocus_bench.lvlm.registry import LVLMSource, check_lvlms
 
     source = open_source(name)
     root, split = options["root"], options["split"]
@@ -130,7 +132,7 @@ def _verify_source(
     check_copy(found, root)
     for skip in found.skips[:_SHOWN]:
         warn(f"Skipped: {skip}")
-    lvlm = load_lvlm(lvlm_name, device=options["device"], dtype=options["dtype"])
+    lvlm = LVLMSource.of(lvlm_name, device=options["device"], dtype=options["dtype"])
     file = records_file(out, name, lvlm.key, mode, split)
     asked = found.questions[:limit]
     failures: list[Failure] = []
@@ -142,6 +144,7 @@ def _verify_source(
         file,
         sham_seeds=range(options["shams"]),
         batch=options["batch"],
+        engine=options["engine"],
         on_failure=failures.append,
     )
     records = list(show_progress(made, f"{lvlm.key} {mode} {name}", len(asked)))
@@ -149,7 +152,7 @@ def _verify_source(
 
 
 def _groups_table(title: str, records: Sequence[Verification], file: Path) -> Any:
-    from medfocus_bench.counterfactual.causal_filter import group_shares
+    from medfocus_bench.counterfactual.records import group_shares
     from medfocus_bench.tables import Row, Table
 
     shares = group_shares(records).items() if records else ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medfocus_bench.counterfactual.causal_filter import Failure, Verification, read_verifications
+from medfocus_bench.counterfactual.records import Failure, Verification, read_verifications
 from medfocus_bench.data.attach import Attached, write_attached, write_pointers
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.medground import PublishedRecord

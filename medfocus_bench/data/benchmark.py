@@ -21,7 +21,13 @@ from typing import Any, Final
 import numpy as np
 
 from medfocus_bench.data.columns import SCHEMA, is_line
-from medfocus_bench.data.manifest import MANIFEST_NAME, NOT_ATTACHED, Attachment, Manifest, read_manifest
+from medfocus_bench.data.manifest import (
+    MANIFEST_NAME,
+    NOT_ATTACHED,
+    Attachment,
+    Manifest,
+    read_manifest,
+)
 from medfocus_bench.data.parquet import MAX_ROWS, check_parquet, parquet_rows
 from medfocus_bench.data.sample import Sample, sample_of
 from medfocus_bench.data.stored import StoredFile, StoredRow

@@ -11,13 +11,7 @@ import numpy as np
 from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Skip, Source, Split
-from medfocus_bench.data.sources.reading import (
-    OtherCopyError,
-    check_copy,
-    iter_questions,
-    locate,
-    read_question,
-)
+from medfocus_bench.data.sources.reading import OtherCopyError, check_copy, locate, read_question
 from medfocus_bench.data.sources.registry import installed_sources, open_source, published_sources
 from medfocus_bench.data.sources.tables import find_table
 from medfocus_bench.errors import InputError
@@ -117,7 +111,10 @@ def examine(
 
 
 def _unusable(
-    part: Annotations, root: Path, check: Callable[[Annotation, Path], object], progress: Progress
+    part: Annotations,
+    root: Path,
+    check: Callable[[Annotation, Path], object],
+    progress: Progress,
 ) -> list[Skip]:
     skips = []
     for annotation in progress(part.questions, f"{part.source} {part.split}", len(part.questions)):
@@ -131,6 +128,11 @@ def _unusable(
 def _samples(annotations: Sequence[Annotation], root: Path, wanted: int) -> tuple[list[Question], list[Skip]]:
     """Questions at even distances, decoded; those that fail are skips."""
     places = np.linspace(0, len(annotations) - 1, min(wanted, len(annotations))).round().astype(int)
+    shown: list[Question] = []
     failed: list[Skip] = []
-    chosen = [annotations[place] for place in dict.fromkeys(places.tolist())]
-    return list(iter_questions(chosen, root, failed.append)), failed
+    for place in dict.fromkeys(places.tolist()):
+        try:
+            shown.append(read_question(annotations[place], root))
+        except PictureError as error:
+            failed.append(Skip(annotations[place].place, str(error), annotations[place].index))
+    return shown, failed

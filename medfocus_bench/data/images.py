@@ -32,7 +32,14 @@ MAX_CHUNKS: Final = 100_000
 """Parts of a PNG. An encoder makes one of every few thousand bytes."""
 
 _FORMATS = ("PNG", "JPEG")
-_UNREADABLE = (OSError, ValueError, SyntaxError, IndexError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff")
 _PREAMBLE = 128
 """Bytes of anything before the `DICM` of a DICOM file."""

@@ -123,7 +123,8 @@ def _config(name: str, entry: Any) -> ConfigEntry:
     fingerprint = _text(entry, "fingerprint", name)
     splits = _object(entry, "splits")
     return ConfigEntry(
-        fingerprint, {split: _text(of, "fingerprint", f"{name}, {split}") for split, of in splits.items()}
+        fingerprint,
+        {split: _text(of, "fingerprint", f"{name}, {split}") for split, of in splits.items()},
     )
 
 

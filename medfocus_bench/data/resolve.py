@@ -58,28 +58,25 @@ def one_or_more(values: str | Sequence[One]) -> Sequence[One | str]:
 
 def locate(path_or_name: str | Path) -> Path:
     """The folder of what a user wrote; fetched first where it is a name on the Hub. As `load_benchmark`."""
-    found = named(str(path_or_name))
-    return found if isinstance(found, Path) else locate_on_hub(found)
-
-
-def named(text: str) -> Path | HubName:
-    """The folder, also that of an installed benchmark, or the name on the Hub that a user wrote.
-
-    Raises BenchmarkError for any other text, with the name that is most like it.
-    """
+    text = str(path_or_name)
     if is_folder(text):
         return Path(text)
     if text in installed_benchmarks():
         return installed_benchmarks()[text]
     name = hub_name(text)
     if name is None:
-        like = get_close_matches(text.lower(), (*installed_benchmarks(), DATASET), n=1)
-        meant = f"did you mean {like[0]}? Else give" if like else "give"
-        raise BenchmarkError(
-            f"{text}: is neither a folder nor a benchmark; {meant} {', '.join(installed_benchmarks())}, "
-            f"{DATASET}, hf://OWNER/NAME, or a folder with <split>.parquet files"
-        )
-    return name
+        raise BenchmarkError(unknown_benchmark(text))
+    return locate_on_hub(name)
+
+
+def unknown_benchmark(text: str) -> str:
+    """The sentence about what is neither a folder nor a name; with the name that is most like it."""
+    like = get_close_matches(text.lower(), (*installed_benchmarks(), DATASET), n=1)
+    meant = f"did you mean {like[0]}? Else give" if like else "give"
+    return (
+        f"{text}: is neither a folder nor a benchmark; {meant} {', '.join(installed_benchmarks())}, "
+        f"{DATASET}, hf://OWNER/NAME, or a folder with <split>.parquet files"
+    )
 
 
 def locate_on_hub(name: HubName) -> Path:

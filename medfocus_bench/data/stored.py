@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -40,7 +41,7 @@ class StoredFile:
         self._cursors = {columns: _Cursor(path, columns) for columns in (TEXTS, PICTURE)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StoredFile, (self.path, self.folder, self.root)
+        return _same_file, (self.path, self.folder, self.root)
 
     def cells(self, number: int, columns: tuple[str, ...], sample_id: str) -> Cells:
         """The cells of a row. Raises BenchmarkError for a file that is damaged, or has changed."""
@@ -51,6 +52,12 @@ class StoredFile:
                 "benchmark again"
             )
         return cells
+
+
+@lru_cache(maxsize=16)
+def _same_file(path: Path, folder: Path, root: Path | None) -> StoredFile:
+    """One object for a file in a process, however often samples are sent to it: they are read in one pass."""
+    return StoredFile(path, folder, root)
 
 
 class _Cursor:

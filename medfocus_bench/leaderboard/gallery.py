@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
@@ -17,11 +17,11 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.drawing.colours import BACKGROUND
 from medfocus_bench.drawing.overlay import dash_boxes, fit, overlay, plain
+from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.geometry import MODEL_SIZE
 from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import part_of
-from medfocus_bench.leaderboard.workers import in_processes
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.submission.reader import Submission, reopen_submission
 
@@ -93,21 +93,28 @@ def make_galleries(
     out: Path,
     *,
     opened: Mapping[str, Submission] | None = None,
-    workers: int = 1,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, tuple[GalleryPicture, ...]]:
     """Draw the galleries of all results whose folder is in `submissions`; by the result's name.
 
     Files go to `out/gallery/<name>/`. A folder that is not the one that was scored is an InputError: the
-    pictures would not be those of the scores. `workers` processes of one thread draw, if there is much.
+    pictures would not be those of the scores. `engine` draws, if there is much.
     """
     shown = [result for result in results if (submissions / result.name).is_dir()]
     lots = [shown[start : start + _LOT] for start in range(0, len(shown), _LOT)]
     galleries: dict[str, tuple[GalleryPicture, ...]] = {}
-    draw = partial(_galleries, submissions=submissions, benchmark=benchmark, out=out, opened=opened or {})
-    for drawn in progress(in_processes(draw, lots, workers), "Drawing", len(lots)):
+    engine = InProcess() if engine is None or len(lots) < 2 else engine
+    draw = partial(_drawn, submissions=submissions, benchmark=benchmark, out=out, opened=opened or {})
+    for _, drawn in progress(engine.run(draw, lots), "Drawing", len(lots)):
+        if isinstance(drawn, Lost):
+            raise OSError(f"the galleries cannot be drawn: {drawn.reason}")
         galleries |= drawn
     return galleries
+
+
+def _drawn(results: Sequence[Result], **more: Any) -> Iterator[dict[str, tuple[GalleryPicture, ...]]]:
+    yield _galleries(results, **more)
 
 
 def _galleries(

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
@@ -32,7 +33,6 @@ from medfocus_bench.leaderboard.result import (
 )
 from medfocus_bench.leaderboard.review.checks import UNRANKED_SPLITS, check_submission
 from medfocus_bench.leaderboard.scoring import score_result
-from medfocus_bench.leaderboard.workers import in_processes
 from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.reader import open_submission
 
@@ -125,9 +125,9 @@ def stray_results(found: Iterable[Entry], results: Path) -> list[Outcome]:
 
 
 def rebuild(
-    found: Sequence[Entry], benchmark: Benchmark, rules: Rules, *, workers: int = 1
+    found: Sequence[Entry], benchmark: Benchmark, rules: Rules, *, engine: Engine | None = None
 ) -> Iterator[Outcome]:
-    """The result of each entry, computed in `workers` processes of one thread; outcomes as they come.
+    """The result of each entry, computed by the workers of an engine; outcomes as they come.
 
     Unless `rules.check`, what changed is written at once. A submission that is unsound stops no other.
     """
@@ -135,7 +135,14 @@ def rebuild(
         rules.results.mkdir(parents=True, exist_ok=True)
     # The longest first, so that no worker ends alone: a null control makes its maps, too.
     longest_first = sorted(found, key=lambda entry: entry.folder is not None)
-    yield from in_processes(partial(_settle, benchmark=benchmark, rules=rules), longest_first, workers)
+    workers = InProcess() if engine is None or len(found) < 2 else engine
+    settle = partial(_settled, benchmark=benchmark, rules=rules)
+    for entry, outcome in workers.run(settle, longest_first):
+        yield Outcome(entry.name, "unsound", (outcome.reason,)) if isinstance(outcome, Lost) else outcome
+
+
+def _settled(entry: Entry, benchmark: Benchmark, rules: Rules) -> Iterator[Outcome]:
+    yield _settle(entry, benchmark, rules)
 
 
 def _settle(entry: Entry, benchmark: Benchmark, rules: Rules) -> Outcome:

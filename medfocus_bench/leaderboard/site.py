@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.engine.protocol import Engine
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.leaderboard.board import Board, make_board
@@ -57,13 +58,13 @@ def build_site(
     submissions: Path | None = None,
     benchmark: Benchmark | None = None,
     opened: Mapping[str, Submission] | None = None,
-    workers: int = 1,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> BuiltSite:
     """Build the site of the results in a folder into `out`, which it replaces if it is a site.
 
-    With `submissions` and `benchmark`, methods get a gallery, drawn by `workers` processes; those in `opened`
-    are not read again. `log` is the file of events. Raises InputError for a result or an event that is
+    With `submissions` and `benchmark`, methods get a gallery, drawn by `engine`; those in `opened` are not
+    read again. `log` is the file of events. Raises InputError for a result or an event that is
     unsound, and for an `out` that holds something else.
     """
     board = make_board(read_results(results))
@@ -76,7 +77,7 @@ def build_site(
             # Only of results whose samples the benchmark has.
             shown = board.results if benchmark.fingerprint == board.benchmark.fingerprint else ()
             galleries = make_galleries(
-                shown, submissions, benchmark, work, opened=opened, workers=workers, progress=progress
+                shown, submissions, benchmark, work, opened=opened, engine=engine, progress=progress
             )
         shutil.copytree(_HERE / "assets", work / "assets")
         pages = _pages(board, galleries, events, _pending(board, submissions))

@@ -66,6 +66,7 @@ def load_lvlm(
     dtype: str = "float32",
     attention: str = "sdpa",
     revision: str | None = None,
+    batch: int = 16,
 ) -> HuggingFaceLVLM:
     """Load an LVLM: a new one at every call, which the caller may change.
 
@@ -77,6 +78,7 @@ def load_lvlm(
         attention: the attention implementation of transformers.
         revision: a tag or commit on the Hub; by default that of the registry. The registry's revision and
             limits of pixels hold for the Hub id of a model as for its key.
+        batch: the pictures that go through the model together, at most.
 
     Raises:
         InputError: for an unknown key, for a checkpoint that cannot be loaded, and where the extra
@@ -108,7 +110,28 @@ def load_lvlm(
         attention=attention,
         revision=revision,
         pixels=pixels,
+        batch=batch,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LVLMSource:
+    """Where a worker loads an LVLM from, and how; `options` are those of `load_lvlm`."""
+
+    source: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, source: str | Path, **options: Any) -> LVLMSource:
+        return cls(str(source), tuple(sorted(options.items())))
+
+    @property
+    def key(self) -> str:
+        return lvlm_key(self.source)
+
+    def load(self) -> HuggingFaceLVLM:
+        """As `kept_lvlm`: nobody may change it."""
+        return kept_lvlm(self.source, **dict(self.options))
 
 
 def kept_lvlm(source: str | Path, **options: Any) -> HuggingFaceLVLM:

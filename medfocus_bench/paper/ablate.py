@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
+from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import UnavailableError
 from medfocus_bench.evaluation.groups import CELL
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
@@ -27,8 +28,9 @@ from medfocus_bench.paper.measuring import (
 )
 from medfocus_bench.paper.runs import RunResults, RunSpec, run_missing
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.attribute import PartOutcome, RunConfig
+from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.methods import MethodSpec
+from medfocus_bench.runs.parts import PartOutcome
 from medfocus_bench.runs.settings import BenchmarkIdentity, write_document
 from medfocus_bench.submission.schema import Finite, Strict
 from medfocus_bench.tables import Row, Table
@@ -135,6 +137,7 @@ def ablate(
     editor: str | None = None,
     run_config: RunConfig | None = None,
     resamples: int = RESAMPLES,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Ablation, list[PartOutcome]]:
     """Run every variant on the samples of a benchmark, and write `ablation.json` after each LVLM.
@@ -152,6 +155,7 @@ def ablate(
         segmenter=segmenter,
         run_config=run_config or RunConfig(),
         resamples=resamples,
+        engine=engine or InProcess(),
         progress=progress,
     )
     grid = variants(segmenter, references, editor)

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.sample import Sample
+from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.attribute import RunConfig
+from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.methods import MethodSpec, with_tuning
 from medfocus_bench.runs.tuning import read_tuning
 
@@ -39,6 +40,7 @@ class ReproduceConfig:
         segmenter: the segmenter of MedFocus and of Prompting + MedSAM.
         detector: the detector of Prompting + MedSAM.
         tuned: files of `tune`.
+        engine: from `open_engine`: where the LVLMs run.
     """
 
     benchmark: Benchmark
@@ -53,6 +55,7 @@ class ReproduceConfig:
     tuned: Sequence[Path] = ()
     run_config: RunConfig = field(default_factory=RunConfig)
     resamples: int = RESAMPLES
+    engine: Engine = field(default_factory=InProcess)
     progress: Progress = no_progress
 
     @cached_property

@@ -14,7 +14,7 @@ from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.paper.runs import RunResults, RunSpec
-from medfocus_bench.runs.attribute import encode_sample
+from medfocus_bench.runs.explaining import encode_sample
 from medfocus_bench.submission.schema import Finite, Strict
 from medfocus_bench.tables import Row, Table
 

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from medfocus_bench.counterfactual.causal_filter import Failure, read_verifications, verify
+from medfocus_bench.counterfactual.causal_filter import verify
 from medfocus_bench.counterfactual.dataset import (
     NAME,
     all_records,
@@ -17,16 +17,18 @@ from medfocus_bench.counterfactual.dataset import (
     source_questions,
 )
 from medfocus_bench.counterfactual.editors import Editor
+from medfocus_bench.counterfactual.records import Failure, read_verifications
 from medfocus_bench.data.attach import Attached, write_attached
 from medfocus_bench.data.questions import MODES, Mode, Question
 from medfocus_bench.data.rows import split_of
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Source
 from medfocus_bench.data.sources.reading import check_copy
+from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
 from medfocus_bench.paper.plan import Pace, Passes, Plan, PlanLine, check_pace, pace_of
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.attribute import RunConfig
+from medfocus_bench.runs.config import RunConfig
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -55,6 +57,7 @@ class RebuildConfig:
     shams: int = 1
     limit: int | None = None
     run_config: RunConfig = field(default_factory=RunConfig)
+    engine: Engine = field(default_factory=InProcess)
     progress: Progress = no_progress
 
     @cached_property
@@ -97,23 +100,22 @@ def rebuild(config: RebuildConfig) -> Rebuilt:
     """
     failures: list[Failure] = []
     for name in config.lvlms:
-        loaded: HuggingFaceLVLM | None = None
         for source in config.sources:
             for mode in config.modes:
                 asked = config.questions(source.name)
                 if not _missing(config, source.name, name, mode):
                     continue
-                loaded = loaded or config.run_config.load(name)
                 made = verify(
                     source_questions(asked, config.root),
-                    loaded,
+                    config.run_config.source(name),
                     mode,
                     config.editor,
                     config.file(source.name, name, mode),
                     sham_seeds=range(config.shams),
+                    engine=config.engine,
                     on_failure=failures.append,
                 )
-                for _ in config.progress(made, f"{loaded.key} {mode} {source.name}", len(asked)):
+                for _ in config.progress(made, f"{lvlm_key(name)} {mode} {source.name}", len(asked)):
                     pass
     out = config.folder / "benchmark"
     attached = write_attached(_rows(config), config.root, out, name=NAME, version=VERSION, overwrite=True)

@@ -17,8 +17,9 @@ from medfocus_bench.evaluation.score import ScoredSamples, score_samples
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.paper.config import PROMPTING_MEDSAM, ReproduceConfig
-from medfocus_bench.runs.attribute import PartOutcome, attribute
+from medfocus_bench.runs.attribute import attribute
 from medfocus_bench.runs.methods import MethodSpec
+from medfocus_bench.runs.parts import PartOutcome
 from medfocus_bench.runs.records import Record, RunRecords, read_failures, read_records
 
 
@@ -116,6 +117,7 @@ def run_missing(
                     lvlms=[source],
                     limit=config.limit,
                     config=config.run_config,
+                    engine=config.engine,
                     progress=config.progress,
                 ).outcomes
     return outcomes, impossible

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import chain, product
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from medfocus_bench.counterfactual.causal_filter import (
-    Verification,
-    group_shares,
-    read_verifications,
-    verify,
-)
+from medfocus_bench.counterfactual.causal_filter import verify
+from medfocus_bench.counterfactual.records import Verification, group_shares, read_verifications
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.data.writing import check_vacant, write_benchmark
+from medfocus_bench.engine.protocol import Engine
 from medfocus_bench.errors import require
-from medfocus_bench.lvlm.registry import load_lvlm, lvlm_key
+from medfocus_bench.lvlm.registry import LVLMSource, lvlm_key
 from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import (
@@ -55,13 +50,17 @@ class Run:
 
 
 def verify_phantom(
-    run: str | Run, out: str | Path, indices: Iterable[int] = ALL_QUESTIONS
+    run: str | Run,
+    out: str | Path,
+    indices: Iterable[int] = ALL_QUESTIONS,
+    *,
+    engine: Engine | None = None,
 ) -> Iterator[Verification]:
     """The causal filter of one run (or of that of an LVLM's name) over phantom questions, resumable."""
     run = Run(run) if isinstance(run, str) else run
     questions = phantom_questions(indices, run.evidence)
     editor = PhantomEditor(patient_of)
-    return verify(questions, load_lvlm(run.lvlm), run.mode, editor, run.file(Path(out)))
+    return verify(questions, LVLMSource.of(run.lvlm), run.mode, editor, run.file(Path(out)), engine=engine)
 
 
 def track_runs() -> list[Run]:
@@ -77,34 +76,11 @@ def control_runs() -> list[Run]:
     return [Run(lvlm, mode, "lesion") for lvlm, mode in product(TWINS, MODES)]
 
 
-def _finish(run: Run, folder: Path, indices: Sequence[int]) -> None:
-    """Complete one run on one thread, in a worker process."""
-    import torch
-    from transformers.utils import logging
-
-    torch.set_num_threads(1)
-    logging.disable_progress_bar()
-    for _ in verify_phantom(run, folder, indices):
-        pass
-
-
-def _recorded(pending: set[Future[None]], files: Sequence[Path]) -> Iterator[int]:
-    """The number of each question as its record comes, until no run is pending."""
-    told = 0
-    while pending:
-        finished, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
-        for future in finished:
-            future.result()
-        there = sum(path.read_bytes().count(b"\n") for path in files if path.exists())
-        yield from range(told, there)
-        told = there
-
-
 def build_track(
     out: str | Path,
     work: str | Path | None = None,
     *,
-    workers: int = 2,
+    engine: Engine | None = None,
     overwrite: bool = False,
     indices: Sequence[int] = ALL_QUESTIONS,
     progress: Progress = no_progress,
@@ -112,7 +88,7 @@ def build_track(
     """Verify every question with every shipped model, and write the dataset.
 
     The records of the causal filter go to `work`, by default `out` with `.work` behind it; a stopped build
-    goes on from them. `progress` shows how many of all questions are done.
+    goes on from them. `engine` asks the models; `progress` shows how many of all questions are done.
 
     Raises InputError where something is in `out` already, unless it is a benchmark and `overwrite` is given.
     """
@@ -122,12 +98,14 @@ def build_track(
     for library in ("torch", "transformers"):
         require(library)
     runs = [*track_runs(), *control_runs()]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(_finish, run, work, indices) for run in runs}
-        recorded = _recorded(pending, [run.file(work) for run in runs])
-        for _ in progress(recorded, "Verifying", len(runs) * len(indices)):
-            pass
-    records = [record for run in track_runs() for record in read_verifications(run.file(work))]
+    made = chain.from_iterable(verify_phantom(run, work, indices, engine=engine) for run in runs)
+    for _ in progress(made, "Verifying", len(runs) * len(indices)):
+        pass
+    records = [
+        record
+        for run in track_runs()
+        for record in sorted(read_verifications(run.file(work)), key=lambda record: record.key)
+    ]
     built = write_benchmark(
         out, rows(records), name="medfocus/cxr-causal", version=VERSION, overwrite=overwrite
     )

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from medfocus_bench.counterfactual.causal_filter import Verification
 from medfocus_bench.counterfactual.dataset import pointer_row
+from medfocus_bench.counterfactual.records import Verification
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.rows import complete_row
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, clip_boxes, tight_box

@@ -7,32 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.attribution.protocol import Method, measured
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
-from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
+from medfocus_bench.engine.protocol import Engine, InProcess, Lost
+from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
-from medfocus_bench.lvlm.grid import Preprocessing
-from medfocus_bench.lvlm.registry import kept_lvlm, lvlm_key
+from medfocus_bench.lock import exclusive
+from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.checkpoints import folder_identity, loaded_identity
-from medfocus_bench.runs.lock import exclusive
+from medfocus_bench.runs.checkpoints import folder_identity
+from medfocus_bench.runs.config import RunConfig
+from medfocus_bench.runs.explaining import EXPECTED, Block, Explain, Explained, blocks, reason
 from medfocus_bench.runs.methods import MethodSpec, chosen_methods
-from medfocus_bench.runs.records import (
-    Failure,
-    RecordFiles,
-    RecordWriter,
-    add_failure,
-    forget_failures,
-    read_failures,
-)
+from medfocus_bench.runs.parts import Job, Part, PartOutcome
+from medfocus_bench.runs.records import read_failures
 from medfocus_bench.runs.run import Run, open_run
 from medfocus_bench.runs.settings import (
     BenchmarkIdentity,
@@ -43,51 +36,8 @@ from medfocus_bench.runs.settings import (
     place_of,
     write_settings,
 )
-from medfocus_bench.submission.entry import to_entry
-from medfocus_bench.submission.maps import as_stored
+from medfocus_bench.runs.shards import Shard
 from medfocus_bench.submission.schema import MethodMetadata
-
-if TYPE_CHECKING:
-    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.example import EncodedExample, Target
-
-EXPECTED = (InputError, ValueError)
-"""Errors of a sample that cannot be explained; any other is a fault of the program."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """The settings of a run beside its methods; all but the device decide what it computes."""
-
-    target: Target = "response"
-    seed: int = 0
-    dtype: str = "float32"
-    framing: Preprocessing = "square"
-    device: str = "cpu"
-
-    def load(self, source: str) -> HuggingFaceLVLM:
-        return kept_lvlm(source, framing=self.framing, dtype=self.dtype, device=self.device)
-
-    @property
-    def target_name(self) -> str:
-        return self.target if isinstance(self.target, str) else "{}:{}".format(*self.target)
-
-
-@dataclass(slots=True)
-class PartOutcome:
-    """Counts for one (method, LVLM, split): all samples, already on disk, newly attributed.
-
-    `seconds` are those of the new ones; `reasons` say why samples could not be explained.
-    """
-
-    method: str
-    lvlm: str
-    split: str
-    samples: int
-    existing: int
-    new: int = 0
-    seconds: float = 0.0
-    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -142,6 +92,9 @@ def attribute(
     configs: str | Sequence[str] = (),
     limit: int | None = None,
     config: RunConfig | None = None,
+    shard: Shard | None = None,
+    wait: bool = False,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> RunResult:
     """Explain the samples of a benchmark with every method; records go to `out`/<method>/.
@@ -160,6 +113,10 @@ def attribute(
         configs: Which to explain; by default all.
         limit: Only the first so many samples of every LVLM and split.
         config: Target, seed and how the LVLM runs.
+        shard: Only the samples of a shard; its records go to `out`/shard-<number>-of-<count>/<method>/.
+        wait: Wait for another process that writes to `out`, and go on from there.
+        engine: From `open_engine`: where the LVLMs run; by default in this process. Engines differ
+            in nothing but the order of the records.
         progress: Shows how far the run is.
 
     Returns:
@@ -184,66 +141,20 @@ def attribute(
     splits = one_or_more(splits) or tuple(dict.fromkeys(sample.split for sample in benchmark.samples))
     specs = chosen_methods(one_or_more(methods))
     part = benchmark.part(one_or_more(configs), splits)
-    jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit))
+    jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit, shard))
     settings = _settings_of_run(specs, benchmark, jobs, config)
-    run = _Run(Path(out), benchmark, part, jobs, settings, config, progress)
+    out = Path(out) if shard is None else shard.folder(Path(out))
+    run = _Run(out, benchmark, part, jobs, settings, config, engine or InProcess(), progress)
     with ExitStack() as stack:
         for name, wanted in settings.items():
             folder = run.folder(name)
-            stack.enter_context(exclusive(folder))
+            stack.enter_context(exclusive(folder, wait=wait))
             check_settings(folder, wanted)
             read_failures(folder)  # an unsound file is said now, and not by `pack` after hours of work
         outcomes = [outcome for spec in specs if spec.control for outcome in run.null(spec, spec.control)]
         models = [spec for spec in specs if not spec.control]
-        outcomes += [outcome for job in jobs if models for outcome in run.job(job, models)]
-    return RunResult(Path(out), tuple(settings), tuple(outcomes))
-
-
-def encode_sample(lvlm: HuggingFaceLVLM, sample: Sample) -> EncodedExample:
-    """The sample as an LVLM reads it; where it has no response, the LVLM writes one now.
-
-    Raises one of `EXPECTED`: for a picture that cannot be decoded or a response without tokens, which
-    concern this sample alone, and for a benchmark that cannot be read (see `ends_run`).
-    """
-    return lvlm.encode(sample.image, sample.question, sample.response, finding=sample.finding)
-
-
-def ends_run(error: Exception) -> bool:
-    """Whether an error concerns the whole benchmark: no pictures at all, a damaged file."""
-    return isinstance(error, UnavailableError | BenchmarkError) and not isinstance(error, PictureError)
-
-
-def explain(
-    method: Method, lvlm: HuggingFaceLVLM, example: EncodedExample, sample_id: str, config: RunConfig
-) -> Attribution:
-    """The attribution of one sample by a method, with its cost, as it is stored.
-
-    Raises InputError for a map with values that are not finite.
-    """
-    found = measured(method, lvlm, example, target=config.target, seed=config.seed)
-    return as_recorded(found, sample_id)
-
-
-def as_recorded(found: Attribution, sample_id: str) -> Attribution:
-    """The attribution of a sample, its map in a type that files hold."""
-    saliency = None if found.saliency is None else as_stored(found.saliency)
-    return replace(found, sample_id=sample_id, saliency=saliency)
-
-
-def reason(error: Exception) -> str:
-    """An error as one line of a table."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:1000] if lines else type(error).__name__
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """The samples of one LVLM in one split."""
-
-    lvlm: str
-    source: str
-    split: str
-    samples: tuple[Sample, ...]
+        outcomes += run.models(models) if models else ()
+    return RunResult(out, tuple(settings), tuple(outcomes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +164,10 @@ class _Run:
     out: Path
     benchmark: Benchmark
     part: Benchmark
-    jobs: tuple[_Job, ...]
+    jobs: tuple[Job, ...]
     settings: Mapping[str, RunSettings]
     config: RunConfig
+    engine: Engine
     progress: Progress
 
     def folder(self, method: str) -> Path:
@@ -268,7 +180,7 @@ class _Run:
         for split in dict.fromkeys(job.split for job in self.jobs):
             with ExitStack() as stack:
                 parts = {
-                    job.lvlm: stack.enter_context(_Part(job, spec, self.folder(name), self.benchmark))
+                    job.lvlm: stack.enter_context(Part(job, spec, self.folder(name), self.benchmark))
                     for job in self.jobs
                     if job.split == split
                 }
@@ -280,94 +192,62 @@ class _Run:
                             parts[sample.lvlm].add(attribution)
                 yield from (part.outcome for part in parts.values())
 
-    def job(self, job: _Job, specs: Sequence[MethodSpec]) -> list[PartOutcome]:
-        """The methods that look at a model, on the samples of one job."""
-        with ExitStack() as stack:
-            parts = [
-                stack.enter_context(_Part(job, spec, self.folder(spec.metadata.name), self.benchmark))
-                for spec in specs
-            ]
-            if any(part.pending for part in parts):
-                lvlm = self.config.load(job.source)
-                checkpoint = loaded_identity(lvlm)
-                known = [part.settings(self.settings[part.outcome.method], checkpoint) for part in parts]
-                for part, settings in zip(parts, known, strict=True):
-                    part.begin(settings)
-                self._explain(job, parts, lvlm)
-            return [part.outcome for part in parts]
+    def models(self, specs: Sequence[MethodSpec]) -> Iterator[PartOutcome]:
+        """The methods that look at a model, an LVLM at a time."""
+        work = Explain(specs, self.config)
+        for lvlm in dict.fromkeys(job.lvlm for job in self.jobs):
+            jobs = [job for job in self.jobs if job.lvlm == lvlm]
+            with ExitStack() as stack:
+                parts = {
+                    (number, job.split): stack.enter_context(
+                        Part(job, spec, self.folder(spec.metadata.name), self.benchmark)
+                    )
+                    for job in jobs
+                    for number, spec in enumerate(specs)
+                }
+                self._explain(work, jobs, parts)
+                yield from (part.outcome for part in parts.values())
 
-    def _explain(self, job: _Job, parts: Sequence[_Part], lvlm: HuggingFaceLVLM) -> None:
-        """Encode each sample once for all the methods that lack it."""
-        pending = set().union(*(part.pending for part in parts))
-        samples = tuple(sample for sample in job.samples if sample.sample_id in pending)
-        for sample in self.progress(samples, f"{job.lvlm} {job.split}", len(samples)):
-            key = sample.sample_id
-            lacking = [part for part in parts if key in part.pending]
-            try:
-                example = encode_sample(lvlm, sample)
-            except EXPECTED as error:
-                if ends_run(error):
-                    raise
-                for part in lacking:
-                    part.fail(key, error)
+    def _explain(self, work: Explain, jobs: Sequence[Job], parts: Mapping[tuple[int, str], Part]) -> None:
+        """Fill the parts of one LVLM."""
+        lacking = [
+            (sample, numbers)
+            for job in jobs
+            for sample in job.samples
+            if (numbers := _lacking(sample, parts, len(work.specs)))
+        ]
+        total = sum(len(numbers) for _, numbers in lacking)
+        todo = blocks(jobs[0].source, lacking, self.engine.workers)
+        outputs = self._outputs(work, todo, parts) if lacking else iter(())
+        splits = ", ".join(job.split for job in jobs)
+        for one, part in self.progress(outputs, f"{jobs[0].lvlm} {splits}", total):
+            part.begin(self.settings[part.outcome.method], one.checkpoint)
+            if one.attribution is None:
+                part.fail(one.sample_id, one.reason or "")
                 continue
-            asked = (example.question, example.response) if sample.response is None else None
-            for part in lacking:
-                try:
-                    method = part.methods[sample.mode]
-                    part.add(explain(method, lvlm, example, key, self.config), asked)
-                except EXPECTED as error:
-                    part.fail(key, error)
+            try:
+                part.add(one.attribution, one.asked)
+            except EXPECTED as error:
+                part.fail(one.sample_id, reason(error))
+
+    def _outputs(
+        self, work: Explain, todo: Iterable[Block], parts: Mapping[tuple[int, str], Part]
+    ) -> Iterator[tuple[Explained, Part]]:
+        """What the engine makes of the blocks, with the part that it belongs to."""
+        for block, output in self.engine.run(work, todo):
+            splits = {sample.sample_id: sample.split for sample, _ in block.samples}
+            if not isinstance(output, Lost):
+                yield output, parts[output.method, splits[output.sample_id]]
+                continue
+            for sample, numbers in block.samples:
+                for number in numbers:
+                    part = parts[number, sample.split]
+                    if sample.sample_id in part.pending:
+                        yield Explained(sample.sample_id, number, None, output.reason), part
 
 
-class _Part:
-    """One method on the samples of one job: its records, and which samples they lack."""
-
-    def __init__(self, job: _Job, spec: MethodSpec, folder: Path, benchmark: Benchmark) -> None:
-        self._job, self._folder, self._covers = job, folder, benchmark.covers
-        self._samples = {sample.sample_id: sample for sample in job.samples}
-        self._writer = RecordWriter(RecordFiles.of(self._folder, job.lvlm, job.split))
-        self.pending = {key for key in self._samples if key not in self._writer.sample_ids}
-        self.outcome = PartOutcome(
-            spec.metadata.name, job.lvlm, job.split, len(job.samples), len(job.samples) - len(self.pending)
-        )
-        modes = {sample.mode for sample in job.samples} if spec.control is None else ()
-        self.methods = {mode: spec.load(job.lvlm, mode) for mode in modes}
-
-    def settings(self, wanted: RunSettings, checkpoint: str | None) -> RunSettings:
-        """The settings of this part, with the checkpoint where loading the LVLM told it.
-
-        Raises InputError where the records in the folder are of other settings.
-        """
-        names = {part_name(self._job.lvlm, sample.mode) for sample in self._job.samples}
-        settings = wanted.of_parts(names, checkpoint)
-        if self.pending:
-            check_settings(self._folder, settings)
-        return settings
-
-    def begin(self, settings: RunSettings) -> None:
-        """Write down the settings, and forget the failures that are tried again."""
-        if self.pending:
-            write_settings(self._folder, settings)
-            forget_failures(self._folder, self.pending)
-
-    def __enter__(self) -> _Part:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._writer.__exit__(*error)
-
-    def add(self, attribution: Attribution, asked: tuple[str, str] | None = None) -> None:
-        entry = to_entry(attribution, self._samples, self._covers, self.outcome.method)
-        self._writer.add(entry, attribution, asked=asked)
-        self.outcome.new += 1
-        self.outcome.seconds += attribution.cost.seconds or 0.0
-
-    def fail(self, sample_id: str, error: Exception) -> None:
-        why = reason(error)
-        self.outcome.reasons.append(why)
-        failure = Failure(sample_id=sample_id, lvlm=self._job.lvlm, split=self._job.split, reason=why)
-        add_failure(self._folder, failure)
+def _lacking(sample: Sample, parts: Mapping[tuple[int, str], Part], methods: int) -> tuple[int, ...]:
+    return tuple(n for n in range(methods) if sample.sample_id in parts[n, sample.split].pending)
 
 
 def _sources(part: Benchmark, lvlms: Sequence[str]) -> dict[str, str]:
@@ -383,17 +263,23 @@ def _sources(part: Benchmark, lvlms: Sequence[str]) -> dict[str, str]:
 
 
 def _jobs(
-    part: Benchmark, sources: Mapping[str, str], splits: Sequence[str], limit: int | None
-) -> Iterator[_Job]:
+    part: Benchmark,
+    sources: Mapping[str, str],
+    splits: Sequence[str],
+    limit: int | None,
+    shard: Shard | None,
+) -> Iterator[Job]:
     for key, source in sources.items():
         for split in dict.fromkeys(splits):
-            samples = [s for s in part.samples if s.lvlm == key and s.split == split]
+            samples = [s for s in part.samples if s.lvlm == key and s.split == split][:limit]
+            if shard is not None:
+                samples = [sample for sample in samples if sample in shard]
             if samples:
-                yield _Job(key, source, split, tuple(samples[:limit]))
+                yield Job(key, source, split, tuple(samples))
 
 
 def _settings_of_run(
-    specs: Sequence[MethodSpec], benchmark: Benchmark, jobs: Sequence[_Job], config: RunConfig
+    specs: Sequence[MethodSpec], benchmark: Benchmark, jobs: Sequence[Job], config: RunConfig
 ) -> dict[str, RunSettings]:
     """The settings of each method. Raises InputError for settings tuned under other conditions."""
     looking = any(spec.control is None for spec in specs)
@@ -404,7 +290,7 @@ def _settings_of_run(
 def _settings(
     spec: MethodSpec,
     benchmark: Benchmark,
-    jobs: Iterable[_Job],
+    jobs: Iterable[Job],
     config: RunConfig,
     checkpoints: Mapping[str, str | None],
 ) -> RunSettings:

@@ -22,7 +22,8 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.attribute import EXPECTED, RunConfig, explain, reason
+from medfocus_bench.runs.config import RunConfig
+from medfocus_bench.runs.explaining import EXPECTED, explain, reason
 from medfocus_bench.runs.methods import MethodSpec, metadata
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.storage import atomic_folder, read_regular

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,28 +15,22 @@ from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.data.sample import Sample
+from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.score import score
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.progress import Progress, no_progress
-from medfocus_bench.runs.attribute import (
-    EXPECTED,
-    RunConfig,
-    as_recorded,
-    encode_sample,
-    ends_run,
-    explain,
-    reason,
-)
+from medfocus_bench.runs.config import RunConfig
+from medfocus_bench.runs.explaining import EXPECTED, as_recorded, encode_sample, ends_run, explain, reason
 from medfocus_bench.runs.methods import hyperparameters
 from medfocus_bench.runs.tuning import DEV, Candidate, TunedPart
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.example import EncodedExample
 
 
 def tune(
@@ -45,6 +41,7 @@ def tune(
     *,
     limit: int | None = None,
     config: RunConfig | None = None,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> TunedPart:
     """Select the candidate with the best mean evidence AP on the dev samples of one LVLM and mode.
@@ -58,6 +55,7 @@ def tune(
         mode: "direct" or "reasoning".
         limit: Only the first so many samples.
         config: Target, seed and how the LVLM runs.
+        engine: From `open_engine`; only its default, this process, works with a loaded LVLM.
         progress: Shows how far it is.
 
     Raises InputError for a method without candidates, where dev has no samples of the LVLM and mode, and
@@ -65,34 +63,21 @@ def tune(
     """
     config = config or RunConfig()
     benchmark = load_benchmark(benchmark)
-    if isinstance(lvlm, str):
-        lvlm = config.load(lvlm)
-    candidates = _candidates(source, lvlm)
-    methods = [load_method(source, **settings) for settings in candidates]
-    samples = dev_samples(benchmark, lvlm.key, mode)[:limit]
-    scores = np.zeros((len(samples), len(methods)))
-    failed = np.zeros(len(methods), dtype=np.intp)
-    last_reason = ""
-    row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
-    for sample in progress(samples, f"{lvlm.key} {mode}, {len(methods)} candidates", len(samples)):
-        try:
-            example = encode_sample(lvlm, sample)
-        except EXPECTED as error:
-            if ends_run(error):
-                raise
-            failed += 1
-            last_reason = reason(error)
-            continue
-        for column, said in enumerate(_explained(methods, candidates, lvlm, example, sample, config)):
-            if isinstance(said, Attribution):
-                scores[row_of[sample.sample_id], column] = evidence_ap(sample, said)
-            else:
-                failed[column] += 1
-                last_reason = reason(said)
+    tunable(source)
+    key = lvlm_key(lvlm) if isinstance(lvlm, str) else lvlm.key
+    samples = dev_samples(benchmark, key, mode)[:limit]
+    outputs = (engine or InProcess()).run(_Try(source, lvlm, config), samples)
+    tried: dict[str, _Tried] = {}
+    for sample, one in progress(outputs, f"{key} {mode}", len(samples)):
+        if isinstance(one, Lost):
+            raise InputError(f"{sample.sample_id}: {source} cannot be tuned: {one.reason}")
+        tried[sample.sample_id] = one
+    ordered = [tried[sample.sample_id] for sample in samples]
+    failed = np.array([[reason is not None for reason in one.reasons] for one in ordered]).sum(0)
     if (failed == len(samples)).all():
-        raise InputError(f"{source}: no candidate could explain a sample of dev: {last_reason}")
-    named = [_named(method, settings) for method, settings in zip(methods, candidates, strict=True)]
-    ranked = _ranked(named, scores, failed, samples, config.seed)
+        raise InputError(f"{source}: no candidate could explain a sample of dev: {ordered[-1].reasons[-1]}")
+    scores = np.array([one.scores for one in ordered])
+    ranked = _ranked(ordered[0].settings, scores, failed, samples, config.seed)
     return TunedPart(
         samples=len(samples),
         patients=len({sample.patient for sample in samples}),
@@ -104,20 +89,55 @@ def tune(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """One sample with every candidate: its settings, its evidence AP, and why it failed, if it did."""
+
+    settings: list[dict[str, Any]]
+    scores: list[float]
+    reasons: list[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """The work of tuning: explain a sample with every candidate."""
+
+    source: str
+    lvlm: str | HuggingFaceLVLM
+    config: RunConfig
+
+    def __call__(self, sample: Sample) -> Iterator[_Tried]:
+        lvlm = self.config.load(self.lvlm) if isinstance(self.lvlm, str) else self.lvlm
+        candidates = _candidates(self.source, lvlm)
+        methods = [load_method(self.source, **settings) for settings in candidates]
+        named = [_named(method, settings) for method, settings in zip(methods, candidates, strict=True)]
+        found = list(_explained(methods, candidates, lvlm, sample, self.config))
+        scores = [evidence_ap(sample, one) if isinstance(one, Attribution) else 0.0 for one in found]
+        yield _Tried(named, scores, [None if isinstance(one, Attribution) else reason(one) for one in found])
+
+
 def _explained(
     methods: Sequence[Method],
     candidates: Sequence[Mapping[str, Any]],
     lvlm: HuggingFaceLVLM,
-    example: EncodedExample,
     sample: Sample,
     config: RunConfig,
 ) -> Iterator[Attribution | Exception]:
     """The attribution of a sample by each candidate, or the error."""
+    from medfocus_bench.lvlm.fitting import fitting
+
+    try:
+        example = encode_sample(lvlm, sample)
+    except EXPECTED as error:
+        if ends_run(error):
+            raise
+        yield from (error for _ in candidates)
+        return
     explain_candidates = getattr(methods[0], "explain_candidates", None)
     if explain_candidates is not None:
-        target, seed = config.target, config.seed
+        ask = partial(explain_candidates, lvlm, example, candidates, target=config.target, seed=config.seed)
         try:
-            together = explain_candidates(lvlm, example, candidates, target=target, seed=seed)
+            together = fitting(lvlm, f"tuning {methods[0].name}", ask)
         except EXPECTED as error:
             yield from (error for _ in candidates)
             return

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medfocus_bench import load_benchmark
-from medfocus_bench.counterfactual.causal_filter import read_failures, read_verifications
+from medfocus_bench.counterfactual.records import read_failures, read_verifications
 from medfocus_bench.data.sources import installed_sources, open_source
 from tests.cli.running import run
 from tests.data import source_trees as trees

@@ -14,7 +14,7 @@ import pytest
 
 from medfocus_bench import load_benchmark
 from medfocus_bench.counterfactual import radedit
-from medfocus_bench.counterfactual.causal_filter import read_verifications
+from medfocus_bench.counterfactual.records import read_verifications
 from tests.cli.running import run
 from tests.counterfactual.diffusion_stack import save_stack
 from tests.data import source_trees as trees

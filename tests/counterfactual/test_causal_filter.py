@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medfocus_bench.counterfactual.causal_filter import (
-    Failure,
-    failures_path,
-    read_failures,
-    read_verifications,
-    verify,
-)
+from medfocus_bench.counterfactual.causal_filter import verify
 from medfocus_bench.counterfactual.editors import EditorError, editor_label
+from medfocus_bench.counterfactual.records import Failure, failures_path, read_failures, read_verifications
 from medfocus_bench.counterfactual.registry import load_editor
 from medfocus_bench.data.questions import Question
 from medfocus_bench.errors import InputError

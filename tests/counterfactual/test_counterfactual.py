@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from medfocus_bench.counterfactual.causal_filter import Verification, group_shares, read_verifications, verify
+from medfocus_bench.counterfactual.causal_filter import verify
 from medfocus_bench.counterfactual.editors import EDITS, edited_region
+from medfocus_bench.counterfactual.records import Verification, group_shares, read_verifications
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.protocol import Response
 from medfocus_bench.phantom.editor import PhantomEditor

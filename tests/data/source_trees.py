@@ -91,7 +91,13 @@ def imagenome_rows() -> list[dict[str, object]]:
             ("left lung", 0, "pneumothorax", "anatomicalfinding", [0, 0, 50, 50]),
             ("right lower lung zone", 1, question.finding, kind, [x1, y1, min(x2 + 4, WIDTH), y2]),
             ("right lung", 1, "abnormal", "nlp", [0, 0, 50, 50]),
-            ("right lung", 1, question.finding, kind, [x1, y1, x2, y2]),  # from a second sentence, too
+            (
+                "right lung",
+                1,
+                question.finding,
+                kind,
+                [x1, y1, x2, y2],
+            ),  # from a second sentence, too
         ]
         if number % 2:
             parts.append(("right lung", 1, "lung opacity", "anatomicalfinding", [x1, y1, x2, y2]))
@@ -269,7 +275,12 @@ def write_nih(root: Path, *, pictures: bool = True) -> Path:
 
 
 def write_rows(
-    path: Path, header: Sequence[str], rows: Rows, *, delimiter: str = ",", terminator: str = "\n"
+    path: Path,
+    header: Sequence[str],
+    rows: Rows,
+    *,
+    delimiter: str = ",",
+    terminator: str = "\n",
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -288,11 +299,8 @@ def save(path: Path, image: np.ndarray, **settings: int) -> Path:
 # DICOM ----------------------------------------------------------------------------------------------------
 
 
-def new_dicom(image: np.ndarray, *, bits: int = 12, signed: bool = False, **tags: object) -> FileDataset:
-    """A radiograph of these stored values, uncompressed, without rescale and window but for `tags`.
-
-    A tag of None is taken away.
-    """
+def new_dicom(image: np.ndarray, *, bits: int = 12, signed: bool = False) -> FileDataset:
+    """A radiograph of these stored values, uncompressed, without rescale and window."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -307,11 +315,6 @@ def new_dicom(image: np.ndarray, *, bits: int = 12, signed: bool = False, **tags
     dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, int(signed)
     kind = {(8, False): "<u1", (8, True): "<i1"}.get((bits, signed), "<i2" if signed else "<u2")
     dataset.PixelData = image.astype(kind).tobytes()
-    for name, value in tags.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
     return dataset
 
 
@@ -337,17 +340,19 @@ def levels(grey: np.ndarray) -> np.ndarray:
 
 
 def _explicit(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
-    """A rescale slope and a window that are there but empty."""
+    """No window, and a rescale slope that is there but empty."""
     stored = image.astype(np.uint16) * 15 + 100
-    empty = dict.fromkeys(("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"), "")
-    return new_dicom(stored, **empty), levels(own_range(stored))
+    dataset = new_dicom(stored)
+    dataset.RescaleSlope, dataset.RescaleIntercept = "", ""
+    return dataset, levels(own_range(stored))
 
 
 def _implicit_window(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
     """Two windows, of which the first holds, on rescaled values."""
     stored = image.astype(np.uint16) * 15 + 100
-    dataset = new_dicom(stored, RescaleSlope="2", RescaleIntercept="-200")
+    dataset = new_dicom(stored)
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.RescaleSlope, dataset.RescaleIntercept = "2", "-200"
     dataset.WindowCenter, dataset.WindowWidth = ["3000", "100"], ["4001", "10"]
     values = stored.astype(np.float64) * 2 - 200
     return dataset, levels((values - 2999.5) / 4000 + 0.5)
@@ -356,9 +361,9 @@ def _implicit_window(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
 def _inverted(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
     """MONOCHROME1 with a window that cuts at one end only: the order of the two steps shows."""
     stored = 4000 - image.astype(np.uint16) * 15
-    dataset = new_dicom(
-        stored, PhotometricInterpretation="MONOCHROME1", WindowCenter="3000", WindowWidth="2000"
-    )
+    dataset = new_dicom(stored)
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+    dataset.WindowCenter, dataset.WindowWidth = "3000", "2000"
     return dataset, levels(1 - np.clip((stored - 2999.5) / 1999 + 0.5, 0, 1))
 
 
@@ -366,10 +371,12 @@ def _lookup_table(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
     """A VOI lookup table, which wins over the window beside it."""
     stored = image.astype(np.uint16) * 15 + 100
     table = (np.linspace(0, 1, 4096) ** 2 * 4095).round().astype(np.uint16)
+    dataset = new_dicom(stored)
     item = Dataset()
     item.LUTDescriptor, item.LUTData = [4096, 0, 12], table.tobytes()
     item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
-    dataset = new_dicom(stored, VOILUTSequence=[item], WindowCenter="10", WindowWidth="10")
+    dataset.VOILUTSequence = [item]
+    dataset.WindowCenter, dataset.WindowWidth = "10", "10"
     return dataset, levels(table[stored] / 4095)
 
 
@@ -377,7 +384,8 @@ def _signed(image: np.ndarray) -> tuple[FileDataset, np.ndarray]:
     """Signed values with a frame of padding, which does not belong to the picture's range."""
     stored = image.astype(np.int16) * 4 - 500
     stored[:, :6] = -2000
-    dataset = new_dicom(stored, signed=True, PixelPaddingValue=-2000)
+    dataset = new_dicom(stored, signed=True)
+    dataset.PixelPaddingValue = -2000
     dataset["PixelPaddingValue"].VR = "SS"
     shown = np.zeros(stored.shape, dtype=np.uint8)
     shown[:, 6:] = levels(own_range(stored[:, 6:]))

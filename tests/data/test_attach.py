@@ -28,9 +28,9 @@ from medfocus_bench.data.sources.protocol import DEV_START
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import null_control
+from medfocus_bench.phantom import TRACK
 from tests.conftest import make_row
 from tests.data import source_trees as trees
-from tests.data.hub.rows import write_small
 
 ANSWERS = {"original": "Yes", "foreground": "No", "background": "Yes", "background_normal": "Yes"}
 QUESTIONS = (
@@ -118,7 +118,7 @@ def test_an_attached_benchmark_is_marked_and_cannot_be_exported(root, whole, tmp
     assert (manifest["licensed"], manifest["root"]) == (True, str(root.resolve()))
     assert load_benchmark(folder).attachment.licensed
     with pytest.raises(InputError, match="licensed"):
-        export(tmp_path / "export", write_small(tmp_path / "open"), pointers=[folder])
+        export(tmp_path / "export", TRACK, pointers=[folder])
 
 
 def test_a_lost_picture_costs_its_rows_and_is_listed(root, tmp_path):
@@ -194,10 +194,10 @@ def test_pointers_attach_to_the_same_benchmark_as_records_and_are_none_before(ro
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """Published files: a small phantom track, and pointers to all questions of the small VinDR."""
+    """The published files: the phantom track, and pointers to all questions of the small VinDR."""
     folder = tmp_path_factory.mktemp("published")
     write_pointers(pointers([("vindr_cxr", n) for n in range(13)]), folder / "pointers")
-    export(folder / "repository", write_small(folder / "open"), pointers=[folder / "pointers"])
+    export(folder / "repository", TRACK, pointers=[folder / "pointers"])
     return folder / "repository"
 
 
@@ -209,7 +209,7 @@ def test_an_exported_repository_attaches_without_its_open_rows(root, tmp_path, r
         attach_folder(repository / "phantom", root, tmp_path / "other")
 
 
-def test_an_occupied_folder_is_replaced_only_when_asked(root, tmp_path):
+def test_an_occupied_folder_is_replaced_only_when_asked_and_only_if_it_is_ours(root, tmp_path):
     out = tmp_path / "out"
     attached(root, out, [("vindr_cxr", 0)])
     rows = [(row["sample_id"], "direct", row) for row in pointers([("vindr_cxr", 1)])]
@@ -217,6 +217,10 @@ def test_an_occupied_folder_is_replaced_only_when_asked(root, tmp_path):
         write_attached(rows, root, out, name="bench", version="1")
     again = write_attached(rows, root, out, name="bench", version="1", overwrite=True)
     assert len(again.benchmark.samples) == 2
+    (out / "thesis.docx").write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.docx"):
+        write_attached(rows, root, out, name="bench", version="1", overwrite=True)
+    assert (out / "thesis.docx").exists()
 
 
 @pytest.mark.parametrize("entries", [{"root": 7}, {"licensed": "no"}, {"root": ["a"]}])
@@ -258,6 +262,31 @@ def dataset(repository, tmp_path):
     return datasets.load_dataset(
         "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "datasets")
     )
+
+
+def test_a_dataset_is_joined_on_access_without_a_copy(root, dataset):
+    joined = attach(dataset, root)
+    assert len(joined) == 26
+    row = joined[3]
+    annotation = open_source("vindr_cxr").annotations(root).by_index[row["index"]]
+    question = read_question(annotation, root)
+    np.testing.assert_array_equal(np.asarray(row["image"]), question.image)
+    np.testing.assert_allclose(row["boxes"], question.boxes)
+    assert row["question"] == f"Is there evidence of {question.finding} in the image? " + (
+        "Answer directly with yes or no without any explanation."
+    )
+    assert row["mode"] == dataset[3]["mode"], "labels stay what they are in the dataset"
+    assert joined.data.nbytes == dataset.data.nbytes
+    assert [len(value) for value in joined[:2].values()] == [2] * len(row)
+    assert [image.size for image in joined[4:6]["image"]] == [(260, 224)] * 2
+
+
+def test_a_stream_stays_a_stream(root, dataset):
+    streamed = attach(dataset.to_iterable_dataset(), root)
+    assert isinstance(streamed, datasets.IterableDataset)
+    first = next(iter(streamed))
+    assert first["image"].size == (260, 224)
+    assert len(first["boxes"][0]) == 4
 
 
 def test_a_row_that_cannot_be_joined_raises_when_it_is_reached(root, tmp_path, dataset):

@@ -6,9 +6,10 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,6 @@ from medfocus_bench.evaluation.evaluate import evaluate
 
 from ..conftest import make_row, write_submission
 from ..submission.documents import mutated_bytes
-from .hub.rows import write_rows as save
 
 MakeBenchmark = Callable[..., Benchmark]
 
@@ -39,6 +39,12 @@ ROWS = [
     )
     for number in range(6)
 ]
+
+
+def save(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema | None = SCHEMA) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+    return path
 
 
 def fingerprint(folder: Path) -> str:

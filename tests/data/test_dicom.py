@@ -55,7 +55,8 @@ def table(first: int, entries: np.ndarray, bits: int) -> Dataset:
 def test_low_values_are_bright_where_either_tag_says_so_and_never_twice(
     tmp_path, photometric, shape, inverted
 ):
-    dataset = new_dicom(film(), PhotometricInterpretation=photometric)
+    dataset = new_dicom(film())
+    dataset.PhotometricInterpretation = photometric
     if shape is not None:
         dataset.PresentationLUTShape = shape
     grey = own_range(film())
@@ -66,13 +67,15 @@ def test_low_values_are_bright_where_either_tag_says_so_and_never_twice(
 def test_a_lookup_table_counts_the_bits_that_its_entries_have(tmp_path, stated):
     """16 declared and 12 held gave levels 0 to 15; 10 declared and 12 held gave white."""
     entries = (np.linspace(0, 1, 4096) ** 2 * 4095).round()
-    dataset = new_dicom(film(), VOILUTSequence=[table(0, entries, stated)])
+    dataset = new_dicom(film())
+    dataset.VOILUTSequence = [table(0, entries, stated)]
     assert_shown(tmp_path, dataset, entries[film()] / 4095)
 
 
 def test_a_lookup_table_that_leaves_its_brightest_half_unused_is_taken_at_its_word(tmp_path):
     entries = np.linspace(0, 30_000, 4096).round()
-    dataset = new_dicom(film(), VOILUTSequence=[table(0, entries, 16)])
+    dataset = new_dicom(film())
+    dataset.VOILUTSequence = [table(0, entries, 16)]
     assert_shown(tmp_path, dataset, entries[film()] / 65_535)
 
 
@@ -82,30 +85,33 @@ def test_the_first_value_of_a_table_may_be_stored_unsigned(tmp_path, first, lowe
     """64,512 for -1,024 of signed pixels, whether or not one of them is negative."""
     stored = film() - 100 + lowest
     entries = np.linspace(0, 4095, 5120).round()
-    dataset = new_dicom(stored, bits=16, signed=True, VOILUTSequence=[table(first, entries, 12)])
+    dataset = new_dicom(stored, bits=16, signed=True)
+    dataset.VOILUTSequence = [table(first, entries, 12)]
     assert_shown(tmp_path, dataset, entries[stored + 1024] / 4095)
 
 
 def test_the_first_value_of_a_table_may_be_stored_unsigned_for_rescaled_pixels(tmp_path):
     entries = np.linspace(0, 4095, 5120).round()
-    lut = [table(64_512, entries, 12)]
-    dataset = new_dicom(film(), RescaleSlope="1", RescaleIntercept="-1024", VOILUTSequence=lut)
+    dataset = new_dicom(film())
+    dataset.RescaleSlope, dataset.RescaleIntercept = "1", "-1024"
+    dataset.VOILUTSequence = [table(64_512, entries, 12)]
     assert_shown(tmp_path, dataset, entries[film()] / 4095)
 
 
 def test_the_first_value_of_a_modality_table_may_be_stored_unsigned(tmp_path):
     stored = film() - 2000
-    entries = (np.linspace(0, 1, 4096) ** 2 * 4095).round()
-    lut = [table(63_536, entries, 16)]
-    dataset = new_dicom(stored, bits=16, signed=True, ModalityLUTSequence=lut)
-    assert_shown(tmp_path, dataset, own_range(entries[film()]))
+    entries = np.linspace(0, 1, 4096) ** 2 * 4095
+    dataset = new_dicom(stored, bits=16, signed=True)
+    dataset.ModalityLUTSequence = [table(63_536, entries.round(), 16)]
+    assert_shown(tmp_path, dataset, own_range(entries.round()[film()]))
 
 
 def test_a_first_value_in_the_upper_half_is_taken_at_its_word_where_values_reach_it(tmp_path):
     stored = film() * 16
     entries = np.linspace(0, 65_535, 30_000).round()
-    lut = [table(34_000, entries, 16)]
-    dataset = new_dicom(stored, bits=16, RescaleSlope="1", RescaleIntercept="-1", VOILUTSequence=lut)
+    dataset = new_dicom(stored, bits=16)
+    dataset.RescaleSlope, dataset.RescaleIntercept = "1", "-1"
+    dataset.VOILUTSequence = [table(34_000, entries, 16)]
     assert_shown(tmp_path, dataset, entries[np.clip(stored - 1 - 34_000, 0, 29_999)] / 65_535)
 
 
@@ -115,7 +121,8 @@ def test_a_first_value_in_the_upper_half_is_taken_at_its_word_where_values_reach
 def test_padding_is_found_however_its_sign_is_written(tmp_path, signed, written):
     stored = film() - 500 if signed else film() + 500
     stored[:, :6] = -2000 if signed else 63_536
-    dataset = new_dicom(stored, bits=16, signed=signed, PixelPaddingValue=written)
+    dataset = new_dicom(stored, bits=16, signed=signed)
+    dataset.PixelPaddingValue = written
     dataset["PixelPaddingValue"].VR = "US" if written > 0 else "SS"
     grey = np.zeros(stored.shape)
     grey[:, 6:] = own_range(stored[:, 6:])
@@ -126,7 +133,8 @@ def test_padding_is_found_however_its_sign_is_written(tmp_path, signed, written)
 @pytest.mark.parametrize("windowed", [False, True])
 def test_twelve_bits_in_the_upper_part_of_sixteen_are_taken_from_there(tmp_path, signed, windowed):
     stored = film() - 2000 * signed
-    dataset = new_dicom(stored * 16, bits=16, signed=signed, BitsStored=12, HighBit=15)
+    dataset = new_dicom(stored * 16, bits=16, signed=signed)
+    dataset.BitsStored, dataset.HighBit = 12, 15
     grey = own_range(film())
     if windowed:
         dataset.WindowCenter, dataset.WindowWidth = str(2048 - 2000 * signed), "4096"
@@ -138,14 +146,17 @@ def test_twelve_bits_in_the_upper_part_of_sixteen_are_taken_from_there(tmp_path,
 def test_twelve_bits_in_the_lower_part_are_found_although_the_header_has_them_above(tmp_path, signed):
     """`HighBit` 15 is written by mistake, too; the bits tell."""
     stored = film() - 2000 * signed
-    dataset = new_dicom(stored, bits=16, signed=signed, BitsStored=12, HighBit=15)
+    dataset = new_dicom(stored, bits=16, signed=signed)
+    dataset.BitsStored, dataset.HighBit = 12, 15
     assert_shown(tmp_path, dataset, own_range(film()))
 
 
 def test_overlays_in_the_unused_bits_are_not_shown(tmp_path):
     stored = film()
     stored[5:9, 5:9] |= 0x8000
-    assert_shown(tmp_path, new_dicom(stored, bits=16, BitsStored=12, HighBit=11), own_range(film()))
+    dataset = new_dicom(stored, bits=16)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    assert_shown(tmp_path, dataset, own_range(film()))
 
 
 @pytest.mark.parametrize(("centre", "width"), [("60000", "100"), ("-5000", "100")])
@@ -159,7 +170,8 @@ def test_a_window_that_misses_all_values_is_an_error_that_names_it(tmp_path, cen
 
 
 def test_a_table_that_misses_all_values_is_an_error_that_names_it(tmp_path):
-    dataset = new_dicom(film(), VOILUTSequence=[table(10_000, np.arange(4096), 12)])
+    dataset = new_dicom(film())
+    dataset.VOILUTSequence = [table(10_000, np.arange(4096), 12)]
     with pytest.raises(PictureError, match=r"film\.dcm: .*its VOI lookup table shows all of its values"):
         shown(tmp_path, dataset)
 
@@ -194,8 +206,10 @@ def test_a_bright_mark_is_no_outlier(tmp_path):
 
 def test_values_of_32_bits_are_shown_too(tmp_path):
     stored = film() * 100_000
-    bits = {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}
-    dataset = new_dicom(film(), **bits, PixelData=stored.astype("<u4").tobytes())
+    dataset = new_dicom(film())
+    dataset.BitsAllocated = dataset.BitsStored = 32
+    dataset.HighBit = 31
+    dataset.PixelData = stored.astype("<u4").tobytes()
     assert_shown(tmp_path, dataset, own_range(stored))
 
 

@@ -24,14 +24,16 @@ def test_a_whole_source_is_complete(tmp_path, monkeypatch):
     expecting(monkeypatch, "padchest_gr", test=8, dev=3)
     found = examine(open_source("padchest_gr"), tmp_path, decode_all=True)
     assert found.complete
-    counts = [(c.split, c.expected, c.found, c.usable) for c in found.counts]
-    assert counts == [("test", 8, 8, 8), ("dev", 3, 3, 3)]
+    assert [(c.split, c.expected, c.found, c.usable) for c in found.counts] == [
+        ("test", 8, 8, 8),
+        ("dev", 3, 3, 3),
+    ]
     assert [question.index for question in found.samples] == [0, 3, 7, 90_002]
 
 
 def test_the_published_counts_are_held_against_what_is_found(tmp_path):
     trees.write_vindr(tmp_path)
-    found = examine("vindr_cxr", tmp_path)
+    found = examine(open_source("vindr_cxr"), tmp_path)
     assert not found.complete
     assert (found.counts[0].expected, found.counts[0].found, found.skips) == (2108, 13, ())
     expected = {name: dict(open_source(name).expected) for name in ("imagenome", "vindr_cxr", "padchest_gr")}

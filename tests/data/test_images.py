@@ -71,11 +71,19 @@ def test_windowing_after_the_inversion_would_show():
     assert np.abs(np.round(swapped * 255) - shown).mean() > 30
 
 
+def test_bright_stays_bright_in_either_photometric_interpretation(tmp_path):
+    for kind in ("explicit", "inverted"):
+        write_dicom(tmp_path / kind, kind, picture())
+        found = read_picture(tmp_path / kind)
+        assert found[:, -5:].mean() > found[:, :5].mean() + 50, kind
+
+
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_each_window_function_is_that_of_the_standard(tmp_path, function):
     stored = np.arange(0, 4000, 10, dtype=np.uint16).reshape(20, 20)
-    tags = {"WindowCenter": "2000", "WindowWidth": "1000", "VOILUTFunction": function}
-    store(tmp_path / "a.dcm", new_dicom(stored, **tags))
+    dataset = new_dicom(stored)
+    dataset.WindowCenter, dataset.WindowWidth, dataset.VOILUTFunction = "2000", "1000", function
+    store(tmp_path / "a.dcm", dataset)
     x = stored.astype(float)
     expected = {
         "LINEAR": (x - 1999.5) / 999 + 0.5,
@@ -83,6 +91,13 @@ def test_each_window_function_is_that_of_the_standard(tmp_path, function):
         "SIGMOID": 1 / (1 + np.exp(-4 * (x - 2000) / 1000)),
     }[function]
     np.testing.assert_allclose(read_picture(tmp_path / "a.dcm"), np.clip(expected, 0, 1) * 255, atol=0.6)
+
+
+def test_an_empty_window_counts_as_none(tmp_path):
+    dataset, shown = DICOM_KINDS["explicit"](picture())
+    dataset.WindowCenter, dataset.WindowWidth = "", ""
+    store(tmp_path / "a.dcm", dataset)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.dcm"), shown, atol=1)
 
 
 def test_a_colour_photograph_becomes_grey(tmp_path):
@@ -285,8 +300,14 @@ def claiming(png: bytes, width: int, height: int) -> bytes:
 
 
 def dicom(bits: int = 12, **tags: object) -> FileDataset:
-    """A sound radiograph but for these tags."""
-    return new_dicom(picture(), bits=bits, **tags)
+    """A sound radiograph but for these tags; None takes one away."""
+    dataset = new_dicom(picture(), bits=bits)
+    for name, value in tags.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    return dataset
 
 
 def saved(dataset: FileDataset) -> bytes:
@@ -407,7 +428,8 @@ def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "ref", ["", "../a.png", "a/../../b.png", "/etc/passwd", "a\\..\\b.png", "a\0.png", "..", "a/.."]
+    "ref",
+    ["", "../a.png", "a/../../b.png", "/etc/passwd", "a\\..\\b.png", "a\0.png", "..", "a/.."],
 )
 def test_a_reference_that_leads_elsewhere_is_refused(tmp_path, ref):
     with pytest.raises(PictureError, match="not a path below"):

@@ -13,7 +13,7 @@ from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.errors import BenchmarkError
 
 from ..conftest import make_row
-from .hub.rows import write_rows as save
+from .test_benchmark import save
 
 
 def labelled(names, column="mode", kind=None):

@@ -53,12 +53,12 @@ def check(sample: Sample) -> None:
 
 @pytest.mark.parametrize("order", ["forwards", "backwards", "random"])
 def test_a_sample_has_its_own_picture_and_texts_in_whatever_order_it_is_asked(bench, order):
-    samples = {
-        "forwards": bench.samples[::10],
-        "backwards": bench.samples[::-10],
-        "random": random.Random(0).sample(bench.samples, 12),
-    }[order]
-    for sample in samples:
+    samples = list(bench.samples)
+    if order == "backwards":
+        samples.reverse()
+    if order == "random":
+        random.Random(0).shuffle(samples)
+    for sample in samples[:60] if order == "random" else samples[::7]:
         check(sample)
         check(sample)
 
@@ -139,32 +139,37 @@ def test_a_sample_without_content_says_so():
         _ = bare.image
 
 
-def test_reprs_are_one_line_without_bytes(bench):
-    assert repr(bench) == f"Benchmark(b 1 ({bench.fingerprint[:12]}): 301 samples in phantom / dev, direct)"
+def test_reprs_are_one_line_without_bytes(make_benchmark):
+    bench = make_benchmark([row(number) for number in range(50)])
+    assert repr(bench) == f"Benchmark(bench 1.0.0 ({bench.fingerprint[:12]}): 50 samples in phantom / direct)"
     assert repr(bench.samples[3]) == (
-        "Sample(phantom-00002-tiny-direct: nodule, 8 x 8, phantom / direct, lesion, 1 box)"
+        "Sample(phantom-00003-tiny-direct: nodule, 8 x 8, phantom / direct, lesion, 1 box)"
     )
 
 
 def test_all_rows_are_those_of_every_group(make_benchmark):
-    groups = ["grounded", "incorrect", "ungrounded", "grounded"]
-    bench = make_benchmark([row(number, group=group) for number, group in enumerate(groups)])
+    bench = make_benchmark([row(0), row(1, group="incorrect"), row(2, group="ungrounded"), row(3)])
     assert [sample.index for sample in bench.samples] == [0, 3]
-    assert [sample.group for sample in bench.all_rows()] == groups
+    assert [sample.group for sample in bench.all_rows()] == [
+        "grounded",
+        "incorrect",
+        "ungrounded",
+        "grounded",
+    ]
     assert [sample.response for sample in bench.all_rows()] == [f"Response {n}." for n in range(4)]
 
 
 def test_few_files_stay_open_however_many_are_read(tmp_path):
     shards = []
-    for number in range(8):
-        written = write_benchmark(tmp_path / str(number), {"direct": [row(number)]}, name="b", version="1")
-        shards += written.samples
+    for number in range(12):
+        write_benchmark(tmp_path / str(number), {"direct": [row(number)]}, name="b", version="1")
+        shards.append(read_benchmark(tmp_path / str(number)).samples[0])
     for sample in shards:
         assert sample.image is not None
         assert sample.question
     opened = [target for link in Path("/proc/self/fd").iterdir() if str(tmp_path) in (target := linked(link))]
     assert len(opened) <= 4
-    assert [sample.index for sample in shards] == list(range(8))
+    assert [sample.index for sample in shards] == list(range(12))
     assert all(sample.image[0, 0] == levels(sample.index)[0, 0] for sample in shards)
 
 

@@ -56,7 +56,11 @@ def test_imagenomes_order_is_that_of_a_sorted_grouping_in_pandas(root):
     kept = table[(table.relation == 1) & table.categoryID.isin(["anatomicalfinding", "disease"])]
     keys = ["patient_id", "study_id", "image_id", "label_name", "categoryID"]
     expected = [
-        (index, f"mimic-cxr-jpg/2.1.0/files/p{str(p)[:2]}/p{p}/s{s}/{image.replace('.dcm', '.jpg')}", label)
+        (
+            index,
+            f"mimic-cxr-jpg/2.1.0/files/p{str(p)[:2]}/p{p}/s{s}/{image.replace('.dcm', '.jpg')}",
+            label,
+        )
         for index, (p, s, image, label, _) in enumerate(kept.groupby(keys).groups)
     ]
     assert keyed(root, "imagenome") == expected
@@ -214,11 +218,11 @@ BAD_BOXES = (
 def test_a_box_that_cannot_be_read_costs_its_question_and_no_index(tmp_path, cell, monkeypatch):
     """Trap 30: nothing of a cell is run."""
     monkeypatch.chdir(tmp_path)
-    trees.write_imagenome(tmp_path, pictures=False, anatomy=False)
+    trees.write_imagenome(tmp_path, pictures=False)
     before = keyed(tmp_path, "imagenome")
     rows = trees.imagenome_rows()
     rows[0]["coord_original"] = cell
-    trees.write_imagenome(tmp_path, rows, pictures=False, anatomy=False)
+    trees.write_imagenome(tmp_path, rows, pictures=False)
     found = open_source("imagenome").annotations(tmp_path)
     (skip,) = found.skips
     assert found.found == len(before)

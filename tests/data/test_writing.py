@@ -49,7 +49,11 @@ def test_bytes_of_a_file_and_arrays_of_boxes_are_taken(tmp_path):
             "column image: str 'chest.png' is not a picture; give one of PIL, or the bytes",
         ),
         ("image", PICTURE, "column image: list .* is not a picture"),
-        ("image", Image.new("CMYK", (64, 48)), "column image: cannot be stored as PNG .*convert it to L"),
+        (
+            "image",
+            Image.new("CMYK", (64, 48)),
+            "column image: cannot be stored as PNG .*convert it to L",
+        ),
         ("boxes", [8, 8, 40, 40], r"column boxes: list \[8, 8, 40, 40\] is not a list of \[x1, y1, x2, y2\]"),
         ("boxes", [["a", 8, 40, 40]], "column boxes: list"),
         ("width", "wide", "column width: str 'wide' is not a whole number"),

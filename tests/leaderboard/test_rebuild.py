@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from medfocus_bench.engine.choose import open_engine
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.rebuild import (
@@ -38,7 +39,8 @@ def settled(place, *, only=(), workers=1, check=False, force=False):
     repository, benchmark = place
     rules = Rules(repository / "leaderboard" / "results", check=check, force=force)
     found = entries(repository / "submissions", only)
-    return {outcome.name: outcome for outcome in rebuild(found, benchmark, rules, workers=workers)}
+    with open_engine(workers=workers) as engine:
+        return {outcome.name: outcome for outcome in rebuild(found, benchmark, rules, engine=engine)}
 
 
 def result_file(place, name) -> Path:

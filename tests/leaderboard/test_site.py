@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.engine.choose import open_engine
+from medfocus_bench.engine.local import LocalWorkers
 from medfocus_bench.errors import InputError
 from medfocus_bench.leaderboard.board import make_board
 from medfocus_bench.leaderboard.gallery import EACH, KINDS, _marks
@@ -151,8 +153,11 @@ def test_pictures_of_a_changed_submission_are_refused(board, tmp_path, monkeypat
     shutil.copytree(board.submissions, tmp_path / "submissions")
     document = tmp_path / "submissions" / "oracle" / "submission.json"
     document.write_text(document.read_text().replace('"score": 2.0', '"score": 3.0'))
-    with pytest.raises(InputError, match="not what was scored as oracle"):
-        built(board, tmp_path / "site", submissions=tmp_path / "submissions", workers=workers)
+    with (
+        open_engine(workers=workers) as engine,
+        pytest.raises(InputError, match="not what was scored as oracle"),
+    ):
+        built(board, tmp_path / "site", submissions=tmp_path / "submissions", engine=engine)
     assert not (tmp_path / "site").exists()
 
 
@@ -165,7 +170,8 @@ def test_galleries_drawn_in_processes_are_those_drawn_in_one(board, site, tmp_pa
             told.append(total)
             yield item
 
-    built(board, tmp_path / "site", workers=2, progress=progress)
+    with LocalWorkers(2) as engine:
+        built(board, tmp_path / "site", engine=engine, progress=progress)
     assert contents(tmp_path / "site") == contents(site.index.parent)
     assert told == [4] * 4  # twelve results in lots of three
 

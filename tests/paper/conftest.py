@@ -12,7 +12,7 @@ from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.paper.ablate import Variant, variants
 from medfocus_bench.paper.config import ReproduceConfig
-from medfocus_bench.runs.attribute import RunConfig
+from medfocus_bench.runs.config import RunConfig
 
 from ..runs.conftest import track_rows
 

@@ -151,11 +151,11 @@ def test_building_again_gives_the_rows_that_are_shipped(rows, tmp_path, indices)
     seen = []
 
     def progress(items, label, total):
-        for item in items:
-            seen.append((item + 1, total))
+        for number, item in enumerate(items, start=1):
+            seen.append((number, total))
             yield item
 
-    build_track(tmp_path / "t1", tmp_path / "w1", workers=1, indices=indices, progress=progress)
+    build_track(tmp_path / "t1", tmp_path / "w1", indices=indices, progress=progress)
     assert seen[-1] == (12 * len(indices), 12 * len(indices))
     shipped = {row["sample_id"]: row for row in rows}
     built = [row for path in (tmp_path / "t1").glob("*.parquet") for row in pq.read_table(path).to_pylist()]

@@ -24,8 +24,8 @@ from PIL import Image
 from medfocus_bench.answers import parse_verdict
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.box_parsing import parse_boxes, parse_phrases
-from medfocus_bench.counterfactual.causal_filter import Failure as FilterFailure
-from medfocus_bench.counterfactual.causal_filter import read_failures as read_filter_failures
+from medfocus_bench.counterfactual.records import Failure as FilterFailure
+from medfocus_bench.counterfactual.records import read_failures as read_filter_failures
 from medfocus_bench.data.images import read_picture
 from medfocus_bench.data.manifest import read_manifest
 from medfocus_bench.data.resolve import load_benchmark

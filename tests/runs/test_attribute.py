@@ -17,10 +17,14 @@ from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.lvlm import registry
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.runs import attribute as running
-from medfocus_bench.runs.attribute import RunConfig, attribute, encode_sample
+from medfocus_bench.runs import explaining
+from medfocus_bench.runs.attribute import attribute
+from medfocus_bench.runs.config import RunConfig
+from medfocus_bench.runs.explaining import encode_sample
 from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.records import RecordFiles, read_failures, read_records
 from medfocus_bench.runs.tuning import Tuning
@@ -44,10 +48,14 @@ def records(out, method, lvlm="phantom_qwen", split="direct"):
 
 @pytest.fixture
 def loads(monkeypatch):
-    """The keys of the LVLMs that runs asked for, in order; `kept_lvlm` keeps the last one."""
+    """The keys of the LVLMs that runs asked for, in order; the last one is kept, and counts once."""
     loaded = []
-    real = running.kept_lvlm
-    monkeypatch.setattr(running, "kept_lvlm", lambda key, **more: (loaded.append(key), real(key, **more))[1])
+    real = registry.kept_lvlm
+    monkeypatch.setattr(
+        registry,
+        "kept_lvlm",
+        lambda key, **more: (loaded[-1:] == [key] or loaded.append(key), real(key, **more))[1],
+    )
     return loaded
 
 
@@ -78,7 +86,7 @@ def test_a_record_keeps_tokens_concepts_and_finite_diagnostics(small, tmp_path):
 def test_each_sample_is_read_once_for_all_methods(small, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "medfocus_bench.runs.attribute.encode_sample",
+        "medfocus_bench.runs.explaining.encode_sample",
         lambda lvlm, sample: (read.append(sample), encode_sample(lvlm, sample))[1],
     )
     run(small, tmp_path, COUNTING, REFUSING)
@@ -92,7 +100,7 @@ def test_every_lvlm_explains_its_own_samples_only_one_lvlm_after_the_other(small
         ("phantom_qwen", "direct", 4),
         ("phantom_qwen", "reasoning", 1),
     ]
-    assert loads == ["phantom_gemma", "phantom_qwen", "phantom_qwen"]
+    assert loads == ["phantom_gemma", "phantom_qwen"]
     for lvlm in ("phantom_gemma", "phantom_qwen"):
         assert all(f"-{lvlm}-" in key for key in records(tmp_path, "counting", lvlm))
 
@@ -276,7 +284,7 @@ def test_a_hub_id_is_held_to_the_commit_that_was_loaded(small, tmp_path, monkeyp
     # Stands for the Hub: what is loaded says its commit, and nothing does before.
     monkeypatch.setattr(running, "folder_identity", lambda source: None)
     commit = "commit:1"
-    monkeypatch.setattr(running, "loaded_identity", lambda lvlm: commit)
+    monkeypatch.setattr(explaining, "loaded_identity", lambda lvlm: commit)
     run(small, tmp_path, COUNTING, limit=1)
     (outcome,) = run(small, tmp_path, COUNTING, limit=2)
     assert (outcome.existing, outcome.new) == (1, 1)

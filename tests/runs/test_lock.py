@@ -5,7 +5,7 @@ import os
 import pytest
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.runs.lock import exclusive
+from medfocus_bench.lock import exclusive
 
 
 def test_one_writer_at_a_time_has_a_file_or_a_folder_and_leaves_no_lock_behind(tmp_path):

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import load_lvlm
-from medfocus_bench.runs.attribute import RunConfig
+from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.picture import explain_picture, read_picture, write_picture
 from medfocus_bench.runs.settings import write_document

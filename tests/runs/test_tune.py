@@ -12,7 +12,8 @@ from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
 from medfocus_bench.lvlm.registry import load_lvlm
-from medfocus_bench.runs.attribute import RunConfig, encode_sample
+from medfocus_bench.runs.config import RunConfig
+from medfocus_bench.runs.explaining import encode_sample
 from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.runs.tune import tune

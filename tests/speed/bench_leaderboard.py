@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from medfocus_bench.data.resolve import load_benchmark
+from medfocus_bench.engine.local import LocalWorkers
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.leaderboard.result import Result, result_text
 from medfocus_bench.leaderboard.scoring import score_result
@@ -47,13 +48,14 @@ def _with_galleries(root: Path, seed: Result) -> None:
     for number in range(NUMBERS[-1]):
         (submissions / f"method-{number:03d}").symlink_to(root / "seed", target_is_directory=True)
     start = perf_counter()
-    site = build_site(
-        root / f"results-{NUMBERS[-1]}",
-        root / "with-galleries",
-        submissions=submissions,
-        benchmark=load_benchmark("phantom"),
-        workers=2,
-    )
+    with LocalWorkers(2) as engine:
+        site = build_site(
+            root / f"results-{NUMBERS[-1]}",
+            root / "with-galleries",
+            submissions=submissions,
+            benchmark=load_benchmark("phantom"),
+            engine=engine,
+        )
     took = perf_counter() - start
     figure = f"{took:.1f} s, {site.pictures} pictures, 2 workers"
     report(f"build with {NUMBERS[-1]} galleries", figure, "< 60 s", took < 60)

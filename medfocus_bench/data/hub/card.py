@@ -206,34 +206,45 @@ def _field(record_set: str, field: pa.Field) -> Mapping[str, Any]:
     if field.name in LABELS:
         names = ", ".join(f"{number} {name}" for number, name in enumerate(LABELS[field.name]))
         text = f"{text} ({names})"
-    described = {"@type": "cr:Field", "@id": identity, "name": identity, "description": text.replace("`", "")}
-    read = {"fileSet": {"@id": f"files/{record_set}"}, "extract": {"column": field.name}}
+    described = {
+        "@type": "cr:Field",
+        "@id": identity,
+        "name": identity,
+        "description": text.replace("`", ""),
+    }
+    read: dict[str, Any] = {
+        "fileSet": {"@id": f"files/{record_set}"},
+        "extract": {"column": field.name},
+    }
     if field.name == "image":
         read["transform"] = {"jsonPath": "bytes"}
-    if field.name != "anatomy":
-        kind = _DATA_TYPES.get(field.name) or _DATA_TYPES[str(field.type)]
-        return described | kind | {"source": read}
-    parts = [
-        {
-            "@type": "cr:Field",
-            "@id": f"{identity}/{part}",
-            "name": f"{identity}/{part}",
-            **_DATA_TYPES[part],
-            "source": read | {"transform": {"jsonPath": part}},
+        return described | {"dataType": "sc:ImageObject", "source": read}
+    if field.name == "boxes":
+        shape = {"isArray": True, "arrayShape": "-1,4"}
+        return described | {"dataType": "cr:Float64", **shape, "source": read}
+    if field.name == "anatomy":
+        parts: dict[str, dict[str, Any]] = {
+            "concept": {"dataType": "sc:Text"},
+            "box": {"dataType": "cr:Float64", "isArray": True},
         }
-        for part in ("concept", "box")
-    ]
-    return described | {"isArray": True, "arrayShape": "-1", "subField": parts}
+        return described | {
+            "isArray": True,
+            "arrayShape": "-1",
+            "subField": [
+                {
+                    "@type": "cr:Field",
+                    "@id": f"{identity}/{part}",
+                    "name": f"{identity}/{part}",
+                    **kind,
+                    "source": read | {"transform": {"jsonPath": part}},
+                }
+                for part, kind in parts.items()
+            ],
+        }
+    return described | {"dataType": _data_type(field.type), "source": read}
 
 
-_DATA_TYPES: Final[Mapping[str, dict[str, Any]]] = {
-    "image": {"dataType": "sc:ImageObject"},
-    "boxes": {"dataType": "cr:Float64", "isArray": True, "arrayShape": "-1,4"},
-    "concept": {"dataType": "sc:Text"},
-    "box": {"dataType": "cr:Float64", "isArray": True},
-    "string": {"dataType": "sc:Text"},
-    "int32": {"dataType": "cr:Int32"},
-    "int64": {"dataType": "cr:Int64"},
-    "float": {"dataType": "cr:Float32"},
-}
-"""What Croissant calls a column, or a part of one, by its name, else by the type that Arrow has for it."""
+def _data_type(kind: pa.DataType) -> str:
+    if pa.types.is_string(kind):
+        return "sc:Text"
+    return {"int32": "cr:Int32", "int64": "cr:Int64", "float": "cr:Float32"}[str(kind)]

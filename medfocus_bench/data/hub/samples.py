@@ -11,10 +11,16 @@ from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_errors, qui
 from medfocus_bench.data.hub.fetch import RETRY, OutOfReachError, check_files, fetch
 from medfocus_bench.data.hub.publication import PublishedRow
 from medfocus_bench.data.hub.publish import published_table
-from medfocus_bench.data.hub.repository import DATASET, DEFAULT_CONFIG, HubName
+from medfocus_bench.data.hub.repository import DATASET, DEFAULT_CONFIG, HubName, hub_name
 from medfocus_bench.data.labels import in_words, label_names
 from medfocus_bench.data.manifest import read_manifest
-from medfocus_bench.data.resolve import embedded_copy, named, warn_offline
+from medfocus_bench.data.resolve import (
+    embedded_copy,
+    installed_benchmarks,
+    is_folder,
+    unknown_benchmark,
+    warn_offline,
+)
 from medfocus_bench.errors import BenchmarkError, first_line, require
 
 if TYPE_CHECKING:
@@ -70,19 +76,18 @@ def load_samples(
     'cardiomegaly'
     """
     require("datasets")
-    found = named(str(name))
-    if isinstance(found, HubName):
-        wanted = HubName(found.repo, revision or found.revision, config or found.config)
-        return _from_hub(wanted, split, streaming=streaming)
-    if revision is not None:
-        raise BenchmarkError(
-            f"{name}: a revision is of a repository on the Hub; leave it out for a local one"
-        )
-    manifest = read_manifest(found)
-    if manifest and manifest.configs:
-        check_files(found, config or DEFAULT_CONFIG)
-        return _from_repository(found, config or DEFAULT_CONFIG, split, streaming=streaming)
-    return _from_benchmark(found, config, split, streaming=streaming)
+    text = str(name)
+    if is_folder(text):
+        _no_revision(text, revision)
+        return _from_folder(Path(text), config, split, streaming=streaming)
+    if text in installed_benchmarks():
+        _no_revision(text, revision)
+        return _from_benchmark(installed_benchmarks()[text], config or text, split, streaming=streaming)
+    found = hub_name(text)
+    if found is None:
+        raise BenchmarkError(unknown_benchmark(text))
+    wanted = HubName(found.repo, revision or found.revision, config or found.config)
+    return _from_hub(wanted, split, streaming=streaming)
 
 
 def _from_hub(name: HubName, split: str, *, streaming: bool) -> Dataset | IterableDataset:
@@ -100,6 +105,14 @@ def _from_hub(name: HubName, split: str, *, streaming: bool) -> Dataset | Iterab
         warn_offline(name, embedded[1], "the Hub is out of reach")
         return _from_benchmark(embedded[0], name.config, split, streaming=streaming)
     return _from_repository(root, name.config, split, streaming=streaming)
+
+
+def _from_folder(root: Path, config: str | None, split: str, *, streaming: bool) -> Dataset | IterableDataset:
+    manifest = read_manifest(root)
+    if manifest and manifest.configs:
+        check_files(root, config or DEFAULT_CONFIG)
+        return _from_repository(root, config or DEFAULT_CONFIG, split, streaming=streaming)
+    return _from_benchmark(root, config, split, streaming=streaming)
 
 
 def _from_repository(root: Path, config: str, split: str, *, streaming: bool) -> Dataset | IterableDataset:
@@ -161,3 +174,10 @@ def _load(place: str, split: str, shards: str | Sequence[str], *, streaming: boo
     finally:
         if bars:
             library.enable_progress_bars()
+
+
+def _no_revision(text: str, revision: str | None) -> None:
+    if revision is not None:
+        raise BenchmarkError(
+            f"{text}: a revision is of a repository on the Hub; leave it out for a local one"
+        )

@@ -26,7 +26,10 @@ class NIH:
     name = "nih"
     title = "NIH ChestX-ray14 (box list of 2017)"
     expected: Mapping[Split, int] = {"test": 984}
-    tables: tuple[str, ...] = (f"{_BASE}/BBox_List_2017.csv", f"{_BASE}/BBox_List_2017.csv.gz")
+    tables: tuple[str, ...] = (
+        f"{_BASE}/BBox_List_2017.csv",
+        f"{_BASE}/BBox_List_2017.csv.gz",
+    )
     optional: Mapping[str, str] = {}
     pictures = "nih-chest-xray14/images*/{image}, or in images*/images/"
     release = None

@@ -1,4 +1,8 @@
-"""A program that knows `datasets` and nothing of this repository: `pip install datasets pillow` is enough."""
+"""A program that knows `datasets` and nothing of this repository: `pip install datasets pillow` is enough.
+
+python -m tests.data.hub.mini_hub FOLDER       # serves an exported folder, prints its address
+HF_ENDPOINT=ADDRESS HF_HOME=NEW_FOLDER python tests/data/hub/alone.py
+"""
 
 import sys
 

@@ -11,8 +11,6 @@ import datasets
 import huggingface_hub
 import pytest
 
-from medfocus_bench.data import resolve
-from medfocus_bench.data.hub import diff
 from medfocus_bench.data.hub.publish import export
 from medfocus_bench.data.hub.repository import DATASET
 from medfocus_bench.data.resolve import installed_benchmarks
@@ -110,14 +108,6 @@ def environment(hub: MiniHub, home: Path, **more: str) -> Mapping[str, str]:
 def plain(tmp_path_factory):
     """The small open benchmark, which no test changes."""
     return write_small(tmp_path_factory.mktemp("plain") / "source")
-
-
-@pytest.fixture
-def small_track(plain, monkeypatch):
-    """`plain` as the benchmark that is installed, which reads faster than the shipped track."""
-    for module in (resolve, diff):
-        monkeypatch.setattr(module, "installed_benchmarks", lambda: {"phantom": plain})
-    return plain
 
 
 @pytest.fixture(scope="session")

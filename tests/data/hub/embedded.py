@@ -21,3 +21,5 @@ SAMPLES: Final = {
     split: Counter(row["lvlm"] for row in rows if row["group"] == "grounded") for split, rows in _ROWS.items()
 }
 """Grounded rows by split and LVLM."""
+
+TOTAL: Final = sum(of_lvlm.total() for of_lvlm in SAMPLES.values())

@@ -2,6 +2,8 @@
 
 Commits, tags, private repositories, tokens, large files with verified sha256, ranges. Faults can be
 ordered: a connection that breaks off, a status, a byte that flips. Everything is in memory.
+
+    python -m tests.data.hub.mini_hub FOLDER       # serves an exported folder, prints its address
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import hashlib
 import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,6 +35,7 @@ _ROUTES = (
     ("POST", r"/api/repos/create", "create"),
     ("POST", rf"/datasets/{_ID}\.git/info/lfs/objects/batch", "batch"),
     ("PUT", r"/large/(?P<oid>[0-9a-f]{64})", "store"),
+    ("POST", r"/large/verify", "verify"),
     ("GET", rf"/api/datasets/{_ID}(/revision/(?P<rev>[^/]+))?", "info"),
     ("GET", rf"/api/datasets/{_ID}/tree/(?P<rev>[^/]+)(/(?P<below>.*))?", "tree"),
     ("POST", rf"/api/datasets/{_ID}/paths-info/(?P<rev>[^/]+)", "paths_info"),
@@ -297,7 +302,10 @@ class _Handler(BaseHTTPRequestHandler):
         for asked in json.loads(self.body)["objects"]:
             answer = {"oid": asked["oid"], "size": asked["size"]}
             if asked["oid"] not in self.hub.large:
-                answer["actions"] = {"upload": {"href": f"{self.hub.url}/large/{asked['oid']}"}}
+                answer["actions"] = {
+                    "upload": {"href": f"{self.hub.url}/large/{asked['oid']}"},
+                    "verify": {"href": f"{self.hub.url}/large/verify"},
+                }
             answers.append(answer)
         self._send({"transfer": "basic", "objects": answers}, kind="application/vnd.git-lfs+json")
 
@@ -307,11 +315,29 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.large[oid] = self.body
         self._send({})
 
+    def _verify(self) -> None:
+        self._send({}, status=200 if json.loads(self.body)["oid"] in self.hub.large else 404)
+
     def _info(self, repo: Repo, rev: str | None) -> None:
         commit = self._found(repo, rev)
-        siblings = [{"rfilename": path} for path in sorted(commit.files)]
-        told = {"id": self._name(repo), "sha": commit.sha, "private": repo.private, "gated": False}
-        self._send(told | {"siblings": siblings})
+        name = self._name(repo)
+        self._send(
+            {
+                "_id": "0" * 24,
+                "id": name,
+                "author": name.split("/")[0],
+                "sha": commit.sha,
+                "private": repo.private,
+                "gated": False,
+                "disabled": False,
+                "downloads": 0,
+                "likes": 0,
+                "tags": [],
+                "lastModified": "2026-01-01T00:00:00.000Z",
+                "createdAt": "2026-01-01T00:00:00.000Z",
+                "siblings": [{"rfilename": path} for path in sorted(commit.files)],
+            }
+        )
 
     def _tree(self, repo: Repo, rev: str, below: str | None) -> None:
         prefix = f"{below.rstrip('/')}/" if below else ""
@@ -379,8 +405,13 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _RefusedError(400, f"mini_hub knows no {key}")
         repo.commits.append(_commit(message, files, repo.commits[-1].sha))
         sha = repo.commits[-1].sha
-        url = f"{self.hub.url}/datasets/{self._name(repo)}/commit/{sha}"
-        self._send({"success": True, "commitOid": sha, "commitUrl": url})
+        self._send(
+            {
+                "success": True,
+                "commitOid": sha,
+                "commitUrl": f"{self.hub.url}/datasets/{self._name(repo)}/commit/{sha}",
+            }
+        )
 
     def _tag(self, repo: Repo, rev: str) -> None:
         tag = json.loads(self.body)["tag"]
@@ -414,3 +445,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _folder(path: str) -> dict[str, Any]:
     return {"type": "directory", "path": path, "size": 0, "oid": hashlib.sha1(path.encode()).hexdigest()}
+
+
+def main(folder: Path) -> None:
+    """Serves an exported folder as the published dataset until it is stopped."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+    version = json.loads(files["benchmark.json"])["version"]
+    with running({"hf_of_the_owner": "medfocus"}) as hub:
+        hub.put("medfocus/cxr-causal", files, tag=f"v{version}")
+        print(hub.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from medfocus_bench.data.hub.repository import DATASET
 
 from ...cli.running import run
 from .conftest import TOKEN, environment, publish
-from .embedded import VERSION
+from .embedded import TOTAL, VERSION
 from .rows import write_pointers, write_small
 from .test_export import contents
 
@@ -37,6 +37,20 @@ def test_export_says_what_it_wrote_and_info_shows_every_config_of_it(tmp_path, p
     assert "repository" not in run("info", plain)[1]
 
 
+def test_a_version_that_is_none_is_said_before_rows_are_read(tmp_path):
+    words = ("data", "export", tmp_path / "out", "--from", tmp_path / "nowhere", "--version", "1")
+    status, _, err = run(*words)
+    assert (status, "version '1' is not major.minor.patch" in err) == (2, True), err
+
+
+def test_export_refuses_in_one_line(tmp_path, plain):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").touch()
+    status, out, err = run("data", "export", tmp_path / "out", "--from", plain)
+    assert (status, out) == (2, "")
+    assert err == f"medfocus-bench: {tmp_path / 'out'}: exists and is not an empty folder; give a new one\n"
+
+
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_push_prints_what_changed(hub, owner, small, tmp_path):
     words = ["data", "push", small, "--repo", DATASET]
@@ -56,6 +70,13 @@ def test_push_prints_what_changed(hub, owner, small, tmp_path):
         0,
         f"{len(contents(small))} files are there already\nmedfocus/cxr-causal: v1.0.0 is published already\n",
     )
+
+
+def test_push_without_a_token_is_bad_input(hub, small):
+    status, out, err = run("data", "push", small, "--repo", DATASET)
+    assert (status, out) == (2, "")
+    assert err.startswith("medfocus-bench: hf://medfocus/cxr-causal: needs a token; log in with `hf auth")
+    assert err.count("\n") == 1
 
 
 def test_diff_exits_as_diff_does(tmp_path, plain):
@@ -92,14 +113,14 @@ def test_a_licensed_config_needs_its_boxes_attached(hub, small):
 
 
 @pytest.mark.filterwarnings("default::medfocus_bench.errors.OfflineWarning")
-def test_offline_the_command_line_says_in_one_line_what_it_uses(no_hub, small_track):
+def test_offline_the_command_line_says_in_one_line_what_it_uses(no_hub):
     status, out, err = run("info", DATASET)
     assert status == 0
     assert err == (
         "medfocus-bench: hf://medfocus/cxr-causal: the Hub is out of reach; "
-        "the embedded version 1.0.0 is used\n"
+        f"the embedded version {VERSION} is used\n"
     )
-    assert "samples:     9" in out
+    assert f"samples:     {TOTAL}" in out
 
 
 def alone(settings, *words):

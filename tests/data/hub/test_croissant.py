@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 
 import mlcroissant
 import pandas as pd
@@ -18,14 +17,12 @@ pytestmark = [  # of mlcroissant's own dependencies
 ]
 
 
-@pytest.fixture(scope="module")
-def croissant(small, closed_url):
+@pytest.fixture
+def croissant(small, closed_url, monkeypatch):
     """The description as mlcroissant reads it, in a place where nothing can be fetched."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "ConjunctiveGraph is deprecated", DeprecationWarning)
-        patch.setenv("HTTPS_PROXY", closed_url)
-        patch.setenv("HTTP_PROXY", closed_url)
-        yield mlcroissant.Dataset(jsonld=str(small / "croissant.json"))
+    monkeypatch.setenv("HTTPS_PROXY", closed_url)
+    monkeypatch.setenv("HTTP_PROXY", closed_url)
+    return mlcroissant.Dataset(jsonld=str(small / "croissant.json"))
 
 
 def test_croissant_is_valid(croissant):

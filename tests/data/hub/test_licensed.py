@@ -38,7 +38,7 @@ FILLED = {"patient_id": "p1", "width": 32, "height": 32, "finding": "mass"}
 FILLED |= {"question": "?", "response": "Yes."}
 
 secrets = st.sets(st.sampled_from(sorted(SECRETS)), max_size=3)
-many = settings(max_examples=20)
+many = settings(max_examples=25)
 
 
 def held(root: Path) -> list[str]:

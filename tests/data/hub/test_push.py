@@ -35,13 +35,12 @@ def small(tmp_path_factory, plain):
     return folder / "out"
 
 
-@pytest.fixture(scope="module")
-def newer(tmp_path_factory):
+@pytest.fixture
+def newer(tmp_path):
     """Version 1.1.0: two more phantom rows, without vindr_cxr."""
-    folder = tmp_path_factory.mktemp("newer")
-    pointers = write_pointers(folder / "pointers", ["imagenome"], ["direct"])
-    export(folder / "out", write_small(folder / "source", "1.1.0", rows=8), [pointers])
-    return folder / "out"
+    pointers = write_pointers(tmp_path / "pointers", ["imagenome"], ["direct"])
+    export(tmp_path / "newer", write_small(tmp_path / "source", "1.1.0", rows=8), [pointers])
+    return tmp_path / "newer"
 
 
 def remote(hub, revision="main"):
@@ -50,15 +49,7 @@ def remote(hub, revision="main"):
     return files
 
 
-def sent(hub, before=0):
-    """The requests that changed something."""
-    return [line for line in hub.log[before:] if line.startswith(("POST", "PUT"))]
-
-
-def test_a_push_creates_commits_once_and_tags_and_a_second_one_sends_nothing(hub, small):
-    planned = push(small, DATASET, dry_run=True)
-    assert (planned.created, sorted(planned.changes.added)) == (True, sorted(contents(small)))
-    assert not hub.repos
+def test_a_push_creates_commits_once_and_tags(hub, small):
     pushed = push(small, DATASET)
     repo = hub.repos[DATASET]
     assert remote(hub) == contents(small)
@@ -67,20 +58,19 @@ def test_a_push_creates_commits_once_and_tags_and_a_second_one_sends_nothing(hub
     assert (pushed.created, pushed.tagged, repo.private) == (True, True, False)
     assert sorted(pushed.changes.added) == sorted(contents(small))
     assert {ref.name for ref in HfApi().list_repo_refs(DATASET, repo_type="dataset").tags} == {"v1.0.0"}
+
+
+def test_a_second_push_of_the_same_sends_nothing(hub, small):
+    push(small, DATASET)
     before = len(hub.log)
     again = push(small, DATASET)
     assert (again.tagged, again.commit, bool(again.changes)) == (False, None, False)
-    assert not sent(hub, before)
+    assert not [line for line in hub.log[before:] if line.startswith(("POST", "PUT"))]
 
 
 def test_a_new_version_sends_what_changed_and_keeps_the_old_tag(hub, small, newer):
     push(small, DATASET)
-    with pytest.raises(InputError, match="holds vindr_cxr, which this folder lacks"):
-        push(newer, DATASET)
-    before, stored = len(hub.log), len(hub.large)
-    assert push(newer, DATASET, dry_run=True, remove_configs=True).changes.removed
-    assert not sent(hub, before)
-    assert remote(hub) == contents(small)
+    stored = len(hub.large)
     pushed = push(newer, DATASET, revision="v1.1.0", remove_configs=True)
     assert pushed.changes.removed == ("vindr_cxr/direct-00000-of-00001.parquet",)
     assert "imagenome/direct-00000-of-00001.parquet" in pushed.changes.unchanged
@@ -88,6 +78,13 @@ def test_a_new_version_sends_what_changed_and_keeps_the_old_tag(hub, small, newe
     assert len(hub.large) == stored + 3  # the splits of phantom
     assert remote(hub, "v1.1.0") == remote(hub) == contents(newer)
     assert remote(hub, "v1.0.0") == contents(small)
+
+
+def test_a_config_is_not_removed_unless_told(hub, small, newer):
+    push(small, DATASET)
+    with pytest.raises(InputError, match="holds vindr_cxr, which this folder lacks"):
+        push(newer, DATASET)
+    assert remote(hub) == contents(small)
 
 
 def test_a_version_that_is_published_never_changes(hub, small, tmp_path):
@@ -102,6 +99,18 @@ def test_a_tag_that_is_not_the_version_is_refused(hub, small):
     with pytest.raises(InputError, match=r"holds version 1\.0\.0, whose tag is v1\.0\.0, not v2\.0\.0"):
         push(small, DATASET, revision="v2.0.0")
     assert not hub.repos
+
+
+def test_a_dry_run_shows_the_changes_and_sends_nothing(hub, small, newer):
+    planned = push(small, DATASET, dry_run=True)
+    assert planned.created
+    assert sorted(planned.changes.added) == sorted(contents(small))
+    assert not hub.repos
+    push(small, DATASET)
+    before = len(hub.log)
+    planned = push(newer, DATASET, dry_run=True, remove_configs=True)
+    assert planned.changes.removed
+    assert not [line for line in hub.log[before:] if line.startswith(("POST", "PUT"))]
 
 
 def test_a_private_repository_is_made_and_a_public_one_not_taken_for_it(hub, small):

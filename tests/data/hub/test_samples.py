@@ -21,10 +21,11 @@ from medfocus_bench.data.hub.client import ANSWER_SECONDS, hub_answers
 from medfocus_bench.data.hub.publish import export
 from medfocus_bench.data.hub.repository import DATASET, HubName, hub_name
 from medfocus_bench.data.hub.samples import fingerprint
-from medfocus_bench.data.resolve import load_benchmark
+from medfocus_bench.data.resolve import installed_benchmarks, load_benchmark
 from medfocus_bench.errors import BenchmarkError, InputError, OfflineWarning
 
 from .conftest import OTHER_TOKEN, TOKEN, point_clients_to, publish
+from .embedded import VERSION
 from .rows import write_pointers, write_rows, write_small
 
 PRIVATE = "medfocus/private"
@@ -114,7 +115,8 @@ def test_nothing_of_a_repository_is_run_and_no_card_leads_elsewhere(hub, small, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"configs": 7}, {"configs": {"phantom": []}}, {"configs": {"phantom": {"splits": 3}}}]
+    "change",
+    [{"configs": 7}, {"configs": {"phantom": []}}, {"configs": {"phantom": {"splits": 3}}}],
 )
 def test_a_manifest_that_describes_nothing_is_refused(small, tmp_path, hf_home, change):
     shutil.copytree(small, tmp_path / "copy")
@@ -228,7 +230,7 @@ def test_a_folder_of_pointers_and_one_of_a_source_of_ones_own_load(tmp_path, hf_
     assert load_samples(tmp_path / "mine", split="dev")[0]["source"] == "mine"
 
 
-def test_offline_the_embedded_track_stands_in_and_says_so_once(no_hub, small_track, monkeypatch):
+def test_offline_the_embedded_track_stands_in_and_says_so_once(no_hub, monkeypatch):
     """Without the client's retries, which wait half a minute."""
     waited = []
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", waited.append)
@@ -239,15 +241,16 @@ def test_offline_the_embedded_track_stands_in_and_says_so_once(no_hub, small_tra
             rows = load_samples(DATASET, split="dev")
     (warning,) = [entry for entry in caught if issubclass(entry.category, OfflineWarning)]
     assert str(warning.message) == (
-        "hf://medfocus/cxr-causal: the Hub is out of reach; the embedded version 1.0.0 is used"
+        f"hf://medfocus/cxr-causal: the Hub is out of reach; the embedded version {VERSION} is used"
     )
-    assert len(rows) == 2
+    assert len(rows) == 528
     assert waited == []
 
 
-def test_offline_a_benchmark_by_its_published_name_is_the_embedded_one(no_hub, small_track):
-    with pytest.warns(OfflineWarning, match="the embedded version 1.0.0 is used"):
-        assert load_benchmark(f"{DATASET}@v1.0.0").folder == small_track
+def test_offline_a_benchmark_by_its_published_name_is_the_embedded_one(no_hub):
+    with pytest.warns(OfflineWarning, match=re.escape(f"the embedded version {VERSION} is used")):
+        opened = load_benchmark(f"{DATASET}@v{VERSION}")
+    assert opened.folder == installed_benchmarks()["phantom"]
 
 
 @pytest.mark.parametrize(
@@ -316,13 +319,13 @@ def test_any_answer_of_the_hub_counts(hub):
 
 
 @pytest.mark.parametrize("library", ["datasets", "huggingface_hub"])
-def test_a_missing_library_names_the_extra(monkeypatch, library, small_track):
+def test_a_missing_library_names_the_extra(monkeypatch, library, small):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(InputError, match=re.escape("pip install 'medfocus-bench[hub]'")):
         load_samples(DATASET) if library == "datasets" else load_benchmark("hf://me/mine")
     if library == "huggingface_hub":
         with pytest.warns(OfflineWarning, match="huggingface_hub is missing; the embedded version"):
-            assert load_benchmark(DATASET).folder == small_track
+            assert load_benchmark(DATASET).folder == installed_benchmarks()["phantom"]
 
 
 @pytest.mark.parametrize(

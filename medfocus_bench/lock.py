@@ -15,13 +15,13 @@ from medfocus_bench.storage import read_regular, write_atomic
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a file or folder within the block: one process at a time writes there.
 
     The system lets go of the lock when its process ends, however that happens. The lock is a hidden file
     beside `path`, with one that names its holder; both go when the block ends. Where this process can write
     neither to `path` nor beside it there is no lock: a complete run can still be read. Raises InputError
-    where another process holds it.
+    where another process holds it, unless it is to `wait` for that.
     """
     from filelock import FileLock, Timeout
 
@@ -31,12 +31,12 @@ def exclusive(path: Path) -> Iterator[None]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     lock_file = path.with_name(f".{path.name}.lock")
-    lock = FileLock(lock_file, timeout=0)
+    lock = FileLock(lock_file, timeout=-1 if wait else 0)
     try:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"{path}: {_holder(path)} writes to it; wait until that ends, or give another --out"
+            f"{path}: {_holder(path)} writes to it; wait until that ends (--wait), or give another --out"
         ) from None
     try:
         since = datetime.now(UTC).isoformat(" ", "minutes")

@@ -1,0 +1,115 @@
+"""The work of the causal filter: edit the pictures of some questions, and ask the model about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from medfocus_bench.counterfactual.editors import Editor, EditorError, counterfactual_sets, editor_label
+from medfocus_bench.counterfactual.records import Failure, Verification
+from medfocus_bench.data.questions import Mode, Question, prompt
+from medfocus_bench.errors import InputError
+from medfocus_bench.geometry import UInt8Image
+from medfocus_bench.lvlm.fitting import is_out_of_memory
+from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError, Response
+from medfocus_bench.lvlm.registry import LVLMSource
+
+MAX_NEW_TOKENS: Final[Mapping[Mode, int]] = {"direct": 64, "reasoning": 512}
+"""Tokens that a model may write: a line of reasoning that is cut off never arrives at its verdict."""
+
+_Edited = tuple[Question, dict[str, UInt8Image]]
+"""A question with its pictures by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Puts questions with all their edits to a model, and yields a record or a failure for each."""
+
+    lvlm: LVLM | LVLMSource
+    mode: Mode
+    editor: Editor
+    sham_seeds: tuple[int, ...]
+
+    def __call__(self, questions: Sequence[Question]) -> Iterator[Verification | Failure]:
+        lvlm = self.lvlm.load() if isinstance(self.lvlm, LVLMSource) else self.lvlm
+        edited = []
+        for one in self._edited(questions):
+            if isinstance(one, Failure):
+                yield one
+            else:
+                edited.append(one)
+        if edited:
+            yield from self._answered(lvlm, edited)
+
+    def _edited(self, questions: Sequence[Question]) -> Iterator[_Edited | Failure]:
+        """The pictures of each question; where an edit fails, each question is edited by itself."""
+        try:
+            sets = counterfactual_sets(self.editor, questions, sham_seeds=self.sham_seeds)
+        except EditorError:
+            raise
+        except (InputError, ValueError) as error:
+            if len(questions) == 1:
+                yield Failure.of(questions[0], " ".join(str(error).split()))
+                return
+        else:
+            yield from zip(questions, sets, strict=True)
+            return
+        for question in questions:
+            yield from self._edited([question])
+
+    def _answered(self, lvlm: LVLM, edited: Sequence[_Edited]) -> Iterator[Verification | Failure]:
+        """The records; where numbers overflow or memory runs out, those of each half by itself."""
+        try:
+            records = self._records(lvlm, edited)
+        except Exception as error:
+            if not isinstance(error, NotFiniteError) and not is_out_of_memory(error):
+                raise
+            why = " ".join(str(error).split())[:1000]
+        else:
+            yield from records
+            return
+        if len(edited) == 1:
+            yield Failure.of(edited[0][0], why)
+            return
+        half = len(edited) // 2
+        for part in (edited[:half], edited[half:]):
+            yield from self._answered(lvlm, part)
+
+    def _records(self, lvlm: LVLM, edited: Sequence[_Edited]) -> list[Verification]:
+        images = [picture for _, pictures in edited for picture in pictures.values()]
+        asked = [prompt(question.finding, self.mode) for question, pictures in edited for _ in pictures]
+        answers = iter(self._respond(lvlm, images, asked, alone=len(edited) == 1))
+        return [
+            self._record(lvlm, question, {name: next(answers) for name in pictures})
+            for question, pictures in edited
+        ]
+
+    def _respond(
+        self, lvlm: LVLM, images: Sequence[UInt8Image], asked: Sequence[str], *, alone: bool
+    ) -> list[Response]:
+        """The responses; the pictures of a single question one at a time where they do not fit together."""
+        tokens = MAX_NEW_TOKENS[self.mode]
+        try:
+            return lvlm.respond(images, asked, max_new_tokens=tokens)
+        except Exception as error:
+            if not alone or not is_out_of_memory(error):
+                raise
+        return [
+            lvlm.respond([image], [text], max_new_tokens=tokens)[0]
+            for image, text in zip(images, asked, strict=True)
+        ]
+
+    def _record(self, lvlm: LVLM, question: Question, said: Mapping[str, Response]) -> Verification:
+        return Verification(
+            source=question.source,
+            index=question.index,
+            evidence=question.evidence,
+            finding=question.finding,
+            patient_id=question.patient_id,
+            lvlm=lvlm.key,
+            mode=self.mode,
+            editor=editor_label(self.editor),
+            responses={name: answer.text for name, answer in said.items()},
+            log_odds={name: answer.log_odds for name, answer in said.items()},
+        )

@@ -1,0 +1,61 @@
+"""Engines by name."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from medfocus_bench.engine.local import LocalWorkers
+from medfocus_bench.engine.protocol import Engine, InProcess
+from medfocus_bench.errors import InputError
+
+ENGINES: Final = ("in-process", "local", "ray")
+
+
+def open_engine(
+    name: str | None = None,
+    workers: int = 1,
+    *,
+    device: str = "cpu",
+    address: str | None = None,
+    gpus_per_worker: float = 0.0,
+) -> Engine:
+    """The engine of a name; use it in a `with` block, which ends its workers.
+
+    Args:
+        name: `in-process`, `local` (processes on this machine) or `ray`; by default the first for one worker
+            and the second for more.
+        workers: How many units are worked on at a time.
+        device: Of the LVLMs; local workers on `cuda` share out the GPUs of this machine.
+        address: Of a Ray cluster.
+        gpus_per_worker: GPUs that a Ray worker asks for; by default one where `device` is a GPU.
+
+    Raises InputError for settings that do not go together, and where Ray cannot be used.
+    """
+    name = name or ("in-process" if workers == 1 else "local")
+    if name not in ENGINES:
+        raise InputError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
+    if name != "ray" and (address is not None or gpus_per_worker):
+        raise InputError("--address and --gpus-per-worker go with --engine ray")
+    if name == "in-process":
+        if workers != 1:
+            raise InputError(f"--workers {workers}: --engine in-process has one; give --engine local")
+        return InProcess()
+    if name == "local":
+        return LocalWorkers(workers, gpus=_visible_gpus() if device == "cuda" and workers > 1 else ())
+    from medfocus_bench.engine.on_ray import RayWorkers
+
+    gpus = gpus_per_worker or (1.0 if device.startswith("cuda") else 0.0)
+    return RayWorkers(workers, address=address, gpus=gpus)
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named:
+        return named.split(",")
+    try:
+        import torch
+    except ImportError:
+        return []
+    return [str(number) for number in range(torch.cuda.device_count())]

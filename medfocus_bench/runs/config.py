@@ -1,0 +1,41 @@
+"""How a run asks its LVLMs: the settings beside its methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medfocus_bench.lvlm.grid import Preprocessing
+from medfocus_bench.lvlm.registry import LVLMSource
+
+if TYPE_CHECKING:
+    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+    from medfocus_bench.lvlm.example import Target
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The settings of a run beside its methods; all but `device` and `batch` decide what it computes.
+
+    `batch`: the pictures that go through an LVLM together, at most; fewer where they do not fit.
+    """
+
+    target: Target = "response"
+    seed: int = 0
+    dtype: str = "float32"
+    framing: Preprocessing = "square"
+    device: str = "cpu"
+    batch: int = 16
+
+    def load(self, source: str) -> HuggingFaceLVLM:
+        """The LVLM of a source, which a process keeps until it asks for another; nobody may change it."""
+        return self.source(source).load()
+
+    def source(self, name: str) -> LVLMSource:
+        """Where workers load the LVLM of a name from, and how."""
+        names = ("framing", "dtype", "device", "batch")
+        return LVLMSource.of(name, **{option: getattr(self, option) for option in names})
+
+    @property
+    def target_name(self) -> str:
+        return self.target if isinstance(self.target, str) else "{}:{}".format(*self.target)

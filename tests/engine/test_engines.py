@@ -1,0 +1,177 @@
+"""The engines give the same outputs, lose none with a worker, and leave no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from medfocus_bench.engine.choose import open_engine
+from medfocus_bench.engine.local import LocalWorkers
+from medfocus_bench.engine.protocol import InProcess, Lost
+from medfocus_bench.errors import InputError
+
+from .works import Squares, threads
+
+
+@pytest.fixture(scope="module")
+def local():
+    with open_engine("local", 2) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def on_ray():
+    pytest.importorskip("ray", reason="Ray is not installed: the extra `cluster` brings it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # or Ray writes a token into the home folder
+        with open_engine("ray", 2) as engine:
+            yield engine
+
+
+@pytest.fixture(params=["in-process", "local", "on_ray"])
+def engine(request):
+    return InProcess() if request.param == "in-process" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["local", "on_ray"])
+def workers(request):
+    return request.getfixturevalue(request.param)
+
+
+def squares(outputs):
+    """The first output of each unit."""
+    firsts = {}
+    for unit, output in outputs:
+        firsts.setdefault(unit, output)
+    return firsts
+
+
+def test_all_outputs_come_once(engine):
+    outputs = list(engine.run(Squares(), range(7)))
+    assert squares(outputs) == {n: n * n for n in range(7)}
+    assert Counter(unit for unit, _ in outputs) == dict.fromkeys(range(7), 2)
+
+
+def test_workers_share_the_units_and_are_kept(workers):
+    pids = [
+        {output for unit, output in workers.run(Squares(slow=0.05), range(8)) if output > 100}
+        for _ in range(2)
+    ]
+    assert pids[0] == pids[1]
+    assert len(pids[0]) == 2
+    assert os.getpid() not in pids[0]
+
+
+def test_units_are_taken_when_a_worker_is_free(engine):
+    taken = []
+    outputs = engine.run(Squares(), (taken.append(n) or n for n in range(100)))
+    next(outputs)
+    assert len(taken) <= engine.workers
+    outputs.close()
+
+
+def test_a_lost_worker_is_replaced_and_no_output_comes_twice(workers, tmp_path):
+    work = Squares(dies_in=tmp_path, dies_at=3, deaths=2)
+    outputs = list(workers.run(work, range(6)))
+    assert Counter(unit for unit, _ in outputs) == dict.fromkeys(range(6), 2)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_unit_that_costs_worker_after_worker_is_given_up(workers, tmp_path):
+    outputs = list(workers.run(Squares(dies_in=tmp_path, dies_at=3), range(6)))
+    (given_up,) = [output for unit, output in outputs if isinstance(output, Lost)]
+    assert "3 times" in given_up.reason
+    assert Counter(unit for unit, _ in outputs) == dict.fromkeys(range(6), 2)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_error_of_the_work_is_raised_and_the_engine_goes_on(engine):
+    with pytest.raises(InputError, match="unit 2 is no good"):
+        list(engine.run(Squares(fails_at=2), range(50)))
+    assert squares(engine.run(Squares(), range(3))) == {0: 0, 1: 1, 2: 4}
+
+
+def test_an_error_that_cannot_be_pickled_keeps_its_words_and_its_place(workers):
+    with pytest.raises(Exception, match="odd 1") as caught:
+        list(workers.run(Squares(breaks_at=1), range(3)))
+    assert "works.py" in "".join(caught.value.__notes__)
+
+
+def test_a_worker_has_one_thread(workers):
+    assert {output for _, output in workers.run(threads, range(4)) if output} == {"1"}
+
+
+def test_local_workers_share_out_the_gpus():
+    with LocalWorkers(2, gpus=["3", "5"]) as engine:
+        outputs = list(engine.run(threads, range(6)))
+    assert {output for _, output in outputs} <= {"1", "3", "5"}
+    assert any(output in ("3", "5") for _, output in outputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "slurm"}, "no engine 'slurm'; there are in-process, local, ray"),
+        ({"name": "in-process", "workers": 2}, "--workers 2"),
+        ({"address": "auto"}, "--engine ray"),
+        ({"name": "local", "gpus_per_worker": 0.5}, "--engine ray"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        open_engine(**options)
+
+
+def test_more_workers_are_local_ones():
+    assert isinstance(open_engine(workers=2), LocalWorkers)
+    assert isinstance(open_engine(), InProcess)
+
+
+SCRIPT = """
+import sys
+from medfocus_bench.engine.local import LocalWorkers
+from tests.engine.works import Squares
+{guard}
+    with LocalWorkers(2) as engine:
+        for unit, output in engine.run(Squares(slow=0.1), range(10**6)):
+            if output > 10**3 or unit == 0:
+                print(output, flush=True)
+"""
+
+
+def script(tmp_path, guard):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(guard=guard))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_a_script_without_a_guard_is_told(tmp_path):
+    _, errors = script(tmp_path, "if True:").communicate(timeout=120)
+    assert "if __name__ == '__main__':" in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_workers_end_with_the_process_that_started_them(tmp_path, how):
+    process = script(tmp_path, "if __name__ == '__main__':")
+    pids = set()
+    while len(pids) < 2:
+        number = int(process.stdout.readline())
+        pids |= {number} if number > 10**3 else set()
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail(f"{pids} are still there")

@@ -1,0 +1,50 @@
+"""Pieces of work for the tests of engines: what workers import must lie in a module."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from medfocus_bench.errors import InputError
+
+
+@dataclass
+class Squares:
+    """Two outputs a unit, the square and the process that made it; it may die, or fail, on the way."""
+
+    dies_in: Path | None = None
+    dies_at: int = -1
+    deaths: int = 10**6
+    fails_at: int = -1
+    breaks_at: int = -1
+    slow: float = 0.0
+
+    def __call__(self, unit):
+        yield unit * unit
+        if self.slow:
+            time.sleep(self.slow)
+        if unit == self.dies_at and len(list(self.dies_in.iterdir())) < self.deaths:
+            (self.dies_in / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if unit == self.fails_at:
+            raise InputError(f"unit {unit} is no good")
+        if unit == self.breaks_at:
+            raise OddError(unit)
+        yield os.getpid()
+
+
+class OddError(Exception):
+    """An error that cannot be pickled."""
+
+    def __init__(self, unit):
+        super().__init__(f"odd {unit}")
+        self.cannot = lambda: None
+
+
+def threads(unit):
+    """The settings of a worker."""
+    yield os.environ["OMP_NUM_THREADS"]
+    yield os.environ.get("CUDA_VISIBLE_DEVICES")
