@@ -29,10 +29,8 @@ def local():
 @pytest.fixture(scope="module")
 def on_ray():
     pytest.importorskip("ray", reason="Ray is not installed: the extra `cluster` brings it")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # or Ray writes a token into the home folder
-        with open_engine("ray", 2) as engine:
-            yield engine
+    with open_engine("ray", 2) as engine:
+        yield engine
 
 
 @pytest.fixture(params=["in-process", "local", "on_ray"])
