@@ -26,7 +26,7 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.output import one_line, print_tables, quiet_models, warn
+from medfocus_bench.cli.output import one_line, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -111,7 +111,6 @@ def attribute_command(
     check_methods(methods, options["lvlms"], options["device"])
     for file in tuned:
         read_tuning(file)
-    quiet_models()
     if image is None:
         _attribute_benchmark(methods, tuned, config, engine, options)
     else:
@@ -261,7 +260,6 @@ def check_models(lvlms: Iterable[str], device: str) -> None:
 
     check_lvlms(lvlms)
     check_device(device)
-    quiet_models()
 
 
 def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:

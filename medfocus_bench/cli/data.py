@@ -19,7 +19,7 @@ from medfocus_bench.cli.options import (
     engine_options,
     root_option,
 )
-from medfocus_bench.cli.output import print_problems, print_tables, quiet_models
+from medfocus_bench.cli.output import print_problems, print_tables
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.cli.sources import SOURCE_COMMANDS, build_source, overwrite_option
 
@@ -82,7 +82,6 @@ def build_command(
     from medfocus_bench.phantom import TRACK
     from medfocus_bench.phantom.build import build_track
 
-    quiet_models()
     built = build_track(out, records, engine=engine, overwrite=overwrite, progress=show_progress)
     click.echo(f"{out}: {built.name} {built.version}, fingerprint {built.fingerprint}")
     if TRACK.is_dir():
@@ -99,7 +98,6 @@ def check_command(name: str, everything: bool) -> None:
     from medfocus_bench.phantom import TRACK
     from medfocus_bench.phantom.build import ALL_QUESTIONS, check_answers
 
-    quiet_models()
     indices = ALL_QUESTIONS if everything else ALL_QUESTIONS[::31]
     problems = check_answers(TRACK, indices, progress=show_progress)
     if problems:
@@ -127,16 +125,15 @@ def sheet_command(name: str, out: Path) -> None:
 @click.option("--mode", default="direct", show_default=True, type=click.Choice(MODES))
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
-    from medfocus_bench.lvlm.registry import load_lvlm
+    from medfocus_bench.lvlm.registry import kept_lvlm
     from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
     from medfocus_bench.phantom.planted import planted_effect
     from medfocus_bench.tables import Row, Table
 
-    quiet_models()
     rows = []
     for key in show_progress(PHANTOM_LVLMS, "Blanking", len(PHANTOM_LVLMS)):
         effect = planted_effect(
-            load_lvlm(key), range(questions), "reasoning" if mode == "reasoning" else "direct"
+            kept_lvlm(key), range(questions), "reasoning" if mode == "reasoning" else "direct"
         )
         cause = "mark" if key in TWINS else "lesion"
         interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
@@ -153,16 +150,15 @@ def planted_command(questions: int, mode: str) -> None:
 def accuracy_command(each: int) -> None:
     """Balanced accuracy of the shipped models on patients that nothing was trained on, in both modes."""
     from medfocus_bench.data.questions import MODES
-    from medfocus_bench.lvlm.registry import load_lvlm
+    from medfocus_bench.lvlm.registry import kept_lvlm
     from medfocus_bench.phantom import PHANTOM_LVLMS
     from medfocus_bench.phantom.accuracy import balanced_accuracy
     from medfocus_bench.phantom.findings import FINDINGS
     from medfocus_bench.tables import Row, Table
 
-    quiet_models()
     runs = [(key, mode) for key in PHANTOM_LVLMS for mode in MODES]
     tracked = show_progress(runs, "Asking", len(runs))
-    found = [balanced_accuracy(load_lvlm(key), mode, each=each) for key, mode in tracked]
+    found = [balanced_accuracy(kept_lvlm(key), mode, each=each) for key, mode in tracked]
     rows = [Row((name, *(f"{scores[name]:.3f}" for scores in found))) for name in FINDINGS]
     rows.insert(0, Row(("mean", *(f"{sum(scores.values()) / len(scores):.3f}" for scores in found))))
     header = ("finding", *(f"{key} {mode}" for key, mode in runs))

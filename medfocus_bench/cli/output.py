@@ -86,12 +86,3 @@ def print_tables(summary: Sequence[str], tables: Iterable[Any]) -> None:
             for note in table.notes:
                 console.print(Text(note, style="italic"))
     click.echo(disarmed(captured.get()), nl=False)
-
-
-def quiet_models() -> None:
-    """Keep the progress bars of transformers off the terminal: loading a tiny model takes a moment."""
-    try:
-        from transformers.utils import logging
-    except ImportError:
-        return
-    logging.disable_progress_bar()

@@ -28,7 +28,7 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.output import print_tables, quiet_models, warn
+from medfocus_bench.cli.output import print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -156,7 +156,6 @@ def reproduce_command(
     if no_run and dry_run:
         raise InputError("--no-run and --dry-run exclude each other; give one")
     _check_options(target, seconds_per_forward, no_run, options)
-    quiet_models()
     if dry_run:
         _plan(target, seconds_per_forward, form, options)
         return

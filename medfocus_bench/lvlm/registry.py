@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -137,11 +138,16 @@ class LVLMSource:
 def kept_lvlm(source: str | Path, **options: Any) -> HuggingFaceLVLM:
     """As `load_lvlm`, for runs: the last one is kept, and is the same for the same arguments and files.
 
-    Nobody may change it.
+    Nobody may change it. The progress bars of transformers are off from here on: they would break into that
+    of the run.
     """
     asked = (str(source), _state(_located(source)[1]), *sorted(options.items()))
     if asked not in _LAST:
         _LAST.clear()  # before the next one is loaded, so that memory holds one
+        with suppress(ImportError):  # `load_lvlm` says which extra is missing
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
         _LAST[asked] = load_lvlm(source, **options)
     return _LAST[asked]
 
