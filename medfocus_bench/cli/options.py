@@ -18,6 +18,7 @@ import click
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
+from medfocus_bench.lvlm.fitting import AUTO_BATCH
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -25,7 +26,6 @@ BENCHMARK_HELP = "Folder with <split>.parquet files, `phantom`, or medfocus/cxr-
 SEEDS: Final = click.IntRange(0, 2**32 - 1)
 DTYPES: Final = ("float32", "bfloat16", "float16")
 MODES: Final = ("direct", "reasoning")
-AUTO_BATCH: Final = 16
 CORES: Final = min(os.cpu_count() or 1, 8)
 """Workers of commands that score and draw."""
 _WAY_OUT: Final = "name a place that can be read and written"
@@ -295,24 +295,25 @@ def device_options(device: str = "cpu, cuda, cuda:1, ...", dtype: str = "Of the 
     return decorate
 
 
-def _pictures(context: click.Context, option: click.Parameter, text: str) -> int:
-    """The number of pictures of --batch. Raises InputError for other text."""
-    if text == "auto":
-        return AUTO_BATCH
-    if not re.fullmatch(r"\d{1,4}", text) or int(text) == 0:
-        raise InputError(f"--batch {text}: give a number of pictures from 1 to 9999, or auto")
-    return int(text)
+def batch_option(auto: int = AUTO_BATCH) -> Decorator:
+    """--batch; `auto` is the number that it begins with by itself."""
 
+    def pictures(context: click.Context, option: click.Parameter, text: str) -> int:
+        if text == "auto":
+            return auto
+        if not re.fullmatch(r"\d{1,4}", text) or int(text) == 0:
+            raise InputError(f"--batch {text}: give a number of pictures from 1 to 9999, or auto")
+        return int(text)
 
-batch_option: Decorator = click.option(
-    "--batch",
-    default="auto",
-    show_default=True,
-    metavar="N|auto",
-    callback=_pictures,
-    help=f"Pictures that go through an LVLM together, at most; half as many where they do not fit. "
-    f"auto begins with {AUTO_BATCH}.",
-)
+    return click.option(
+        "--batch",
+        default="auto",
+        show_default=True,
+        metavar="N|auto",
+        callback=pictures,
+        help="Pictures that go through an LVLM together, at most; half as many where they do not fit. "
+        f"auto begins with {auto}.",
+    )
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -324,7 +325,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(("square", "native")),
         help="Give the processor the padded square of the model frame, or the picture as it is.",
     )
-    return seed_option()(device_options()(framing(batch_option(command))))
+    return seed_option()(device_options()(framing(batch_option()(command))))
 
 
 def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:

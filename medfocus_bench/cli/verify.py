@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from medfocus_bench.cli.attribution import check_models
 from medfocus_bench.cli.options import (
     MODES,
     OUTPUT_FOLDER,
     Command,
+    batch_option,
     check_root,
     device_options,
     engine_options,
@@ -22,6 +24,7 @@ from medfocus_bench.cli.options import (
 )
 from medfocus_bench.cli.output import print_first, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
+from medfocus_bench.lvlm.fitting import AUTO_ANSWERS
 
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.records import Failure, Verification
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 _PHANTOM = "phantom"
 _SHOWN = 5
-_OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "batch", "device", "dtype")
+_OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "device", "dtype")
 """Options that only a source has: the phantom is verified in one way."""
 
 
@@ -61,9 +64,7 @@ _OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "batch", "devi
 @click.option(
     "--shams", default=1, show_default=True, type=click.IntRange(0, 16), help="Sham edits each, of a source."
 )
-@click.option(
-    "--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures at a time, of a source."
-)
+@batch_option(AUTO_ANSWERS)
 @device_options("cpu, cuda, cuda:1, ... (a source).", "Of the LVLM's weights (a source).")
 @engine_options()
 def verify_command(source: str, lvlm: str, mode: Mode, limit: int | None, out: Path, **options: Any) -> None:
@@ -89,9 +90,10 @@ def _verify_phantom(
     from medfocus_bench.errors import InputError
     from medfocus_bench.phantom.build import ALL_QUESTIONS, Run, verify_phantom
 
+    context = click.get_current_context()
     for parameter in verify_command.params:
         name = parameter.name or ""
-        if name in _OF_SOURCES and options[name] not in (parameter.default, None, ()):
+        if name in _OF_SOURCES and context.get_parameter_source(name) != ParameterSource.DEFAULT:
             raise InputError(
                 f"{parameter.opts[0]} goes with a source of your own; leave it out for the phantom"
             )
@@ -99,7 +101,7 @@ def _verify_phantom(
     evidence = options["evidence"]
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
-    made = verify_phantom(run, out, indices, engine=options["engine"])
+    made = verify_phantom(run, out, indices, batch=options["batch"], engine=options["engine"])
     records = list(show_progress(made, f"{lvlm} {mode} {evidence}", len(indices)))
     return f"{evidence} evidence: {len(records)} questions of phantom", records, run.file(out)
 

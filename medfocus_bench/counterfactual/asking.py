@@ -11,7 +11,7 @@ from medfocus_bench.counterfactual.records import Failure, Verification
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import UInt8Image
-from medfocus_bench.lvlm.fitting import is_out_of_memory
+from medfocus_bench.lvlm.fitting import OutOfMemoryError, halving
 from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError, Response
 from medfocus_bench.lvlm.registry import LVLMSource
 
@@ -22,14 +22,19 @@ _Edited = tuple[Question, dict[str, UInt8Image]]
 """A question with its pictures by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
-    """Puts questions with all their edits to a model, and yields a record or a failure for each."""
+    """Puts questions with all their edits to a model, and yields a record or a failure for each.
+
+    `batch` pictures go through the model together, at most; where they do not fit into the memory of the
+    device half as many, and so on, from then on.
+    """
 
     lvlm: LVLM | LVLMSource
     mode: Mode
     editor: Editor
     sham_seeds: tuple[int, ...]
+    batch: int
 
     def __call__(self, questions: Sequence[Question]) -> Iterator[Verification | Failure]:
         lvlm = self.lvlm.load() if isinstance(self.lvlm, LVLMSource) else self.lvlm
@@ -59,12 +64,10 @@ class Ask:
             yield from self._edited([question])
 
     def _answered(self, lvlm: LVLM, edited: Sequence[_Edited]) -> Iterator[Verification | Failure]:
-        """The records; where numbers overflow or memory runs out, those of each half by itself."""
+        """The records; where the model cannot answer one of them, those of each half by itself."""
         try:
             records = self._records(lvlm, edited)
-        except Exception as error:
-            if not isinstance(error, NotFiniteError) and not is_out_of_memory(error):
-                raise
+        except (NotFiniteError, OutOfMemoryError) as error:
             why = " ".join(str(error).split())[:1000]
         else:
             yield from records
@@ -79,26 +82,28 @@ class Ask:
     def _records(self, lvlm: LVLM, edited: Sequence[_Edited]) -> list[Verification]:
         images = [picture for _, pictures in edited for picture in pictures.values()]
         asked = [prompt(question.finding, self.mode) for question, pictures in edited for _ in pictures]
-        answers = iter(self._respond(lvlm, images, asked, alone=len(edited) == 1))
+        answers = iter(self._respond(lvlm, images, asked))
         return [
             self._record(lvlm, question, {name: next(answers) for name in pictures})
             for question, pictures in edited
         ]
 
-    def _respond(
-        self, lvlm: LVLM, images: Sequence[UInt8Image], asked: Sequence[str], *, alone: bool
-    ) -> list[Response]:
-        """The responses; the pictures of a single question one at a time where they do not fit together."""
-        tokens = MAX_NEW_TOKENS[self.mode]
-        try:
-            return lvlm.respond(images, asked, max_new_tokens=tokens)
-        except Exception as error:
-            if not alone or not is_out_of_memory(error):
-                raise
-        return [
-            lvlm.respond([image], [text], max_new_tokens=tokens)[0]
-            for image, text in zip(images, asked, strict=True)
-        ]
+    def _respond(self, lvlm: LVLM, images: Sequence[UInt8Image], asked: Sequence[str]) -> list[Response]:
+        """The responses, to as many pictures at a time as fit."""
+        most = min(self.batch, len(images))
+
+        def answers(pictures: int) -> list[Response]:
+            if pictures < most:
+                self.batch = pictures
+            parts = (slice(start, start + pictures) for start in range(0, len(images), pictures))
+            tokens = MAX_NEW_TOKENS[self.mode]
+            return [
+                one
+                for part in parts
+                for one in lvlm.respond(images[part], asked[part], max_new_tokens=tokens)
+            ]
+
+        return halving(lvlm, "the answer", most, answers)[0]
 
     def _record(self, lvlm: LVLM, question: Question, said: Mapping[str, Response]) -> Verification:
         return Verification(

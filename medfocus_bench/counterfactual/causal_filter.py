@@ -21,6 +21,7 @@ from medfocus_bench.data.questions import Mode, Question
 from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError
 from medfocus_bench.lock import exclusive
+from medfocus_bench.lvlm.fitting import AUTO_ANSWERS
 from medfocus_bench.lvlm.protocol import LVLM
 from medfocus_bench.lvlm.registry import LVLMSource
 
@@ -33,26 +34,28 @@ def verify(
     out: Path,
     *,
     sham_seeds: Sequence[int] = (0,),
-    batch: int = 32,
+    batch: int = AUTO_ANSWERS,
     engine: Engine | None = None,
     on_failure: Callable[[Failure], None] = lambda failure: None,
 ) -> Iterator[Verification]:
     """Put every question with all its edits to the model and yield one record a question.
 
-    Editing and asking go over several questions at a time: as many as make up `batch` pictures, or half of
-    them, and so on, where they do not fit into the memory of the device. Records are appended to `out` (JSON
-    lines) after each batch; those that it holds already are not computed again, so a stopped run goes on
-    where it was. `engine`, from `open_engine`, asks in several workers, which load an `LVLMSource`.
+    Editing and asking go over several questions at a time: as many as make up `batch` pictures. Where these
+    do not fit into the memory of the device, half as many go through the model together, and so on. Records
+    are appended to `out` (JSON lines) after each batch; those that it holds already are not computed again,
+    so a stopped run goes on where it was. `engine`, from `open_engine`, asks in several workers, which load
+    an `LVLMSource`.
 
     A question whose picture could not be read (the caller passes a `Failure` for it), whose edit raises
-    InputError or ValueError, or about which the model's numbers are not finite (NotFiniteError) is written to
-    `failures_path(out)`, told to `on_failure`, and left out; it is tried again by the next run. An editor
-    that cannot work at all (EditorError) and a model that fails in another way stop the run. Raises
+    InputError or ValueError, or which the model cannot answer, because its numbers are not finite or a single
+    picture does not fit into memory (NotFiniteError, OutOfMemoryError), is written to `failures_path(out)`,
+    told to `on_failure`, and left out; it is tried again by the next run. An editor that cannot work at all
+    (EditorError) and a model that fails in another way stop the run. Raises
     InputError for a file of another run.
     """
     with exclusive(out):
         yield from _verified(
-            questions, Ask(lvlm, mode, editor, tuple(sham_seeds)), out, batch, engine, on_failure
+            questions, Ask(lvlm, mode, editor, tuple(sham_seeds), batch), out, engine, on_failure
         )
 
 
@@ -60,7 +63,6 @@ def _verified(
     questions: Iterable[Question | Failure],
     work: Ask,
     out: Path,
-    batch: int,
     engine: Engine | None,
     on_failure: Callable[[Failure], None],
 ) -> Iterator[Verification]:
@@ -88,7 +90,7 @@ def _verified(
             else:
                 yield question
 
-    size, told = max(1, batch // len(names)), set[Key]()
+    size, told = max(1, work.batch // len(names)), set[Key]()
     for asked, answered in (engine or InProcess()).run(work, _batches(unanswered(), size)):
         yield from found
         found.clear()

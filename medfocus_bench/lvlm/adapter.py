@@ -210,7 +210,9 @@ class HuggingFaceLVLM:
         """As `log_probs`, for edited pixels (n, 3, height, width) of one example: (n, tokens)."""
         ids = example.ids[example.answer.start :]
         parts = [self.head.log_probs(rows, ids) for rows in self._row_batches(example, pixel_values)]
-        return torch.cat(parts)
+        scores = torch.cat(parts)
+        self._check_finite(scores, "the log-probabilities of the response")
+        return scores
 
     @torch.inference_mode()
     def scores(
@@ -337,9 +339,12 @@ class HuggingFaceLVLM:
             yes, no = (
                 torch.tensor(ids, device=rows.device) for ids in (self.chat_format.yes, self.chat_format.no)
             )
-            return self.head.log_odds(rows[:, 0], yes, no)
-        ids = example.ids[example.answer.start :][chosen.start : chosen.stop]
-        return self.head.log_probs(rows, ids).sum(-1)
+            value = self.head.log_odds(rows[:, 0], yes, no)
+        else:
+            ids = example.ids[example.answer.start :][chosen.start : chosen.stop]
+            value = self.head.log_probs(rows, ids).sum(-1)
+        self._check_finite(value.detach(), "the scores of the response")
+        return value
 
     def _check_room(self, tokens: int) -> None:
         if self.positions is not None and tokens > self.positions:

@@ -92,16 +92,19 @@ def recorded_logits(model: Any, head: OutputHead, ids: Sequence[int]) -> Iterato
     """Record the logits of the tokens `ids` at every step of generation within the block.
 
     Each step (pictures, len(ids)), float32, on the CPU: `head` of what enters the model's own head, which
-    rounds its logits to the model's dtype. The library's record is of the whole vocabulary: 300 tokens to 16
-    pictures are 5 GB of it.
+    rounds its logits to the model's dtype; NaN where any logit of the vocabulary is not finite, since greedy
+    decoding takes that token. The library's record is of the whole vocabulary: 300 tokens to 16 pictures are
+    5 GB of it.
     """
     steps: list[torch.Tensor] = []
     wanted = torch.tensor(list(ids), device=head.weight.device)
 
-    def hook(module: Any, args: tuple[torch.Tensor, ...]) -> None:
-        steps.append(head.logits(args[0][:, -1], wanted).cpu())
+    def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        finite = output[:, -1].isfinite().all(-1, keepdim=True)
+        values = head.logits(args[0][:, -1], wanted)
+        steps.append(values.where(finite, torch.nan).cpu())
 
-    with model.get_output_embeddings().register_forward_pre_hook(hook):
+    with model.get_output_embeddings().register_forward_hook(hook):
         yield steps
 
 

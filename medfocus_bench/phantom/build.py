@@ -20,6 +20,7 @@ from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.data.writing import check_vacant, write_benchmark
 from medfocus_bench.engine.protocol import Engine
 from medfocus_bench.errors import require
+from medfocus_bench.lvlm.fitting import AUTO_ANSWERS
 from medfocus_bench.lvlm.registry import LVLMSource, lvlm_key
 from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
 from medfocus_bench.phantom.editor import PhantomEditor
@@ -54,13 +55,15 @@ def verify_phantom(
     out: str | Path,
     indices: Iterable[int] = ALL_QUESTIONS,
     *,
+    batch: int = AUTO_ANSWERS,
     engine: Engine | None = None,
 ) -> Iterator[Verification]:
     """The causal filter of one run (or of that of an LVLM's name) over phantom questions, resumable."""
     run = Run(run) if isinstance(run, str) else run
     questions = phantom_questions(indices, run.evidence)
     editor = PhantomEditor(patient_of)
-    return verify(questions, LVLMSource.of(run.lvlm), run.mode, editor, run.file(Path(out)), engine=engine)
+    lvlm, file = LVLMSource.of(run.lvlm), run.file(Path(out))
+    return verify(questions, lvlm, run.mode, editor, file, batch=batch, engine=engine)
 
 
 def track_runs() -> list[Run]:

@@ -11,6 +11,8 @@ from medfocus_bench.attribution.protocol import Method, measured
 from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
+from medfocus_bench.geometry import UInt8Image
+from medfocus_bench.lvlm.fitting import fitting
 from medfocus_bench.runs.checkpoints import loaded_identity
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.methods import MethodSpec
@@ -119,7 +121,15 @@ def encode_sample(lvlm: HuggingFaceLVLM, sample: Sample) -> EncodedExample:
     Raises one of `EXPECTED`: for a picture that cannot be decoded or a response without tokens, which
     concern this sample alone, and for a benchmark that cannot be read (see `ends_run`).
     """
-    return lvlm.encode(sample.image, sample.question, sample.response, finding=sample.finding)
+    image = sample.image
+    return encode(lvlm, image, sample.question, sample.response, sample.finding)
+
+
+def encode(
+    lvlm: HuggingFaceLVLM, image: UInt8Image, question: str, response: str | None, finding: str | None
+) -> EncodedExample:
+    """As `lvlm.encode`. Raises InputError, too, where the picture does not fit into memory."""
+    return fitting(lvlm, "the answer", lambda: lvlm.encode(image, question, response, finding=finding))
 
 
 def ends_run(error: Exception) -> bool:
@@ -135,8 +145,6 @@ def explain(
     Raises InputError for a map with values that are not finite, and where a single picture at a time does
     not fit into the memory of the device.
     """
-    from medfocus_bench.lvlm.fitting import fitting
-
     name = getattr(method, "name", type(method).__name__)
     found = fitting(
         lvlm, name, lambda: measured(method, lvlm, example, target=config.target, seed=config.seed)

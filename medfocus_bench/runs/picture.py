@@ -20,10 +20,11 @@ from medfocus_bench.drawing.overlay import fit, overlay, plain
 from medfocus_bench.drawing.panel import TILE_SIZE, Tile, panel
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame, UInt8Image
+from medfocus_bench.lvlm.fitting import OutOfMemoryError
 from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.config import RunConfig
-from medfocus_bench.runs.explaining import EXPECTED, explain, reason
+from medfocus_bench.runs.explaining import EXPECTED, encode, explain, reason
 from medfocus_bench.runs.methods import MethodSpec, metadata
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.storage import atomic_folder, read_regular
@@ -163,8 +164,8 @@ def explain_picture(
             )
         chosen.check_conditions(lvlm.key, _MODE, config.dtype, config.framing)
     try:
-        example = lvlm.encode(image, question, response, finding=finding)
-    except NotFiniteError as error:
+        example = encode(lvlm, image, question, response, finding)
+    except (NotFiniteError, OutOfMemoryError) as error:
         raise InputError(f"{picture.name}: {error}") from None
     except ValueError as error:
         raise InputError(f"{picture.name}: cannot be shown to {lvlm.key}: {reason(error)}") from None

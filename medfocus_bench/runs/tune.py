@@ -22,6 +22,7 @@ from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.score import score
 from medfocus_bench.geometry import FloatArray
+from medfocus_bench.lvlm.fitting import fitting
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.config import RunConfig
@@ -124,8 +125,6 @@ def _explained(
     config: RunConfig,
 ) -> Iterator[Attribution | Exception]:
     """The attribution of a sample by each candidate, or the error."""
-    from medfocus_bench.lvlm.fitting import fitting
-
     try:
         example = encode_sample(lvlm, sample)
     except EXPECTED as error:

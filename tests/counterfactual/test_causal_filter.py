@@ -148,6 +148,49 @@ def test_a_question_about_which_the_models_numbers_overflow_is_recorded_and_the_
     assert sorted(indices(again)) == [0, 1, 2, 3, 4]
 
 
+class Small(Reader):
+    """Holds so many pictures at a time, and none of the questions of `never`."""
+
+    def __init__(self, holds, never=()):
+        super().__init__()
+        self.holds, self.never = holds, never
+
+    def respond(self, images, asked, *, max_new_tokens=64):
+        answers = super().respond(images, asked)
+        if len(images) > self.holds or any(
+            (image == 100 + index).any() for image in images for index in self.never
+        ):
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 17.77 GB)")
+        return answers
+
+
+def test_pictures_that_do_not_fit_together_are_asked_about_in_halves_from_then_on(tmp_path):
+    out, reader = tmp_path / "out.jsonl", Small(3)
+    records = list(verify(questions(5), reader, "direct", Inverting(), out, batch=10))
+    assert reader.calls == [10, 5, *[2] * 5, *[2] * 5, 2, 2, 1]
+    plain = list(verify(questions(5), Reader(), "direct", Inverting(), tmp_path / "plain.jsonl"))
+    assert records == plain
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 32])
+def test_no_more_pictures_go_through_the_model_together_than_the_batch_says(tmp_path, batch):
+    reader = Reader()
+    list(verify(questions(4), reader, "direct", Inverting(), tmp_path / "out.jsonl", batch=batch))
+    assert max(reader.calls) == {1: 1, 3: 3, 7: 5, 32: 20}[batch], "whole questions of five pictures"
+    assert sum(reader.calls) == 20
+
+
+def test_a_question_of_which_one_picture_does_not_fit_is_recorded_and_the_others_go_on(tmp_path):
+    out = tmp_path / "out.jsonl"
+    records = list(verify(questions(4), Small(9, {2}), "direct", Inverting(), out))
+    assert indices(records) == [0, 1, 3]
+    (failure,) = read_failures(out)
+    assert failure.index == 2
+    assert failure.reason.startswith(
+        "the answer does not fit into the memory of the device, one picture at a time (MPS backend out of"
+    )
+
+
 def test_what_failed_is_tried_again_and_nothing_else(tmp_path):
     out = tmp_path / "out.jsonl"
     list(verify(questions(), Reader(), "direct", Inverting(fails={1, 3}), out))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method
@@ -132,3 +133,18 @@ class Unnamed(Stray):
     """A name that no submission can have."""
 
     name = "No Such Name"
+
+
+@dataclass(frozen=True)
+class Hungry(Method):
+    """Wants so much memory that a device holds no more than `holds` pictures at a time."""
+
+    holds: int = 2
+
+    def candidates(self, lvlm):
+        return [{"holds": 0}, {"holds": 2}]
+
+    def explain(self, lvlm, example, *, target="response", seed=0):
+        if lvlm.batch > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 66.00 GiB")
+        return Attribution(saliency=np.eye(2), diagnostics={"batch": float(lvlm.batch)})
