@@ -98,7 +98,7 @@ def require(library: str) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of an error, cut to a part of a sentence; its type where it says nothing."""
+    """The words of a library about an error, cut to a part of a sentence; its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 

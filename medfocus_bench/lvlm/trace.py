@@ -50,7 +50,7 @@ class Trace:
 
 @dataclass(slots=True, eq=False)
 class Recording:
-    """What the blocks of a decoder computed in one pass; see `Trace`."""
+    """All that the blocks of a decoder computed in one pass; see `Trace`."""
 
     embeddings: torch.Tensor | None = None
     hidden: dict[int, torch.Tensor] = field(default_factory=dict)

@@ -233,7 +233,7 @@ class _Run:
     def _outputs(
         self, work: Explain, todo: Iterable[Block], parts: Mapping[tuple[int, str], Part]
     ) -> Iterator[tuple[Explained, Part]]:
-        """What the engine makes of the blocks, with the part that it belongs to."""
+        """Everything that the engine makes of the blocks, with the part that it belongs to."""
         for block, output in self.engine.run(work, todo):
             splits = {sample.sample_id: sample.split for sample, _ in block.samples}
             if not isinstance(output, Lost):

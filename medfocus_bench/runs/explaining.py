@@ -39,7 +39,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What came of a sample and a method: an attribution, or the reason why there is none.
+    """The outcome of a sample and a method: an attribution, or the reason why there is none.
 
     `asked`: question and response, where the benchmark does not hold what was explained; `checkpoint`: the
     identity of an LVLM that came from the Hub.

@@ -193,7 +193,7 @@ def site(board: Board, tmp_path_factory: pytest.TempPathFactory) -> BuiltSite:
 
 @pytest.fixture(scope="session")
 def made(board: Board) -> values.Board:
-    """What the page shows of the results, as values."""
+    """All that the page shows of the results, as values."""
     return values.make_board(read_results(board.results))
 
 

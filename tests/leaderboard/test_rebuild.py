@@ -79,7 +79,7 @@ def test_two_processes_compute_what_one_does(place):
 
 
 def test_a_stopped_rebuild_goes_on_where_it_was(place):
-    """What is up to date is not computed again."""
+    """Results that are up to date are not computed again."""
     result_file(place, "noisy").unlink()
     before = result_file(place, "oracle").stat().st_mtime_ns
     outcomes = settled(place)

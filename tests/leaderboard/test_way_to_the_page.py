@@ -1,4 +1,4 @@
-"""What the pages have a user write in a clone of the repository is not shown by git."""
+"""Files that the pages have a user write in a clone of the repository are not shown by git."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ OF_SEVERAL = {
     "integrated-gradients": _saliency(IntegratedGradients(steps=17, baseline="mean")),
     "interventions": _interventions,
 }
-"""What goes through several pictures: 17 or 18 of them, so that a batch of 16 is not one of all."""
+"""All that goes through several pictures: 17 or 18 of them, so that a batch of 16 is not one of all."""
 
 
 @pytest.mark.parametrize("family", EVERY_FAMILY)

@@ -45,7 +45,7 @@ def example(qwen):
 
 @pytest.fixture(scope="module")
 def published(qwen, example):
-    """What MedFocus finds as published, and the passes that it took."""
+    """The finds of MedFocus as published, and the passes that it took."""
     with qwen.measured() as meter:
         found = MedFocus().explain(qwen, example)
     return found, (meter.forward_passes, meter.backward_passes)
@@ -58,7 +58,7 @@ def regions():
 
 @pytest.fixture(scope="module")
 def quick(qwen, example):
-    """What MedFocus+ finds with few interventions, and the passes that it took."""
+    """The finds of MedFocus+ with few interventions, and the passes that it took."""
     with qwen.measured() as meter:
         found = MedFocusPlus(**QUICK).explain(qwen, example)
     return found, meter.forward_passes
