@@ -69,6 +69,7 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
     "attribute": lambda call, place, bench: call(
         ["occlusion", "centre-box"], bench, str(place / "more"), splits=["dev"], limit=1
     ),
+    "runs.status.run_status": lambda call, place, bench: call(str(place / "run")),
     "runs.tune.tune": lambda call, place, bench: call("grad-cam", "phantom_qwen", bench, limit=1),
     "runs.pack.pack": lambda call, place, bench: call(
         str(place / "run"), str(place / "packed"), submitters=["Ada"], partial=True

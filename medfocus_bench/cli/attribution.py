@@ -289,19 +289,25 @@ def _attribute_benchmark(
     from medfocus_bench.runs.methods import with_tuning
     from medfocus_bench.runs.shards import Shard
 
+    shard = Shard.parse(options["shard"]) if options["shard"] is not None else None
     benchmark = load_benchmark(options["benchmark"])
     found = attribute(
         with_tuning(methods, tuned, benchmark),
         benchmark,
         options["out"],
         config=config,
-        shard=Shard.parse(options["shard"]) if options["shard"] is not None else None,
+        shard=shard,
         wait=options["wait"],
         engine=engine,
         progress=show_progress,
         **{name: options[name] for name in ("splits", "lvlms", "configs", "limit")},
     )
     outcomes = found.outcomes
+    if shard is not None and not outcomes:
+        click.echo(
+            f"{found.folder}: no sample is in shard {shard.number} of {shard.count}; there is nothing to do"
+        )
+        return
     print_tables([], [_outcome_table(outcomes, found.folder)])
     for outcome in outcomes:
         if outcome.reasons:

@@ -21,6 +21,7 @@ from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import Group
 from medfocus_bench.cli.output import warn
 from medfocus_bench.cli.reproduce import reproduce_command
+from medfocus_bench.cli.status import status_command
 from medfocus_bench.cli.submission import info_command, null_command, schema_command, validate_command
 from medfocus_bench.cli.submit import submit_command
 from medfocus_bench.cli.verify import verify_command
@@ -43,6 +44,7 @@ for _command in (
     verify_command,
     data_command,
     attribute_command,
+    status_command,
     tune_command,
     pack_command,
     ablate_command,

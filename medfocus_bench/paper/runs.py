@@ -21,11 +21,12 @@ from medfocus_bench.runs.attribute import attribute
 from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.parts import PartOutcome
 from medfocus_bench.runs.records import Record, RunRecords, read_failures, read_records
+from medfocus_bench.runs.shards import method_places
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One method with its settings on splits of a benchmark; its records are in `run`/<method>/.
+    """One method with its settings on splits of a benchmark; its records are in `run`, or in shards of it.
 
     `label` names it in the table; `benchmark` holds the samples to explain.
     """
@@ -37,8 +38,9 @@ class RunSpec:
     run: Path
 
     @property
-    def folder(self) -> Path:
-        return self.run / self.method.metadata.name
+    def folders(self) -> list[Path]:
+        """Where the records are: in the run itself and in its shards. Raises InputError for missing ones."""
+        return method_places(self.run, self.method.metadata.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ class RunResults:
 
     @classmethod
     def read(cls, spec: RunSpec, impossible: str | None = None) -> RunResults:
-        return cls(spec, read_records([spec.folder]), impossible)
+        return cls(spec, read_records(spec.folders), impossible)
 
     def missing(self, samples: Iterable[Sample]) -> list[Sample]:
         """Those of the samples that have no record yet."""
@@ -70,8 +72,8 @@ class RunResults:
         if any(sample.sample_id in self.records for sample in samples):
             return None
         wanted = {sample.sample_id for sample in samples}
-        failures = (f.reason for f in read_failures(self.spec.folder) if f.sample_id in wanted)
-        return next(failures, "no records")
+        failures = (failure for folder in self.spec.folders for failure in read_failures(folder))
+        return next((f.reason for f in failures if f.sample_id in wanted), "no records")
 
     def scores(self, samples: Sequence[Sample], settings: Settings) -> ScoredSamples:
         """The scores of the samples; one without a record scores 0."""

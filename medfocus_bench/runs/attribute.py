@@ -5,7 +5,7 @@ Every record is saved immediately, so that an interrupted run can be resumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from medfocus_bench.data.sample import Sample
 from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
-from medfocus_bench.lock import exclusive
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.checkpoints import folder_identity
@@ -25,18 +24,18 @@ from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import EXPECTED, Block, Explain, Explained, blocks, reason
 from medfocus_bench.runs.methods import MethodSpec, chosen_methods
 from medfocus_bench.runs.parts import Job, Part, PartOutcome
-from medfocus_bench.runs.records import read_failures
+from medfocus_bench.runs.places import Places
 from medfocus_bench.runs.run import Run, open_run
 from medfocus_bench.runs.settings import (
     BenchmarkIdentity,
     PartSettings,
     RunSettings,
-    check_settings,
     part_name,
     place_of,
     write_settings,
 )
 from medfocus_bench.runs.shards import Shard
+from medfocus_bench.runs.wanted import note_wanted
 from medfocus_bench.submission.schema import MethodMetadata
 
 
@@ -52,7 +51,7 @@ class RunResult:
     outcomes: tuple[PartOutcome, ...]
 
     def __getitem__(self, method: str) -> Run:
-        return open_run(self.folder / method)
+        return open_run(self.folder, method)
 
     def __iter__(self) -> Iterator[Attribution]:
         return iter(self._only)
@@ -123,8 +122,8 @@ def attribute(
         The run; iterating over it reads the attributions of its method.
 
     Raises InputError where `out` holds records of other settings or of another checkpoint of an LVLM, where
-    another process writes to it, where settings were tuned under other conditions, for an unknown LVLM,
-    config or split, and for an LVLM without samples.
+    another process writes to it, where it holds shards of another number, where settings were tuned under
+    other conditions, for an unknown LVLM, config or split, and for an LVLM without samples.
 
     Example:
         >>> import medfocus_bench as mb
@@ -143,35 +142,48 @@ def attribute(
     part = benchmark.part(one_or_more(configs), splits)
     jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit, shard))
     settings = _settings_of_run(specs, benchmark, jobs, config)
-    out = Path(out) if shard is None else shard.folder(Path(out))
-    run = _Run(out, benchmark, part, jobs, settings, config, engine or InProcess(), progress)
+    places = Places(Path(out), shard, wait)
     with ExitStack() as stack:
-        for name, wanted in settings.items():
-            folder = run.folder(name)
-            stack.enter_context(exclusive(folder, wait=wait))
-            check_settings(folder, wanted)
-            read_failures(folder)  # an unsound file is said now, and not by `pack` after hours of work
+        elsewhere = {name: places.open(name, wanted, stack) for name, wanted in settings.items()}
+        run = _Run(
+            places.folder, benchmark, part, jobs, settings, elsewhere, config, engine or InProcess(), progress
+        )
+        run.note_wanted()
         outcomes = [outcome for spec in specs if spec.control for outcome in run.null(spec, spec.control)]
         models = [spec for spec in specs if not spec.control]
         outcomes += run.models(models) if models else ()
-    return RunResult(out, tuple(settings), tuple(outcomes))
+    return RunResult(places.folder, tuple(settings), tuple(outcomes))
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One call of `attribute`; `settings` are those of its methods by name."""
+    """One call of `attribute`, by name of its methods: `settings`, and samples that are held `elsewhere`."""
 
     out: Path
     benchmark: Benchmark
     part: Benchmark
     jobs: tuple[Job, ...]
     settings: Mapping[str, RunSettings]
+    elsewhere: Mapping[str, Collection[str]]
     config: RunConfig
     engine: Engine
     progress: Progress
 
     def folder(self, method: str) -> Path:
         return self.out / method
+
+    def open_part(self, job: Job, spec: MethodSpec) -> Part:
+        name = spec.metadata.name
+        return Part(job, spec, self.folder(name), self.benchmark, self.elsewhere[name])
+
+    def note_wanted(self) -> None:
+        """Write down, for `status`, what is wanted of each method."""
+        for name in self.settings:
+            wanted = {
+                (job.lvlm, job.split): sum(s.sample_id not in self.elsewhere[name] for s in job.samples)
+                for job in self.jobs
+            }
+            note_wanted(self.folder(name), wanted)
 
     def null(self, spec: MethodSpec, control: NullControl) -> Iterator[PartOutcome]:
         """A null control split by split: the prior of one may be made of all its samples."""
@@ -180,7 +192,7 @@ class _Run:
         for split in dict.fromkeys(job.split for job in self.jobs):
             with ExitStack() as stack:
                 parts = {
-                    job.lvlm: stack.enter_context(Part(job, spec, self.folder(name), self.benchmark))
+                    job.lvlm: stack.enter_context(self.open_part(job, spec))
                     for job in self.jobs
                     if job.split == split
                 }
@@ -199,9 +211,7 @@ class _Run:
             jobs = [job for job in self.jobs if job.lvlm == lvlm]
             with ExitStack() as stack:
                 parts = {
-                    (number, job.split): stack.enter_context(
-                        Part(job, spec, self.folder(spec.metadata.name), self.benchmark)
-                    )
+                    (number, job.split): stack.enter_context(self.open_part(job, spec))
                     for job in jobs
                     for number, spec in enumerate(specs)
                 }

@@ -75,7 +75,7 @@ def pack(
     """Write the records of one method as a submission that covers their configs and splits.
 
     Args:
-        runs: One or more folders that `attribute` wrote.
+        runs: One or more folders that `attribute` wrote; those of shards are found in that of their run.
         out: The folder of the submission.
         method: Which of the methods of the runs; may be left out where there is one.
         benchmark: The one that was explained; by default where the run found it.
@@ -87,11 +87,11 @@ def pack(
         keep: Store all maps unchanged; otherwise those of more than 64 cells a side are averaged to 64.
         overwrite: Replace an existing submission.
 
-    Raises InputError for missing samples, and for runs of different settings.
+    Raises InputError for missing samples or shards, and for runs of different settings.
     """
     out = Path(out)
     given = [runs] if isinstance(runs, str | Path) else runs
-    folders = method_folders([Path(run) for run in given], method)
+    folders = method_folders([Path(run) for run in given], method, partial=partial)
     settings = common_settings(folders)
     whole = _benchmark(folders[0], settings, benchmark)
     records = read_records(folders)

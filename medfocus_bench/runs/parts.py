@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from medfocus_bench.data.sample import Sample
 from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.records import Failure, RecordFiles, RecordWriter, add_failure, forget_failures
 from medfocus_bench.runs.settings import RunSettings, check_settings, part_name, write_settings
+from medfocus_bench.runs.wanted import note_begun
 from medfocus_bench.submission.entry import to_entry
 
 
@@ -45,11 +47,17 @@ class Job:
 class Part:
     """One method on the samples of one job: its records, and which samples they lack (`pending`)."""
 
-    def __init__(self, job: Job, spec: MethodSpec, folder: Path, benchmark: Benchmark) -> None:
+    def __init__(
+        self, job: Job, spec: MethodSpec, folder: Path, benchmark: Benchmark, elsewhere: Collection[str] = ()
+    ) -> None:
+        """`elsewhere`: samples that another folder of the run holds."""
         self._job, self._folder, self._covers = job, folder, benchmark.covers
         self._samples = {sample.sample_id: sample for sample in job.samples}
         self._writer = RecordWriter(RecordFiles.of(self._folder, job.lvlm, job.split))
-        self.pending = {key for key in self._samples if key not in self._writer.sample_ids}
+        wanted = [key for key in self._samples if key not in elsewhere]
+        self.pending = {key for key in wanted if key not in self._writer.sample_ids}
+        if self.pending:
+            note_begun(self._folder, job.lvlm, job.split, wanted, self._writer.sample_ids)
         self._begun = not self.pending
         self.outcome = PartOutcome(
             spec.metadata.name, job.lvlm, job.split, len(job.samples), len(job.samples) - len(self.pending)
