@@ -20,7 +20,7 @@ help:
 	@echo "              the statistical tests of the shipped data, of which make test runs a sample"
 	@echo "make test-torchvision"
 	@echo "              the tests of LVLMs and methods with torchvision and the newest torch and transformers (6 GB)"
-	@echo "make speed    the speed and memory benchmarks, with the figures they measure"
+	@echo "make speed    the speed and memory benchmarks beside their limits; figures also in build/speed.json"
 	@echo "make schemas  write the JSON Schemas anew from the code"
 	@echo "make weights  train the phantom track's tiny models anew (about three hours)"
 	@echo "make track    rebuild the phantom track from them"
@@ -113,7 +113,7 @@ test-torchvision: $(NEWEST)/.ready
 		-o 'python_files=test_*.py with_torchvision.py' tests/lvlm tests/attribution
 
 speed: setup
-	@$(BIN)/python -m tests.speed
+	@$(BIN)/medfocus-bench bench --out build/speed.json
 
 schemas: setup
 	@$(BIN)/medfocus-bench schema submission | tee docs/submission.schema.json \

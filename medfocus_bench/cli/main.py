@@ -14,6 +14,7 @@ import click
 
 from medfocus_bench._version import __version__
 from medfocus_bench.cli.attribution import attribute_command, pack_command, tune_command
+from medfocus_bench.cli.bench import bench_command
 from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
 from medfocus_bench.cli.leaderboard import leaderboard_command
@@ -52,6 +53,7 @@ for _command in (
     reproduce_command,
     leaderboard_command,
     submit_command,
+    bench_command,
 ):
     cli.add_command(_command)
 

@@ -6,7 +6,7 @@ import atexit
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -123,6 +123,30 @@ class _OpenCursors:
                 cursor.close()
 
 
+class _LastPicture:
+    """The picture that was decoded last: the samples of a picture follow each other in a run."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Any, UInt8Image] | None = None
+
+    def get(self, key: Any, decode: Callable[[], UInt8Image]) -> UInt8Image:
+        """A copy of the picture that `key` stands for; None stands for no picture."""
+        held = self._held  # once: another thread may change it
+        if held is None or key is None or held[0] != key:
+            held = self._held = key, decode()
+        return held[1].copy()
+
+
+def _state(path: Path) -> tuple[Path, int, int] | None:
+    """The path of a file with its size and time of change; None where reading it will say what is wrong."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return path, about.st_size, about.st_mtime_ns
+
+
+_LAST_PICTURE: Final = _LastPicture()
 _OPEN: Final = _OpenCursors()
 atexit.register(_OPEN.close)
 
@@ -148,10 +172,12 @@ class StoredRow:
         cells, root = self.file.cells(self.number, PICTURE, sample_id), self.file.root
         data, ref = (cells.get("image") or {}).get("bytes"), cells.get("image_ref")
         if data is not None:
-            place, image = sample_id, decode_uint8(data, place=sample_id)
+            place = sample_id
+            image = _LAST_PICTURE.get(data, lambda: decode_uint8(data, place=sample_id))
         elif ref is not None and root is not None:
             path = picture_at(root, ref)
-            place, image = str(path), read_picture(path)
+            place = str(path)
+            image = _LAST_PICTURE.get(_state(path), lambda: read_picture(path))
         else:
             raise UnavailableError(f"{self.file.folder}: {sample_id} has no picture, {self._way_out(ref)}")
         if image.shape[::-1] != size:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
+import numpy as np
 import numpy.typing as npt
 
 from medfocus_bench.geometry import BoolArray, BoxUnion, FloatArray, Frame, clip_boxes
 
+_KEPT: Final = 1024
+"""Regions that a process keeps, of 50 kB at most each: LVLMs, modes and methods share them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """The evidence region of one sample.
+    """The evidence region of one sample; its arrays are shared, and read-only.
 
     Args:
         boxes: (n, 4), native frame, cut to the image.
@@ -32,14 +38,25 @@ class Evidence:
     def of(cls, sample_id: str, width: int, height: int, boxes: npt.ArrayLike) -> Evidence:
         """Raises ValueError for boxes that cover nothing of the image."""
         frame = Frame(width, height)
-        native = clip_boxes(boxes, width, height)
-        share = BoxUnion.of(native).area / (width * height)
-        if share == 0:
+        found = _region(frame, clip_boxes(boxes, width, height).tobytes())
+        if found is None:
             raise ValueError(f"{sample_id}: the evidence boxes cover nothing of the image")
-        covered = frame.coverage(native)
-        if not covered.any():
-            covered[_centre_pixel(frame, native)] = 1.0
-        return cls(sample_id, frame, native, covered >= min(0.5, covered.max()), share)
+        return cls(sample_id, frame, *found)
+
+
+@lru_cache(_KEPT)
+def _region(frame: Frame, native: bytes) -> tuple[FloatArray, BoolArray, float] | None:
+    """Boxes, pixels and share of native boxes, given as bytes; None where they cover nothing."""
+    boxes = np.frombuffer(native).reshape(-1, 4)
+    share = BoxUnion.of(boxes).area / (frame.width * frame.height)
+    if share == 0:
+        return None
+    covered = frame.coverage(boxes)
+    if not covered.any():
+        covered[_centre_pixel(frame, boxes)] = 1.0
+    pixels = covered >= min(0.5, covered.max())
+    pixels.setflags(write=False)
+    return boxes, pixels, share
 
 
 def _centre_pixel(frame: Frame, boxes: FloatArray) -> tuple[int, int]:

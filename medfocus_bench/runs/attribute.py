@@ -172,9 +172,8 @@ class _Run:
     def folder(self, method: str) -> Path:
         return self.out / method
 
-    def open_part(self, job: Job, spec: MethodSpec) -> Part:
-        name = spec.metadata.name
-        return Part(job, spec, self.folder(name), self.benchmark, self.elsewhere[name])
+    def open_part(self, job: Job, method: str) -> Part:
+        return Part(job, method, self.folder(method), self.benchmark, self.elsewhere[method])
 
     def note_wanted(self) -> None:
         """Write down, for `status`, what is wanted of each method."""
@@ -192,7 +191,7 @@ class _Run:
         for split in dict.fromkeys(job.split for job in self.jobs):
             with ExitStack() as stack:
                 parts = {
-                    job.lvlm: stack.enter_context(self.open_part(job, spec))
+                    job.lvlm: stack.enter_context(self.open_part(job, name))
                     for job in self.jobs
                     if job.split == split
                 }
@@ -206,14 +205,14 @@ class _Run:
 
     def models(self, specs: Sequence[MethodSpec]) -> Iterator[PartOutcome]:
         """The methods that look at a model, an LVLM at a time."""
-        work = Explain(specs, self.config)
+        work, names = Explain(specs, self.config), [spec.metadata.name for spec in specs]
         for lvlm in dict.fromkeys(job.lvlm for job in self.jobs):
             jobs = [job for job in self.jobs if job.lvlm == lvlm]
             with ExitStack() as stack:
                 parts = {
-                    (number, job.split): stack.enter_context(self.open_part(job, spec))
+                    (number, job.split): stack.enter_context(self.open_part(job, name))
                     for job in jobs
-                    for number, spec in enumerate(specs)
+                    for number, name in enumerate(names)
                 }
                 self._explain(work, jobs, parts)
                 yield from (part.outcome for part in parts.values())

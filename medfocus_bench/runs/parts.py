@@ -10,7 +10,6 @@ from typing import Any
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.sample import Sample
-from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.records import Failure, RecordFiles, RecordWriter, add_failure, forget_failures
 from medfocus_bench.runs.settings import RunSettings, check_settings, part_name, write_settings
 from medfocus_bench.runs.wanted import note_begun
@@ -48,7 +47,7 @@ class Part:
     """One method on the samples of one job: its records, and which samples they lack (`pending`)."""
 
     def __init__(
-        self, job: Job, spec: MethodSpec, folder: Path, benchmark: Benchmark, elsewhere: Collection[str] = ()
+        self, job: Job, method: str, folder: Path, benchmark: Benchmark, elsewhere: Collection[str] = ()
     ) -> None:
         """`elsewhere`: samples that another folder of the run holds."""
         self._job, self._folder, self._covers = job, folder, benchmark.covers
@@ -59,16 +58,19 @@ class Part:
         if self.pending:
             note_begun(self._folder, job.lvlm, job.split, wanted, self._writer.sample_ids)
         self._begun = not self.pending
+        self._checked: set[str | None] = set()
         self.outcome = PartOutcome(
-            spec.metadata.name, job.lvlm, job.split, len(job.samples), len(job.samples) - len(self.pending)
+            method, job.lvlm, job.split, len(job.samples), len(job.samples) - len(self.pending)
         )
 
     def begin(self, wanted: RunSettings, checkpoint: str | None) -> None:
         """Write down the settings before the first record, and forget the failures that are tried again.
 
-        `checkpoint` is that of the LVLM, where loading it told. Raises InputError where the records in the
-        folder are of other settings.
+        `checkpoint` is that of the LVLM, where loading it told; the settings are read once for each. Raises
+        InputError where the records in the folder are of other settings.
         """
+        if checkpoint in self._checked:
+            return
         names = {part_name(self._job.lvlm, sample.mode) for sample in self._job.samples}
         settings = wanted.of_parts(names, checkpoint)
         check_settings(self._folder, settings)
@@ -76,6 +78,7 @@ class Part:
             write_settings(self._folder, settings)
             forget_failures(self._folder, self.pending)
             self._begun = True
+        self._checked.add(checkpoint)
 
     def __enter__(self) -> Part:
         return self

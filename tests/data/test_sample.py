@@ -63,6 +63,23 @@ def test_a_sample_has_its_own_picture_and_texts_in_whatever_order_it_is_asked(be
         check(sample)
 
 
+def test_a_picture_that_follows_itself_is_decoded_once_and_each_sample_has_its_own(tmp_path, monkeypatch):
+    decoded = []
+    real = stored.decode_uint8
+    monkeypatch.setattr(stored, "decode_uint8", lambda *a, **b: (decoded.append(1), real(*a, **b))[1])
+    picture = row(0)["image"]
+    rows = {"direct": [row(7, image=picture), row(8)], "dev": [row(6, image=picture)]}
+    one, other, last = sorted(
+        write_benchmark(tmp_path / "b", rows, name="b", version="1").samples, key=lambda sample: sample.index
+    )
+    one.image[:] = 0
+    np.testing.assert_array_equal(other.image, levels(0))
+    assert len(decoded) == 1
+    np.testing.assert_array_equal(last.image, levels(8))
+    np.testing.assert_array_equal(one.image, levels(0))
+    assert len(decoded) == 3
+
+
 def test_samples_in_the_order_of_the_file_are_read_in_one_pass(bench, monkeypatch):
     opened = []
     real = stored.parquet_rows

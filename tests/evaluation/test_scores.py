@@ -342,3 +342,13 @@ def test_a_score_is_asked_for_by_name():
     assert score(attribution, sample, names=["iou"]) == {"iou": 1.0}
     with pytest.raises(InputError, match="no score 'iuo' under the paper protocol; there are iou, f1"):
         score(attribution, sample, names=["iuo"], protocol="paper")
+
+
+def test_samples_of_a_region_share_its_pixels_which_nobody_can_change():
+    boxes = [[10, 20, 60, 80]]
+    one, other = (Evidence.of(name, 224, 224, np.array(boxes, dtype=np.float64)) for name in "ab")
+    assert one.pixels is other.pixels
+    assert (one.sample_id, other.sample_id) == ("a", "b")
+    assert Evidence.of("a", 224, 200, boxes).pixels is not one.pixels
+    with pytest.raises(ValueError, match="read-only"):
+        one.pixels[0, 0] = True

@@ -21,7 +21,7 @@ from medfocus_bench.lvlm import registry
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.runs import attribute as running
-from medfocus_bench.runs import explaining
+from medfocus_bench.runs import explaining, settings
 from medfocus_bench.runs.attribute import attribute
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import encode_sample
@@ -91,6 +91,17 @@ def test_each_sample_is_read_once_for_all_methods(small, tmp_path, monkeypatch):
     )
     run(small, tmp_path, COUNTING, REFUSING)
     assert len(read) == 4
+
+
+def test_the_settings_on_disk_are_read_once_for_a_part_and_not_for_a_record(small, tmp_path, monkeypatch):
+    run(small, tmp_path, COUNTING, limit=1)
+    looked = []
+    real = settings.read_settings
+    monkeypatch.setattr(settings, "read_settings", lambda folder: (looked.append(folder), real(folder))[1])
+    run(small, tmp_path, COUNTING, limit=2)
+    few = len(looked)
+    run(small, tmp_path, COUNTING)
+    assert len(looked) == 2 * few
 
 
 def test_every_lvlm_explains_its_own_samples_only_one_lvlm_after_the_other(small, tmp_path, loads):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from scipy import ndimage
 
 from medfocus_bench import Attribution, SubmissionWriter, write_benchmark
 from tests.conftest import METHOD, make_row
-from tests.speed.timing import report, seconds
+from tests.speed.figures import Figure, Limit, seconds
+from tests.speed.machine import Rates
 
 _PROGRAM = """
 import json, re, sys, time
@@ -27,30 +29,43 @@ print(json.dumps([elapsed, peak, report.counts.samples]))
 """
 
 
-def run() -> None:
+def run(rates: Rates) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for count in (1000, 4000, 10_000):
             _write(root / str(count), count)
-        floor = _floor()
+        floor, parts = _floor()
         for nulls in ("without", "nulls"):
             elapsed, peak, count = _evaluate(root / "4000", nulls, root / "cache")
             if nulls == "without":
                 each = elapsed / count
-                figure = f"{each / floor:.2f} x ({each * 1e3:.2f} ms a map; floor {floor * 1e3:.2f} ms)"
-                bound = "<= 1 x (4 argsorts + 1 labelling)"
-                report("4,000 maps end to end, per map", figure, bound, each <= floor)
-                report("memory of 4,000 maps", f"{peak:.0f} MB", "< 600 MB", peak < 600)
+                yield Figure(
+                    "4,000 maps end to end, per map",
+                    each * 1e3,
+                    "ms",
+                    parts,
+                    "<= 4 argsorts + 1 labelling",
+                    each <= floor,
+                    Limit(each, floor, "s", "4 argsorts and a labelling of a map, measured here"),
+                )
+                yield Figure("memory of 4,000 maps", peak, "MB", "", "< 600 MB", peak < 600)
             else:
-                print(f"      with the seven null controls, cache empty: {elapsed:.1f} s, {peak:.0f} MB")
-        elapsed, peak, _ = _evaluate(root / "4000", "nulls", root / "cache")
-        print(f"      with the seven null controls, cache filled: {elapsed:.1f} s, {peak:.0f} MB")
+                yield _with_nulls(elapsed, peak, count, "empty", rates)
+        elapsed, peak, count = _evaluate(root / "4000", "nulls", root / "cache")
+        yield _with_nulls(elapsed, peak, count, "filled", rates)
         small, large = (
             _evaluate(root / str(count), "without", root / "cache")[1] for count in (1000, 10_000)
         )
         ratio = large / small
-        figure = f"{ratio:.3f} x ({small:.0f} MB, {large:.0f} MB)"
-        report("memory of 10,000 samples against 1,000", figure, "< 1.2 x", ratio < 1.2)
+        detail = f"{small:.0f} MB, {large:.0f} MB"
+        yield Figure("memory of 10,000 samples against 1,000", ratio, "x", detail, "< 1.2 x", ratio < 1.2)
+
+
+def _with_nulls(elapsed: float, peak: float, count: int, cache: str, rates: Rates) -> Figure:
+    name = f"4,000 maps with the seven null controls, cache {cache}"
+    size = 8 * count * 224 * 224 * 2
+    limit = rates.of_bytes(elapsed, size, "float16 maps of the method and the controls, read once")
+    return Figure(name, elapsed, "s", f"{peak:.0f} MB", limit=limit)
 
 
 def _evaluate(folder: Path, nulls: str, cache: Path) -> tuple[float, float, int]:
@@ -68,15 +83,14 @@ def _evaluate(folder: Path, nulls: str, cache: Path) -> tuple[float, float, int]
     return elapsed, peak, samples
 
 
-def _floor() -> float:
+def _floor() -> tuple[float, str]:
     """Four argsorts of the 224 x 224 float16 pixels of a map and one labelling, per map, in this process."""
     maps = [_map(number).astype(np.float16) for number in range(1, 40, 2)]
     masks = [saliency >= np.quantile(saliency.astype(np.float32), 0.9) for saliency in maps]
     structure = np.ones((3, 3))
     sort = seconds(lambda: [np.argsort(saliency, axis=None) for saliency in maps]) / len(maps)
     label = seconds(lambda: [ndimage.label(mask, structure) for mask in masks]) / len(maps)
-    print(f"      one argsort {sort * 1e3:.2f} ms, one labelling {label * 1e3:.2f} ms")
-    return 4 * sort + label
+    return 4 * sort + label, f"one argsort {sort * 1e3:.2f} ms, one labelling {label * 1e3:.2f} ms"
 
 
 def _write(folder: Path, count: int) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.engine.local import LocalWorkers
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
-from medfocus_bench.leaderboard.result import Result, result_text
+from medfocus_bench.leaderboard.result import Result
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.site import build_site
 from medfocus_bench.submission.writer import SubmissionWriter
 from tests.leaderboard.conftest import ENTRIES, chromium_path, many_results, write_entry
-from tests.speed.timing import report
+from tests.speed.figures import Figure
+from tests.speed.machine import Rates
 
 NUMBERS = (125, 250, 500)
 NULLS = ("whole-image", "both-lungs", "mean-map")
 
 
-def run() -> None:
+def run(rates: Rates) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         seed, nulls = _scored(root)
@@ -32,16 +34,17 @@ def run() -> None:
             site = build_site(results, root / f"site-{number}")
             took = perf_counter() - start
             sizes.append(site.index.stat().st_size)
-            figure = f"{took:.1f} s, {site.pages} pages, {site.size / 1e6:.1f} MB"
-            report(f"build with {number} submissions", figure, "< 60 s", took < 60)
-        _with_galleries(root, seed)
+            detail = f"{site.pages} pages, {site.size / 1e6:.1f} MB"
+            limit = rates.of_bytes(took, site.size, "pages, written once")
+            yield Figure(f"build with {number} submissions", took, "s", detail, "< 60 s", took < 60, limit)
+        yield _with_galleries(root)
         first, second = (sizes[1] - sizes[0]) / 125, (sizes[2] - sizes[1]) / 250
-        figure = f"{sizes[2] / 1e6:.2f} MB, {first:.0f} and {second:.0f} bytes for each further submission"
-        report("index.html", figure, "linear", second < 1.05 * first)
-        _visit(root / f"site-{NUMBERS[-1]}" / "index.html")
+        detail = f"{first:.0f} and {second:.0f} bytes for each further submission"
+        yield Figure("index.html", sizes[2] / 1e6, "MB", detail, "linear", second < 1.05 * first)
+        yield from _visit(root / f"site-{NUMBERS[-1]}" / "index.html")
 
 
-def _with_galleries(root: Path, seed: Result) -> None:
+def _with_galleries(root: Path) -> Figure:
     """`leaderboard build` on two cores, with a folder of raw attributions for every row."""
     submissions = root / "submissions"
     submissions.mkdir()
@@ -57,8 +60,8 @@ def _with_galleries(root: Path, seed: Result) -> None:
             engine=engine,
         )
     took = perf_counter() - start
-    figure = f"{took:.1f} s, {site.pictures} pictures, 2 workers"
-    report(f"build with {NUMBERS[-1]} galleries", figure, "< 60 s", took < 60)
+    detail = f"{site.pictures} pictures, 2 workers"
+    return Figure(f"build with {NUMBERS[-1]} galleries", took, "s", detail, "< 60 s", took < 60)
 
 
 def _scored(root: Path) -> tuple[Result, list[Result]]:
@@ -68,7 +71,6 @@ def _scored(root: Path) -> tuple[Result, list[Result]]:
     seed = score_result(
         write_entry(root / "seed", ENTRIES["noisy-a"], part), part, resamples=200, verified=True
     )
-    print(f"a result over {len(part.samples)} samples: {len(result_text(seed)) / 1e3:.0f} kB")
     nulls = []
     for name in NULLS:
         control = NULL_CONTROLS[name]
@@ -79,10 +81,10 @@ def _scored(root: Path) -> tuple[Result, list[Result]]:
     return seed, nulls
 
 
-def _visit(index: Path) -> None:
+def _visit(index: Path) -> Iterator[Figure]:
     path = chromium_path()
     if path is None:
-        print("no Chromium: the page was not opened")
+        yield Figure("first interaction", 0, "s", "not measured: no Chromium here")
         return
     from playwright.sync_api import expect, sync_playwright
 
@@ -107,7 +109,8 @@ def _visit(index: Path) -> None:
             page.select_option("#f-lvlm", "phantom_qwen")
             expect(page.locator("#status")).to_contain_text(f"{of_qwen} samples")
             ranked = perf_counter() - start
-            figure = f"table {ready:.2f} s, search {search:.2f} s, filter with new ranks {ranked:.2f} s"
-            report("first interaction", figure, "table and search < 2 s", ready + search < 2)
+            both = ready + search
+            detail = f"table {ready:.2f} s, search {search:.2f} s, filter with new ranks {ranked:.2f} s"
+            yield Figure("first interaction", both, "s", detail, "table and search < 2 s", both < 2)
             page.close()
         browser.close()

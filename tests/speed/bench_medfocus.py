@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,31 @@ from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.attribution.vision_checkpoints import write_sam
 from tests.lvlm.checkpoints import save_qwen
-from tests.speed.bench_occlusion import QUESTION, RESPONSE, OneByOne
-from tests.speed.timing import report, side_by_side
+from tests.speed.bench_occlusion import QUESTION, RESPONSE, OneByOne, operations
+from tests.speed.figures import Figure, side_by_side
+from tests.speed.machine import Rates
 
 
-def run() -> None:
+def run(rates: Rates) -> Iterator[Figure]:
     torch.set_num_threads(1)
     image = render(Patient.sample(3)).image
     regions = concept_regions(ConceptLocaliser().regions(image), COMPOSITES)
     with tempfile.TemporaryDirectory() as folder:
-        _compare(
-            "tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, regions, bound=2.0
-        )
-        _cost(image, len(regions), write_sam(Path(folder) / "sam"))
-    _compare("phantom_qwen (4 blocks)", PHANTOM_LVLMS["phantom_qwen"], image, regions, bound=1.2)
+        tiny = save_qwen(Path(folder) / "tiny")
+        yield from _compare(rates, "tiny Qwen (2 blocks, width 64)", tiny, image, regions, bound=2.0)
+        yield from _cost(image, len(regions), write_sam(Path(folder) / "sam"))
+    shipped = PHANTOM_LVLMS["phantom_qwen"]
+    yield from _compare(rates, "phantom_qwen (4 blocks)", shipped, image, regions, bound=1.2)
 
 
 def _compare(
-    what: str, checkpoint: Path, image: np.ndarray, regions: tuple[ConceptRegion, ...], bound: float
-) -> None:
+    rates: Rates,
+    what: str,
+    checkpoint: Path,
+    image: np.ndarray,
+    regions: tuple[ConceptRegion, ...],
+    bound: float,
+) -> Iterator[Figure]:
     lvlm = load_lvlm(checkpoint)
     loop = Unbatched(checkpoint)
 
@@ -46,15 +53,15 @@ def _compare(
         return measure(lvlm, lvlm.encode(image, QUESTION, RESPONSE), regions).effects.total
 
     difference = np.abs(batched() - loop.deltas(image, regions)).max()
-    report(f"deltas of {what}", f"differ by {difference:.1e}", "<= 1e-5", difference <= 1e-5)
+    yield Figure(f"deltas of {what}", float(difference), "apart", "", "<= 1e-5", bool(difference <= 1e-5))
     mine, theirs, ratio = side_by_side(batched, lambda: loop.deltas(image, regions), repeats=9)
-    figure = (
-        f"{ratio:.1f} x ({mine * 1e3:.0f} ms against {theirs * 1e3:.0f} ms for {len(regions) + 1} passes)"
-    )
-    report(f"interventions of {what}", figure, f">= {bound:g} x", ratio >= bound)
+    passes = len(regions) + 1
+    detail = f"{mine * 1e3:.0f} ms against {theirs * 1e3:.0f} ms for {passes} passes"
+    limit = rates.of_operations(mine, operations(batched), f"matrix products of {passes} passes")
+    yield Figure(f"interventions of {what}", ratio, "x", detail, f">= {bound:g} x", ratio >= bound, limit)
 
 
-def _cost(image: np.ndarray, regions: int, sam: Path) -> None:
+def _cost(image: np.ndarray, regions: int, sam: Path) -> Iterator[Figure]:
     """Forward passes of the LVLM and encodings of the image for refinement, counted."""
     lvlm = load_lvlm("phantom_qwen")
     model: Any = load_segmenter(str(sam)).model
@@ -70,8 +77,8 @@ def _cost(image: np.ndarray, regions: int, sam: Path) -> None:
     with lvlm.measured() as meter:
         MedFocus(segmenter=str(sam)).explain(lvlm, lvlm.encode(image, QUESTION, RESPONSE))
     passes = meter.forward_passes
-    report("forward passes of MedFocus", str(passes), f"{regions} + 1", passes == regions + 1)
-    report("encodings of the image for refinement", str(encodings), "1", encodings == 1)
+    yield Figure("forward passes of MedFocus", passes, "passes", "", f"{regions} + 1", passes == regions + 1)
+    yield Figure("encodings of the image for refinement", encodings, "encodings", "", "1", encodings == 1)
 
 
 class Unbatched(OneByOne):

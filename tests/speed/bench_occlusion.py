@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageTextToText
 
 from medfocus_bench.attribution.perturbation import Occlusion
@@ -18,21 +20,22 @@ from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.lvlm.checkpoints import save_qwen
-from tests.speed.timing import report, side_by_side
+from tests.speed.figures import Figure, side_by_side
+from tests.speed.machine import Rates
 
 QUESTION, RESPONSE, CELLS = prompt("nodule", "direct"), "Yes.", 8
 
 
-def run() -> None:
+def run(rates: Rates) -> Iterator[Figure]:
     torch.set_num_threads(1)
     image = render(Patient.sample(3)).image
     # On one thread a batch saves only what a call costs besides arithmetic: less, the larger the model.
     with tempfile.TemporaryDirectory() as folder:
-        _compare("tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, bound=3.0)
-    _compare("phantom_qwen (4 blocks, width 128)", PHANTOM_LVLMS["phantom_qwen"], image, bound=1.5)
+        yield _compare(rates, "tiny Qwen (2 blocks, width 64)", save_qwen(Path(folder) / "tiny"), image, 3.0)
+    yield _compare(rates, "phantom_qwen (4 blocks, width 128)", PHANTOM_LVLMS["phantom_qwen"], image, 1.5)
 
 
-def _compare(what: str, checkpoint: Path, image: np.ndarray, bound: float) -> None:
+def _compare(rates: Rates, what: str, checkpoint: Path, image: np.ndarray, bound: float) -> Figure:
     lvlm = load_lvlm(checkpoint)
     example = lvlm.encode(image, QUESTION, RESPONSE)
     loop = OneByOne(checkpoint)
@@ -42,8 +45,16 @@ def _compare(what: str, checkpoint: Path, image: np.ndarray, bound: float) -> No
 
     assert np.abs(batched() - loop.map(image)).max() < 1e-4
     mine, theirs, ratio = side_by_side(batched, lambda: loop.map(image), repeats=7)
-    figure = f"{ratio:.1f} x ({mine * 1e3:.0f} ms against {theirs * 1e3:.0f} ms for 65 passes)"
-    report(f"occlusion of {what}", figure, f">= {bound:g} x", ratio >= bound)
+    detail = f"{mine * 1e3:.0f} ms against {theirs * 1e3:.0f} ms for 65 passes"
+    limit = rates.of_operations(mine, operations(batched), "matrix products of 65 passes")
+    return Figure(f"occlusion of {what}", ratio, "x", detail, f">= {bound:g} x", ratio >= bound, limit)
+
+
+def operations(work: Callable[[], object]) -> int:
+    """Multiplications and additions of the matrix products, convolutions and attention within."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 class OneByOne:

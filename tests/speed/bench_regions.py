@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import ndimage
 
 from medfocus_bench.evaluation.regions import map_to_boxes
-from tests.speed.timing import report, side_by_side
+from tests.speed.figures import Figure, side_by_side
+from tests.speed.machine import Rates
 
 
 def flood_fill_boxes(saliency: np.ndarray) -> list[tuple[tuple[int, int, int, int], float, int]]:
@@ -41,7 +43,7 @@ def flood_fill_boxes(saliency: np.ndarray) -> list[tuple[tuple[int, int, int, in
     return sorted(regions, key=lambda region: -region[1])[:10]
 
 
-def run() -> None:
+def run(rates: Rates) -> Iterator[Figure]:
     rng = np.random.default_rng(0)
     for side in (224, 1024):
         maps = [
@@ -56,5 +58,6 @@ def run() -> None:
             lambda maps=maps: [flood_fill_boxes(saliency) for saliency in maps],
             repeats=3,
         )
-        figure = f"{ratio:.0f} x ({mine / 4 * 1e3:.2f} ms against {theirs / 4 * 1e3:.0f} ms a map)"
-        report(f"map -> boxes at {side} x {side}", figure, ">= 15 x", ratio >= 15)
+        detail = f"{mine / 4 * 1e3:.2f} ms against {theirs / 4 * 1e3:.0f} ms a map"
+        limit = rates.of_bytes(mine / 4, 4 * side**2, "float32 map, read once")
+        yield Figure(f"map -> boxes at {side} x {side}", ratio, "x", detail, ">= 15 x", ratio >= 15, limit)

@@ -9,11 +9,12 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.data import source_trees as trees
-from tests.speed.timing import report
+from tests.speed.figures import Figure
+from tests.speed.machine import Rates
 
 ROWS = 100_000
 
@@ -29,11 +30,11 @@ print(json.dumps([elapsed, peak, found.found, len(found.skips)]))
 """
 
 
-def run() -> None:
+def run(rates: Rates) -> Iterator[Figure]:
     for name, write in _WRITERS.items():
         with tempfile.TemporaryDirectory() as folder:
             path = write(Path(folder))
-            size = path.stat().st_size / 2**20
+            size = path.stat().st_size
             done = subprocess.run(
                 [sys.executable, "-c", _PROGRAM, name, folder],
                 check=True,
@@ -42,9 +43,10 @@ def run() -> None:
                 cwd=Path(__file__).parents[2],
             )
         elapsed, peak, found, skips = json.loads(done.stdout)
-        print(f"      {name}: {ROWS:,} rows, {size:.0f} MiB, {found:,} questions, {skips} skips")
-        report(f"{name}, time", f"{elapsed:.2f} s", "< 5 s", elapsed < 5)
-        report(f"{name}, memory", f"{peak:.0f} MB", "< 500 MB", peak < 500)
+        detail = f"{ROWS:,} rows, {size / 2**20:.0f} MiB, {found:,} questions, {skips} skips"
+        limit = rates.of_bytes(elapsed, size, "table, read once")
+        yield Figure(f"{name}, time", elapsed, "s", detail, "< 5 s", elapsed < 5, limit)
+        yield Figure(f"{name}, memory", peak, "MB", "", "< 500 MB", peak < 500)
 
 
 def _imagenome(root: Path) -> Path:
