@@ -144,7 +144,7 @@ def attribute(
     settings = _settings_of_run(specs, benchmark, jobs, config)
     places = Places(Path(out), shard, wait)
     with ExitStack() as stack:
-        elsewhere = {name: places.open(name, wanted, stack) for name, wanted in settings.items()}
+        elsewhere = places.open(settings, stack)
         run = _Run(
             places.folder, benchmark, part, jobs, settings, elsewhere, config, engine or InProcess(), progress
         )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +17,9 @@ from medfocus_bench import lock
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evaluate import evaluate
-from medfocus_bench.lock import exclusive
+from medfocus_bench.lock import exclusive, read_holder
+from medfocus_bench.paper.config import ReproduceConfig
+from medfocus_bench.paper.runs import RunResults, RunSpec, run_missing
 from medfocus_bench.runs.attribute import attribute
 from medfocus_bench.runs.methods import choose_methods
 from medfocus_bench.runs.pack import pack
@@ -211,6 +216,27 @@ def test_who_writes_to_the_whole_run_and_who_writes_to_a_shard_keep_each_other_o
                 explain(small, tmp_path, "random-map", shard=Shard(number, 2))
 
 
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_who_waits_holds_nothing_that_another_may_wait_for(small, tmp_path, shard):
+    """Two runs of the same methods in another order, or of a shard and of the whole, would wait for ever."""
+    names = ["random-map", "centre-box"]  # not in the order of their folders
+    mine = tmp_path if shard is None else shard.folder(tmp_path)
+    waiting = threading.Thread(
+        target=explain, args=(small, tmp_path, *names), kwargs={"shard": shard, "wait": True}
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with exclusive(tmp_path / "null-centre-box"):
+            waiting.start()
+            while not caught and waiting.is_alive():
+                time.sleep(0.01)
+            assert read_holder(mine / "null-random-map") is None
+            assert shard is None or read_holder(mine / "null-centre-box") is None
+        waiting.join()
+    assert [str(one.message).split(": ")[0] for one in caught] == [str(tmp_path / "null-centre-box")]
+    assert all((mine / f"null-{name}" / "settings.json").is_file() for name in names)
+
+
 def test_shards_of_other_settings_do_not_go_together(small, tmp_path):
     attribute(choose_methods([COUNTING], ["scale=2"]), small, tmp_path, splits="direct", shard=Shard(1, 2))
     with pytest.raises(InputError, match=r"shard-1-of-2/counting: was made with .*scale 2\.0, and this run"):
@@ -218,3 +244,20 @@ def test_shards_of_other_settings_do_not_go_together(small, tmp_path):
     explain(small, tmp_path, shard=Shard(2, 2), lvlms=())
     with pytest.raises(InputError, match=r"shard-2-of-2/counting: was made with"):
         open_run(tmp_path)
+
+
+def test_the_tables_of_the_paper_read_the_shards_of_a_run_and_extend_it(small, tmp_path):
+    (method,) = choose_methods(["random-map"], ())
+    spec = RunSpec("random", method, small, ("direct",), tmp_path / "run")
+    config = ReproduceConfig(benchmark=small, out=tmp_path, runs=tmp_path / "run", lvlms=["phantom_qwen"])
+    samples = config.selected(spec.splits, small)
+    explain(small, spec.run, "random-map", shard=Shard(1, 2), limit=2)
+    with pytest.raises(InputError, match=r"1 of 2 shards hold nothing of null-random-map: 2; make each"):
+        run_missing([spec], config)
+    explain(small, spec.run, "random-map", shard=Shard(2, 2), limit=2)
+    assert len(RunResults.read(spec).missing(samples)) == 2
+    (outcome,), _ = run_missing([spec], config)
+    assert (outcome.existing, outcome.new) == (2, 2)
+    results = RunResults.read(spec)
+    assert results.missing(samples) == []
+    assert results.reason(samples) is None
