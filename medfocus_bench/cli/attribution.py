@@ -105,7 +105,7 @@ def attribute_command(
     from medfocus_bench.runs.methods import check_methods, choose_methods
     from medfocus_bench.runs.tuning import read_tuning
 
-    _check_options(image is not None, options)
+    _check_options(image is not None, engine, options)
     config = conditions_of(target, options)
     methods = choose_methods(names, assignments)
     check_methods(methods, options["lvlms"], options["device"])
@@ -238,14 +238,17 @@ _PICTURE_ONLY = ("question", "response", "finding", "overwrite")
 _FLAGS = {"splits": "split", "configs": "config"}
 
 
-def _check_options(picture: bool, options: dict[str, Any]) -> None:
+def _check_options(picture: bool, engine: Engine, options: dict[str, Any]) -> None:
     """Refuse options of the other kind of work, and ask for those that this one needs."""
+    from medfocus_bench.engine.protocol import InProcess
     from medfocus_bench.errors import InputError
 
     for name in _BENCHMARK_ONLY if picture else _PICTURE_ONLY:
         if options[name] not in (None, (), False):
             rule = "does not go with --image" if picture else "goes with --image only"
             raise InputError(f"--{_FLAGS.get(name, name)} {rule}")
+    if picture and not isinstance(engine, InProcess):
+        raise InputError("--engine and --workers do not go with --image, which this process explains")
     if picture and not (options["question"] or "").strip():
         raise InputError("--image needs --question, the question to the LVLM about the picture")
     if picture and len(options["lvlms"]) != 1:

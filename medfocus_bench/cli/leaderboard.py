@@ -46,7 +46,7 @@ def leaderboard_command() -> None:
 )
 @benchmark_option(default="phantom", show_default=True, help="Whose pictures are shown.")
 @click.option("--no-gallery", is_flag=True, help="Draw no pictures.")
-@engine_options(CORES)
+@engine_options(CORES, "cores, up to 8")
 @click.option(
     "--out",
     default="leaderboard/site",

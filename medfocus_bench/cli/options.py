@@ -181,7 +181,7 @@ def seed_option(about: str | None = None) -> Decorator:
     return click.option("--seed", default=0, show_default=True, type=SEEDS, help=about)
 
 
-def engine_options(workers: int = 1) -> Decorator:
+def engine_options(workers: int = 1, default: str = "") -> Decorator:
     """--engine, --workers, --address, --gpus-per-worker; the command is given the open `engine`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +191,8 @@ def engine_options(workers: int = 1) -> Decorator:
         ) -> Any:
             from medfocus_bench.engine.choose import open_engine
 
-            count, device = options.pop("workers"), options.get("device", "cpu")
+            given, device = options.pop("workers"), options.get("device", "cpu")
+            count = given or (1 if engine == "in-process" else workers)
             with open_engine(
                 engine, count, device=device, address=address, gpus_per_worker=gpus_per_worker
             ) as opened:
@@ -207,8 +208,7 @@ def engine_options(workers: int = 1) -> Decorator:
             click.option(
                 "--workers",
                 type=click.IntRange(1, 1024),
-                default=workers,
-                show_default="cores, up to 8" if workers == CORES else True,
+                show_default=default or str(workers),
                 help="Units that are worked on at a time, on one thread each.",
             ),
             click.option(

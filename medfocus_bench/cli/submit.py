@@ -118,7 +118,7 @@ def guard_command(
 @click.option("--submissions", type=INPUT, default=Path("submissions"), show_default=True)
 @results_option
 @_benchmark_option
-@engine_options(CORES)
+@engine_options(CORES, "cores, up to 8")
 @click.option("--check", is_flag=True, help="Write nothing; status 1 if a result is not what is computed.")
 @click.option("--only", multiple=True, metavar="NAME", help="Only this submission; may be repeated.")
 @click.option("--force", is_flag=True, help="Also compute what is up to date.")

@@ -70,9 +70,10 @@ def _verified(
     names = picture_names(len(work.sham_seeds))
     for path in (out, failures_path(out)):
         cut_half_line(path)
-    done = {record.key: record for record in read_verifications(out)} if out.exists() else {}
-    for record in done.values():
+    records = read_verifications(out) if out.exists() else []
+    for record in records:
         _check_same_run(record, out, work.lvlm.key, work.mode, label, names)
+    done = {record.key: record for record in records}
     out.parent.mkdir(parents=True, exist_ok=True)
     found: list[Verification] = []
 
@@ -97,6 +98,8 @@ def _verified(
         if isinstance(answered, Lost):
             failures = [Failure.of(question, answered.reason) for question in asked]
             note([failure for failure in failures if failure.key not in told])
+            continue
+        if answered.key in told:  # a lost worker had answered, and the next one in another order
             continue
         told.add(answered.key)
         if isinstance(answered, Failure):

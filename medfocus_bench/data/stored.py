@@ -38,10 +38,12 @@ class StoredFile:
 
     def __init__(self, path: Path, folder: Path, root: Path | None) -> None:
         self.path, self.folder, self.root = path, folder, root
+        about = path.stat()
+        self._state = about.st_size, about.st_mtime_ns, about.st_ino
         self._cursors = {columns: _Cursor(path, columns) for columns in (TEXTS, PICTURE)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _same_file, (self.path, self.folder, self.root)
+        return _same_file, (self.path, self.folder, self.root, self._state)
 
     def cells(self, number: int, columns: tuple[str, ...], sample_id: str) -> Cells:
         """The cells of a row. Raises BenchmarkError for a file that is damaged, or has changed."""
@@ -55,8 +57,11 @@ class StoredFile:
 
 
 @lru_cache(maxsize=16)
-def _same_file(path: Path, folder: Path, root: Path | None) -> StoredFile:
-    """One object for a file in a process, however often samples are sent to it: they are read in one pass."""
+def _same_file(path: Path, folder: Path, root: Path | None, state: tuple[int, ...]) -> StoredFile:
+    """One object for a file in a process, however often samples are sent to it: they are read in one pass.
+
+    `state`: of the file when the benchmark was loaded; another one is another file.
+    """
     return StoredFile(path, folder, root)
 
 

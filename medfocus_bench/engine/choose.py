@@ -32,6 +32,8 @@ def open_engine(
 
     Raises InputError for settings that do not go together, and where Ray cannot be used.
     """
+    if workers < 1:
+        raise InputError(f"--workers {workers}: give at least one")
     name = name or ("in-process" if workers == 1 else "local")
     if name not in ENGINES:
         raise InputError(f"no engine {name!r}; there are {', '.join(ENGINES)}")

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,14 +17,19 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from pickle import PicklingError
+from time import monotonic
 from typing import Any, Final
 
 from medfocus_bench.engine.protocol import THREADS, Engine, Lost, Output, Unit, Work
-from medfocus_bench.engine.tasks import Task, Tasks, with_trace
+from medfocus_bench.engine.tasks import Messages, Task, Tasks, with_trace
 from medfocus_bench.errors import InputError
 
 _PATIENCE: Final = 5.0
-"""Seconds that an idle worker has to end when it is told to."""
+"""Seconds that idle workers have to end when they are told to."""
+
+_STOP: Final = b"stop"
+_IMPORTABLE: Final = "put classes of your own into a module that can be imported"
 
 
 class LocalWorkers(Engine):
@@ -34,27 +40,37 @@ class LocalWorkers(Engine):
     """
 
     def __init__(self, workers: int, *, gpus: Sequence[str] = ()) -> None:
-        self.workers = workers
+        self.workers, self._run = workers, 0
         self._slots = [_Slot(gpus[n % len(gpus)] if gpus else None) for n in range(workers)]
 
     def run(self, work: Work[Unit, Output], units: Iterable[Unit]) -> Iterator[tuple[Unit, Output | Lost]]:
         tasks = Tasks(units)
+        self._run = this_run = self._run + 1
+        self._drop_tasks()  # of a run that was left half-way
         for slot in self._slots:
             slot.has_work = False
         try:
             while busy := self._assign(work, tasks):
                 for connection in wait(list(busy)):
                     yield from self._receive(busy[connection], tasks)
+                    if self._run != this_run:
+                        raise RuntimeError("the engine was given other work meanwhile")
         finally:
-            for slot in self._slots:
-                if slot.task is not None:  # an error, or nobody wants the rest
-                    slot.kill()
+            if self._run == this_run:
+                self._drop_tasks()  # an error, or nobody wants the rest
 
     def close(self) -> None:
+        self._drop_tasks()
         for slot in self._slots:
             slot.dismiss()
+        deadline = monotonic() + _PATIENCE
         for slot in self._slots:
-            slot.join()
+            slot.join(deadline - monotonic())
+
+    def _drop_tasks(self) -> None:
+        for slot in self._slots:
+            if slot.task is not None:
+                slot.kill()
 
     def _assign(self, work: Work[Any, Any], tasks: Tasks[Any]) -> dict[Any, _Slot]:
         """Give every idle worker a unit; the workers that are busy after that, by their connections."""
@@ -83,6 +99,8 @@ class LocalWorkers(Engine):
             raise with_trace(*value)
         if kind == "end":
             slot.task = None
+        elif kind == "notice":
+            warnings.warn(value, stacklevel=2)
         elif kind == "output" and task.is_new():
             yield task.unit, value
 
@@ -111,15 +129,20 @@ class _Slot:
         self.process, self.connection, self.has_work, self._ready = process, ours, False, False
 
     def send(self, work: Work[Any, Any]) -> None:
-        """Send the task, and first the work if it is new; that a worker is lost is noticed by `receive`."""
+        """Send the task, and first the work if it is new; that a worker is lost is noticed by `receive`.
+
+        Raises InputError for what cannot be sent to another process.
+        """
         assert self.connection is not None
         assert self.task is not None
         self.task.seen = 0
+        messages = [_packed("unit", self.task.unit)]
+        if not self.has_work:
+            messages.insert(0, _packed("work", work))
         with suppress(OSError):
-            if not self.has_work:
-                self.connection.send(("work", work))
-                self.has_work = True
-            self.connection.send(("unit", self.task.unit))
+            for message in messages:
+                self.connection.send_bytes(message)
+        self.has_work = True
 
     def receive(self) -> tuple[str, Any]:
         """The next message. Raises EOFError for a lost worker, InputError for one that never began."""
@@ -157,37 +180,56 @@ class _Slot:
         """Tell an idle worker to end."""
         if self.connection is not None:
             with suppress(OSError):
-                self.connection.send(("stop", None))
+                self.connection.send_bytes(_STOP)
 
-    def join(self) -> None:
+    def join(self, seconds: float) -> None:
         if self.process is not None:
-            self.process.join(_PATIENCE)
+            self.process.join(max(0.0, seconds))
         self.kill()
+
+
+def _packed(kind: str, value: Any) -> bytes:
+    try:
+        return bytes(ForkingPickler.dumps((kind, value)))
+    except (AttributeError, PicklingError, TypeError) as error:
+        raise InputError(
+            f"a worker process cannot be sent this: {error}; give LVLMs by name, and {_IMPORTABLE}"
+        ) from None
 
 
 def _serve(connection: Connection) -> None:
     """The life of a worker: take units until there are no more, and send each output when it is there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    work: Work[Any, Any] | None = None
+    messages, work = Messages(), None
     connection.send(("ready", None))
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            kind, value = connection.recv()
-            if kind == "stop":
-                return
-            try:
+    with suppress(EOFError, OSError):  # the driver is gone
+        while (packed := connection.recv_bytes()) != _STOP:
+            answers = _answers(packed, work, messages)
+            for kind, value in answers:
                 if kind == "work":
                     work = value
-                    continue
-                assert work is not None
-                for output in work(value):
-                    connection.send(("output", output))
-                connection.send(("end", None))
-            except (BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception as error:
-                connection.send(("error", (_sendable(error), traceback.format_exc())))
+                else:
+                    connection.send((kind, value))
+
+
+def _answers(packed: bytes, work: Any, messages: Messages) -> Iterator[tuple[str, Any]]:
+    """What a worker says to a message: the work that it brings, or all outputs of the unit that it brings."""
+    try:
+        kind, value = ForkingPickler.loads(packed)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        yield "error", (InputError(f"a worker process cannot load its work: {reason}; {_IMPORTABLE}"), "")
+        return
+    if kind == "work":
+        yield kind, value
+        return
+    try:
+        yield from messages.of(work(value))
+    except Exception as error:
+        yield "error", (error, traceback.format_exc())
+    else:
+        yield "end", None
 
 
 def _end_with_parent() -> None:
@@ -197,18 +239,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _sendable(error: Exception) -> Exception:
-    """The error, or its text where it does not survive pickling."""
-    try:
-        ForkingPickler.loads(ForkingPickler.dumps(error))  # what the pipe does with it
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
 def _how(exit_code: int | None) -> str:
-    killed = exit_code is not None and exit_code < 0
-    return f"was killed by {signal.Signals(-exit_code).name}" if killed and exit_code else "ended"
+    """How a worker ended, in words."""
+    if exit_code == -signal.SIGKILL:
+        return "was killed, as it is where memory runs out (try fewer --workers or a smaller --batch)"
+    if exit_code is not None and exit_code < 0:
+        return f"was ended by signal {-exit_code}"
+    return "ended" if exit_code is None else f"ended with status {exit_code}"
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Generic
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Final, Generic
 
 from medfocus_bench.engine.protocol import Lost, Unit
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, Notice
 
 ATTEMPTS: Final = 3
 """Workers that may be lost with a unit before it is given up."""
@@ -53,13 +56,53 @@ class Tasks(Generic[Unit]):
         if task.lost < ATTEMPTS:
             self._again.append(task)
         else:
-            yield (
-                task.unit,
-                Lost(
-                    f"its worker {how}, {ATTEMPTS} times, as one does where memory runs out; "
-                    "try fewer --workers or a smaller --batch"
-                ),
-            )
+            yield task.unit, Lost(f"its worker {how}, {ATTEMPTS} times")
+
+
+class Messages:
+    """What a worker says of its units: ("output", value), and ("notice", a Notice that was given).
+
+    Made once in a worker process, whose warnings it then takes.
+    """
+
+    def __init__(self) -> None:
+        self._notices: list[Notice] = []
+        self._show = warnings.showwarning
+        warnings.showwarning = self._take
+
+    def of(self, outputs: Iterator[Any]) -> Iterator[tuple[str, Any]]:
+        """The outputs, with the notices that were given on the way to each.
+
+        An error of the work is raised as one that can be sent.
+        """
+        try:
+            for output in outputs:
+                yield from self._said()
+                yield "output", output
+        except (Exception, SystemExit) as error:
+            raise sendable(error) from error
+        finally:
+            self._notices.clear()
+        yield from self._said()
+
+    def _said(self) -> Iterator[tuple[str, Any]]:
+        while self._notices:
+            yield "notice", self._notices.pop(0)
+
+    def _take(self, message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if isinstance(message, Notice):
+            self._notices.append(message)
+        else:
+            self._show(message, category, *place, **more)
+
+
+def sendable(error: BaseException) -> Exception:
+    """The error, or its text where it does not survive the way to another process."""
+    if isinstance(error, Exception):
+        with suppress(Exception):
+            ForkingPickler.loads(ForkingPickler.dumps(error))
+            return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def with_trace(error: Exception, trace: str) -> Exception:

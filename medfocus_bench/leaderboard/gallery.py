@@ -105,7 +105,8 @@ def make_galleries(
     lots = [shown[start : start + _LOT] for start in range(0, len(shown), _LOT)]
     galleries: dict[str, tuple[GalleryPicture, ...]] = {}
     engine = InProcess() if engine is None or len(lots) < 2 else engine
-    draw = partial(_drawn, submissions=submissions, benchmark=benchmark, out=out, opened=opened or {})
+    kept = opened or {} if isinstance(engine, InProcess) else {}  # workers open those of their lots
+    draw = partial(_drawn, submissions=submissions, benchmark=benchmark, out=out, opened=kept)
     for _, drawn in progress(engine.run(draw, lots), "Drawing", len(lots)):
         if isinstance(drawn, Lost):
             raise OSError(f"the galleries cannot be drawn: {drawn.reason}")

@@ -138,7 +138,9 @@ def rebuild(
     workers = InProcess() if engine is None or len(found) < 2 else engine
     settle = partial(_settled, benchmark=benchmark, rules=rules)
     for entry, outcome in workers.run(settle, longest_first):
-        yield Outcome(entry.name, "unsound", (outcome.reason,)) if isinstance(outcome, Lost) else outcome
+        if isinstance(outcome, Lost):
+            raise OSError(f"{entry.name} cannot be scored: {outcome.reason}")
+        yield outcome
 
 
 def _settled(entry: Entry, benchmark: Benchmark, rules: Rules) -> Iterator[Outcome]:

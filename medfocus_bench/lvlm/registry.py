@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -138,18 +138,32 @@ class LVLMSource:
 def kept_lvlm(source: str | Path, **options: Any) -> HuggingFaceLVLM:
     """As `load_lvlm`, for runs: the last one is kept, and is the same for the same arguments and files.
 
-    Nobody may change it. The progress bars of transformers are off from here on: they would break into that
+    Nobody may change it. It is loaded without the progress bars of transformers, which would break into that
     of the run.
     """
     asked = (str(source), _state(_located(source)[1]), *sorted(options.items()))
     if asked not in _LAST:
         _LAST.clear()  # before the next one is loaded, so that memory holds one
-        with suppress(ImportError):  # `load_lvlm` says which extra is missing
-            from transformers.utils import logging
-
-            logging.disable_progress_bar()
-        _LAST[asked] = load_lvlm(source, **options)
+        with _without_bars():
+            _LAST[asked] = load_lvlm(source, **options)
     return _LAST[asked]
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the progress bars of transformers, where that is installed (`load_lvlm` says so where not)."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        yield
+        return
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _state(folder: str | Path) -> tuple[tuple[str, int, int], ...]:

@@ -13,13 +13,13 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from medfocus_bench.counterfactual.causal_filter import verify
-from medfocus_bench.counterfactual.records import Verification, group_shares, read_verifications
+from medfocus_bench.counterfactual.records import Failure, Verification, group_shares, read_verifications
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.data.writing import check_vacant, write_benchmark
 from medfocus_bench.engine.protocol import Engine
-from medfocus_bench.errors import require
+from medfocus_bench.errors import InputError, require
 from medfocus_bench.lvlm.fitting import AUTO_ANSWERS
 from medfocus_bench.lvlm.registry import LVLMSource, lvlm_key
 from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
@@ -63,7 +63,15 @@ def verify_phantom(
     questions = phantom_questions(indices, run.evidence)
     editor = PhantomEditor(patient_of)
     lvlm, file = LVLMSource.of(run.lvlm), run.file(Path(out))
-    return verify(questions, lvlm, run.mode, editor, file, batch=batch, engine=engine)
+    more: dict[str, Any] = {"batch": batch, "engine": engine, "on_failure": _refuse}
+    return verify(questions, lvlm, run.mode, editor, file, **more)
+
+
+def _refuse(failure: Failure) -> None:
+    """Every question of the phantom has an answer: a dataset without one is not built."""
+    raise InputError(
+        f"{failure.source} {failure.index}: {failure.reason}; the same command goes on from here"
+    )
 
 
 def track_runs() -> list[Run]:

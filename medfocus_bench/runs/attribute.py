@@ -5,8 +5,8 @@ Every record is saved immediately, so that an interrupted run can be resumed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,22 +226,28 @@ class _Run:
             if (numbers := _lacking(sample, parts, len(work.specs)))
         ]
         total = sum(len(numbers) for _, numbers in lacking)
+        if not lacking:
+            return
+        for number, mode in {(n, sample.mode) for sample, numbers in lacking for n in numbers}:
+            work.specs[number].load(jobs[0].lvlm, mode)  # what cannot be loaded is said before an LVLM is
         todo = blocks(jobs[0].source, lacking, self.engine.workers)
-        outputs = self._outputs(work, todo, parts) if lacking else iter(())
+        outputs = self._outputs(work, todo, parts)
         splits = ", ".join(job.split for job in jobs)
-        for one, part in self.progress(outputs, f"{jobs[0].lvlm} {splits}", total):
-            part.begin(self.settings[part.outcome.method], one.checkpoint)
-            if one.attribution is None:
-                part.fail(one.sample_id, one.reason or "")
-                continue
-            try:
-                part.add(one.attribution, one.asked)
-            except EXPECTED as error:
-                part.fail(one.sample_id, reason(error))
+        with closing(outputs):  # at an error workers end before it is told
+            for one, part in self.progress(outputs, f"{jobs[0].lvlm} {splits}", total):
+                if not one.lost:
+                    part.begin(self.settings[part.outcome.method], one.checkpoint)
+                if one.attribution is None:
+                    part.fail(one.sample_id, one.reason or "")
+                    continue
+                try:
+                    part.add(one.attribution, one.asked)
+                except EXPECTED as error:
+                    part.fail(one.sample_id, reason(error))
 
     def _outputs(
         self, work: Explain, todo: Iterable[Block], parts: Mapping[tuple[int, str], Part]
-    ) -> Iterator[tuple[Explained, Part]]:
+    ) -> Generator[tuple[Explained, Part], None, None]:
         """Everything that the engine makes of the blocks, with the part that it belongs to."""
         for block, output in self.engine.run(work, todo):
             splits = {sample.sample_id: sample.split for sample, _ in block.samples}
@@ -252,7 +258,7 @@ class _Run:
                 for number in numbers:
                     part = parts[number, sample.split]
                     if sample.sample_id in part.pending:
-                        yield Explained(sample.sample_id, number, None, output.reason), part
+                        yield Explained(sample.sample_id, number, None, output.reason, lost=True), part
 
 
 def _lacking(sample: Sample, parts: Mapping[tuple[int, str], Part], methods: int) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ MOST_SAMPLES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Samples of an LVLM, each with the numbers of the methods that lack it; those of a picture together."""
+    """Samples of an LVLM, each with the numbers of the methods that lack it; those of a region together."""
 
     source: str
     samples: tuple[tuple[Sample, tuple[int, ...]], ...]
@@ -42,7 +42,7 @@ class Explained:
     """The outcome of a sample and a method: an attribution, or the reason why there is none.
 
     `asked`: question and response, where the benchmark does not hold what was explained; `checkpoint`: the
-    identity of an LVLM that came from the Hub.
+    identity of an LVLM that came from the Hub; `lost`: no worker lived to say it.
     """
 
     sample_id: str
@@ -51,6 +51,7 @@ class Explained:
     reason: str | None = None
     asked: tuple[str, str] | None = None
     checkpoint: str | None = None
+    lost: bool = False
 
 
 @dataclass(slots=True)
@@ -81,8 +82,8 @@ class Explain:
             yield from (Explained(key, number, None, reason(error)) for number in lacking)
             return
         for number in lacking:
+            method = self._method(number, sample)
             try:
-                method = self._method(number, sample)
                 yield Explained(key, number, explain(method, lvlm, example, key, self.config), asked=asked)
             except EXPECTED as error:
                 yield Explained(key, number, None, reason(error))
@@ -97,7 +98,7 @@ class Explain:
 def blocks(
     source: str, samples: Sequence[tuple[Sample, tuple[int, ...]]], workers: int = 1
 ) -> Iterator[Block]:
-    """The samples in blocks, those of one picture in the same: its file is read for all of them at once.
+    """The samples in blocks, those of one region in the same: its picture is looked at in both modes at once.
 
     Blocks are small where `workers` would otherwise wait for the last one of them.
     """

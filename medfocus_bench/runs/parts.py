@@ -74,8 +74,8 @@ class Part:
         names = {part_name(self._job.lvlm, sample.mode) for sample in self._job.samples}
         settings = wanted.of_parts(names, checkpoint)
         check_settings(self._folder, settings)
+        write_settings(self._folder, settings)
         if not self._begun:
-            write_settings(self._folder, settings)
             forget_failures(self._folder, self.pending)
             self._begun = True
         self._checked.add(checkpoint)
@@ -96,6 +96,8 @@ class Part:
 
     def fail(self, sample_id: str, why: str) -> None:
         """Record that a sample could not be explained."""
+        if not self._begun:
+            forget_failures(self._folder, {sample_id})
         self.pending.discard(sample_id)
         self.outcome.reasons.append(why)
         failure = Failure(sample_id=sample_id, lvlm=self._job.lvlm, split=self._job.split, reason=why)

@@ -141,7 +141,12 @@ def write_settings(folder: Path, wanted: RunSettings) -> None:
         if any(existing.differences(wanted)):
             (folder / FAILURES_NAME).unlink(missing_ok=True)
         else:
-            wanted = existing.model_copy(update={"parts": existing.parts | wanted.parts})
+            known = {name: part.checkpoint for name, part in existing.parts.items()}
+            parts = {
+                name: part.model_copy(update={"checkpoint": part.checkpoint or known.get(name)})
+                for name, part in wanted.parts.items()
+            }
+            wanted = existing.model_copy(update={"parts": existing.parts | parts})
     write_document(path, wanted)
 
 

@@ -25,7 +25,7 @@ _NAMED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The shard `number`, from 1, of `count`. All samples of a picture are in the same one."""
+    """The shard `number`, from 1, of `count`. All samples of a question are in the same one."""
 
     number: int
     count: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,8 @@ def tune(
     tunable(source)
     key = lvlm_key(lvlm) if isinstance(lvlm, str) else lvlm.key
     samples = dev_samples(benchmark, key, mode)[:limit]
+    if not samples:
+        raise InputError(f"limit {limit}: leaves no sample of dev to tune on")
     outputs = (engine or InProcess()).run(_Try(source, lvlm, config), samples)
     tried: dict[str, _Tried] = {}
     for sample, one in progress(outputs, f"{key} {mode}", len(samples)):
@@ -99,20 +101,24 @@ class _Tried:
     reasons: list[str | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Try:
-    """The work of tuning: explain a sample with every candidate."""
+    """The work of tuning: explain a sample with every candidate. It keeps the methods that it has loaded."""
 
     source: str
     lvlm: str | HuggingFaceLVLM
     config: RunConfig
+    _candidates: list[Mapping[str, Any]] = field(default_factory=list, repr=False)
+    _methods: list[Method] = field(default_factory=list, repr=False)
 
     def __call__(self, sample: Sample) -> Iterator[_Tried]:
         lvlm = self.config.load(self.lvlm) if isinstance(self.lvlm, str) else self.lvlm
-        candidates = _candidates(self.source, lvlm)
-        methods = [load_method(self.source, **settings) for settings in candidates]
-        named = [_named(method, settings) for method, settings in zip(methods, candidates, strict=True)]
-        found = list(_explained(methods, candidates, lvlm, sample, self.config))
+        if not self._methods:
+            self._candidates = _candidates(self.source, lvlm)
+            self._methods = [load_method(self.source, **settings) for settings in self._candidates]
+        pairs = zip(self._methods, self._candidates, strict=True)
+        named = [_named(method, settings) for method, settings in pairs]
+        found = list(_explained(self._methods, self._candidates, lvlm, sample, self.config))
         scores = [evidence_ap(sample, one) if isinstance(one, Attribution) else 0.0 for one in found]
         yield _Tried(named, scores, [None if isinstance(one, Attribution) else reason(one) for one in found])
 

@@ -15,9 +15,9 @@ import pytest
 from medfocus_bench.engine.choose import open_engine
 from medfocus_bench.engine.local import LocalWorkers
 from medfocus_bench.engine.protocol import InProcess, Lost
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, Notice
 
-from .works import Squares, threads
+from .works import Squares, Unloadable, leaving, network, notices, threads
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,37 @@ def test_an_error_that_cannot_be_pickled_keeps_its_words_and_its_place(workers):
     with pytest.raises(Exception, match="odd 1") as caught:
         list(workers.run(Squares(breaks_at=1), range(3)))
     assert "works.py" in "".join(caught.value.__notes__)
+
+
+def test_notices_are_given_where_the_run_is(engine):
+    with pytest.warns(Notice) as given:
+        assert [output for _, output in engine.run(notices, range(3))]
+    assert sorted(str(notice.message) for notice in given) == [f"unit {n} looks odd" for n in range(3)]
+
+
+def test_an_error_of_the_network_is_the_work_s_own(workers):
+    with pytest.raises(ConnectionResetError, match="the Hub hung up"):
+        list(workers.run(network, range(3)))
+
+
+def test_work_that_ends_its_process_is_an_error(workers):
+    with pytest.raises(RuntimeError, match="SystemExit: enough"):
+        list(workers.run(leaving, range(3)))
+
+
+def test_work_that_cannot_be_sent_or_loaded_is_told(local):
+    with pytest.raises(InputError, match="cannot be sent this"):
+        list(local.run(lambda unit: iter([unit]), range(3)))
+    with pytest.raises(InputError, match="cannot load its work: ModuleNotFoundError"):
+        list(local.run(Unloadable(), range(3)))
+
+
+def test_other_work_ends_what_was_left_half_way(local):
+    first = local.run(Squares(), range(50))
+    next(first)
+    assert squares(local.run(Squares(), range(3))) == {0: 0, 1: 1, 2: 4}
+    with pytest.raises(RuntimeError, match="other work"):
+        list(first)
 
 
 def test_a_worker_has_one_thread(workers):

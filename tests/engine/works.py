@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, Notice
 
 
 @dataclass
@@ -48,3 +51,33 @@ def threads(unit):
     """The settings of a worker."""
     yield os.environ["OMP_NUM_THREADS"]
     yield os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def notices(unit):
+    """A notice before each output."""
+    warnings.warn(Notice(f"unit {unit} looks odd"), stacklevel=1)
+    yield unit
+
+
+def network(unit):
+    """An error that a driver's end gives, too."""
+    if unit == 1:
+        raise ConnectionResetError("the Hub hung up")
+    yield unit
+
+
+def leaving(unit):
+    """A method that ends its process."""
+    if unit == 1:
+        sys.exit("enough")
+    yield unit
+
+
+class Unloadable:
+    """Work that can be sent and not be loaded."""
+
+    def __reduce__(self):
+        return importlib.import_module, ("a_module_that_nobody_has",)
+
+    def __call__(self, unit):
+        yield unit

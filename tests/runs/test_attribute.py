@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.images import decode_uint8
 from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.engine.protocol import InProcess, Lost
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.lvlm import registry
@@ -25,8 +27,9 @@ from medfocus_bench.runs import explaining, settings
 from medfocus_bench.runs.attribute import attribute
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import encode_sample
-from medfocus_bench.runs.methods import choose_methods, with_tuning
+from medfocus_bench.runs.methods import MethodSpec, choose_methods, with_tuning
 from medfocus_bench.runs.records import RecordFiles, read_failures, read_records
+from medfocus_bench.runs.settings import read_settings
 from medfocus_bench.runs.tuning import Tuning
 from tests.lvlm.checkpoints import save_overflowing
 
@@ -150,6 +153,7 @@ def test_an_unsound_record_of_failures_is_said_even_where_all_is_done(small, tmp
 
 OTHER_PROCESS = """
 import sys, time
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from medfocus_bench.runs.attribute import attribute
 
@@ -303,6 +307,48 @@ def test_a_hub_id_is_held_to_the_commit_that_was_loaded(small, tmp_path, monkeyp
     with pytest.raises(InputError, match="direct commit:1, and this run has commit:2; choose another"):
         run(small, tmp_path, COUNTING)
     assert len(records(tmp_path, "counting")) == 2
+
+
+class Losing(InProcess):
+    """Loses its worker with the first unit."""
+
+    def run(self, work, units):
+        first, *rest = units
+        yield first, Lost("its worker was killed, 3 times")
+        yield from super().run(work, rest)
+
+
+def test_a_worker_that_is_lost_at_the_start_costs_its_samples_only(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "folder_identity", lambda source: None)
+    monkeypatch.setattr(explaining, "loaded_identity", lambda lvlm: "commit:1")
+    for limit, counts in ((2, (0, 1, 1)), (4, (1, 2, 1))):
+        (outcome,) = run(small, tmp_path, COUNTING, limit=limit, engine=Losing())
+        assert (outcome.existing, outcome.new, len(outcome.reasons)) == counts
+        assert len(read_failures(tmp_path / "counting")) == 1
+    (outcome,) = run(small, tmp_path, COUNTING)
+    assert (outcome.existing, outcome.new, read_failures(tmp_path / "counting")) == (3, 1, [])
+    settings = read_settings(tmp_path / "counting")
+    assert settings.parts["phantom_qwen direct"].checkpoint == "commit:1"
+
+
+def test_a_method_that_cannot_be_loaded_ends_the_run_before_any_sample(small, tmp_path, monkeypatch):
+    def broken(self, lvlm, mode):
+        raise InputError(f"no setting layr for {lvlm} {mode}")
+
+    monkeypatch.setattr(MethodSpec, "load", broken)
+    with pytest.raises(InputError, match="no setting layr for phantom_qwen direct"):
+        run(small, tmp_path, COUNTING)
+    assert not read_failures(tmp_path / "counting")
+
+
+def test_a_sample_of_a_changed_file_is_not_read_from_the_old_one(small, tmp_path):
+    rows = [{**first_rows("direct")[0], "response": "No."}]
+    written = write_benchmark(tmp_path / "bench", {"direct": first_rows("direct")[:1]}, name="b", version="1")
+    (before,) = ForkingPickler.loads(ForkingPickler.dumps(written.samples))
+    assert before.response == "Yes."
+    changed = write_benchmark(tmp_path / "bench", {"direct": rows}, name="b", version="1", overwrite=True)
+    (after,) = ForkingPickler.loads(ForkingPickler.dumps(changed.samples))
+    assert after.response == "No."
 
 
 def test_a_sample_that_cannot_be_explained_is_a_failure_on_record(small, tmp_path):
