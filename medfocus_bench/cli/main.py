@@ -21,6 +21,7 @@ from medfocus_bench.cli.leaderboard import leaderboard_command
 from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import Group
 from medfocus_bench.cli.output import warn
+from medfocus_bench.cli.plan import plan_command
 from medfocus_bench.cli.reproduce import reproduce_command
 from medfocus_bench.cli.status import status_command
 from medfocus_bench.cli.submission import info_command, null_command, schema_command, validate_command
@@ -48,6 +49,7 @@ for _command in (
     status_command,
     tune_command,
     pack_command,
+    plan_command,
     ablate_command,
     reference_command,
     reproduce_command,

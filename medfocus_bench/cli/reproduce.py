@@ -175,7 +175,7 @@ def _check_options(target: str, pace: float | None, no_run: bool, options: dict[
     from medfocus_bench.data.writing import check_vacant
     from medfocus_bench.errors import InputError
     from medfocus_bench.medfocus.reference import check_references
-    from medfocus_bench.paper.plan import check_pace
+    from medfocus_bench.paper.costs import check_pace
     from medfocus_bench.paper.tables import find_table
     from medfocus_bench.runs.tuning import read_tuning
 

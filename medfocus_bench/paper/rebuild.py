@@ -26,7 +26,7 @@ from medfocus_bench.data.sources.reading import check_copy
 from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
-from medfocus_bench.paper.plan import Pace, Passes, Plan, PlanLine, check_pace, pace_of
+from medfocus_bench.paper.costs import Pace, Passes, Plan, PlanLine, check_pace, pace_of
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.config import RunConfig
 
@@ -163,7 +163,8 @@ def plan_rebuild(
             part = (f"causal filter, {source}", lvlm_key(lvlm), mode)
             passes = Passes(float(pictures * TOKENS[mode]))
             samples = len(config.questions(source))
-            lines.append(PlanLine.of(part, samples, len(missing), passes, "declared", pace))
+            time = pace.of(passes) if pace is not None else None
+            lines.append(PlanLine.of(part, samples, len(missing), passes, "declared", time))
     notes = [
         f"Each question has {pictures} pictures; an answer is planned with {TOKENS['direct']} tokens in "
         f"direct and {TOKENS['reasoning']} in reasoning mode, a pass each. The editor's time is not in it.",

@@ -8,9 +8,10 @@ from pathlib import Path
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
 from medfocus_bench.errors import InputError
 from medfocus_bench.paper.config import ReproduceConfig
+from medfocus_bench.paper.costs import Plan
 from medfocus_bench.paper.document import Reproduction, reproduction_tables, summary
 from medfocus_bench.paper.engine import PaperTable
-from medfocus_bench.paper.plan import Plan, plan
+from medfocus_bench.paper.plan import plan
 from medfocus_bench.paper.runs import RunResults, RunSpec, count_missing, run_missing
 from medfocus_bench.paper.tables import find_table
 from medfocus_bench.runs.settings import write_document
