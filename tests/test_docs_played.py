@@ -73,6 +73,16 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "medfocus-bench verify": f"{REAL}; tests/cli/test_radedit.py plays it with a tiny one",
     },
     "licensed.md": {"pip install": NETWORK},
+    "scale.md": {
+        "medfocus-bench attribute --method all": f"{REAL}, and GPUs",
+        "medfocus-bench plan --paper": "planned in tests/test_docs_scale.py",
+        "medfocus-bench reproduce": "played in tests/paper/test_workers.py",
+        "sbatch": "needs Slurm; tests/test_docs_scale.py plays the script",
+        "medfocus-bench pack run/shard-": "played in tests/test_docs_scale.py",
+        "ray start": "needs several machines; tests/engine plays Ray on this one",
+        "kubectl": "needs Kubernetes",
+        "HEAD=": "needs Kubernetes",
+    },
     "reproduce.md": {
         "medfocus-bench reference build": "played in tests/cli/test_medfocus.py on the fixture trees",
         "medfocus-bench reproduce table1 -b BENCHMARK": REAL,
@@ -94,6 +104,10 @@ PLAYED: dict[str, dict[str, str]] = {
         "qwen2_5_vl_3b": "phantom_qwen",
         " reasoning.json": "",
         "mine/grad-cam": "controls",
+    },
+    "scale.md": {
+        "--split direct --workers 2 --out run": "--split direct --workers 2 --out run --lvlm phantom_qwen",
+        "-b phantom --split direct --out run": "-b phantom --split direct --out run --lvlm phantom_qwen",
     },
     "reproduce.md": {"--limit 5": "--limit 1", "--dry-run": "--dry-run --limit 1 --out plan"},
 }

@@ -81,6 +81,9 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
     "paper.reproduce.reproduce": lambda call, place, bench: call(
         "table2", bench, str(place / "paper"), run=False
     ),
+    "paper.run_plan.plan_run": lambda call, place, bench: call(
+        "occlusion", bench, splits="dev", records=str(place / "run"), seconds_per_forward=0.1
+    ),
     "evaluate": lambda call, place, bench: call(noisy(place), str(place / "toy/benchmark"), resamples=200),
     "compare": lambda call, place, bench: call(
         [noisy(place), "null:mean-map"], str(place / "toy/benchmark"), resamples=200

@@ -108,7 +108,7 @@ def attribute_command(
     _check_options(image is not None, engine, options)
     config = conditions_of(target, options)
     methods = choose_methods(names, assignments)
-    check_methods(methods, options["lvlms"], options["device"])
+    check_methods(methods, options["lvlms"], engine.device_here(options["device"]))
     for file in tuned:
         read_tuning(file)
     if image is None:
@@ -151,7 +151,7 @@ def tune_command(
     from medfocus_bench.runs.tuning import open_tuning
 
     about = metadata(tunable(method), method)
-    check_models(lvlms, options["device"])
+    check_models(lvlms, engine.device_here(options["device"]))
     opened = load_benchmark(benchmark)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]

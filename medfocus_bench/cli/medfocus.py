@@ -77,7 +77,7 @@ def ablate_command(
     from medfocus_bench.paper.ablate import ablate, ablation_tables
     from medfocus_bench.tables import render_markdown
 
-    check_models(lvlms, options["device"])
+    check_models(lvlms, engine.device_here(options["device"]))
     check_anatomy(references, segmenter)
     check_editor(editor)
     document, outcomes = ablate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,9 +18,6 @@ from medfocus_bench.cli.options import (
     split_commas,
 )
 from medfocus_bench.cli.output import print_tables
-
-if TYPE_CHECKING:
-    from medfocus_bench.paper.run_plan import Share
 
 
 @click.command("plan", cls=Command)
@@ -74,7 +71,7 @@ def plan_command(
     seconds_per_forward: float | None,
     **options: Any,
 ) -> None:
-    """What methods on the samples of a benchmark will cost: passes, hours, disk, memory.
+    """Plan the cost of methods on the samples of a benchmark: passes, hours, disk, memory.
 
     Each figure says whether it is measured, published (seconds of an A100) or declared. An LVLM that is not
     of the paper is loaded and timed with a few passes, unless --records or --seconds-per-forward tell.
@@ -82,7 +79,7 @@ def plan_command(
     from medfocus_bench.errors import InputError
     from medfocus_bench.paper.costs import check_pace
     from medfocus_bench.paper.published import SECONDS
-    from medfocus_bench.paper.run_plan import RunPlanner, run_plan_tables
+    from medfocus_bench.paper.run_plan import plan_run, run_plan_tables
     from medfocus_bench.runs.methods import choose_methods
     from medfocus_bench.tables import render_markdown
 
@@ -91,30 +88,19 @@ def plan_command(
     check_pace(seconds_per_forward)
     methods = choose_methods(names or tuple(SECONDS), assignments)
     check_models(options["lvlms"], options["device"])
-    title, shares = _shares(options)
-    planner = RunPlanner(
-        title=title,
-        methods=methods,
-        shares=shares,
+    plan = plan_run(
+        methods,
+        options["benchmark"],
+        splits=options["splits"],
+        lvlms=options["lvlms"],
         config=conditions_of("response", options),
         records=records,
         times=times,
         devices=devices,
         seconds_per_forward=seconds_per_forward,
     )
-    plan = planner.plan()
     tables = run_plan_tables(plan, options["batch"])
     if form == "table":
         print_tables([], tables)
     else:
         click.echo(plan.model_dump_json(indent=1) if form == "json" else render_markdown(tables))
-
-
-def _shares(options: dict[str, Any]) -> tuple[str, list[Share]]:
-    from medfocus_bench.data.resolve import load_benchmark
-    from medfocus_bench.paper.run_plan import PAPER_TITLE, shares_of, shares_of_paper
-
-    if options["paper"]:
-        return PAPER_TITLE, shares_of_paper(options["splits"], options["lvlms"])
-    benchmark = load_benchmark(options["benchmark"])
-    return options["benchmark"], shares_of(benchmark, options["splits"], options["lvlms"])

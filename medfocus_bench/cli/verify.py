@@ -97,7 +97,7 @@ def _verify_phantom(
             raise InputError(
                 f"{parameter.opts[0]} goes with a source of your own; leave it out for the phantom"
             )
-    check_models([lvlm], options["device"])
+    check_models([lvlm], options["engine"].device_here(options["device"]))
     evidence = options["evidence"]
     run = Run(lvlm, mode, evidence)
     indices = ALL_QUESTIONS[:limit]
@@ -129,7 +129,7 @@ def _verify_source(
     check_lvlms([lvlm_name])
     editor = load_editor(options["editor"], **settings_of(options["assignments"], "--set"))
     check_root(root)
-    check_models([], options["device"])
+    check_models([], options["engine"].device_here(options["device"]))
     found = source.annotations(root, split)
     check_copy(found, root)
     for skip in found.skips[:_SHOWN]:

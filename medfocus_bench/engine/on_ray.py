@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Final
 
 from medfocus_bench.engine.protocol import THREADS, Engine, Lost, Output, Unit, Work
-from medfocus_bench.engine.tasks import Task, Tasks, with_trace
+from medfocus_bench.engine.tasks import ATTEMPTS, Task, Tasks, with_trace
 from medfocus_bench.errors import InputError, require
 
 _RUN_NUMBERS: Final = count()
@@ -19,7 +19,8 @@ class RayWorkers(Engine):
     """Ray actors of one core, and `gpus` GPUs, that take a unit each.
 
     Args:
-        workers: How many actors are asked for; units go to those that Ray has placed.
+        workers: How many actors are asked for; units go to those that Ray has found a place for, so that a
+            cluster with room for fewer does all of the work.
         address: Of a running cluster, as `ray.init` takes it; by default `RAY_ADDRESS`, else this machine.
         gpus: Of each worker; a part of one is shared.
 
@@ -29,14 +30,17 @@ class RayWorkers(Engine):
     def __init__(self, workers: int, *, address: str | None = None, gpus: float = 0.0) -> None:
         require("ray")
         self.workers = workers
+        self.elsewhere = bool(address or os.environ.get("RAY_ADDRESS"))
         self._address, self._gpus = address, gpus
         self._actors: list[Any] = []
+        self._starting = dict[Any, Any]()
+        self._failed = 0
         self._connected = False
 
     def run(self, work: Work[Unit, Output], units: Iterable[Unit]) -> Iterator[tuple[Unit, Output | Lost]]:
         import ray
 
-        idle, busy = list(self._placed()), dict[Any, tuple[Any, Task[Any]]]()
+        idle, busy = self._placed(), dict[Any, tuple[Any, Task[Any]]]()
         number, packed, tasks = next(_RUN_NUMBERS), [ray.put(work)], Tasks(units)
         try:
             while True:
@@ -44,9 +48,13 @@ class RayWorkers(Engine):
                     actor = idle.pop()
                     outputs = actor.outputs.options(num_returns="streaming").remote(number, packed, task.unit)
                     busy[outputs] = actor, task
-                if not busy:
+                if idle and not busy:
                     return
-                outputs = ray.wait(list(busy), num_returns=1, fetch_local=False)[0][0]
+                waited = [*busy, *([] if idle else self._starting)]  # an idle one: nothing waits for more
+                outputs = ray.wait(waited, num_returns=1, fetch_local=False)[0][0]
+                if outputs in self._starting:
+                    idle += self._started(outputs)
+                    continue
                 actor, task = busy[outputs]
                 kind, value = _next_of(outputs)
                 if kind == "output" and task.is_new():
@@ -56,7 +64,7 @@ class RayWorkers(Engine):
                     idle.append(actor)
                 elif kind == "lost":
                     del busy[outputs]
-                    idle.append(self._replaced(actor))
+                    self._replace(actor)
                     yield from tasks.lost(task, value)
         finally:
             if busy:
@@ -94,21 +102,47 @@ class RayWorkers(Engine):
         self._connected = True
 
     def _placed(self) -> list[Any]:
-        """The actors; Ray holds what is sent to one until it has found a place for it."""
+        """The actors that run; the others are asked for."""
         if not self._actors:
             self._connect()
             self._actors = [self._new_actor() for _ in range(self.workers)]
-        return self._actors
+        starting = list(self._starting.values())
+        return [actor for actor in self._actors if actor not in starting]
 
     def _new_actor(self) -> Any:
         import ray
 
-        return ray.remote(num_cpus=1, num_gpus=self._gpus)(_Worker).remote()
+        actor: Any = ray.remote(num_cpus=1, num_gpus=self._gpus)(_Worker).remote()
+        self._starting[actor.ready.remote()] = actor
+        return actor
 
-    def _replaced(self, actor: Any) -> Any:
-        """A new actor in place of a lost one, perhaps on another node."""
-        self._actors[self._actors.index(actor)] = new = self._new_actor()
-        return new
+    def _started(self, ready: Any) -> list[Any]:
+        """The actor that has begun; none, and another one asked for, where it ended at once.
+
+        Raises InputError where actor after actor does.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        actor = self._starting.pop(ready)
+        try:
+            ray.get(ready)
+        except RayError as error:
+            self._failed += 1
+            if self._failed >= ATTEMPTS:
+                reason = " ".join(str(error).split())[:300]
+                raise InputError(
+                    f"Ray's workers end as soon as they begin: {reason}; every node needs medfocus-bench in "
+                    "the version of this process"
+                ) from None
+            self._replace(actor)
+            return []
+        self._failed = 0
+        return [actor]
+
+    def _replace(self, actor: Any) -> None:
+        """Ask for a new actor in place of a lost one, perhaps on another node."""
+        self._actors[self._actors.index(actor)] = self._new_actor()
 
     def _end_actors(self) -> None:
         import ray
@@ -116,6 +150,7 @@ class RayWorkers(Engine):
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
+        self._starting = {}
 
 
 class _Worker:
@@ -124,6 +159,9 @@ class _Worker:
     def __init__(self) -> None:
         self._number = -1
         self._work: Any = None
+
+    def ready(self) -> None:
+        """Ends as soon as the actor runs."""
 
     def outputs(self, number: int, packed: list[Any], unit: Any) -> Iterator[Any]:
         import ray

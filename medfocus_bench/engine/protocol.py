@@ -36,10 +36,15 @@ class Lost:
 class Engine(ABC):
     """Runs work; a context manager that ends its workers.
 
-    `workers`: how many units are worked on at a time.
+    `workers`: how many units are worked on at a time. `elsewhere`: they may be on other machines.
     """
 
     workers: int = 1
+    elsewhere: bool = False
+
+    def device_here(self, device: str) -> str:
+        """The part of `device`, of the LVLMs, that this process needs: the CPU where they run elsewhere."""
+        return "cpu" if self.elsewhere else device
 
     @abstractmethod
     def run(self, work: Work[Unit, Output], units: Iterable[Unit]) -> Iterator[tuple[Unit, Output | Lost]]:

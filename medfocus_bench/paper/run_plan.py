@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from medfocus_bench.data.benchmark import Benchmark
-from medfocus_bench.data.resolve import load_benchmark
+from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
@@ -34,9 +34,10 @@ from medfocus_bench.paper.costs import (
 from medfocus_bench.paper.published import KEPT, SECONDS
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import encode_sample
-from medfocus_bench.runs.methods import MethodSpec
+from medfocus_bench.runs.methods import MethodSpec, chosen_methods
 from medfocus_bench.runs.records import Record, RecordFiles, holds_records
 from medfocus_bench.runs.run import is_run
+from medfocus_bench.runs.settings import BenchmarkIdentity
 from medfocus_bench.runs.shards import shard_folders
 from medfocus_bench.tables import Row, Table
 
@@ -98,16 +99,58 @@ def _check(keys: Iterable[str], present: Iterable[str]) -> None:
             raise InputError(f"no samples of the LVLM {key!r}, only of {', '.join(present)}")
 
 
-@dataclass(frozen=True)
-class RunPlanner:
-    """Plans methods on shares of a benchmark.
+def plan_run(
+    methods: str | Sequence[str | MethodSpec] = tuple(SECONDS),
+    benchmark: BenchmarkLike | None = None,
+    *,
+    splits: str | Sequence[str] = (),
+    lvlms: str | Sequence[str] = (),
+    config: RunConfig | None = None,
+    records: str | Path | Sequence[str | Path] = (),
+    times: int = 1,
+    devices: int = 1,
+    seconds_per_forward: float | None = None,
+) -> Plan:
+    """The cost of methods on the samples of a benchmark; of the paper's methods on its own, by default.
 
     Args:
+        methods: Names, as `choose_methods` takes them, or specs with their settings.
+        benchmark: A loaded one, its folder or its name; None for the paper's, of which the published counts
+            are planned.
+        splits: By default all.
+        lvlms: By default all that have samples.
+        config: Of the run; its framing, batch, device and dtype count.
         records: Folders of runs: passes, seconds and bytes of a sample are the means of their records.
         times: Counts all samples so often.
         devices: How many share the hours.
         seconds_per_forward: The pace of all LVLMs, in place of measured and published ones.
+
+    An LVLM is loaded and timed where neither records nor the paper tell its seconds. Raises InputError for
+    what is not there, for folders without records, and as loading an LVLM does.
+
     """
+    splits, lvlms = one_or_more(splits), one_or_more(lvlms)
+    if benchmark is None:
+        title, shares = PAPER_TITLE, shares_of_paper(splits, lvlms)
+    else:
+        loaded = load_benchmark(benchmark)
+        title, shares = str(BenchmarkIdentity.of(loaded)), shares_of(loaded, splits, lvlms)
+    folders = [records] if isinstance(records, str | Path) else records
+    return RunPlanner(
+        title,
+        chosen_methods(one_or_more(methods)),
+        shares,
+        config=config or RunConfig(),
+        records=[Path(folder) for folder in folders],
+        times=times,
+        devices=devices,
+        seconds_per_forward=seconds_per_forward,
+    ).plan()
+
+
+@dataclass(frozen=True)
+class RunPlanner:
+    """Plans methods on shares of a benchmark; its fields are the arguments of `plan_run`."""
 
     title: str
     methods: Sequence[MethodSpec]
@@ -119,10 +162,7 @@ class RunPlanner:
     seconds_per_forward: float | None = None
 
     def plan(self) -> Plan:
-        """The plan. An LVLM is loaded and timed where neither records nor the paper tell its time.
-
-        Raises InputError for folders without records, and as loading an LVLM does.
-        """
+        """The plan. Raises InputError as `plan_run` does."""
         check_pace(self.seconds_per_forward)
         for spec in self.methods:
             if spec.control is not None:

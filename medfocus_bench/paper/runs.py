@@ -157,7 +157,7 @@ def _impossible(spec: RunSpec, config: ReproduceConfig) -> str | None:
         models.insert(0, (load_detector, config.detector, OWLV2))
     for load, given, default in models:
         try:
-            load(given or default, device=config.run_config.device)
+            load(given or default, device=config.engine.device_here(config.run_config.device))
         except InputError as error:
             if given is not None:
                 raise

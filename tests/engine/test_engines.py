@@ -14,6 +14,7 @@ import pytest
 
 from medfocus_bench.engine.choose import open_engine
 from medfocus_bench.engine.local import LocalWorkers
+from medfocus_bench.engine.on_ray import RayWorkers
 from medfocus_bench.engine.protocol import InProcess, Lost
 from medfocus_bench.errors import InputError, Notice
 
@@ -131,6 +132,18 @@ def test_other_work_ends_what_was_left_half_way(local):
     assert squares(local.run(Squares(), range(3))) == {0: 0, 1: 1, 2: 4}
     with pytest.raises(RuntimeError, match="other work"):
         list(first)
+
+
+def test_ray_does_all_the_work_where_it_has_room_for_fewer_workers(on_ray):
+    on_ray._end_actors()  # their two cores are free
+    with open_engine("ray", 5) as engine:
+        assert squares(engine.run(Squares(), range(9))) == {n: n * n for n in range(9)}
+        assert squares(engine.run(Squares(), range(3))) == {n: n * n for n in range(3)}
+
+
+def test_this_process_needs_no_device_of_workers_elsewhere():
+    assert RayWorkers(2, address="head:6379", gpus=1).device_here("cuda") == "cpu"
+    assert InProcess().device_here("cuda") == "cuda"
 
 
 def test_a_worker_has_one_thread(workers):
