@@ -50,10 +50,10 @@ def test_the_script_for_slurm_makes_shards_that_pack_joins(tmp_path, monkeypatch
     made = [len(read_records([Path("run") / shard / "grad-cam"])) for shard in shards]
     assert sum(made) == 24
     assert f"shard-3-of-{array}" in PAGE
-    (pack,) = commands("".join(re.findall(r"^medfocus-bench pack .*", PAGE, re.MULTILINE)))
-    given = [word for one in pack for word in ([str(p) for p in Path().glob(one)] if "*" in one else [one])]
-    status, shown, error = run(*given, "--partial")
-    assert status == 0, error
+    status, pack = commands("\n".join(re.findall(r"^medfocus-bench (?:status|pack) .*", PAGE, re.MULTILINE)))
+    assert run(*status)[0] == 0
+    code, shown, error = run(*pack, "--partial")
+    assert code == 0, error
     assert "24 of" in shown
 
 

@@ -35,10 +35,9 @@ from medfocus_bench.paper.published import KEPT, SECONDS
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import encode_sample
 from medfocus_bench.runs.methods import MethodSpec, chosen_methods
-from medfocus_bench.runs.records import Record, RecordFiles, holds_records
-from medfocus_bench.runs.run import is_run
+from medfocus_bench.runs.records import Record, RecordFiles
+from medfocus_bench.runs.run import is_run, methods_inside
 from medfocus_bench.runs.settings import BenchmarkIdentity
-from medfocus_bench.runs.shards import shard_folders
 from medfocus_bench.tables import Row, Table
 
 if TYPE_CHECKING:
@@ -251,13 +250,11 @@ class _Recorded:
     def read(cls, runs: Iterable[Path]) -> _Recorded:
         folders: dict[str, list[Path]] = {}
         for run in runs:
-            places = [run, *shard_folders(run)]
-            if not any(is_run(place) for place in places):
+            inside = methods_inside(run) if is_run(run) else {}
+            if not inside:
                 raise InputError(f"{run}: holds no records; give the folder that `attribute` wrote")
-            for place in places:
-                for folder in (place, *sorted(place.iterdir())):
-                    if folder.is_dir() and holds_records(folder):
-                        folders.setdefault(folder.name, []).append(folder)
+            for name, places in inside.items():
+                folders.setdefault(name, []).extend(places)
         return cls(folders)
 
     def of(self, method: str, share: Share | None = None) -> list[Record]:

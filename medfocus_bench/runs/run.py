@@ -54,7 +54,7 @@ def is_run(folder: Path) -> bool:
     """Whether the folder belongs to a run, or to one method in it; never that of a submission."""
     if not is_folder(str(folder)) or os.path.lexists(folder / DOCUMENT_NAME):
         return False
-    return bool(_inside(folder))
+    return bool(methods_inside(folder))
 
 
 def method_folders(runs: Sequence[Path], method: str | None, *, partial: bool = False) -> list[Path]:
@@ -64,7 +64,7 @@ def method_folders(runs: Sequence[Path], method: str | None, *, partial: bool = 
     """
     found: list[Path] = []
     for run in runs:
-        inside = _inside(run)
+        inside = methods_inside(run)
         if not inside:
             raise InputError(f"{run}: holds no records; give the folder that `attribute` wrote")
         wanted = [method, f"null-{method}"] if method else sorted(inside)
@@ -79,7 +79,7 @@ def method_folders(runs: Sequence[Path], method: str | None, *, partial: bool = 
     return found
 
 
-def _inside(run: Path) -> dict[str, list[Path]]:
+def methods_inside(run: Path) -> dict[str, list[Path]]:
     """The folders with records in a run and its shards, by method."""
     shards = Shards.of(run)
     above = [run, *(shards.folders.values() if shards else ())]
