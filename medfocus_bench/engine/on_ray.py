@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any, Final
 
 from medfocus_bench.engine.protocol import THREADS, Engine, Lost, Output, Unit, Work
-from medfocus_bench.engine.tasks import ATTEMPTS, Task, Tasks, with_trace
+from medfocus_bench.engine.tasks import ATTEMPTS, Messages, Task, Tasks, with_trace
 from medfocus_bench.errors import InputError, require
 
 _RUN_NUMBERS: Final = count()
@@ -59,6 +60,8 @@ class RayWorkers(Engine):
                 kind, value = _next_of(outputs)
                 if kind == "output" and task.is_new():
                     yield task.unit, value
+                elif kind == "notice":
+                    warnings.warn(value, stacklevel=2)
                 elif kind == "end":
                     del busy[outputs]
                     idle.append(actor)
@@ -157,6 +160,7 @@ class _Worker:
     """An actor: it keeps the work of the run that it was asked for last."""
 
     def __init__(self) -> None:
+        self._messages = Messages()
         self._number = -1
         self._work: Any = None
 
@@ -169,16 +173,16 @@ class _Worker:
         if number != self._number:
             self._work = None  # what it holds goes before the next one comes
             self._work, self._number = ray.get(packed[0]), number
-        yield from self._work(unit)
+        yield from self._messages.of(self._work(unit))
 
 
 def _next_of(outputs: Any) -> tuple[str, Any]:
-    """The next message of a worker, as those of `LocalWorkers`. Raises what its work raised."""
+    """The next of a worker's messages; also ("end", None), and ("lost", how). Raises what its work raised."""
     import ray
     from ray.exceptions import RayActorError, RayTaskError
 
     try:
-        return "output", ray.get(next(outputs))
+        kind, value = ray.get(next(outputs))
     except StopIteration:
         return "end", None
     except RayActorError as error:
@@ -186,3 +190,4 @@ def _next_of(outputs: Any) -> tuple[str, Any]:
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, Exception) else error
         raise with_trace(cause, str(error)) from None
+    return kind, value
