@@ -24,6 +24,8 @@ from medfocus_bench.storage import read_regular, write_atomic
 if TYPE_CHECKING:
     from filelock import FileLock
 
+_ENDED: Final = ("Z", "X")
+"""States of a process that has ended, and whose parent has not looked yet."""
 _POLL_SECONDS: Final = 0.2
 _PROBE_SECONDS: Final = 2.0
 """How long `check_free` waits for another one that only looks, too."""
@@ -41,7 +43,7 @@ class Holder:
     @classmethod
     def this_process(cls) -> Holder:
         since = datetime.now(UTC).isoformat(" ", "minutes")
-        return cls(os.getpid(), socket.gethostname(), since, _started(os.getpid()))
+        return cls(os.getpid(), socket.gethostname(), since, _state_and_start(os.getpid())[1])
 
     @property
     def runs(self) -> bool | None:
@@ -54,7 +56,10 @@ class Holder:
             return False
         except PermissionError:  # it is there, and somebody else's
             pass
-        return None in (self.started, now := _started(self.pid)) or self.started == now
+        state, started = _state_and_start(self.pid)
+        if state in _ENDED:
+            return False
+        return None in (self.started, started) or self.started == started
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
@@ -149,10 +154,13 @@ def _named(path: Path) -> str:
     return "another process" if holder is None or holder.runs is False else f"{holder},"
 
 
-def _started(pid: int) -> int | None:
-    """When a process started, in ticks since the system did; None where the system does not say."""
+def _state_and_start(pid: int) -> tuple[str, int | None]:
+    """The state of a process, a letter, and when it started, in ticks since the system did.
+
+    Empty and None where the system does not say.
+    """
     try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        return int(status.rpartition(")")[2].split()[19])
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
+        return fields.split()[0], int(fields.split()[19])
     except (OSError, ValueError, IndexError):
-        return None
+        return "", None

@@ -43,6 +43,7 @@ _out_option = click.option(
 @click.command("evaluate", cls=Command)
 @click.argument("submission", type=INPUT)
 @benchmark_option(required=True)
+@click.option("--method", help="Which method of a run. Default: the only one.")
 @scoring_options
 @format_option
 @_out_option
@@ -54,13 +55,15 @@ _out_option = click.option(
 def evaluate_command(
     submission: Path,
     benchmark: str,
+    method: str | None,
     form: str,
     out: Path | None,
     brief: bool,
     no_nulls: bool,
     **options: Any,
 ) -> None:
-    """Score SUBMISSION (a folder, its submission.json, or a run of one method) against a benchmark."""
+    """Score SUBMISSION (a folder, its submission.json, or a method of a run) against a benchmark."""
+    from medfocus_bench.errors import InputError
     from medfocus_bench.evaluation.evaluate import evaluate_samples
     from medfocus_bench.evaluation.protocol import Settings
     from medfocus_bench.evaluation.report_tables import report_summary, report_tables
@@ -68,8 +71,13 @@ def evaluate_command(
     from medfocus_bench.tables import FULL_WIDTH, render_markdown
 
     _check_outside(out, [submission])
+    given = is_run(submission)
+    if method is not None and not given:
+        raise InputError(
+            f"--method {method}: {submission} is not a run, which could hold several; leave it out"
+        )
     evaluation = evaluate_samples(
-        open_run(submission) if is_run(submission) else submission,
+        open_run(submission, method) if given else submission,
         benchmark,
         Settings(**{name: options.pop(name) for name in ("protocol", "seed", "resamples")}),
         nulls=not no_nulls,

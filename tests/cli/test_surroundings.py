@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "--out look",
     "tune": "tune grad-cam --lvlm phantom_qwen -b phantom --limit 1 --out tuned.json",
     "pack": "pack run --partial -o packed",
+    "status": "status run",
     "evaluate": "evaluate null -b bench --no-nulls --resamples 100",
     "compare": "compare null null:centre-box -b bench --resamples 100",
     "validate": "validate null -b bench",

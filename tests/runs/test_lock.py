@@ -147,6 +147,17 @@ def test_a_process_with_the_number_of_one_that_ended_is_not_taken_for_it(path):
     assert Holder(2**70, mine.host, mine.since).runs is False
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the state of a process is read as Linux tells it")
+def test_a_killed_process_whose_parent_has_not_looked_yet_has_ended():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    holder = Holder(process.pid, Holder.this_process().host, "2026-01-01")
+    assert holder.runs
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert holder.runs is False
+    process.wait()
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"pid": 1}', '{"pid": "1", "host": "h", "since": "s"}', "0" * 2000]
 )

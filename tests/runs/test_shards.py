@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -150,6 +151,17 @@ def test_pack_and_evaluate_find_the_shards_of_a_run_also_where_one_is_empty(smal
         for name in ("whole", "split")
     ]
     assert scores[0] == scores[1]
+
+
+def test_one_method_of_several_in_shards_is_evaluated_by_its_name(small, tmp_path):
+    in_shards(small, tmp_path / "run", 2, "random-map", "centre-box", lvlms=())
+    words = ("evaluate", tmp_path / "run", "-b", small.folder, "--no-nulls", "--resamples", 100)
+    assert "holds null-centre-box, null-random-map; choose one with --method" in refused(*words)
+    status, shown, _ = run(*words, "--method", "centre-box", "--format", "json")
+    assert (status, json.loads(shown)["method"]["name"]) == (0, "null-centre-box")
+    pack(tmp_path / "run", tmp_path / "packed", method="centre-box", partial=True)
+    other = ("evaluate", tmp_path / "packed", *words[2:], "--method", "centre-box")
+    assert "packed is not a run of several; leave it out" in refused(*other)
 
 
 def test_shards_that_are_missing_are_named_unless_they_may_be(small, tmp_path):
