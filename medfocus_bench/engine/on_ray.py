@@ -7,13 +7,18 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import count
+from time import monotonic
 from typing import Any, Final
 
 from medfocus_bench.engine.protocol import THREADS, Engine, Lost, Output, Unit, Work
 from medfocus_bench.engine.tasks import ATTEMPTS, Messages, Task, Tasks, with_trace
-from medfocus_bench.errors import InputError, require
+from medfocus_bench.errors import InputError, Notice, require
 
 _RUN_NUMBERS: Final = count()
+_LOOK_SECONDS: Final = 1.0
+"""Waiting is cut into such stretches, between which a signal is seen."""
+_TELL_SECONDS: Final = 60.0
+"""How long no worker is placed before that is told."""
 
 
 class RayWorkers(Engine):
@@ -36,12 +41,16 @@ class RayWorkers(Engine):
         self._actors: list[Any] = []
         self._starting = dict[Any, Any]()
         self._failed = 0
-        self._connected = False
+        self._connected = self._told = False
+        self._busy: dict[Any, tuple[Any, Task[Any]]] = {}
 
     def run(self, work: Work[Unit, Output], units: Iterable[Unit]) -> Iterator[tuple[Unit, Output | Lost]]:
         import ray
 
+        if self._busy:
+            self._end_actors()  # of a run that was left half-way
         idle, busy = self._placed(), dict[Any, tuple[Any, Task[Any]]]()
+        self._busy = busy
         number, packed, tasks = next(_RUN_NUMBERS), [ray.put(work)], Tasks(units)
         try:
             while True:
@@ -52,26 +61,34 @@ class RayWorkers(Engine):
                 if idle and not busy:
                     return
                 waited = [*busy, *([] if idle else self._starting)]  # an idle one: nothing waits for more
-                outputs = ray.wait(waited, num_returns=1, fetch_local=False)[0][0]
+                outputs = self._first(waited)
+                if self._busy is not busy:
+                    raise RuntimeError("the engine was given other work meanwhile")
                 if outputs in self._starting:
                     idle += self._started(outputs)
-                    continue
-                actor, task = busy[outputs]
-                kind, value = _next_of(outputs)
-                if kind == "output" and task.is_new():
-                    yield task.unit, value
-                elif kind == "notice":
-                    warnings.warn(value, stacklevel=2)
-                elif kind == "end":
-                    del busy[outputs]
-                    idle.append(actor)
-                elif kind == "lost":
-                    del busy[outputs]
-                    self._replace(actor)
-                    yield from tasks.lost(task, value)
+                else:
+                    yield from self._taken(outputs, idle, tasks)
         finally:
-            if busy:
-                self._end_actors()
+            if self._busy is busy:
+                if busy:
+                    self._end_actors()
+                self._busy = {}
+
+    def _taken(self, outputs: Any, idle: list[Any], tasks: Tasks[Any]) -> Iterator[tuple[Any, Any]]:
+        """Take the next message of a worker, and give on the output that it brings."""
+        actor, task = self._busy[outputs]
+        kind, value = _next_of(outputs)
+        if kind in ("end", "lost"):
+            del self._busy[outputs]
+        if kind == "end":
+            idle.append(actor)
+        elif kind == "lost":
+            self._replace(actor)
+            yield from tasks.lost(task, value)
+        elif kind == "notice":
+            warnings.warn(value, stacklevel=2)
+        elif task.is_new():
+            yield task.unit, value
 
     def close(self) -> None:
         import ray
@@ -92,7 +109,7 @@ class RayWorkers(Engine):
         options: dict[str, Any] = {"num_cpus": self.workers, "include_dashboard": False} if here else {}
         try:
             ray.init(
-                address=self._address,
+                address="local" if here else self._address,  # never one that somebody else has started
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": dict.fromkeys(THREADS, "1")},
@@ -103,6 +120,20 @@ class RayWorkers(Engine):
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"Ray cannot be used {where}: {reason}") from None
         self._connected = True
+
+    def _first(self, waited: list[Any]) -> Any:
+        """The first of these that has something; a Notice says once what no worker is placed for."""
+        import ray
+
+        begun = monotonic()
+        while not (ready := ray.wait(waited, num_returns=1, timeout=_LOOK_SECONDS, fetch_local=False)[0]):
+            if len(self._starting) == self.workers and not self._told and monotonic() - begun > _TELL_SECONDS:
+                self._told = True
+                asked = f"1 core and {self._gpus:g} GPUs each for {self.workers} workers"
+                there: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
+                has = {name: there.get(name, 0) for name in ("CPU", "GPU")}
+                warnings.warn(Notice(f"Ray has no place yet: {asked}; the cluster has {has}"), stacklevel=4)
+        return ready[0]
 
     def _placed(self) -> list[Any]:
         """The actors that run; the others are asked for."""
@@ -179,15 +210,15 @@ class _Worker:
 def _next_of(outputs: Any) -> tuple[str, Any]:
     """The next of a worker's messages; also ("end", None), and ("lost", how). Raises what its work raised."""
     import ray
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         kind, value = ray.get(next(outputs))
     except StopIteration:
         return "end", None
-    except RayActorError as error:
-        return "lost", f"was lost ({' '.join(str(error).split())[:300]})"
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, Exception) else error
         raise with_trace(cause, str(error)) from None
+    except RayError as error:  # the actor, its node, or what it had made
+        return "lost", f"was lost ({' '.join(str(error).split())[:300]})"
     return kind, value

@@ -126,10 +126,10 @@ def test_work_that_cannot_be_sent_or_loaded_is_told(local):
         list(local.run(Unloadable(), range(3)))
 
 
-def test_other_work_ends_what_was_left_half_way(local):
-    first = local.run(Squares(), range(50))
+def test_other_work_ends_what_was_left_half_way(workers):
+    first = workers.run(Squares(), range(50))
     next(first)
-    assert squares(local.run(Squares(), range(3))) == {0: 0, 1: 1, 2: 4}
+    assert squares(workers.run(Squares(), range(3))) == {0: 0, 1: 1, 2: 4}
     with pytest.raises(RuntimeError, match="other work"):
         list(first)
 
