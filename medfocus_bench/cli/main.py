@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -30,7 +31,23 @@ from medfocus_bench.cli.verify import verify_command
 from medfocus_bench.errors import InputError, Notice, missing_extra
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+class _InterruptedError(InputError):
+    """Ctrl-C."""
+
+
+class _Commands(Group):
+    """The commands; Ctrl-C ends each of them with a sentence."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            raise _InterruptedError(
+                "interrupted; what was written stays, and a run goes on from there with the same command"
+            ) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="medfocus-bench")
 def cli() -> None:
     """Score attribution maps and boxes against causally verified evidence regions of chest X-rays."""
@@ -89,8 +106,9 @@ def _drop_output() -> None:
 
 _UNUSABLE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 _UNUSABLE_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
-"""Faults of a path that was given, rather than of the disk or the program."""
+"""Faults of a path that was given, rather than of the program."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 def _sentence(error: OSError) -> str:
@@ -108,7 +126,11 @@ def _fail(sentence: object, status: int) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line: status 2 and one line for bad input, 1 for a failure of the program."""
+    """Run the command line.
+
+    Status 2 and one line where it cannot go on without the user (bad input, a full disk), 130 where Ctrl-C
+    ended it, 1 for a failure of the program.
+    """
     try:
         with _warnings_as_lines():
             cli(standalone_mode=True)
@@ -120,10 +142,12 @@ def main() -> None:
         if sentence is None:
             raise
         _fail(sentence, 2)
+    except _InterruptedError as error:
+        _fail(error, _INTERRUPTED)
     except InputError as error:
         _fail(error, 2)
     except OSError as error:
-        is_input = isinstance(error, _UNUSABLE) or error.errno in _UNUSABLE_CODES
+        is_input = isinstance(error, _UNUSABLE) or error.errno in (*_UNUSABLE_CODES, *_FULL)
         _fail(_sentence(error), 2 if is_input else 1)
     except MemoryError:
         _fail("out of memory", 1)

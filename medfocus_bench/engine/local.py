@@ -123,7 +123,7 @@ class _Slot:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _environment(self.gpu):
+        with _environment(self.gpu), _without_interrupts():
             process.start()
         theirs.close()
         self.process, self.connection, self.has_work, self._ready = process, ours, False, False
@@ -145,12 +145,12 @@ class _Slot:
         self.has_work = True
 
     def receive(self) -> tuple[str, Any]:
-        """The next message. Raises EOFError for a lost worker, InputError for one that never began."""
+        """The next message. Raises EOFError for a lost worker, InputError for one that cannot begin."""
         assert self.connection is not None
         try:
             kind, value = self.connection.recv()
         except (EOFError, OSError):
-            if not self._ready:
+            if not self._ready and not self._was_killed():
                 self.kill()
                 raise InputError(
                     "no worker process could be started; in a script, call this below "
@@ -159,6 +159,11 @@ class _Slot:
             raise
         self._ready = True
         return kind, value
+
+    def _was_killed(self) -> bool:
+        assert self.process is not None
+        self.process.join(_PATIENCE)
+        return (self.process.exitcode or 0) < 0
 
     def bury(self) -> None:
         """Clear away a lost worker."""
@@ -246,6 +251,19 @@ def _how(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"was ended by signal {-exit_code}"
     return "ended" if exit_code is None else f"ended with status {exit_code}"
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the block ends, and for ever in a process that starts within it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
