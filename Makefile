@@ -11,7 +11,7 @@ TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup browser linter oracle demo test test-data test-torchvision speed schemas weights track clean
+.PHONY: help setup browser linter oracle ray demo test test-data test-torchvision speed schemas weights track clean
 
 help:
 	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
@@ -78,7 +78,14 @@ oracle: setup
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps lxt \
 			|| echo "== It cannot be installed: its tests are skipped"; }
 
-test: setup browser linter oracle
+# Workers on Ray, of the extra `cluster`, which little else needs.
+ray: setup
+	@$(BIN)/python -c 'import ray' 2> /dev/null || { \
+		echo "== Installing Ray, for the tests of its workers"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]' \
+			|| echo "== It cannot be installed: its tests are skipped"; }
+
+test: setup browser linter oracle ray
 	@echo "== Lint (ruff)"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== Types (mypy --strict)"

@@ -130,7 +130,7 @@ class RayWorkers(Engine):
             if len(self._starting) == self.workers and not self._told and monotonic() - begun > _TELL_SECONDS:
                 self._told = True
                 asked = f"1 core and {self._gpus:g} GPUs each for {self.workers} workers"
-                there: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
+                there: Any = ray.cluster_resources()
                 has = {name: there.get(name, 0) for name in ("CPU", "GPU")}
                 warnings.warn(Notice(f"Ray has no place yet: {asked}; the cluster has {has}"), stacklevel=4)
         return ready[0]

@@ -31,6 +31,10 @@ def local():
 def on_ray():
     pytest.importorskip("ray", reason="Ray is not installed: the extra `cluster` brings it")
     with open_engine("ray", 2) as engine:
+        try:
+            list(engine.run(threads, range(1)))
+        except InputError as error:
+            pytest.skip(f"Ray does not start on this machine: {error}")
         yield engine
 
 
