@@ -73,9 +73,7 @@ def evaluate_command(
     _check_outside(out, [submission])
     given = is_run(submission)
     if method is not None and not given:
-        raise InputError(
-            f"--method {method}: {submission} is not a run, which could hold several; leave it out"
-        )
+        raise InputError(f"--method {method}: {submission} is not a run of several; leave it out")
     evaluation = evaluate_samples(
         open_run(submission, method) if given else submission,
         benchmark,
