@@ -18,7 +18,7 @@ from medfocus_bench.engine.on_ray import RayWorkers
 from medfocus_bench.engine.protocol import InProcess, Lost
 from medfocus_bench.errors import InputError, Notice
 
-from .works import Squares, Unloadable, leaving, network, notices, threads
+from .works import Squares, Stillborn, Unloadable, leaving, network, notices, threads
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +143,13 @@ def test_ray_does_all_the_work_where_it_has_room_for_fewer_workers(on_ray):
     with open_engine("ray", 5) as engine:
         assert squares(engine.run(Squares(), range(9))) == {n: n * n for n in range(9)}
         assert squares(engine.run(Squares(), range(3))) == {n: n * n for n in range(3)}
+
+
+def test_workers_on_ray_that_end_as_they_begin_are_an_error(on_ray, monkeypatch):
+    on_ray._end_actors()
+    monkeypatch.setattr("medfocus_bench.engine.on_ray._Worker", Stillborn)
+    with open_engine("ray", 1) as engine, pytest.raises(InputError, match="end as soon as they begin"):
+        list(engine.run(Squares(), range(3)))
 
 
 def test_this_process_needs_no_device_of_workers_elsewhere():

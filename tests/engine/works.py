@@ -39,6 +39,13 @@ class Squares:
         yield os.getpid()
 
 
+class Stillborn:
+    """A worker on Ray that ends as soon as it begins."""
+
+    def ready(self):
+        os._exit(1)
+
+
 class OddError(Exception):
     """An error that cannot be pickled."""
 
