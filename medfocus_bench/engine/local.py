@@ -219,7 +219,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _answers(packed: bytes, work: Any, messages: Messages) -> Iterator[tuple[str, Any]]:
-    """What a worker says to a message: the work that it brings, or all outputs of the unit that it brings."""
+    """The answers of a worker to a message: the work, or all outputs of the unit, that it brings."""
     try:
         kind, value = ForkingPickler.loads(packed)
     except Exception as error:

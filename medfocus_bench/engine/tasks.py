@@ -60,7 +60,7 @@ class Tasks(Generic[Unit]):
 
 
 class Messages:
-    """What a worker says of its units: ("output", value), and ("notice", a Notice that was given).
+    """The messages of a worker on its units: ("output", value), and ("notice", a Notice that was given).
 
     Made once in a worker process, whose warnings it then takes.
     """
