@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from medfocus_bench.text import same, tidy
@@ -36,6 +37,7 @@ LUNG_ZONES: Final = ("upper", "middle", "lower")
 """Thirds of a lung, from the top."""
 
 
+@lru_cache(1024)  # every row of a benchmark names the same few
 def concept_named(text: str) -> str:
     """The name in the vocabulary that `text` spells, whatever its case and spaces; another name tidied."""
     name = same(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -251,4 +251,7 @@ def _anatomy(value: Any) -> Mapping[str, FloatArray]:
     entries = value or ()
     if any(not entry or not is_line(entry["concept"]) or not entry["box"] for entry in entries):
         raise ValueError("anatomy has an entry without a concept or without a box")
-    return {concept_named(entry["concept"]): as_boxes([entry["box"]]) for entry in entries}
+    names, boxes = ([entry[part] for entry in entries] for part in ("concept", "box"))
+    fine = all(len(box) == 4 for box in boxes)  # then they are checked together: most rows have eleven
+    each: Iterable[FloatArray] = as_boxes(boxes)[:, None] if fine else (as_boxes([box]) for box in boxes)
+    return {concept_named(name): box for name, box in zip(names, each, strict=True)}
