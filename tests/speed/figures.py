@@ -10,7 +10,7 @@ from time import perf_counter
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What was reached beside what this machine can do at best for the same work, both in `unit`."""
+    """A figure beside the best that this machine can do for the same work, both in `unit`."""
 
     reached: float
     best: float
