@@ -229,8 +229,9 @@ def test_who_writes_to_the_whole_run_and_who_writes_to_a_shard_keep_each_other_o
 
 
 @pytest.mark.parametrize("shard", [None, Shard(1, 2)])
-def test_who_waits_holds_nothing_that_another_may_wait_for(small, tmp_path, shard):
+def test_who_waits_holds_nothing_that_another_may_wait_for(small, tmp_path, shard, monkeypatch):
     """Two runs of the same methods in another order, or of a shard and of the whole, would wait for ever."""
+    monkeypatch.setattr(lock, "_PROBE_SECONDS", 0.0)
     names = ["random-map", "centre-box"]  # not in the order of their folders
     mine = tmp_path if shard is None else shard.folder(tmp_path)
     waiting = threading.Thread(
