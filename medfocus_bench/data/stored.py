@@ -27,6 +27,7 @@ _MOST_OPEN: Final = 4
 """Cursors that keep their file open, with the rows that were decoded last."""
 
 Cells = dict[str, Any]
+_State = tuple[Path, int, int, int] | None
 
 
 class StoredFile:
@@ -38,8 +39,7 @@ class StoredFile:
 
     def __init__(self, path: Path, folder: Path, root: Path | None) -> None:
         self.path, self.folder, self.root = path, folder, root
-        about = path.stat()
-        self._state = about.st_size, about.st_mtime_ns, about.st_ino
+        self._state = _state(path)
         self._cursors = {columns: _Cursor(path, columns) for columns in (TEXTS, PICTURE)}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -57,7 +57,7 @@ class StoredFile:
 
 
 @lru_cache(maxsize=16)
-def _same_file(path: Path, folder: Path, root: Path | None, state: tuple[int, ...]) -> StoredFile:
+def _same_file(path: Path, folder: Path, root: Path | None, state: _State) -> StoredFile:
     """One object for a file in a process, however often samples are sent to it: they are read in one pass.
 
     `state`: of the file when the benchmark was loaded; another one is another file.
@@ -142,13 +142,13 @@ class _LastPicture:
         return held[1].copy()
 
 
-def _state(path: Path) -> tuple[Path, int, int] | None:
-    """The path of a file with its size and time of change; None where reading it will say what is wrong."""
+def _state(path: Path) -> _State:
+    """Path, size, time of change and number of a file; None where reading it will say what is wrong."""
     try:
         about = path.stat()
     except OSError:
         return None
-    return path, about.st_size, about.st_mtime_ns
+    return path, about.st_size, about.st_mtime_ns, about.st_ino
 
 
 _LAST_PICTURE: Final = _LastPicture()
