@@ -49,9 +49,8 @@ def test_a_sample_that_costs_worker_after_worker_is_a_failure_on_record_and_the_
         attribute(methods, bench, tmp_path / "run", engine=engine)
         found = read_failures(tmp_path / "run" / "dying")
         assert len(found) == 1
-        assert found[0].reason.startswith(
-            "its worker was killed by SIGKILL, 3 times, as one does where memory"
-        )
+        assert "its worker was killed" in found[0].reason
+        assert "3 times" in found[0].reason
         attribute(methods, bench, tmp_path / "run", engine=engine)
     assert not read_failures(tmp_path / "run" / "dying")
     assert len(drivers.content(tmp_path / "run")) == 2 * SAMPLES
