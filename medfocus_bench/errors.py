@@ -73,6 +73,8 @@ EXTRA_OF: Final = {
     "datasets": "hub",
     "huggingface_hub": "hub",
     "ray": "cluster",
+    "accelerate": "gpu",
+    "bitsandbytes": "gpu",
 }
 """Which extra of the package brings a library, by the name that is imported."""
 

@@ -73,7 +73,7 @@ class AttentionHead(Method):
         trace = lvlm.trace(
             example,
             attentions=sorted({one["layer"] for one in candidates}),
-            keep=lambda weights: weights[:, rows][:, :, columns].float().mean(1),
+            keep=lambda weights: weights[:, rows][:, :, columns.to(weights.device)].float().mean(1),
         )
         return [token_map(example, trace.attentions[one["layer"]][0, one["head"]]) for one in candidates]
 
@@ -159,7 +159,9 @@ def _mean_attention(lvlm: HuggingFaceLVLM, example: EncodedExample, layer: int, 
     """Attention of one row to the image tokens, the mean over the heads of a block: (tokens,)."""
     columns = example.image_positions
     trace = lvlm.trace(
-        example, attentions=[layer], keep=lambda weights: weights[:, row, columns].float().mean(0)
+        example,
+        attentions=[layer],
+        keep=lambda weights: weights[:, row, columns.to(weights.device)].float().mean(0),
     )
     return trace.attentions[layer][0]
 

@@ -57,7 +57,7 @@ class GradientWeightedAttention(Method):
         weights = [trace.attentions[layer] for layer in layers]
         gradients = lvlm.gradients(lvlm.objective(example, trace, target), weights)
         relevance = [
-            (gradient[0].clamp(min=0).float() * weight[0].detach().float()).mean(0)
+            (gradient[0].clamp(min=0).float() * weight[0].detach().float()).mean(0).to(lvlm.device)
             for gradient, weight in zip(gradients, weights, strict=True)
         ]
         rows = predictor_rows(example, target)
@@ -106,7 +106,8 @@ class GradCAM(Method):
         states = trace.hidden[layer]
         (slopes,) = lvlm.gradients(lvlm.objective(example, trace, target), [states])
         hidden, gradient = (
-            each[0, example.image_positions].detach().cpu().double() for each in (states, slopes)
+            each.detach()[0].to(lvlm.device)[example.image_positions].cpu().double()
+            for each in (states, slopes)
         )
         return token_map(example, (hidden @ self.channel_weights(hidden, gradient)).clamp(min=0))
 

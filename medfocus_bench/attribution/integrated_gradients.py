@@ -69,7 +69,7 @@ class IntegratedGradients(Method):
         baseline = baseline_input(example, self.baseline, self.blur)
         attribution = self.attributions(lvlm, example, baseline, target)
         value, nothing = lvlm.scores(example, torch.stack([example.pixel_values, baseline]), target).tolist()
-        total = float(attribution.double().sum())
+        total = float(attribution.cpu().double().sum())
         diagnostics = {"completeness_error": abs(total - (value - nothing))}
         if value != nothing:
             diagnostics["completeness"] = total / (value - nothing)

@@ -91,14 +91,14 @@ class RISE(Method):
         shown = cell_masks(torch.cat([torch.ones_like(kept[:1]), kept]), self.cells, example)
         edited = torch.where(shown, example.pixel_values, example.colour(self.fill))
         values = lvlm.scores(example, edited, target)
-        weights = torch.exp((values[1:] - values[0]).clamp(max=50.0)).double()
-        counts = kept.double().sum(0)
-        means = (weights @ kept.double()) / counts.clamp(min=1)
+        # On the CPU: MPS has no double precision.
+        weights = torch.exp((values[1:] - values[0]).clamp(max=50.0)).cpu().double()
+        shares = kept.cpu().double()
+        counts = shares.sum(0)
+        means = (weights @ shares) / counts.clamp(min=1)
         # A cell that was never shown is as good as the mean of the others.
         means = torch.where(counts > 0, means, means[counts > 0].mean())
-        return Attribution(
-            saliency=example.grid.view.saliency(means.reshape(self.cells, self.cells).cpu().numpy())
-        )
+        return Attribution(saliency=example.grid.view.saliency(means.reshape(self.cells, self.cells).numpy()))
 
     def _kept(self, rng: np.random.Generator) -> torch.Tensor:
         """Which cells each mask keeps: (masks, cells x cells), the same share in each."""

@@ -122,8 +122,9 @@ def measured(
 ) -> Attribution:
     """Attribute an encoded example and measure the cost.
 
-    Raises InputError for a map with values that are not finite.
+    Raises InputError for a map with values that are not finite, and for gradients of quantised weights.
     """
+    refuse_quantised([method], getattr(lvlm, "quantised", False))
     with lvlm.measured() as meter:
         found = method.explain(lvlm, example, target=target, seed=seed)
         cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
@@ -135,3 +136,13 @@ def measured(
             f"{found.saliency.size} values that are not finite; try another --dtype, or report the method"
         )
     return replace(found, cost=cost)
+
+
+def refuse_quantised(methods: Iterable[Method], quantised: bool) -> None:
+    """Raise InputError for methods that need gradients, which are not those of the quantised function."""
+    refused = [method.name for method in methods if quantised and "gradients" in method.needs]
+    if refused:
+        raise InputError(
+            f"gradients do not pass through quantised weights as the model computes with them, and "
+            f"{', '.join(refused)} would need them: load the LVLM without --quantise, or choose other methods"
+        )

@@ -107,7 +107,7 @@ class TokenActivationMap(Method):
         text = [*asked, *example.answer]
         image, said = self._activations(lvlm, example, text)
         shape = (example.grid.rows, example.grid.columns)
-        ids = example.ids[text].cpu().numpy()
+        ids = example.ids.cpu().numpy()[text]
         maps = []
         for token in (text.index(position) for position in wanted):
             activation = image[:, token]
@@ -124,18 +124,19 @@ class TokenActivationMap(Method):
         layer = lvlm.layers - 1 if self.layer is None else chosen_block(self.name, lvlm, self.layer)
         trace = lvlm.trace(example, hidden=[layer])
         with torch.inference_mode():
-            hidden = lvlm.decoder.norm(trace.hidden[layer])[0]
-            positions = [*example.image_positions.tolist(), *text]
+            hidden = lvlm.decoder.norm(trace.hidden[layer])[0].to(lvlm.device)
+            said = torch.tensor(text).to(lvlm.device)
+            positions = torch.cat([example.image_positions, said])
             if self.lens == "output":
-                logits = lvlm.head.logits(hidden[positions], example.ids[text])
+                logits = lvlm.head.logits(hidden[positions], example.ids[said])
             else:
-                logits = hidden[positions].float() @ _input_embedding(lvlm)[example.ids[text]].float().T
+                logits = hidden[positions].float() @ _input_embedding(lvlm)[example.ids[said]].float().T
             count = len(example.image_positions)
             # In double precision a map without contrast has exactly its mean, and is empty once centred.
-            logits = logits.double()
+            logits = logits.cpu().double()
             if self.centred:
                 logits = logits - logits[:count].mean(0)
-        activations = logits.clamp(min=0).cpu().numpy()
+        activations = logits.clamp(min=0).numpy()
         return activations[:count], activations[count:]
 
 

@@ -87,13 +87,14 @@ class BoxSAM:
             return masks
         inputs = self.processor(images=_rgb(image), input_boxes=[prompts.tolist()], return_tensors="pt")
         sizes = inputs["original_sizes"], inputs["reshaped_input_sizes"]
+        inputs["input_boxes"] = inputs["input_boxes"].float()  # MPS has no double precision
         inputs = inputs.to(self.model.device)
         embeddings = self.model.get_image_embeddings(inputs["pixel_values"])
         for start in range(0, len(prompts), _AT_A_TIME):
             part = slice(start, start + _AT_A_TIME)
             found = self.model(
                 image_embeddings=embeddings,
-                input_boxes=inputs["input_boxes"][:, part].float(),
+                input_boxes=inputs["input_boxes"][:, part],
                 multimask_output=False,
             ).pred_masks
             (native,) = self.processor.post_process_masks(found.float().cpu(), *sizes)
@@ -125,7 +126,7 @@ class OWLv2:
             return_tensors="pt",
         ).to(self.model.device)
         found = self.model(**inputs)
-        centres, sides = found.pred_boxes[0].double().cpu().split(2, dim=-1)
+        centres, sides = found.pred_boxes[0].cpu().double().split(2, dim=-1)
         # The processor pads to a square, at the right and at the bottom.
         square = torch.cat([centres - sides / 2, centres + sides / 2], dim=-1) * max(height, width)
         boxes = clip_boxes(square.numpy(), width, height)

@@ -108,7 +108,8 @@ def attribute_command(
     _check_options(image is not None, engine, options)
     config = conditions_of(target, options)
     methods = choose_methods(names, assignments)
-    check_methods(methods, options["lvlms"], engine.device_here(options["device"]))
+    device = engine.device_here(options["device"])
+    check_methods(methods, options["lvlms"], device, options["quantise"])
     for file in tuned:
         read_tuning(file)
     if image is None:
@@ -142,6 +143,7 @@ def tune_command(
     **options: Any,
 ) -> None:
     """Choose the settings of METHOD for an LVLM on the dev split of a benchmark, and on no other."""
+    from medfocus_bench.attribution.protocol import refuse_quantised
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.lock import exclusive
     from medfocus_bench.lvlm.registry import lvlm_key
@@ -151,7 +153,8 @@ def tune_command(
     from medfocus_bench.runs.tuning import open_tuning
 
     about = metadata(tunable(method), method)
-    check_models(lvlms, engine.device_here(options["device"]))
+    refuse_quantised([tunable(method)], options["quantise"] is not None)
+    check_models(lvlms, engine.device_here(options["device"]), options["quantise"])
     opened = load_benchmark(benchmark)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
     wanted = list(dict.fromkeys(modes)) or ["direct"]
@@ -257,19 +260,20 @@ def _check_options(picture: bool, engine: Engine, options: dict[str, Any]) -> No
         raise InputError("give --benchmark and --split, or --image for a picture of your own")
 
 
-def check_models(lvlms: Iterable[str], device: str) -> None:
+def check_models(lvlms: Iterable[str], device: str, quantise: str | None = None) -> None:
     """Refuse LVLMs and a device that are not there, before any is loaded."""
-    from medfocus_bench.lvlm.registry import check_device, check_lvlms
+    from medfocus_bench.engine.devices import check_device
+    from medfocus_bench.lvlm.registry import check_lvlms
 
     check_lvlms(lvlms)
-    check_device(device)
+    check_device(device, quantise)
 
 
 def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
     from medfocus_bench.errors import InputError
     from medfocus_bench.runs.config import RunConfig
 
-    common = {name: options[name] for name in ("seed", "device", "dtype", "framing", "batch")}
+    common = {name: options[name] for name in ("seed", "device", "dtype", "framing", "batch", "quantise")}
     if target in ("response", "verdict"):
         return RunConfig(target=target, **common)  # type: ignore[arg-type]
     span = re.fullmatch(r"(\d{1,6}):(\d{1,6})", target)

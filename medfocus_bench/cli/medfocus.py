@@ -77,7 +77,7 @@ def ablate_command(
     from medfocus_bench.paper.ablate import ablate, ablation_tables
     from medfocus_bench.tables import render_markdown
 
-    check_models(lvlms, engine.device_here(options["device"]))
+    check_models(lvlms, engine.device_here(options["device"]), options["quantise"])
     check_anatomy(references, segmenter)
     check_editor(editor)
     document, outcomes = ablate(
@@ -142,7 +142,7 @@ def build_command(
         raise InputError("give a folder with images and masks, or --source and --root")
     if options["segmenter"] is not None:
         from medfocus_bench.attribution.vision_models import check_vision_model
-        from medfocus_bench.lvlm.registry import check_device
+        from medfocus_bench.engine.devices import check_device
 
         check_vision_model("segmenter", options["segmenter"])
         check_device(options["device"])

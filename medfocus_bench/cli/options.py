@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import click
 
+from medfocus_bench.engine.devices import QUANTISATIONS
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
-from medfocus_bench.lvlm.fitting import AUTO_BATCH
+from medfocus_bench.lvlm.protocol import AUTO_BATCH
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -283,7 +284,10 @@ def _known_dtype(context: click.Context, option: click.Parameter, name: str) -> 
     return name
 
 
-def device_options(device: str = "cpu, cuda, cuda:1, ...", dtype: str = "Of the weights.") -> Decorator:
+DEVICES: Final = "cpu, cuda, cuda:1, mps, ...; auto: the best there is; auto-map: all GPUs"
+
+
+def device_options(device: str = f"{DEVICES}.", dtype: str = "Of the weights.") -> Decorator:
     """--device, --dtype."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -317,7 +321,12 @@ def batch_option(auto: int = AUTO_BATCH) -> Decorator:
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--seed, --device, --dtype, --framing, --batch."""
+    """--seed, --device, --dtype, --quantise, --framing, --batch."""
+    quantise = click.option(
+        "--quantise",
+        type=click.Choice(QUANTISATIONS),
+        help="Hold weights in 8 or 4 bits (bitsandbytes), for methods without gradients.",
+    )
     framing = click.option(
         "--framing",
         default="square",
@@ -325,7 +334,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(("square", "native")),
         help="Give the processor the padded square of the model frame, or the picture as it is.",
     )
-    return seed_option()(device_options()(framing(batch_option()(command))))
+    return seed_option()(device_options()(quantise(framing(batch_option()(command)))))
 
 
 def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:

@@ -210,7 +210,8 @@ def _check_options(target: str, pace: float | None, no_run: bool, options: dict[
     for file in options["tuned"]:
         read_tuning(file)
     if not no_run:
-        check_models(options["lvlms"], options["engine"].device_here(options["device"]))
+        device = options["engine"].device_here(options["device"])
+        check_models(options["lvlms"], device, options["quantise"])
 
 
 def _check_filter(no_run: bool, made: Path, options: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from medfocus_bench.cli.attribution import check_models
 from medfocus_bench.cli.options import (
+    DEVICES,
     MODES,
     OUTPUT_FOLDER,
     Command,
@@ -24,7 +25,7 @@ from medfocus_bench.cli.options import (
 )
 from medfocus_bench.cli.output import print_first, print_tables, warn
 from medfocus_bench.cli.progress import show_progress
-from medfocus_bench.lvlm.fitting import AUTO_ANSWERS
+from medfocus_bench.lvlm.protocol import AUTO_ANSWERS
 
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.records import Failure, Verification
@@ -65,7 +66,7 @@ _OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "device", "dty
     "--shams", default=1, show_default=True, type=click.IntRange(0, 16), help="Sham edits each, of a source."
 )
 @batch_option(AUTO_ANSWERS)
-@device_options("cpu, cuda, cuda:1, ... (a source).", "Of the LVLM's weights (a source).")
+@device_options(f"{DEVICES} (a source).", "Of the LVLM's weights (a source).")
 @engine_options()
 def verify_command(source: str, lvlm: str, mode: Mode, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""

@@ -21,8 +21,7 @@ from medfocus_bench.data.questions import Mode, Question
 from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError
 from medfocus_bench.lock import exclusive
-from medfocus_bench.lvlm.fitting import AUTO_ANSWERS
-from medfocus_bench.lvlm.protocol import LVLM
+from medfocus_bench.lvlm.protocol import AUTO_ANSWERS, LVLM
 from medfocus_bench.lvlm.registry import LVLMSource
 
 

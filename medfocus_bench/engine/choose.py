@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from medfocus_bench.engine.devices import AUTO, SPREAD, best_device
 from medfocus_bench.engine.local import LocalWorkers
 from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import InputError
@@ -26,7 +27,8 @@ def open_engine(
         name: `in-process`, `local` (processes on this machine) or `ray`; by default the first for one worker
             and the second for more.
         workers: How many units are worked on at a time.
-        device: Of the LVLMs; local workers on `cuda` share out the GPUs of this machine.
+        device: Of the LVLMs, as `load_lvlm` takes it; local workers on `cuda` share out the GPUs of this
+            machine, one or (`auto-map`) several for each.
         address: Of a Ray cluster.
         gpus_per_worker: GPUs that a Ray worker asks for; by default one where `device` is a GPU.
 
@@ -44,11 +46,31 @@ def open_engine(
             raise InputError(f"--workers {workers}: --engine in-process has one; give --engine local")
         return InProcess()
     if name == "local":
-        return LocalWorkers(workers, gpus=_visible_gpus() if device == "cuda" and workers > 1 else ())
+        return LocalWorkers(workers, gpus=_shared_gpus(device, workers))
     from medfocus_bench.engine.on_ray import RayWorkers
 
-    gpus = gpus_per_worker or (1.0 if device.startswith("cuda") else 0.0)
+    gpus = gpus_per_worker or (1.0 if _kind(device) == "cuda" else 0.0)
     return RayWorkers(workers, address=address, gpus=gpus)
+
+
+def _kind(device: str) -> str:
+    """The kind of a device, of the best one of this machine for one that is not named."""
+    return best_device() if device in (AUTO, SPREAD) else device.partition(":")[0]
+
+
+def _shared_gpus(device: str, workers: int) -> list[str]:
+    """The GPUs that each worker sees, in turn, where they share those of this machine."""
+    if workers == 1 or device.startswith("cuda:") or _kind(device) != "cuda":
+        return []
+    gpus = _visible_gpus()
+    if device != SPREAD:
+        return gpus
+    if len(gpus) < workers:
+        raise InputError(
+            f"--device {SPREAD} spreads each LVLM over GPUs of its own, and {len(gpus)} are too few for "
+            f"--workers {workers}; give fewer workers"
+        )
+    return [",".join(gpus[number::workers]) for number in range(workers)]
 
 
 def _visible_gpus() -> list[str]:

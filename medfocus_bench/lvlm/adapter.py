@@ -21,7 +21,7 @@ from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
 from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
 from medfocus_bench.lvlm.head import OutputHead
-from medfocus_bench.lvlm.protocol import Response
+from medfocus_bench.lvlm.protocol import AUTO_BATCH, Response
 from medfocus_bench.lvlm.trace import (
     Keep,
     PassCounter,
@@ -29,6 +29,7 @@ from medfocus_bench.lvlm.trace import (
     attention_implementation,
     recorded_logits,
     recording,
+    rooted,
 )
 
 
@@ -40,6 +41,7 @@ class HuggingFaceLVLM:
     they are. `attention` names the implementation of attention ("sdpa", "eager", ...); methods that read
     attention weights switch the decoder to eager meanwhile. `pixels` limits what the processor makes of a
     picture (min, max), for families that resize freely. `batch` pictures go through the model together.
+    `device` and `quantise` are those of `load_lvlm`; `quantised` says whether any weights are.
     Raises InputError where the checkpoint cannot be loaded, or where its family is unknown; every pass raises
     NotFiniteError for numbers that are not finite, as float16 makes where it overflows.
     """
@@ -56,11 +58,19 @@ class HuggingFaceLVLM:
         attention: str = "sdpa",
         revision: str | None = None,
         pixels: tuple[int, int] | None = None,
-        batch: int = 16,
+        batch: int = AUTO_BATCH,
+        quantise: str | None = None,
     ) -> None:
         self.model, self.processor, self.family = open_checkpoint(
-            source, device=device, dtype=dtype, attention=attention, revision=revision, pixels=pixels
+            source,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            revision=revision,
+            pixels=pixels,
+            quantise=quantise,
         )
+        self.quantised = bool(getattr(self.model, "is_quantized", False))
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
         self.chat_format = ChatFormatter(key, self.processor, self.family)
         self.decoder: Any = self.family.decoder(self.model)
@@ -77,7 +87,8 @@ class HuggingFaceLVLM:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.model.device
+        """Of the token embeddings, of inputs and of results; the blocks may lie on others."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
     @contextmanager
@@ -210,9 +221,8 @@ class HuggingFaceLVLM:
         """As `log_probs`, for edited pixels (n, 3, height, width) of one example: (n, tokens)."""
         ids = example.ids[example.answer.start :]
         parts = [self.head.log_probs(rows, ids) for rows in self._row_batches(example, pixel_values)]
-        scores = torch.cat(parts)
-        self._check_finite(scores, "the log-probabilities of the response")
-        return scores
+        self._check_finite(parts, "the log-probabilities of the response")
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def scores(
@@ -269,7 +279,8 @@ class HuggingFaceLVLM:
 
         `keep` reduces the weights (heads, length, length) of a block as they are made, so that no more of
         them is held than a method reads. With `gradients` everything recorded is part of one graph that
-        starts at the embeddings, or at `pixel_values` where that requires gradients.
+        starts at the embeddings, or at `pixel_values` where that requires gradients, and stays on the device
+        of its block.
         """
         attentions = tuple(attentions)
         given = example.pixel_values if pixel_values is None else pixel_values
@@ -279,8 +290,8 @@ class HuggingFaceLVLM:
         with (
             torch.enable_grad() if gradients else torch.inference_mode(),
             eager,
-            recording(self.decoder, hidden, attentions, keep) as found,
-            self.model.get_input_embeddings().register_forward_hook(_root) if unrooted else nullcontext(),
+            recording(self.decoder, hidden, attentions, keep, None if gradients else self.device) as found,
+            rooted(self.model) if unrooted else nullcontext(),
         ):
             last = self._last_hidden(example, given[None])[0]
         assert found.embeddings is not None
@@ -330,16 +341,13 @@ class HuggingFaceLVLM:
         if positions is not None:
             inputs["position_ids"] = positions
         last: torch.Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        return last
+        return last.to(self.device)
 
     def _target_of(self, example: EncodedExample, rows: torch.Tensor, target: Target) -> torch.Tensor:
         chosen = example.offsets(target)
         rows = rows[:, chosen.start : chosen.stop]
         if target == "verdict":
-            yes, no = (
-                torch.tensor(ids, device=rows.device) for ids in (self.chat_format.yes, self.chat_format.no)
-            )
-            value = self.head.log_odds(rows[:, 0], yes, no)
+            value = self.head.log_odds(rows[:, 0], self.chat_format.yes, self.chat_format.no)
         else:
             ids = example.ids[example.answer.start :][chosen.start : chosen.stop]
             value = self.head.log_probs(rows, ids).sum(-1)
@@ -376,11 +384,6 @@ class HuggingFaceLVLM:
             if self.framing == "native"
             else frame_picture(image, self.size)
         )
-
-
-def _root(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
-    """The hook that starts the graph at the token embeddings, whose weights are frozen."""
-    return output.detach().requires_grad_()
 
 
 def frame_picture(image: UInt8Image, size: int) -> Image.Image:

@@ -12,8 +12,10 @@ import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from medfocus_bench.data.hub.client import hub_if_it_answers
+from medfocus_bench.engine.devices import AUTO, best_device, unusable
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Family, load_family
+from medfocus_bench.lvlm.placement import check_placed, placement
 from medfocus_bench.lvlm.processors import remember_picture
 from medfocus_bench.storage import check_fetched
 
@@ -28,6 +30,7 @@ def open_checkpoint(
     attention: str,
     revision: str | None,
     pixels: tuple[int, int] | None,
+    quantise: str | None = None,
 ) -> tuple[Any, Any, Family]:
     """The model of a local folder or a Hub id, its processor and family; options as of `HuggingFaceLVLM`.
 
@@ -37,10 +40,11 @@ def open_checkpoint(
     """
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from None
+    reason = unusable(device, quantise)
+    if reason is not None:
+        raise InputError(f"device {device!r}: {reason}")
+    device = best_device() if device == AUTO else device
+    placed = placement(device, quantise, DTYPES[dtype])
     # Left unsaid, the library would ask on the terminal whether to run a repository's code.
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     with _loading(source):
@@ -52,6 +56,7 @@ def open_checkpoint(
             dtype=DTYPES[dtype],
             attn_implementation=attention,
             output_loading_info=True,
+            **placed,
             **origin,
         )
         processor = family.processor(source, origin)
@@ -64,12 +69,14 @@ def open_checkpoint(
     if pixels is not None:
         limits = zip(("shortest_edge", "longest_edge"), pixels, strict=True)
         processor.image_processor.size = dict(limits)
+    check_placed(source, model)
     remember_picture(processor.image_processor)
     family.prepare(model)
     blind = _zero_weight(model, family.decoder(model))
     if blind is not None:
         raise InputError(f"{source}: {blind} is zero everywhere, so no picture has an effect: train it")
-    return model.eval().requires_grad_(False).to(device), processor, family
+    model = model.eval().requires_grad_(False)
+    return model if "device_map" in placed else model.to(device), processor, family
 
 
 @contextmanager

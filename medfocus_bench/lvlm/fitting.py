@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 
-AUTO_BATCH: Final = 16
-"""Pictures at a time that an attribution begins with."""
-
-AUTO_ANSWERS: Final = 32
-"""Pictures at a time that writing answers begins with, which keeps nothing for a way back."""
-
 _WORDS: Final = (
     "out of memory",  # CUDA and XPU (torch.OutOfMemoryError), MPS
     "can't allocate memory",  # the CPU's allocator

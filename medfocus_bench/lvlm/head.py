@@ -18,31 +18,36 @@ _ELEMENTS: Final = 2**19
 
 
 class OutputHead:
-    """The language head of a model: `weight` (vocabulary, width), perhaps a bias and a soft cap."""
+    """The language head of a model: `weight` (vocabulary, width), perhaps a bias and a soft cap.
+
+    It may lie on another device than the hidden states; results are where these are.
+    """
 
     def __init__(self, linear: Any, softcap: float | None) -> None:
         self.weight: torch.Tensor = linear.weight
         self.bias: torch.Tensor | None = linear.bias
         self.softcap = softcap
 
-    def logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: torch.Tensor, ids: torch.Tensor | list[int]) -> torch.Tensor:
         """Logits (..., len(ids)) of some tokens for hidden states (..., width)."""
-        values = hidden.float() @ self.weight[ids].float().T
-        return self._finished(values, None if self.bias is None else self.bias[ids])
+        wanted = torch.as_tensor(ids, device=self.weight.device)
+        values = self._taken(hidden) @ self.weight[wanted].float().T
+        return self._finished(values, None if self.bias is None else self.bias[wanted]).to(hidden.device)
 
     def own_logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """The logit of token ids[t] at row t, for hidden states (..., rows, width): (..., rows)."""
-        values = (hidden.float() * self.weight[ids].float()).sum(-1)
-        return self._finished(values, None if self.bias is None else self.bias[ids])
+        wanted = ids.to(self.weight.device)
+        values = (self._taken(hidden) * self.weight[wanted].float()).sum(-1)
+        return self._finished(values, None if self.bias is None else self.bias[wanted]).to(hidden.device)
 
     def log_probs(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """The log-probability of token ids[t] at row t: (..., rows). Differentiable by `hidden`, once."""
-        flat = hidden.float().reshape(-1, hidden.shape[-1])
-        wanted = ids.expand(hidden.shape[:-1]).reshape(-1)
+        flat = self._taken(hidden).reshape(-1, hidden.shape[-1])
+        wanted = ids.to(flat.device).expand(hidden.shape[:-1]).reshape(-1)
         scores: torch.Tensor = _LogProbs.apply(flat, wanted, self)  # type: ignore[no-untyped-call]
-        return scores.reshape(hidden.shape[:-1])
+        return scores.reshape(hidden.shape[:-1]).to(hidden.device)
 
-    def log_odds(self, hidden: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
+    def log_odds(self, hidden: torch.Tensor, yes: list[int], no: list[int]) -> torch.Tensor:
         """Log-odds of any token of `yes` over any of `no`: (...)."""
         return self.logits(hidden, yes).logsumexp(-1) - self.logits(hidden, no).logsumexp(-1)
 
@@ -53,6 +58,9 @@ class OutputHead:
             part = slice(start, start + step)
             values = flat @ self.weight[part].float().T
             yield start, self._finished(values, None if self.bias is None else self.bias[part])
+
+    def _taken(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.to(self.weight.device).float()
 
     def _finished(self, values: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if bias is not None:

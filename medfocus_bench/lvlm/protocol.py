@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import UInt8Image
+
+AUTO_BATCH: Final = 16
+"""Pictures at a time that an attribution begins with."""
+
+AUTO_ANSWERS: Final = 32
+"""Pictures at a time that writing answers begins with, which keeps nothing for a way back."""
 
 
 class NotFiniteError(InputError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Preprocessing
+from medfocus_bench.lvlm.protocol import AUTO_BATCH
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -67,19 +67,23 @@ def load_lvlm(
     dtype: str = "float32",
     attention: str = "sdpa",
     revision: str | None = None,
-    batch: int = 16,
+    batch: int = AUTO_BATCH,
+    quantise: str | None = None,
 ) -> HuggingFaceLVLM:
     """Load an LVLM: a new one at every call, which the caller may change.
 
     Args:
         source: a key of `list_lvlms`, a local checkpoint folder, or a Hub id (`owner/name`).
         framing: `square` pads an image to the model frame first, `native` leaves it as it is.
-        device: a torch device, such as `cpu` or `cuda`.
+        device: a torch device, such as `cpu`, `cuda` or `mps`; `auto` is the best that there is, and
+            `auto-map` spreads the weights over all GPUs (with accelerate, of the extra `gpu`).
         dtype: `float32`, `bfloat16` or `float16`.
         attention: the attention implementation of transformers.
         revision: a tag or commit on the Hub; by default that of the registry. The registry's revision and
             limits of pixels hold for the Hub id of a model as for its key.
         batch: the pictures that go through the model together, at most.
+        quantise: `8bit` or `4bit` hold the weights of the blocks so, by bitsandbytes (of the extra `gpu`);
+            methods that need gradients refuse such an LVLM.
 
     Raises:
         InputError: for an unknown key, for a checkpoint that cannot be loaded, and where the extra
@@ -112,6 +116,7 @@ def load_lvlm(
         revision=revision,
         pixels=pixels,
         batch=batch,
+        quantise=quantise,
     )
 
 
@@ -188,23 +193,6 @@ def check_lvlms(names: Iterable[str]) -> None:
     """Raise InputError for an unknown LVLM, and for a folder that is not a checkpoint."""
     for name in names:
         lvlm_key(name)
-
-
-def check_device(device: str) -> None:
-    """Raise InputError for an unknown device, and for one that this machine does not have."""
-    try:
-        import torch
-    except ImportError:
-        return  # loading a model says which extra is missing
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", device):
-            reason = "no such kind of device"
-        raise InputError(
-            f"--device {device}: {reason}; give cpu, or cuda or cuda:NUMBER on a machine with such a GPU"
-        ) from None
 
 
 def lvlm_key(source: str | Path) -> str:

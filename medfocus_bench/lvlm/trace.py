@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from medfocus_bench.lvlm.head import OutputHead
 
@@ -59,22 +60,26 @@ class Recording:
 
 @contextmanager
 def recording(
-    decoder: Any, hidden: Iterable[int], attentions: Iterable[int], keep: Keep | None
+    decoder: Any,
+    hidden: Iterable[int],
+    attentions: Iterable[int],
+    keep: Keep | None,
+    device: torch.device | None = None,
 ) -> Iterator[Recording]:
-    """Record the pass that is made within the block."""
+    """Record the pass that is made within the block; states and weights are brought to `device`, if given."""
     found = Recording()
 
     def at_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found.embeddings = args[0] if args else kwargs["hidden_states"]
 
     def at_block(layer: int, module: Any, args: Any, output: Any) -> None:
-        found.hidden[layer] = output[0] if isinstance(output, tuple) else output
+        found.hidden[layer] = (output[0] if isinstance(output, tuple) else output).to(device)
 
     def at_attention(layer: int, module: Any, args: Any, output: Any) -> None:
         weights = output[1]
         if weights is None:
             raise RuntimeError(f"block {layer} gave no attention weights: they need eager attention")
-        found.attentions[layer] = weights if keep is None else keep(weights[0])[None]
+        found.attentions[layer] = (weights if keep is None else keep(weights[0])[None]).to(device)
 
     layers = decoder.layers
     with ExitStack() as stack:
@@ -85,6 +90,16 @@ def recording(
             attention = layers[layer].self_attn
             stack.enter_context(attention.register_forward_hook(partial(at_attention, layer)))
         yield found
+
+
+def rooted(model: Any) -> RemovableHandle:
+    """Start the graph at the token embeddings, whose weights are frozen, within the block."""
+
+    def root(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.detach().requires_grad_()
+
+    handle: RemovableHandle = model.get_input_embeddings().register_forward_hook(root)
+    return handle
 
 
 @contextmanager

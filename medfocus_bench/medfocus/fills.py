@@ -65,7 +65,7 @@ def _inpainted(example: EncodedExample, mask: BoolArray) -> torch.Tensor:
 
     Solved on a coarse grid of the image without its padding, and resampled to the model's input.
     """
-    image = example.pixel_values[example.shown].double().cpu().numpy()
+    image = example.pixel_values[example.shown].cpu().double().numpy()
     hidden = mask[example.shown[1:]]
     if not hidden.any():
         return example.pixel_values
@@ -81,7 +81,7 @@ def _inpainted(example: EncodedExample, mask: BoolArray) -> torch.Tensor:
         smooth = _biharmonic(down @ image @ across.T, touched)
     fine = bilinear_weights(rows, height) @ smooth @ bilinear_weights(columns, width).T
     filled = example.pixel_values.clone()
-    filled[example.shown] = torch.from_numpy(np.where(hidden, fine, image)).to(filled)
+    filled[example.shown] = torch.from_numpy(np.where(hidden, fine, image)).float().to(filled)
     return filled
 
 

@@ -20,7 +20,7 @@ from medfocus_bench.data.questions import MODES, Mode
 from medfocus_bench.data.writing import check_vacant, write_benchmark
 from medfocus_bench.engine.protocol import Engine
 from medfocus_bench.errors import InputError, require
-from medfocus_bench.lvlm.fitting import AUTO_ANSWERS
+from medfocus_bench.lvlm.protocol import AUTO_ANSWERS
 from medfocus_bench.lvlm.registry import LVLMSource, lvlm_key
 from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
 from medfocus_bench.phantom.editor import PhantomEditor

@@ -313,7 +313,7 @@ def _settings(
     parts: dict[str, PartSettings] = {}
     if looks:
         for lvlm, mode in sorted({(job.lvlm, sample.mode) for job in jobs for sample in job.samples}):
-            spec.check_conditions(lvlm, mode, config.dtype, config.framing)
+            spec.check_conditions(lvlm, mode, config)
             known = {"checkpoint": checkpoints[lvlm]}
             parts[part_name(lvlm, mode)] = spec.part(lvlm, mode).model_copy(update=known)
     return RunSettings(
@@ -325,5 +325,6 @@ def _settings(
         seed=config.seed,
         dtype=config.dtype if looks else None,
         framing=config.framing if looks else None,
+        quantise=config.quantise if looks else None,
         parts=parts,
     )

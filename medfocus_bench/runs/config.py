@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medfocus_bench.lvlm.grid import Preprocessing
+from medfocus_bench.lvlm.protocol import AUTO_BATCH
 from medfocus_bench.lvlm.registry import LVLMSource
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class RunConfig:
     """The settings of a run beside its methods; all but `device` and `batch` decide what it computes.
 
-    `batch`: the pictures that go through an LVLM together, at most; fewer where they do not fit.
+    `device` and `quantise` are those of `load_lvlm`. `batch`: the pictures that go through an LVLM together,
+    at most; fewer where they do not fit.
     """
 
     target: Target = "response"
@@ -25,7 +27,8 @@ class RunConfig:
     dtype: str = "float32"
     framing: Preprocessing = "square"
     device: str = "cpu"
-    batch: int = 16
+    batch: int = AUTO_BATCH
+    quantise: str | None = None
 
     def load(self, source: str) -> HuggingFaceLVLM:
         """The LVLM of a source, which a process keeps until it asks for another; nobody may change it."""
@@ -33,7 +36,7 @@ class RunConfig:
 
     def source(self, name: str) -> LVLMSource:
         """Where workers load the LVLM of a name from, and how."""
-        names = ("framing", "dtype", "device", "batch")
+        names = ("framing", "dtype", "device", "batch", "quantise")
         return LVLMSource.of(name, **{option: getattr(self, option) for option in names})
 
     @property

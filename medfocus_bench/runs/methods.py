@@ -14,11 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from medfocus_bench._version import __version__
 from medfocus_bench.attribution import registry
-from medfocus_bench.attribution.protocol import Method
+from medfocus_bench.attribution.protocol import Method, refuse_quantised
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.engine.devices import check_device
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX, NullControl
-from medfocus_bench.lvlm.registry import check_device, check_lvlms
+from medfocus_bench.lvlm.registry import check_lvlms
+from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.settings import PartSettings, place_of
 from medfocus_bench.runs.tuning import Tuning, check_tuning, read_tuning
 from medfocus_bench.submission.schema import MethodMetadata
@@ -71,10 +73,10 @@ class MethodSpec:
         tuned = self.tuning.part(lvlm, mode, self.again)
         return PartSettings(tuned=tuned.chosen, dev_samples=tuned.samples)
 
-    def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str) -> None:
+    def check_conditions(self, lvlm: str, mode: str, config: RunConfig) -> None:
         """Raises InputError where the settings of an LVLM and a mode were tuned under other conditions."""
         if self.tuning is not None:
-            self.tuning.check_conditions(lvlm, mode, dtype, framing, self.again)
+            self.tuning.check_conditions(lvlm, mode, config, self.again)
 
     def load(self, lvlm: str, mode: str) -> Method:
         """The method as it explains the responses of an LVLM in a mode; not for a null control."""
@@ -184,14 +186,17 @@ def hyperparameters(method: Method) -> dict[str, Any]:
     return {name: _submittable(value) for name, value in values.items()}
 
 
-def check_methods(methods: Iterable[MethodSpec], lvlms: Iterable[str], device: str) -> None:
+def check_methods(
+    methods: Iterable[MethodSpec], lvlms: Iterable[str], device: str, quantise: str | None = None
+) -> None:
     """Raise InputError for LVLMs, a device, or files and models of settings that cannot be used."""
     specs = [spec for spec in methods if spec.control is None]
     if specs:
         check_lvlms(lvlms)
-        check_device(device)
-    for spec in specs:
-        method = registry.load_method(spec.source, **spec.settings)
+        check_device(device, quantise)
+    loaded = [registry.load_method(spec.source, **spec.settings) for spec in specs]
+    refuse_quantised(loaded, quantise is not None)
+    for method in loaded:
         if isinstance(method, Method):
             method.check()
 

@@ -207,7 +207,7 @@ def _metadata(
 
 
 def _run_values(settings: RunSettings) -> Iterator[tuple[str, Any]]:
-    for name in ("target", "seed", "dtype", "framing"):
+    for name in ("target", "seed", "dtype", "framing", "quantise"):
         value = getattr(settings, name)
         if value is not None:
             yield f"run: {name}", value

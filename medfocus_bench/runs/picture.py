@@ -162,7 +162,7 @@ def explain_picture(
             raise InputError(
                 f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
             )
-        chosen.check_conditions(lvlm.key, _MODE, config.dtype, config.framing)
+        chosen.check_conditions(lvlm.key, _MODE, config)
     try:
         example = encode(lvlm, image, question, response, finding)
     except (NotFiniteError, OutOfMemoryError) as error:

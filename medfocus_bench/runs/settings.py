@@ -21,7 +21,7 @@ MAX_DOCUMENT_BYTES: Final = 16 * 2**20
 
 FORMAT: Final[Literal["medfocus-bench run 1"]] = "medfocus-bench run 1"
 
-_DECIDING = ("source", "method", "benchmark", "target", "seed", "dtype", "framing")
+_DECIDING = ("source", "method", "benchmark", "target", "seed", "dtype", "framing", "quantise")
 """The settings that every record of a folder has in common."""
 
 _UNKNOWN: Final = "unknown (an earlier version did not keep it)"
@@ -58,7 +58,7 @@ class RunSettings(Strict):
     """The content of `settings.json`.
 
     `source` loads the method, and `opened` the benchmark. `target`, `dtype` and `framing` are None for a null
-    control, which needs no model.
+    control, which needs no model; `quantise` for weights of that dtype, as in all runs of earlier versions.
     """
 
     format: Literal["medfocus-bench run 1"] = FORMAT
@@ -70,6 +70,7 @@ class RunSettings(Strict):
     seed: int
     dtype: str | None
     framing: str | None
+    quantise: str | None = None
     parts: dict[str, PartSettings]
 
     def differences(self, other: RunSettings) -> Iterator[tuple[str, Any, Any]]:

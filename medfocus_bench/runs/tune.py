@@ -87,6 +87,7 @@ def tune(
         seed=config.seed,
         dtype=config.dtype,
         framing=config.framing,
+        quantise=config.quantise,
         chosen=ranked[0].settings,
         candidates=ranked,
     )

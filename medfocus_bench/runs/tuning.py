@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.lvlm.grid import Preprocessing
+from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.settings import MAX_DOCUMENT_BYTES, BenchmarkIdentity, part_name
 from medfocus_bench.storage import read_regular
 from medfocus_bench.submission.schema import Finite, Strict
@@ -36,7 +37,7 @@ class Candidate(Strict):
 class TunedPart(Strict):
     """The selection for one LVLM and mode, with all candidates, the best first.
 
-    `dtype` and `framing`: how the LVLM ran. Files without them were made with the defaults.
+    `dtype`, `framing` and `quantise`: how the LVLM ran. Files without them were made with the defaults.
     """
 
     samples: Annotated[int, Field(ge=1)]
@@ -44,6 +45,7 @@ class TunedPart(Strict):
     seed: int
     dtype: str = "float32"
     framing: Preprocessing = "square"
+    quantise: str | None = None
     chosen: dict[str, Any]
     candidates: Annotated[list[Candidate], Field(min_length=1)]
 
@@ -69,19 +71,24 @@ class Tuning(Strict):
             )
         return self.parts[name]
 
-    def check_conditions(self, lvlm: str, mode: str, dtype: str, framing: str, again: str) -> None:
-        """Raises InputError where the part was tuned with another dtype or framing, or is not there."""
+    def check_conditions(self, lvlm: str, mode: str, config: RunConfig, again: str) -> None:
+        """Raises InputError where the part was tuned under other conditions, or is not there."""
         part = self.part(lvlm, mode, again)
-        if (part.dtype, part.framing) != (dtype, framing):
+        tuned, wanted = (_conditions(one) for one in (part, config))
+        if tuned != wanted:
             raise InputError(
-                f"the tuning file of {self.method} was made for {part_name(lvlm, mode)} with --dtype "
-                f"{part.dtype} --framing {part.framing}, and this run has {dtype} and {framing}; give those, "
-                f"or tune again with `{again} --lvlm {lvlm} --mode {mode} --dtype {dtype} "
-                f"--framing {framing}`"
+                f"the tuning file of {self.method} was made for {part_name(lvlm, mode)} with {tuned}, and "
+                f"this run has {wanted}; give those, or tune again with `{again} --lvlm {lvlm} --mode {mode} "
+                f"{wanted}`"
             )
 
     def extended(self, lvlm: str, mode: str, part: TunedPart) -> Tuning:
         return self.model_copy(update={"parts": self.parts | {part_name(lvlm, mode): part}})
+
+
+def _conditions(one: TunedPart | RunConfig) -> str:
+    quantised = f" --quantise {one.quantise}" if one.quantise else ""
+    return f"--dtype {one.dtype} --framing {one.framing}{quantised}"
 
 
 def read_tuning(path: Path) -> Tuning:

@@ -206,6 +206,13 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--question": "why?"}, "--question goes with --image only"),
         ({"--dtype": "int4"}, "--dtype int4: unknown type of weights"),
         ({"--device": "abacus"}, "--device abacus: no such kind of device"),
+        ({"--batch": "0"}, "--batch 0: give a number of pictures from 1 to 9999, or auto"),
+        ({"--batch": "many"}, "--batch many: give a number"),
+        (
+            {"--device": "auto-map"},
+            "this needs accelerate: install the extra with pip install 'medfocus-bench[gpu]'",
+        ),
+        ({"--quantise": "8bit"}, "this needs accelerate"),
     ],
 )
 def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, changes, message):

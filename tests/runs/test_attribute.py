@@ -233,6 +233,7 @@ def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
         ({"config": RunConfig(target="verdict")}, "target response"),
         ({"config": RunConfig(framing="native")}, "framing square"),
         ({"config": RunConfig(dtype="bfloat16")}, "dtype float32"),
+        ({"config": RunConfig(quantise="8bit")}, "quantise none"),
     ],
 )
 def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path, changes, name):
@@ -490,8 +491,9 @@ def test_tuned_settings_hold_for_their_lvlm_and_mode(small, tmp_path):
     bfloat16 = {"lvlms": ["phantom_qwen"], "config": RunConfig(dtype="bfloat16")}
     with pytest.raises(
         InputError,
-        match=r"for phantom_qwen direct with --dtype float32 --framing square, and this run has bfloat16 and "
-        r"square; give those, or tune again with `medfocus-bench tune tests.runs.methods:Sided -b ",
+        match=r"for phantom_qwen direct with --dtype float32 --framing square, and this run has "
+        r"--dtype bfloat16 --framing square; give those, or tune again with "
+        r"`medfocus-bench tune tests.runs.methods:Sided -b ",
     ):
         attribute(methods, small, tmp_path / "r", **bfloat16, **options)
     with pytest.raises(InputError, match="has nothing for phantom_gemma direct"):

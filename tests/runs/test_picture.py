@@ -197,7 +197,7 @@ def test_settings_that_were_tuned_under_other_conditions_are_refused(tmp_path, q
     picture = read_picture(saved(tmp_path / "p.png", pixels))
     assert explain_picture(picture, QUESTION, qwen, methods, response="Yes.").explanations[0].error is None
     native = RunConfig(framing="native")
-    with pytest.raises(InputError, match="with --dtype float32 --framing square, and this run has float32 a"):
+    with pytest.raises(InputError, match="square, and this run has --dtype float32 --framing native"):
         explain_picture(picture, QUESTION, qwen, methods, response="Yes.", config=native)
 
 
