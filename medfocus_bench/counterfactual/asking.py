@@ -24,7 +24,7 @@ _Edited = tuple[Question, dict[str, UInt8Image]]
 
 @dataclass(slots=True)
 class Ask:
-    """Puts questions with all their edits to a model, and yields a record or a failure for each.
+    """Puts questions with all their edits to a model, and yields a record or a failure for each, together.
 
     `batch` pictures go through the model together, at most; where they do not fit into the memory of the
     device half as many, and so on, from then on.
@@ -36,16 +36,17 @@ class Ask:
     sham_seeds: tuple[int, ...]
     batch: int
 
-    def __call__(self, questions: Sequence[Question]) -> Iterator[Verification | Failure]:
+    def __call__(self, questions: Sequence[Question]) -> Iterator[list[Verification | Failure]]:
         lvlm = self.lvlm.load() if isinstance(self.lvlm, LVLMSource) else self.lvlm
-        edited = []
+        edited, answers = [], list[Verification | Failure]()
         for one in self._edited(questions):
             if isinstance(one, Failure):
-                yield one
+                answers.append(one)
             else:
                 edited.append(one)
         if edited:
-            yield from self._answered(lvlm, edited)
+            answers += self._answered(lvlm, edited)
+        yield answers
 
     def _edited(self, questions: Sequence[Question]) -> Iterator[_Edited | Failure]:
         """The pictures of each question; where an edit fails, each question is edited by itself."""

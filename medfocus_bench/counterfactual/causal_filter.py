@@ -10,7 +10,6 @@ from medfocus_bench.counterfactual.asking import Ask
 from medfocus_bench.counterfactual.editors import Editor, editor_label, picture_names
 from medfocus_bench.counterfactual.records import (
     Failure,
-    Key,
     Verification,
     append,
     cut_half_line,
@@ -90,22 +89,17 @@ def _verified(
             else:
                 yield question
 
-    size, told = max(1, work.batch // len(names)), set[Key]()
+    size = max(1, work.batch // len(names))
     for asked, answered in (engine or InProcess()).run(work, _batches(unanswered(), size)):
         yield from found
         found.clear()
         if isinstance(answered, Lost):
-            failures = [Failure.of(question, answered.reason) for question in asked]
-            note([failure for failure in failures if failure.key not in told])
+            note([Failure.of(question, answered.reason) for question in asked])
             continue
-        if answered.key in told:  # a lost worker had answered, and the next one in another order
-            continue
-        told.add(answered.key)
-        if isinstance(answered, Failure):
-            note([answered])
-        else:
-            append(out, [answered])
-            yield answered
+        made = [answer for answer in answered if isinstance(answer, Verification)]
+        append(out, made)
+        note([answer for answer in answered if isinstance(answer, Failure)])
+        yield from made
     yield from found
 
 

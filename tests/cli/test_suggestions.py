@@ -14,6 +14,7 @@ import pytest
 import medfocus_bench
 from medfocus_bench.cli.main import cli
 from medfocus_bench.errors import InputError
+from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.methods import choose_methods, with_tuning
 from medfocus_bench.runs.settings import write_document
 from medfocus_bench.runs.tune import tune
@@ -84,7 +85,7 @@ def test_the_way_to_tune_what_a_file_lacks_is_a_command_that_adds_it(small, tmp_
     (tuned,) = with_tuning([method], [file], small)
     for ask in (
         lambda: tuned.part("phantom_gemma", "direct"),
-        lambda: tuned.check_conditions("phantom_qwen", "direct", "bfloat16", "square"),
+        lambda: tuned.check_conditions("phantom_qwen", "direct", RunConfig(dtype="bfloat16")),
     ):
         with pytest.raises(InputError) as refused:
             ask()
