@@ -188,7 +188,9 @@ def test_more_workers_are_local_ones():
 
 
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is deaf to it
 from medfocus_bench.engine.local import LocalWorkers
 from tests.engine.works import Squares
 {guard}
@@ -221,7 +223,10 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, how):
         number = int(process.stdout.readline())
         pids |= {number} if number > 10**3 else set()
     process.send_signal(how)
-    process.communicate(timeout=60)
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
     for _ in range(200):
         if not any(Path(f"/proc/{pid}").exists() for pid in pids):
             break
