@@ -29,7 +29,7 @@ METHOD, LVLM = "grad-cam", "phantom_qwen"
 """The cheapest method that looks at a model: any other leaves the driver more time for a record."""
 
 ENGINES = ("local", "ray")
-SAMPLES, ROUNDS, BOUND = 32, 5, 1.7
+SAMPLES, ROUNDS, BOUND = 128, 5, 1.7
 UNITS = 400
 
 
