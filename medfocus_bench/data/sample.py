@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from medfocus_bench.data.columns import SAMPLE_ID_PATTERN, is_line
 from medfocus_bench.data.concepts import concept_named
 from medfocus_bench.data.images import header_size
 from medfocus_bench.data.labels import LABELS
+from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.questions import MODES, prompt
+from medfocus_bench.data.truth import Effects, Region, Truth, mask_of_boxes, truth_of
 from medfocus_bench.errors import InputError, UnavailableError
-from medfocus_bench.geometry import FloatArray, UInt8Image, as_boxes, clip_boxes
+from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, as_boxes, clip_boxes
 from medfocus_bench.text import tidy
 
 MAX_SIDE: Final = 65_536
@@ -30,6 +33,11 @@ _SAMPLE_ID = re.compile(SAMPLE_ID_PATTERN)
 class Content(Protocol):
     """The parts of a sample that are read when they are asked for."""
 
+    @property
+    def origin(self) -> Hashable:
+        """The state of what is read: while it is equal, so are the pictures. None if it is not known."""
+        ...
+
     def texts(self, sample_id: str) -> tuple[str | None, str | None]: ...
 
     def picture(self, sample_id: str, size: tuple[int, int]) -> UInt8Image: ...
@@ -40,7 +48,9 @@ class Sample:
     """One (question, LVLM, mode); `boxes` (n, 4) and `anatomy` (one box a concept) are native pixels.
 
     `image`, `question` and `response` are read from `content` each time they are asked for. Samples taken
-    in the order of their benchmark are read in one pass over its files.
+    in the order of their benchmark are read in one pass over its files. `mask`, `counterfactual`, `tokens`,
+    `token_effects`, `concept_effects` and `drop` are what is known beyond the row (see `data.truth`), of
+    pictures that are those of the truth.
 
     >>> import medfocus_bench as mb
     >>> sample = mb.load_benchmark("phantom").samples[0]
@@ -112,7 +122,7 @@ class Sample:
         return self.source, self.patient_id
 
     @property
-    def region(self) -> tuple[str, int, str]:
+    def region(self) -> Region:
         """The evidence region, which several LVLMs and modes share."""
         return self.source, self.index, self.evidence
 
@@ -138,6 +148,76 @@ class Sample:
         return self._content.texts(self.sample_id)[1]
 
     @property
+    def exact_mask(self) -> BoolArray | None:
+        """The exact pixels of the cause: (height, width), native frame, read-only; None if boxes are all."""
+        truth = self._truth
+        return None if truth is None else truth.mask(self.region)
+
+    @property
+    def mask(self) -> BoolArray:
+        """The pixels of the cause: (height, width), native frame, read-only.
+
+        Where the exact ones are not known, those that the boxes cover at least half, and one at least. Raises
+        UnavailableError for a sample without evidence.
+        """
+        exact = self.exact_mask
+        if exact is not None:
+            return exact
+        if not len(self.boxes):
+            raise UnavailableError(f"{self.sample_id}: has no evidence, so no mask of it")
+        return mask_of_boxes(self.width, self.height, self.boxes.tobytes())
+
+    @property
+    def counterfactual(self) -> UInt8Image:
+        """The picture without the cause, as `image`. Raises UnavailableError where it is not known."""
+        truth = self._truth
+        if truth is None:
+            raise UnavailableError(
+                f"{self.sample_id}: its picture without the {self.evidence} is not known, unlike those of a "
+                "source that makes its pictures, such as phantom"
+            )
+        return truth.counterfactual(self.region)
+
+    @property
+    def tokens(self) -> tuple[str, ...] | None:
+        """The tokens of the response as the LVLM wrote them; None where the effects are not known."""
+        effects = self._effects
+        return None if effects is None else effects.tokens
+
+    @property
+    def token_effects(self) -> npt.NDArray[np.float32] | None:
+        """Log p(token | image) - log p(token | counterfactual) of each of `tokens`, or None: (n,), nats."""
+        effects = self._effects
+        return None if effects is None else effects.token_effects
+
+    @property
+    def concept_effects(self) -> Mapping[str, float] | None:
+        """By concept, the drop of log p(response) when the part of the cause in it is healed, or None."""
+        effects = self._effects
+        return None if effects is None else effects.concept_effects
+
+    @property
+    def drop(self) -> float | None:
+        """The drop of log p(response) when the whole cause is healed, in nats; None where it is not known."""
+        effects = self._effects
+        return None if effects is None else effects.drop
+
+    @property
+    def _effects(self) -> Effects | None:
+        truth = self._truth
+        return None if truth is None else truth.effects(self.sample_id)
+
+    @property
+    def _truth(self) -> Truth | None:
+        """The truth of the sample, if it is known for this very picture."""
+        if self.content is None:
+            return None
+        try:
+            return truth_of(self.region, self.content.origin, lambda: self.image)
+        except (PictureError, UnavailableError):
+            return None
+
+    @property
     def _content(self) -> Content:
         if self.content is None:
             raise UnavailableError(f"{self.sample_id}: has neither picture nor texts; load a benchmark")
@@ -151,6 +231,7 @@ class _Given:
     image: UInt8Image
     question: str
     response: str | None
+    origin: None = None
 
     def texts(self, sample_id: str) -> tuple[str | None, str | None]:
         return self.question, self.response

@@ -6,7 +6,7 @@ import atexit
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +44,11 @@ class StoredFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _same_file, (self.path, self.folder, self.root, self._state)
+
+    @property
+    def origin(self) -> Hashable:
+        """The file and its state when the benchmark was loaded, with the root of copies; None if unknown."""
+        return self._state and (self._state, self.root)
 
     def cells(self, number: int, columns: tuple[str, ...], sample_id: str) -> Cells:
         """The cells of a row. Raises BenchmarkError for a file that is damaged, or has changed."""
@@ -162,6 +167,10 @@ class StoredRow:
 
     file: StoredFile
     number: int
+
+    @property
+    def origin(self) -> Hashable:
+        return self.file.origin
 
     def texts(self, sample_id: str) -> tuple[str | None, str | None]:
         """Question and response; None where the row has none."""

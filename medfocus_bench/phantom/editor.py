@@ -32,8 +32,7 @@ class PhantomEditor:
         texture = int(np.random.default_rng((patient.texture, seed + 1)).integers(2**31))
         finding, mark = question.finding, MARK_OF[question.finding]
         if edit == "foreground":
-            spurious = question.evidence == "spurious"
-            changed = patient.without_mark(mark) if spurious else patient.without(finding)
+            changed = patient.without_cause(finding, question.evidence)
         elif edit == "background":
             changed = replace(patient.without(finding).without_mark(mark), texture=texture)
         elif edit == "background_normal":

@@ -101,6 +101,10 @@ class Patient:
         """The same picture without a mark."""
         return replace(self, marks=tuple(m for m in self.marks if m != mark))
 
+    def without_cause(self, finding: str, evidence: str) -> Self:
+        """The same picture without the cause of an answer: the finding, or the mark that stands for it."""
+        return self.without_mark(MARK_OF[finding]) if evidence == "spurious" else self.without(finding)
+
     def with_tag_moved(self, rng: np.random.Generator) -> Self:
         """The same picture with the text tag anywhere at the rim, clear of the letter."""
         width, height = _TAG_SIZE

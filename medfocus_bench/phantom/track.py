@@ -16,7 +16,7 @@ from medfocus_bench.data.questions import Question
 from medfocus_bench.data.rows import complete_row
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, clip_boxes, tight_box
 from medfocus_bench.phantom.findings import FINDINGS
-from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, mark_box, render
+from medfocus_bench.phantom.render import MARK_OF, MARKS, Patient, Phantom, mark_box, render
 
 VERSION: Final = "3.0.0"
 
@@ -41,8 +41,19 @@ def patient_of(index: int, evidence: str = "lesion") -> Patient:
     return _lesion_patient(index) if evidence == "lesion" else _mark_patient(_mark_picture(index))
 
 
+def finding_of(index: int) -> str:
+    """The finding that a question asks about."""
+    return FINDINGS[index % len(FINDINGS)]
+
+
+def cause_in(phantom: Phantom, index: int, evidence: str) -> BoolArray:
+    """The mask of the cause in the picture of a question: its finding, or the mark that stands for it."""
+    finding = finding_of(index)
+    return phantom.findings[finding] if evidence == "lesion" else phantom.marks[MARK_OF[finding]]
+
+
 def _lesion_patient(index: int) -> Patient:
-    finding = FINDINGS[index % len(FINDINGS)]
+    finding = finding_of(index)
     rng = np.random.default_rng((_SEED, index))
     others = [name for name in rng.permutation(FINDINGS).tolist() if name != finding]
     marks = [mark for mark in MARKS if mark == MARK_OF[finding] or rng.random() < 0.5]
@@ -83,9 +94,9 @@ def _patient_id(index: int, evidence: str) -> str:
 def phantom_questions(indices: Iterable[int], evidence: str) -> Iterator[Question]:
     """The questions of these indices about the `lesion` or the `spurious` mark."""
     for index in indices:
-        finding = FINDINGS[index % len(FINDINGS)]
+        finding = finding_of(index)
         phantom = render(patient_of(index, evidence))
-        mask = phantom.findings[finding] if evidence == "lesion" else phantom.marks[MARK_OF[finding]]
+        mask = cause_in(phantom, index, evidence)
         yield Question(
             source="phantom",
             index=index,
