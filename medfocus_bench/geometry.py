@@ -102,12 +102,12 @@ class BoxUnion:
 
     def coverage(self, width: int, height: int) -> FloatArray:
         """The share of each unit pixel that the union covers: (height, width) in [0, 1], exact."""
-        rows = _interval_overlap(self.ys, height)
-        columns = _interval_overlap(self.xs, width)
+        rows = interval_overlap(self.ys, height)
+        columns = interval_overlap(self.xs, width)
         return np.asarray(np.clip(np.round(rows.T @ self.inside @ columns, 12), 0.0, 1.0))
 
 
-def _interval_overlap(edges: FloatArray, cells: int) -> FloatArray:
+def interval_overlap(edges: FloatArray, cells: int) -> FloatArray:
     """Length shared by each interval of `edges` (m + 1) and each unit cell: (m, cells)."""
     lows = np.arange(cells, dtype=np.float64)
     shared = np.minimum(edges[1:, None], lows + 1) - np.maximum(edges[:-1, None], lows)
@@ -184,10 +184,13 @@ class Frame:
         """Model-frame boxes in native pixels, cut to the image: (n, 4); padding maps to no area."""
         return clip_boxes((as_boxes(boxes) - self._offset) / self._scale, self.width, self.height)
 
+    def to_content(self, boxes: npt.ArrayLike) -> FloatArray:
+        """Native boxes, cut to the image, in content pixels, which start where the padding ends: (n, 4)."""
+        return np.asarray(clip_boxes(boxes, self.width, self.height) * self._scale)
+
     def coverage(self, boxes: npt.ArrayLike) -> FloatArray:
         """Share of each content pixel that native `boxes` cover: (content height, content width)."""
-        left, top, right, bottom = self.content
-        return rasterise(self.to_model(boxes) - self._offset, right - left, bottom - top)
+        return rasterise(self.to_content(boxes), *self.content_size)
 
     def content_of(self, saliency: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """The part of a model-frame map (any resolution, 2-D) that shows the image, without padding.
@@ -236,7 +239,7 @@ def explains(saliency: npt.NDArray[np.generic]) -> bool:
 @lru_cache(maxsize=16)
 def area_weights(source: int, target: int) -> FloatArray:
     """Weights (target, source) of the means over `target` equal parts of a line of `source` cells."""
-    weights = _interval_overlap(np.linspace(0, source, target + 1), source)
+    weights = interval_overlap(np.linspace(0, source, target + 1), source)
     weights /= weights.sum(axis=1, keepdims=True)
     weights.setflags(write=False)
     return weights
