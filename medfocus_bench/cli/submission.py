@@ -75,8 +75,8 @@ def _configs_of(repository: Path, default: str) -> Iterator[str]:
 def validate_command(path: Path, benchmark: str | None, any_version: bool) -> None:
     """List every problem of the submission at PATH; status 2 if there is one.
 
-    Of a sound one, warn of samples without an attribution, and of maps that are not finite or everywhere the
-    same.
+    Of a sound one, warn of samples without an attribution, of maps that are not finite or everywhere the
+    same, and of maps that lost values in float16, have few levels, or repeat the cells of a coarse grid.
     """
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.submission.reader import validate

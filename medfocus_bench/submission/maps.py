@@ -28,6 +28,8 @@ from medfocus_bench.submission.schema import MAX_MAP_SIDE, Strict
 
 MAPS_NAME: Final = "maps.safetensors"
 
+StoredType = Literal["uint8", "float16", "float32"]
+
 DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "U8": np.dtype(np.uint8),
     "F16": np.dtype(np.float16),
@@ -45,6 +47,9 @@ _BLOCK: Final = 2**20
 
 _SMALLEST, _LARGEST = 2.0**-100, 2.0**120
 """A largest value between the two leaves float32 all its digits, and room for sums."""
+
+_FLAT: Final = 0.25
+"""A map whose values differ by less of the largest has too few levels in float16, which has 2,048 to it."""
 
 
 class MapFileError(SubmissionError):
@@ -222,7 +227,7 @@ class MapPlace(Strict):
 
     offset: Annotated[int, Field(ge=0)]
     shape: Annotated[list[Annotated[int, Field(ge=0, le=MAX_MAP_SIDE)]], Field(min_length=2, max_length=2)]
-    dtype: Literal["uint8", "float16", "float32"]
+    dtype: StoredType
     crc32: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     frame: MapFrame = "model"
 
@@ -243,12 +248,14 @@ class RawMaps:
         self.path = path
         self._file: BinaryIO | None = None
 
-    def append(self, saliency: npt.ArrayLike, frame: MapFrame = "model") -> MapPlace:
+    def append(
+        self, saliency: npt.ArrayLike, frame: MapFrame = "model", stored: StoredType | None = None
+    ) -> MapPlace:
         """Append one 2-D map in the type that `as_stored` gives it; it is on disk when this returns.
 
         Raises ValueError, and appends nothing, for a map that cannot be stored.
         """
-        array = as_stored(saliency)
+        array = as_stored(saliency, stored)
         data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
         with naming(self.path):
             if self._file is None:
@@ -320,10 +327,10 @@ class MapWriter:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, key: str, saliency: npt.ArrayLike) -> None:
+    def add(self, key: str, saliency: npt.ArrayLike, stored: StoredType | None = None) -> None:
         """Append one 2-D map. Raises ValueError that starts with the key, as `RawMaps.append`."""
         try:
-            self._places[key] = self._raw.append(saliency)
+            self._places[key] = self._raw.append(saliency, stored=stored)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
 
@@ -362,21 +369,49 @@ class MapWriter:
                 yield from iter(lambda: file.read(_BLOCK), b"")
 
 
-def as_stored(saliency: npt.ArrayLike) -> npt.NDArray[np.generic]:
+def as_stored(saliency: npt.ArrayLike, stored: StoredType | None = None) -> npt.NDArray[np.generic]:
     """A map in a type that files hold: uint8, float16 and float32 unchanged, every other as float32.
 
     A map of another type whose largest magnitude float32 cannot hold, or holds with fewer digits (beyond
     2**120, or below 2**-100), is divided by that magnitude first: it neither overflows nor vanishes, and its
-    ranking stays. Raises ValueError for a map that no file can hold.
+    ranking stays.
+
+    With `stored` the map is brought to that type, unless it is uint8 or of that type already. For float16 it
+    is divided by its largest magnitude, so that small values do not vanish; a map that is nearly flat, which
+    float16 would leave too few levels, becomes float32. For uint8 its largest value becomes 255. Signs stay,
+    and a higher value is never stored as a lower one.
+
+    Raises ValueError for a map that no file can hold, and for one with values that are negative or not finite
+    where uint8 is asked for.
     """
     array = unmasked(saliency, "a map")
     if array.ndim != 2 or max(array.shape) > MAX_MAP_SIDE:
         raise ValueError(f"a map is 2-D with at most {MAX_MAP_SIDE} pixels a side, not {array.shape}")
-    if array.dtype in _NAMES:
+    if array.dtype in _NAMES and stored in (None, array.dtype.name):
         return array
     if array.dtype.kind not in "biuf":
         raise ValueError(f"a map holds real numbers, not {array.dtype}")
-    wide = array if array.dtype.kind == "f" else array.astype(np.float64)
+    if array.dtype == np.uint8:
+        return array
+    wide: npt.NDArray[Any] = array if array.dtype.kind == "f" else array.astype(np.float64)
+    if stored in ("float16", "uint8"):
+        return _scaled(wide, stored)
     largest = np.abs(wide[np.isfinite(wide)]).max(initial=0.0)
     scaled = largest > 0 and not _SMALLEST <= largest <= _LARGEST
     return (wide / largest if scaled else wide).astype(np.float32)
+
+
+def _scaled(values: npt.NDArray[np.floating], stored: Literal["uint8", "float16"]) -> npt.NDArray[np.generic]:
+    """A map divided by its largest magnitude and rounded to float16 or float32, or to the levels of uint8."""
+    known = values[np.isfinite(values)].astype(np.float64)
+    largest = np.abs(known).max(initial=0.0)
+    shares = values.astype(np.float64) / (largest or 1.0)
+    if stored == "uint8":
+        if known.size != values.size or known.min(initial=0.0) < 0:
+            raise ValueError(
+                "a map with negative values, or with some that are not finite, does not fit into uint8; "
+                "store float16 or float32"
+            )
+        return np.asarray(np.rint(255 * shares), dtype=np.uint8)
+    flat = known.size > 0 and 0 < known.max() - known.min() < _FLAT * largest
+    return np.asarray(shares, dtype=np.float32 if flat else np.float16)

@@ -21,7 +21,7 @@ from medfocus_bench.geometry import MapFrame
 from medfocus_bench.storage import replace_folder
 from medfocus_bench.submission.document import DOCUMENT_NAME, MAX_DOCUMENT_BYTES, parse_head
 from medfocus_bench.submission.entry import to_entry
-from medfocus_bench.submission.maps import MAPS_NAME, MapWriter
+from medfocus_bench.submission.maps import MAPS_NAME, MapWriter, StoredType
 from medfocus_bench.submission.schema import (
     SCHEMA_VERSION,
     AttributionEntry,
@@ -44,6 +44,8 @@ class SubmissionWriter:
         benchmark: A loaded one, its folder or its name.
         submitters: One or a list of names, dictionaries or `Submitter`.
         frame: "image" where all maps cover the image without padding; attributions may say so themselves.
+        stored: "float16" or "uint8" stores maps in less space, each divided by its largest magnitude first.
+            One that was made float16 before is stored as it is: what it lost is lost.
         overwrite: Replace an existing submission.
 
     Raises SubmissionError at once for an existing folder, or a method or submitters that break the format, so
@@ -67,9 +69,11 @@ class SubmissionWriter:
         *,
         submitters: Sequence[_Submitter] | _Submitter,
         frame: MapFrame = "model",
+        stored: StoredType | None = None,
         overwrite: bool = False,
     ) -> None:
         self.folder = Path(folder)
+        self._stored = stored
         self._overwrite = overwrite
         self._check_free()
         benchmark = load_benchmark(benchmark)
@@ -132,7 +136,7 @@ class SubmissionWriter:
             )
         self._frame = frame
         try:
-            self._maps.add(sample_id, saliency)
+            self._maps.add(sample_id, saliency, self._stored)
         except ValueError as error:
             raise SubmissionError(f"{self.folder}: {error}") from None
 

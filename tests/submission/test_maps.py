@@ -229,3 +229,58 @@ def test_any_damage_to_a_map_file_is_found_or_harmless(data, tmp_path):
         assert reader.keys == set(library.keys())
         readable = [key for key in reader.keys if reader.problem(key) is None]
         assert all(same(reader.read(key), library.get_tensor(key)) for key in readable)
+
+
+def small_and_signed(seed=0):
+    """Values from 1e-9 to 1e-6 of both signs, and zeros: raw float16 keeps seventeen levels of them."""
+    rng = np.random.default_rng(seed)
+    values = 10.0 ** rng.uniform(-9, -6, (32, 32)) * rng.choice([-1, 1], (32, 32))
+    values[:4] = 0
+    return values
+
+
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+def test_small_values_are_scaled_before_they_become_float16(given):
+    values = small_and_signed().astype(given)
+    raw, stored = values.astype(np.float16), as_stored(values, "float16")
+    assert stored.dtype == np.float16
+    assert np.abs(stored).max() == 1
+    assert len(np.unique(raw)) < 40 < len(np.unique(stored)) / 10
+    assert np.sign(stored).tolist() == np.sign(values).tolist()
+    order = np.argsort(values, axis=None)
+    assert (np.diff(stored.ravel()[order].astype(float)) >= 0).all()
+
+
+def test_uint8_is_scaled_to_its_range_in_the_same_order():
+    values = np.abs(small_and_signed()) * 1e-30
+    stored = as_stored(values, "uint8")
+    assert (stored.dtype, stored.min(), stored.max()) == (np.uint8, 0, 255)
+    assert (np.diff(stored.ravel()[np.argsort(values, axis=None)].astype(int)) >= 0).all()
+    assert not as_stored(np.zeros((2, 2)), "uint8").any()
+
+
+@pytest.mark.parametrize("stored", ["uint8", "float16", "float32"])
+def test_a_uint8_map_stays_what_it_is(stored):
+    values = np.array([[0, 3, 7]], dtype=np.uint8)
+    assert as_stored(values, stored) is values
+
+
+@pytest.mark.parametrize("value", [-1e-9, np.nan, np.inf])
+def test_uint8_takes_no_value_that_it_cannot_hold(value):
+    with pytest.raises(ValueError, match="does not fit into uint8; store float16 or float32"):
+        as_stored(np.array([[1.0, value]]), "uint8")
+
+
+def test_a_map_that_is_float16_or_nearly_flat_is_not_made_worse():
+    half = np.float16([[1e-6, 2e-6]])
+    assert as_stored(half, "float16") is half
+    flat = 1 + np.arange(64, dtype=np.float64).reshape(8, 8) * 1e-5
+    assert as_stored(flat, "float16").dtype == np.float32
+    assert len(np.unique(as_stored(flat, "float16"))) == 64
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_stays_that_in_float16(value):
+    stored = as_stored(np.array([[1e-9, value], [0.0, -2e-9]]), "float16")
+    assert stored.dtype == np.float16
+    np.testing.assert_array_equal(stored, [[0.5, value], [0.0, -1.0]])
