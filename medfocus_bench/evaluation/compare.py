@@ -15,12 +15,13 @@ from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.evaluate import covered_part, score_null, score_submission
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.metrics.registry import metrics as metrics_of
 from medfocus_bench.evaluation.nulls import NULL_PREFIX, null_control
 from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
-from medfocus_bench.evaluation.report import Comparison, Difference, Score
+from medfocus_bench.evaluation.report import Comparison, Difference
 from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.progress import Progress, no_progress

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from medfocus_bench.evaluation.figures import Number, Score
 from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, MethodMetadata, Strict, Submitter
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-
 SliceKind = Literal["all", "pooled", "source", "lvlm", "mode", "evidence", "size", "finding", "cell"]
-
-
-class Score(Strict):
-    """A mean with its 95 % interval."""
-
-    mean: Number
-    low: Number
-    high: Number
 
 
 class SliceScores(Strict):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.metric import Metric
 from medfocus_bench.evaluation.metrics.registry import headline, metrics
-from medfocus_bench.evaluation.report import Comparison, Report, Score, SliceKind, SliceScores
+from medfocus_bench.evaluation.report import Comparison, Report, SliceKind, SliceScores
 from medfocus_bench.tables import Row, Table, counted
 
 _NO_INTERVAL = "[\N{EN DASH}]"

@@ -12,11 +12,12 @@ from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.groups import CELL, Group, Groups
 from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.protocol import Protocol, Settings
-from medfocus_bench.evaluation.report import Counts, MeanCost, Score, SliceKind, SliceScores
+from medfocus_bench.evaluation.report import Counts, MeanCost, SliceKind, SliceScores
 from medfocus_bench.geometry import BoxUnion, FloatArray
 
 LoadLVLM = Callable[[str], Any]

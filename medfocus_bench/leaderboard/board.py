@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.report import Score
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.leaderboard.pairwise_tests import contributions, shared_ranks, significantly_better
 from medfocus_bench.leaderboard.result import (
     Filters,

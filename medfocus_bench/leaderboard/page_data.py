@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.registry import metrics
-from medfocus_bench.evaluation.report import Score
 from medfocus_bench.leaderboard.board import Board, BoardView
 from medfocus_bench.leaderboard.result import Result, headline_name
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from medfocus_bench.evaluation.report import Score, SliceKind, SliceScores
+from medfocus_bench.evaluation.figures import Score
+from medfocus_bench.evaluation.report import SliceKind, SliceScores
 from medfocus_bench.leaderboard.board import Board, BoardRow, BoardView
 from medfocus_bench.leaderboard.gallery import KINDS, GalleryPicture
 from medfocus_bench.leaderboard.page_data import PRIOR

@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from medfocus_bench.errors import InputError, sentence
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.registry import headline
-from medfocus_bench.evaluation.report import Report, Score
+from medfocus_bench.evaluation.report import Report
 from medfocus_bench.storage import read_regular
 from medfocus_bench.submission.schema import Finite, Line, Strict
 

@@ -10,9 +10,9 @@ import numpy as np
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.evaluation.evaluate import evaluate_samples
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
-from medfocus_bench.evaluation.report import Score
 from medfocus_bench.evaluation.score import ScoredSamples
 from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import FloatArray

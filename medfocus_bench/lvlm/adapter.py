@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import ceil
 from pathlib import Path
@@ -207,14 +207,40 @@ class HuggingFaceLVLM:
         self, images: Sequence[UInt8Image], question: str, response: str | Response
     ) -> npt.NDArray[np.float32]:
         """Teacher-forced log-probability of each of the response's tokens, float32: (images, tokens)."""
+        return self._of_pictures(images, question, response, self.token_scores)
+
+    def token_log_odds(
+        self, images: Sequence[UInt8Image], question: str, response: str | Response
+    ) -> npt.NDArray[np.float32]:
+        """Teacher-forced log-odds of each of the response's tokens over all others: (images, tokens).
+
+        Float32; as exact where a token is all but certain as where it is all but impossible.
+        """
+        return self._of_pictures(images, question, response, self._log_odds_of)
+
+    def _of_pictures(
+        self,
+        images: Sequence[UInt8Image],
+        question: str,
+        response: str | Response,
+        score: Callable[[EncodedExample, torch.Tensor], torch.Tensor],
+    ) -> npt.NDArray[np.float32]:
+        """A score (n, tokens) of the response to each picture; pictures of one size go together."""
         examples = [self.encode(image, question, response) for image in images]
         scores = np.empty((len(examples), len(examples[0].answer)), dtype=np.float32)
         shapes = {example.pixel_values.shape for example in examples}
         for shape in shapes:
             same = [n for n, example in enumerate(examples) if example.pixel_values.shape == shape]
             pixel_values = torch.stack([examples[n].pixel_values for n in same])
-            scores[same] = self.token_scores(examples[same[0]], pixel_values).cpu().numpy()
+            scores[same] = score(examples[same[0]], pixel_values).cpu().numpy()
         return scores
+
+    @torch.inference_mode()
+    def _log_odds_of(self, example: EncodedExample, pixel_values: torch.Tensor) -> torch.Tensor:
+        ids = example.ids[example.answer.start :]
+        parts = [self.head.own_log_odds(rows, ids) for rows in self._row_batches(example, pixel_values)]
+        self._check_finite(parts, "the log-odds of the response")
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def token_scores(self, example: EncodedExample, pixel_values: torch.Tensor) -> torch.Tensor:

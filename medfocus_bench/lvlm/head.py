@@ -47,6 +47,22 @@ class OutputHead:
         scores: torch.Tensor = _LogProbs.apply(flat, wanted, self)  # type: ignore[no-untyped-call]
         return scores.reshape(hidden.shape[:-1]).to(hidden.device)
 
+    def own_log_odds(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The log-odds of token ids[t] over all others at row t: (..., rows). Not differentiable.
+
+        Of the others' logits, not of a probability: one of 1 - 1e-8 is 1 in float32.
+        """
+        flat = self._taken(hidden).reshape(-1, hidden.shape[-1])
+        wanted = ids.to(flat.device).expand(hidden.shape[:-1]).reshape(-1)
+        own = flat.new_zeros(len(flat))
+        others = flat.new_full((len(flat),), -torch.inf)
+        for start, values in self.slices(flat):
+            places, inside = _places(wanted, start, values)
+            own = torch.where(inside, values.gather(1, places)[:, 0], own)
+            rest = values.scatter(1, places, values.gather(1, places).where(~inside[:, None], -torch.inf))
+            others = torch.logaddexp(others, rest.logsumexp(-1))
+        return (own - others).reshape(hidden.shape[:-1]).to(hidden.device)
+
     def log_odds(self, hidden: torch.Tensor, yes: list[int], no: list[int]) -> torch.Tensor:
         """Log-odds of any token of `yes` over any of `no`: (...)."""
         return self.logits(hidden, yes).logsumexp(-1) - self.logits(hidden, no).logsumexp(-1)

@@ -12,10 +12,10 @@ import numpy as np
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import UnavailableError
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.groups import CELL
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import RESAMPLES
-from medfocus_bench.evaluation.report import Score
 from medfocus_bench.paper.config import MEDFOCUS, ReproduceConfig
 from medfocus_bench.paper.document import Estimate, ResultColumn
 from medfocus_bench.paper.measuring import (

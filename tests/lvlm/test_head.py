@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -34,6 +35,13 @@ def test_log_probs_are_those_of_a_plain_pass_with_all_logits(any_lvlm, checkpoin
         assert torch.allclose(own, theirs, atol=1e-5, rtol=0)
 
 
+def test_token_log_odds_and_log_probs_say_the_same(any_lvlm):
+    images = [picture(seed, 224, 160) for seed in range(2)]
+    odds = any_lvlm.token_log_odds(images, QUESTION, RESPONSES[0]).astype(float)
+    log_probs = any_lvlm.log_probs(images, QUESTION, RESPONSES[0])
+    assert -np.logaddexp(0, -odds) == pytest.approx(log_probs, abs=1e-5)
+
+
 def test_with_bfloat16_weights_scores_differ_where_bfloat16_logits_tie(open_lvlm):
     """Trap 11."""
     lvlm = open_lvlm("phantom_qwen", dtype="bfloat16")
@@ -49,6 +57,21 @@ def test_with_bfloat16_weights_scores_differ_where_bfloat16_logits_tie(open_lvlm
     assert scores.dtype == torch.float32
     assert len(scores.unique()) == len(rows.unique(dim=0)) == len(scores)
     assert len(rounded.unique()) < len(scores)
+
+
+def _others(logits, ids):
+    """Logits (..., rows, vocabulary) without that of ids[t] at row t."""
+    return logits.clone().scatter(-1, ids.expand(logits.shape[:-1])[..., None], -torch.inf)
+
+
+def test_the_log_odds_of_a_token_that_is_all_but_certain_are_exact():
+    linear = torch.nn.Linear(1, 3, bias=False).requires_grad_(False)
+    linear.weight.copy_(torch.tensor([[0.0], [25.0], [1.0]]))
+    head, hidden, ids = OutputHead(linear, None), torch.ones(1, 1), torch.tensor([1])
+    assert float(head.log_probs(hidden, ids)) == 0.0
+    assert float(head.own_log_odds(hidden, ids)) == pytest.approx(
+        25 - float(torch.tensor([0.0, 1.0]).logsumexp(0))
+    )
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
@@ -68,6 +91,7 @@ def test_every_logit_is_computed_in_float32_and_in_slices_whatever_the_weights_a
         (head.own_logits(hidden, ids), wanted),
         (head.log_probs(hidden, ids), wanted - exact.logsumexp(-1)),
         (head.log_odds(hidden, ids[:2], ids[2:3]), odds),
+        (head.own_log_odds(hidden, ids), wanted - _others(exact, ids).logsumexp(-1)),
     ):
         assert found.dtype == torch.float32
         assert torch.allclose(found.double(), expected, atol=1e-4, rtol=0)
