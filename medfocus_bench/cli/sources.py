@@ -242,12 +242,24 @@ def _doctor_table(examined: Sequence[Examination]) -> Any:
 
 
 def _counts_table(records: Sequence[PublishedRecord]) -> Any:
-    from medfocus_bench.data.medground import MODELS, counts
+    from medfocus_bench.data.base_rate import COIN_AT_MOST
+    from medfocus_bench.data.medground import MODELS, kept
     from medfocus_bench.tables import Row, Table
 
     models = list(MODELS.values())
-    rows = [
-        Row((mode, source, *(f"{count[model]:,}" for model in models), f"{count.total():,}"))
-        for (mode, source), count in sorted(counts(records).items())
-    ]
-    return Table("Published samples", ("mode", "source", *models, "all"), tuple(rows), ())
+    rows = []
+    cells = kept(records)
+    for (mode, source), of_models in sorted(cells.items()):
+        shown = (of_models.get(model) for model in models)
+        texts = ("0" if one is None else f"{one.count:,} ({one.share:.1%})" for one in shown)
+        total = sum(one.count for one in of_models.values())
+        rows.append(Row((mode, source, *texts, f"{total:,}")))
+    every = [one for of_models in cells.values() for one in of_models.values()]
+    below = sum(not one.is_above_coin for one in every)
+    note = (
+        "In brackets: of the questions of the source. Four independent answers of a coin that says yes with "
+        f"p pass the filter with p^3 (1 - p): {COIN_AT_MOST:.1%} at most, at p = 3/4. {below} of the "
+        f"{len(every)} shares are not above that: their size alone does not show that the region drives the "
+        "answer."
+    )
+    return Table("Published samples", ("mode", "source", *models, "all"), tuple(rows), (note,))

@@ -30,6 +30,7 @@ from medfocus_bench.lvlm.protocol import AUTO_ANSWERS
 if TYPE_CHECKING:
     from medfocus_bench.counterfactual.records import Failure, Verification
     from medfocus_bench.data.questions import Mode
+    from medfocus_bench.tables import Row
 
 _PHANTOM = "phantom"
 _SHOWN = 5
@@ -163,9 +164,22 @@ def _groups_table(title: str, records: Sequence[Verification], file: Path) -> An
         Row((name, str(share.count), f"{share.value:.1%}", "{:.1%} to {:.1%}".format(*share.interval)))
         for name, share in shares
     ]
+    if records:
+        rows.append(_coin_row(records))
     notes = (
         "incorrect, ungrounded, grounded: the paper's rule. strict: grounded, no sham flips, log-odds "
-        "clear of zero. sham flips: among right answers.",
+        "clear of zero. sham flips: among right answers. coin: independent answers that are yes with p, as "
+        "many as these four are, pass with p^3 (1 - p); hold grounded against it.",
         f"Records: {file}",
     )
     return Table(title, ("group", "questions", "share", "95 % interval"), tuple(rows), notes)
+
+
+def _coin_row(records: Sequence[Verification]) -> Row:
+    from medfocus_bench.data.base_rate import COIN_AT_MOST, coin_share, yes_share
+    from medfocus_bench.tables import Row
+
+    yes = yes_share(record.responses for record in records)
+    return Row(
+        (f"coin, p = {yes:.2f}", "", f"{coin_share(yes):.1%}", f"at most {COIN_AT_MOST:.1%}"), quiet=True
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from medfocus_bench.data.base_rate import Kept
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.parquet import MAX_TEXT
 from medfocus_bench.data.questions import Mode
@@ -130,6 +131,18 @@ def counts(records: Sequence[PublishedRecord]) -> Mapping[tuple[str, str], Count
     for record in records:
         found.setdefault((record.mode, record.source), Counter())[record.lvlm] += 1
     return found
+
+
+def kept(records: Sequence[PublishedRecord]) -> Mapping[tuple[str, str], Mapping[str, Kept]]:
+    """How many of the questions of a source each model passed, by (mode, source) and model.
+
+    Only those that passed are published, so that the share of yes among all answers is not known.
+    """
+    asked = {source: installed_sources()[source].expected["test"] for source in published_sources()}
+    return {
+        (mode, source): {lvlm: Kept(count, asked[source]) for lvlm, count in of_models.items()}
+        for (mode, source), of_models in counts(records).items()
+    }
 
 
 def distinct_questions(records: Sequence[PublishedRecord]) -> int:

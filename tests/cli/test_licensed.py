@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def test_a_licence_holder_goes_from_folders_to_scores(root, tmp_path, monkeypatc
     imported = ok("data", "import-medground", records(tmp_path), "--root", root, "--out", "published")
     assert "66 records about 33 distinct questions" in imported
     assert "0 records whose answers disagree" in imported
+    assert "10.5% at most, at p = 3/4" in " ".join(imported.split())
     ok("data", "import-medground", "direct.json", "--out", "pointers")
     attached = ok("data", "attach", "pointers", "--root", root, "--out", "attached")
     assert load_benchmark("attached").fingerprint in attached
@@ -145,6 +147,7 @@ def test_a_picture_that_fails_is_a_failure_of_its_question_and_not_the_end(root,
     assert status == 0
     assert str(tmp_path / ref) in out
     assert 1 in failed
+    assert re.search(r"coin, p = \d\.\d\d +\d+\.\d% +at most 10\.5%", out)
     assert asked | failed == {0, 1, 2, 3}
     (tmp_path / ref).write_bytes(sound)
     assert run(*words)[0] == 0

@@ -11,6 +11,7 @@ from typing import Any, Final
 import jinja2
 import pyarrow as pa
 
+from medfocus_bench.data.base_rate import COIN_AT_MOST, Kept
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.hub.repository import DEFAULT_CONFIG, PUBLISHED_SCHEMA, Repository, published_configs
 from medfocus_bench.data.labels import LABELS
@@ -71,9 +72,19 @@ def render_card(repository: Repository) -> str:
             features=list(feature_lines()),
             columns=[(field.name, _type_text(field), COLUMN_TEXTS[field.name]) for field in PUBLISHED_SCHEMA],
             labels=LABELS,
+            coin=f"{COIN_AT_MOST:.1%}",
+            kept=kept_text,
             size=next((name for limit, name in _SIZES if rows < limit), "1M<n<10M"),
         )
     )
+
+
+def kept_text(kept: Kept | None) -> str:
+    """As "244 of 264 (92.4%; coin 10.4%)"."""
+    if kept is None:
+        return "0"
+    coin = f"{'at most ' if kept.yes is None else ''}{kept.coin:.1%}"
+    return f"{kept.count:,} of {kept.asked:,} ({kept.share:.1%}; coin {coin})"
 
 
 def changelog() -> str:

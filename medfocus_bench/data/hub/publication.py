@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medfocus_bench.data.base_rate import Kept, yes_share
 from medfocus_bench.data.benchmark import SPLITS, fingerprint_of, read_rows, row_digest
-from medfocus_bench.data.columns import SCHEMA, is_line
+from medfocus_bench.data.columns import IMAGES, SCHEMA, is_line
 from medfocus_bench.data.hub.repository import LICENSED_COLUMNS, published_configs
 from medfocus_bench.data.manifest import MANIFEST_NAME, Manifest, read_manifest
 from medfocus_bench.data.sample import check_identity, sample_of
+from medfocus_bench.data.sources.registry import installed_sources
 from medfocus_bench.errors import BenchmarkError
 
 PublishedRow = Mapping[str, Any]
@@ -154,3 +156,23 @@ def _check_unique(configs: Mapping[str, Splits]) -> None:
                 if row["sample_id"] in seen:
                     raise BenchmarkError(f"{config}: the sample {row['sample_id']} stands twice")
                 seen.add(row["sample_id"])
+
+
+def kept_by_lvlm(config: str, split: str, rows: Sequence[PublishedRow]) -> dict[str, Kept]:
+    """The grounded rows of each LVLM in a split, of the questions that it was asked.
+
+    Where a licensed source has grounded rows alone, these are all questions of the source.
+    """
+    of_lvlms: dict[str, list[PublishedRow]] = {}
+    for row in rows:
+        of_lvlms.setdefault(row["lvlm"], []).append(row)
+    return {lvlm: _kept(config, split, of_lvlms[lvlm]) for lvlm in sorted(of_lvlms)}
+
+
+def _kept(config: str, split: str, rows: Sequence[PublishedRow]) -> Kept:
+    grounded = sum(row["group"] in (None, "grounded") for row in rows)
+    if grounded == len(rows) and not published_configs()[config].is_open:
+        return Kept(grounded, installed_sources()[config].expected["dev" if split == "dev" else "test"])
+    answered = [{image: row[f"answer_{image}"] for image in IMAGES} for row in rows]
+    known = [answers for answers in answered if None not in answers.values()]
+    return Kept(grounded, len(rows), yes_share(known) if known else None)

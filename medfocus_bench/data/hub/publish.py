@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 
 from medfocus_bench.data.hub.card import changelog, render_card, render_croissant
 from medfocus_bench.data.hub.client import hub_answers, hub_api, hub_client, hub_errors, quiet_hub
-from medfocus_bench.data.hub.publication import Publication, PublishedRow, read_publication
+from medfocus_bench.data.hub.publication import Publication, PublishedRow, kept_by_lvlm, read_publication
 from medfocus_bench.data.hub.repository import (
     CARD_NAME,
     CHANGELOG_NAME,
@@ -112,11 +111,6 @@ def published_table(rows: Sequence[PublishedRow], *, place: str) -> pa.Table:
         raise BenchmarkError(f"{place}: a value does not fit its column: {first_line(error)}") from None
 
 
-def _samples_by_lvlm(rows: Sequence[PublishedRow]) -> dict[str, int]:
-    counts = Counter(row["lvlm"] for row in rows if row["group"] in (None, "grounded"))
-    return {lvlm: counts[lvlm] for lvlm in sorted({row["lvlm"] for row in rows})}
-
-
 def _write_split(
     root: Path, publication: Publication, config: str, split: str, rows: Sequence[PublishedRow]
 ) -> SplitInfo:
@@ -142,7 +136,7 @@ def _write_split(
     return SplitInfo(
         name=split,
         rows=len(rows),
-        samples_by_lvlm=_samples_by_lvlm(rows),
+        kept=kept_by_lvlm(config, split, rows),
         content_bytes=table.nbytes,
         fingerprint=publication.split_fingerprint(config, split),
         shards=tuple(shards),

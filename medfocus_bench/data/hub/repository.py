@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from medfocus_bench.data.base_rate import Kept
 from medfocus_bench.data.columns import SCHEMA
 from medfocus_bench.data.labels import LABELS
 from medfocus_bench.data.sources.protocol import Release
@@ -124,18 +125,18 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class SplitInfo:
-    """A written split. `content_bytes`: of the rows in memory; `samples`: its grounded rows by LVLM."""
+    """A written split. `content_bytes`: of the rows in memory; `kept`: its grounded rows by LVLM."""
 
     name: str
     rows: int
-    samples_by_lvlm: Mapping[str, int]
+    kept: Mapping[str, Kept]
     content_bytes: int
     fingerprint: str
     shards: tuple[Shard, ...]
 
     @property
     def samples(self) -> int:
-        return sum(self.samples_by_lvlm.values())
+        return sum(one.count for one in self.kept.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class ConfigInfo:
 
     @property
     def lvlms(self) -> tuple[str, ...]:
-        return tuple(sorted({name for split in self.splits for name in split.samples_by_lvlm}))
+        return tuple(sorted({name for split in self.splits for name in split.kept}))
 
     @property
     def download_size(self) -> int:

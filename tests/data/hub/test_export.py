@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -205,3 +206,16 @@ def test_the_published_records_of_the_paper_export_as_pointers(real_data, tmp_pa
     repository = export(tmp_path / "out", write_small(tmp_path / "source"), [tmp_path / "pointers"])
     counts = {config.name: config.splits[0].rows for config in repository.configs}
     assert sum(counts.values()) - counts["phantom"] == len(records) == 1880
+
+
+def test_the_card_states_each_share_that_was_kept_beside_that_of_a_coin(embedded, small):
+    """The phantom's models were asked everything; of a licensed source only what passed is published."""
+    card = (embedded / "README.md").read_text()
+    cells = re.findall(r"(\d+) of (\d+) \((\d+\.\d)%; coin (\d+\.\d)%\)", card)
+    track = load_benchmark("phantom")
+    assert len(cells) == len({(sample.lvlm, sample.split) for sample in track.samples})
+    assert sum(int(kept) for kept, *_ in cells) == len(track.samples)
+    assert all(share == f"{100 * int(kept) / int(asked):.1f}" for kept, asked, share, _ in cells)
+    assert all(9 < float(coin) < 10.6 for *_, coin in cells)
+    assert "yes with p pass the filter with p^3 (1 - p), which is 10.5% at most" in card
+    assert re.search(r"of 2,108 \(0\.\d%; coin at most 10\.5%\)", (small / "README.md").read_text())
