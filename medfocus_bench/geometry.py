@@ -87,6 +87,12 @@ class BoxUnion:
             inside[top:bottom, left:right] = True
         return cls(xs, ys, inside)
 
+    @classmethod
+    def of_pixels(cls, pixels: BoolArray) -> BoxUnion:
+        """The union of the true pixels of a grid (height, width), each a unit square."""
+        height, width = pixels.shape
+        return cls(np.arange(width + 1.0), np.arange(height + 1.0), pixels)
+
     @property
     def area(self) -> float:
         return self._measure(self.inside)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.columns import is_line
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
@@ -20,7 +19,7 @@ from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.metrics.registry import metrics as metrics_of
 from medfocus_bench.evaluation.nulls import NULL_PREFIX, null_control
-from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
+from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION, RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import Comparison, Difference
 from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
 from medfocus_bench.geometry import FloatArray
@@ -75,7 +74,7 @@ def compare(
                 raise UnavailableError(f"{part.folder}: {error}") from None
         scores.append(scored.columns(chosen))
     return Comparison(
-        evaluator_version=__version__,
+        evaluator_version=EVALUATOR_VERSION,
         benchmark=BenchmarkRef.model_validate(part.reference()),
         protocol=protocol,
         seed=seed,

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from medfocus_bench._version import __version__
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
+from medfocus_bench.data.truth import installed_truths
 from medfocus_bench.errors import InputError, Notice, UnavailableError
+from medfocus_bench.evaluation.grid import GridTally
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
-from medfocus_bench.evaluation.protocol import RESAMPLES, Protocol, Settings
+from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION, RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
 from medfocus_bench.evaluation.score import Aggregator, LoadLVLM, ScoredSamples, score_samples
 from medfocus_bench.progress import Progress, no_progress
@@ -126,11 +127,12 @@ def evaluate_samples(
 ) -> Evaluation:
     """As `evaluate`, with the scores of the samples."""
     whole, limited = load_benchmark(benchmark), list(dict.fromkeys(one_or_more(lvlms)))
+    tally = GridTally()
     if isinstance(attributions, str | Path | Submission):
         opened = _opened(attributions, whole, any_version)
         part = covered_part(opened, whole)
         part = part.of_lvlms(limited) if limited else part
-        scored = score_submission(opened, part, settings, progress, load_lvlm)
+        scored = score_submission(opened, part, settings, progress, load_lvlm, tally)
         method, submitters = opened.document.method, opened.document.submitters
         sha256, held = opened.sha256, {s.sample_id for s in part.samples if s.sample_id in opened}
     else:
@@ -139,14 +141,14 @@ def evaluate_samples(
             raise InputError("the run explains another version of the benchmark; give that one")
         stream = _Stream(whole.of_lvlms(limited) if limited else whole, whole)
         pairs = progress(stream.pairs(attributions), "Attributions", len(stream.scored.samples))
-        scored = score_samples(stream.scored.samples, pairs, settings, load_lvlm=load_lvlm)
+        scored = score_samples(stream.scored.samples, pairs, settings, load_lvlm=load_lvlm, tally=tally)
         part, scored = stream.covered(scored)
         method, submitters = method or getattr(attributions, "metadata", None) or _UNNAMED, []
         sha256, held = stream.sha256, set(stream.digests)
     aggregator = Aggregator(part.samples)
     report = Report(
         provenance=Provenance(
-            evaluator_version=__version__,
+            evaluator_version=EVALUATOR_VERSION,
             submission_sha256=sha256,
             status="verified" if verified else "self-reported",
             lvlms=sorted(limited) or None,
@@ -158,6 +160,7 @@ def evaluate_samples(
         submitters=submitters,
         counts=aggregator.counts(scored),
         cost=scored.cost,
+        grid=tally.grid(),
         slices=aggregator.aggregate(scored, settings),
         nulls=list(_null_scores(part, aggregator, settings, progress)) if nulls else [],
     )
@@ -244,11 +247,12 @@ def score_submission(
     settings: Settings,
     progress: Progress = no_progress,
     load_lvlm: LoadLVLM | None = None,
+    tally: GridTally | None = None,
 ) -> ScoredSamples:
-    """The scores of every sample of `part`, in its order."""
+    """The scores of every sample of `part`, in its order; `tally` counts the grids of its maps."""
     pairs = ((sample, submission.attribution(sample.sample_id)) for sample in part.samples)
     tracked = progress(pairs, submission.document.method.title, len(part.samples))
-    return score_samples(part.samples, tracked, settings, load_lvlm=load_lvlm)
+    return score_samples(part.samples, tracked, settings, load_lvlm=load_lvlm, tally=tally)
 
 
 def score_null(
@@ -278,12 +282,14 @@ def _null_scores(
 
 
 def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path | None:
-    """The cache file of a null control's scores; None without a home, or with scores of another package.
+    """The cache file of a null control's scores; None without a home, or where another package has a say.
 
-    The code of those is not part of the key.
+    The code of its scores and the files of its truth are not part of the key.
     """
-    chosen = metrics(settings.protocol)
-    if any(not metric.compute.__module__.startswith("medfocus_bench.") for metric in chosen):
+    chosen, truths = metrics(settings.protocol), installed_truths()
+    modules = [metric.compute.__module__ for metric in chosen]
+    modules += [type(truths[source]).__module__ for source in {s.source for s in part.samples} & set(truths)]
+    if any(not module.startswith("medfocus_bench.") for module in modules):
         return None
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -299,10 +305,11 @@ def _cache_file(name: str, part: Benchmark, settings: Settings) -> Path | None:
 
 @cache
 def _code_digest() -> str:
-    """A digest of the scoring code and its libraries, so that no version reads the cache of another."""
+    """A digest of the scoring code, the truth and the libraries: no version reads the cache of another."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256(" ".join(version(name) for name in ("numpy", "scipy", "Pillow")).encode())
-    places = ("*.py", "attribution/attribution.py", "data/*.py", "submission/*.py", "evaluation/**/*.py")
+    code = ("*.py", "attribution/attribution.py", "data/*.py", "submission/*.py", "evaluation/**/*.py")
+    places = (*code, "phantom/truth.py", "phantom/truth/regions.parquet")
     for path in sorted(path for place in places for path in package.glob(place)):
         digest.update(path.read_bytes())
     return digest.hexdigest()

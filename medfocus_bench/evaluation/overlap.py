@@ -1,4 +1,4 @@
-"""Overlap of the union of predicted boxes with the union of expert boxes."""
+"""Overlap of what is predicted, boxes or pixels, with the union of expert boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medfocus_bench.geometry import BoxUnion, FloatArray
+from medfocus_bench.geometry import BoolArray, BoxUnion, FloatArray, interval_overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,23 @@ def box_overlap(predicted: npt.ArrayLike, expert: npt.ArrayLike, *, inclusive: b
         agreement = float(len(left) == len(right))
         return Overlap(agreement, agreement, agreement, agreement)
     a, b = BoxUnion.of(left, among=right), BoxUnion.of(right, among=left)
-    shared, area, expert_area = a.intersection_area(b), a.area, b.area
+    return _overlap(a.intersection_area(b), a.area, b.area)
+
+
+def pixel_overlap(selected: BoolArray, expert: BoxUnion) -> Overlap:
+    """Overlap of selected pixels (rows, columns), one at least, with a union in the same pixels, not empty.
+
+    Areas are exact: a pixel that the union covers in part shares that part with it.
+    """
+    rows, columns = (
+        interval_overlap(edges, cells)
+        for edges, cells in zip((expert.ys, expert.xs), selected.shape, strict=True)
+    )
+    cells = rows @ selected.astype(np.float64) @ columns.T
+    return _overlap(float(cells[expert.inside].sum()), float(np.count_nonzero(selected)), expert.area)
+
+
+def _overlap(shared: float, area: float, expert_area: float) -> Overlap:
     return Overlap(
         iou=shared / (area + expert_area - shared),
         f1=2 * shared / (area + expert_area),

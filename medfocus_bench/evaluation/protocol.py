@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from medfocus_bench.errors import InputError
 
@@ -11,25 +11,25 @@ Protocol = Literal["standard", "paper"]
 
 PROTOCOLS: tuple[Protocol, ...] = ("standard", "paper")
 
-QUANTILE = 0.9
-"""Pixels at or above this quantile of the non-zero values are selected."""
+EVALUATOR_VERSION: Final = "2.0"
+"""The version of the scores, which stands in every report, comparison and result.
 
-MIN_AREA = 16
-"""Components with fewer pixels are dropped."""
+It changes where a score of the same attribution would be another one; that of the package is another matter.
+"""
 
-MAX_BOXES = 10
-"""Boxes kept, by mean saliency."""
+SELECTED: Final = 0.1
+"""Share of the image's pixels that a map selects."""
 
-TRANSLATIONS = 256
+TRANSLATIONS: Final = 256
 """Translations of a prediction that estimate the IoU it would have by chance."""
 
-RESAMPLES = 10_000
+RESAMPLES: Final = 10_000
 """Bootstrap resamples behind every interval."""
 
-MIN_RESAMPLES = 10
+MIN_RESAMPLES: Final = 10
 """Fewer make no interval."""
 
-CONFIDENCE = 0.95
+CONFIDENCE: Final = 0.95
 """Coverage of every interval."""
 
 

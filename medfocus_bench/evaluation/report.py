@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from medfocus_bench.evaluation.figures import Number, Score
+from medfocus_bench.evaluation.grid import Grid
 from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, MethodMetadata, Strict, Submitter
 
 SliceKind = Literal["all", "pooled", "source", "lvlm", "mode", "evidence", "size", "finding", "cell"]
@@ -88,6 +89,8 @@ class Provenance(Strict):
 class Report(Strict):
     """The scores of a submission, with its null controls and its provenance.
 
+    `grid`: of its maps; None where all it has are boxes, and in reports of evaluators before 2.0.
+
     >>> import medfocus_bench as mb
     >>> benchmark = mb.load_benchmark("phantom", split="dev")
     >>> boxes = [mb.Attribution(sample.sample_id, boxes=sample.boxes) for sample in benchmark.samples]
@@ -103,6 +106,7 @@ class Report(Strict):
     submitters: list[Submitter]
     counts: Counts
     cost: MeanCost
+    grid: Grid | None = None
     slices: list[SliceScores]
     nulls: list[NullScores]
 

@@ -13,6 +13,7 @@ from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evidence import Evidence
 from medfocus_bench.evaluation.figures import Score
+from medfocus_bench.evaluation.grid import GridTally
 from medfocus_bench.evaluation.groups import CELL, Group, Groups
 from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
 from medfocus_bench.evaluation.metrics.registry import metrics
@@ -85,10 +86,14 @@ def explanation(
     """
     if attribution is None:
         return None
-    evidence = Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes)
-    framed = attribution.in_model_frame(evidence.frame)
-    given = MetricInput(sample, evidence, framed, protocol, seed, lvlm)
+    evidence = evidence_of(sample)
+    given = MetricInput(sample, evidence, attribution, protocol, seed, lvlm)
     return None if given.says_nothing else given
+
+
+def evidence_of(sample: Sample) -> Evidence:
+    """The evidence of a sample: its exact mask where known, else its boxes. Raises ValueError without any."""
+    return Evidence.of(sample.width, sample.height, sample.boxes, sample.exact_mask, name=sample.sample_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,10 +121,12 @@ def score_samples(
     settings: Settings,
     *,
     load_lvlm: LoadLVLM | None = None,
+    tally: GridTally | None = None,
 ) -> ScoredSamples:
     """Score attributions as they come, in any order, one in memory at a time; one that never comes scores 0.
 
-    Scores that need the LVLM are skipped unless `load_lvlm` is given.
+    Scores that need the LVLM are skipped unless `load_lvlm` is given. `tally` counts the grids of the maps
+    that explain something.
     """
     chosen = metrics(settings.protocol, with_lvlm=load_lvlm is not None)
     row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
@@ -137,6 +144,8 @@ def score_samples(
         given = explanation(attribution, sample, protocol=settings.protocol, seed=settings.seed, lvlm=lvlm)
         if given is not None:
             explained += 1
+            if tally is not None:
+                tally.add(attribution, given.evidence)
             scores[row_of[sample.sample_id]] = [metric.compute(given) for metric in chosen]
     names = tuple(metric.name for metric in chosen)
     skipped = tuple(metric.name for metric in metrics(settings.protocol) if metric not in chosen)

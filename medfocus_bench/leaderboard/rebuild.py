@@ -15,13 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
-from medfocus_bench._version import __version__
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
-from medfocus_bench.evaluation.protocol import RESAMPLES
+from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION, RESAMPLES
 from medfocus_bench.leaderboard.result import (
     MAX_RESULTS,
     NULL_RESULT,
@@ -221,7 +220,7 @@ def _without_computing(
         set(committed.report.headline),
     )
     scores = {metric.name for metric in metrics(with_lvlm=False)}
-    if stands == (sha256, benchmark.fingerprint, __version__, 0, RESAMPLES, "verified", scores):
+    if stands == (sha256, benchmark.fingerprint, EVALUATOR_VERSION, 0, RESAMPLES, "verified", scores):
         return Outcome(entry.name, "current", (), headline, headline)
     return None
 

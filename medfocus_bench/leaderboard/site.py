@@ -17,6 +17,7 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.engine.protocol import Engine
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics.registry import metrics
+from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION
 from medfocus_bench.leaderboard.board import Board, make_board
 from medfocus_bench.leaderboard.gallery import GalleryPicture, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
@@ -128,7 +129,7 @@ def _pages(
         "lvlms": lvlm_pages,
         "metrics": metrics(),
         "repository": REPOSITORY,
-        "evaluator": __version__,
+        "evaluator": EVALUATOR_VERSION,
     }
 
     def render(template: str, root: str = "", **more: Any) -> str:

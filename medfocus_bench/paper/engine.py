@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from medfocus_bench._version import __version__
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION
 from medfocus_bench.paper.config import MEDFOCUS, ReproduceConfig
 from medfocus_bench.paper.document import Reproduction, ResultColumn, ResultSection
 from medfocus_bench.paper.measuring import (
@@ -67,7 +67,7 @@ def document(
         lvlms=[key for key in config.sources if key in lvlms],
         seed=config.run_config.seed,
         resamples=config.resamples,
-        evaluator_version=__version__,
+        evaluator_version=EVALUATOR_VERSION,
         columns=list(columns) or [column for one in table.quantities for column in one.columns],
         sections=list(sections),
         notes=list(notes),

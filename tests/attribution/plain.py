@@ -8,8 +8,9 @@ from functools import lru_cache
 import torch
 from transformers import AutoModelForImageTextToText
 
-from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.lowpass import lowpassed
 from medfocus_bench.evaluation.ranking import ranking_scores
+from medfocus_bench.evaluation.score import evidence_of
 from medfocus_bench.geometry import explains
 from medfocus_bench.lvlm.adapter import frame_picture
 from medfocus_bench.phantom import PHANTOM_LVLMS
@@ -74,7 +75,7 @@ def planted(lvlm, count):
     return [
         (
             lvlm.encode(sample.image, sample.question, "Yes."),
-            Evidence.of(sample.sample_id, sample.width, sample.height, sample.boxes),
+            evidence_of(sample),
         )
         for sample in chosen
     ]
@@ -84,9 +85,9 @@ def evidence_ap(lvlm, method, samples):
     """The mean evidence AP; a map that explains nothing counts as zero."""
     total = 0.0
     for example, evidence in samples:
-        saliency = method.explain(lvlm, example).saliency
-        if explains(saliency):
-            total += ranking_scores(evidence.frame.content_of(saliency), evidence.pixels).evidence_ap
+        values = lowpassed(method.explain(lvlm, example), evidence.frame)
+        if explains(values):
+            total += ranking_scores(values, evidence.pixels, evidence.counted).evidence_ap
     return total / len(samples)
 
 

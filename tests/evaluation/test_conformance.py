@@ -22,7 +22,7 @@ def test_every_map_gives_the_published_boxes(golden):
         for run in record["runs"]:
             settings = dict(run["kwargs"])
             settings["quantile"] = settings.pop("q")
-            regions = map_to_boxes(values, protocol="paper", **settings)
+            regions = map_to_boxes(values, **settings)
             expected = run["out"]
             assert [list(r.box) for r in regions] == [e["bbox"] for e in expected], (key, settings)
             assert [r.area for r in regions] == [e["area"] for e in expected], (key, settings)

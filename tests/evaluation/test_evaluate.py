@@ -15,6 +15,7 @@ from medfocus_bench import Attribution, SubmissionWriter, evaluate
 from medfocus_bench.attribution.attribution import Cost
 from medfocus_bench.errors import InputError, Notice, SubmissionError
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
+from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION
 from medfocus_bench.evaluation.report import Report, report_json_schema
 from medfocus_bench.geometry import Frame
 from medfocus_bench.submission.reader import open_submission
@@ -157,7 +158,7 @@ def test_a_report_says_where_it_comes_from(benchmark, folder, report):
     origin = verified.provenance
     assert (origin.protocol, origin.seed, origin.resamples) == ("standard", 3, 200)
     assert origin.status == "verified"
-    assert origin.evaluator_version == medfocus_bench.__version__
+    assert origin.evaluator_version == EVALUATOR_VERSION == "2.0"
     assert verified.benchmark.fingerprint == benchmark.fingerprint
     assert report.provenance.status == "self-reported"
 

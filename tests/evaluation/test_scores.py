@@ -6,19 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy import ndimage
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.evidence import Evidence
 from medfocus_bench.evaluation.metrics.corrected_iou import chance_iou, corrected_iou
 from medfocus_bench.evaluation.metrics.registry import metrics
-from medfocus_bench.evaluation.overlap import box_overlap
-from medfocus_bench.evaluation.ranking import ranking_scores
+from medfocus_bench.evaluation.overlap import box_overlap, pixel_overlap
 from medfocus_bench.evaluation.score import explanation, score
-from medfocus_bench.geometry import Frame, bilinear_weights
+from medfocus_bench.geometry import BoxUnion, Frame, bilinear_weights
 
 SIZES = [(224, 224), (512, 400), (3056, 2544), (101, 997)]
 NAMES = [metric.name for metric in metrics()]
@@ -31,6 +27,7 @@ class Region(NamedTuple):
     width: int
     height: int
     boxes: Any
+    exact_mask: Any = None
 
 
 def scores_of(sample, *, protocol="standard", seed=0, names=None, **kind):
@@ -77,18 +74,15 @@ def test_the_coverage_of_the_region_is_a_perfect_map(size):
     for number in range(9):
         boxes = random_box(rng, *size)
         evidence = Region(str(number), *size, boxes)
-        scores = scores_of(evidence, saliency=coverage_map(frame, boxes))
-        assert scores["evidence_ap"] >= 0.97
-        sides = (frame.to_model(boxes)[0, 2:] - frame.to_model(boxes)[0, :2]).min()
-        if sides >= 60:
-            assert scores["iou"] >= 0.90
+        for saliency in (coverage_map(frame, boxes), ndimage.gaussian_filter(coverage_map(frame, boxes), 4)):
+            assert scores_of(evidence, saliency=saliency)["evidence_ap"] >= 0.99
 
 
 def test_predictions_and_evidence_are_compared_in_one_frame():
     """Trap 20: 224-pixel boxes held against native ones give a perfect predictor 0."""
     size, boxes = (3056, 2544), np.array([[1800.0, 1500.0, 2600.0, 2200.0]])
     evidence = Region("far corner", *size, boxes)
-    assert scores_of(evidence, saliency=coverage_map(Frame(*size), boxes))["iou"] > 0.9
+    assert scores_of(evidence, saliency=coverage_map(Frame(*size), boxes))["evidence_ap"] > 0.99
     assert box_overlap(Frame(*size).to_model(boxes), boxes).iou == 0.0
 
 
@@ -193,35 +187,6 @@ def test_a_region_that_is_the_whole_image_scores_at_chance():
     assert scores_of(evidence, boxes=np.array([[0, 0, 300, 200.0]]))["corrected_iou"] == pytest.approx(0.0)
 
 
-@settings(max_examples=40)
-@given(st.integers(0, 10**6), st.sampled_from([2, 5, 1000]))
-def test_average_precision_and_auroc_agree_with_scikit_learn(seed, levels):
-    """Ties grouped: with few levels nearly every pixel has an equal."""
-    rng = np.random.default_rng(seed)
-    values = (rng.integers(levels, size=(20, 30)) - levels // 2).astype(np.float32)
-    region = rng.random((20, 30)) < rng.uniform(0.02, 0.9)
-    region.flat[:2] = True, False
-    scores = ranking_scores(values, region)
-    assert scores.average_precision == pytest.approx(average_precision_score(region.ravel(), values.ravel()))
-    assert scores.auroc == pytest.approx(roc_auc_score(region.ravel(), values.ravel()))
-
-
-def test_ties_share_the_pointing_vote_and_the_last_places():
-    values = np.array([[3, 3, 3, 3], [2, 2, 1, 0]], dtype=np.float32)
-    region = np.array([[1, 0, 0, 0], [1, 1, 0, 0]], dtype=bool)
-    scores = ranking_scores(values, region)
-    assert scores.pointing == pytest.approx(1 / 4)
-    assert scores.relevance_rank == pytest.approx((1 * 3 / 4) / 3)
-    assert scores.relevance_mass == pytest.approx(7 / 17)
-
-
-def test_negative_saliency_carries_no_mass():
-    values = np.array([[-5, 1, 1, -7]], dtype=np.float32)
-    region = np.array([[True, True, False, False]])
-    assert ranking_scores(values, region).relevance_mass == 0.5
-    assert ranking_scores(-np.abs(values), region).relevance_mass == 0.0
-
-
 def test_no_score_depends_on_the_order_of_the_pixels():
     rng = np.random.default_rng(3)
     values = rng.integers(4, size=(24, 24)).astype(np.float32)
@@ -239,16 +204,31 @@ def test_chance_iou_is_the_mean_over_translations():
     """Against brute force over all whole-pixel translations of a raster, wrapped at the edges."""
     rng = np.random.default_rng(4)
     predicted, expert = np.array([[1, 2, 9, 8], [11, 3, 14, 16]]), np.array([[5, 5, 12, 17], [2, 14, 9, 19]])
-    raster = np.zeros((2, 20, 16), dtype=bool)
-    for plane, boxes in zip(raster, (predicted, expert), strict=True):
-        for x1, y1, x2, y2 in boxes:
-            plane[y1:y2, x1:x2] = True
+    raster = np.array([BoxUnion.of(boxes).coverage(16, 20) > 0 for boxes in (predicted, expert)])
     ious = [
         (moved & raster[1]).sum() / (moved | raster[1]).sum()
         for moved in (np.roll(raster[0], shift, (0, 1)) for shift in np.ndindex(20, 16))
     ]
-    found = chance_iou(predicted, expert, width=16, height=20, rng=rng, translations=10_000)
-    assert found == pytest.approx(np.mean(ious), abs=0.004)
+    for union in (BoxUnion.of(predicted), BoxUnion.of_pixels(raster[0])):
+        found = chance_iou(union, BoxUnion.of(expert), width=16, height=20, rng=rng, translations=10_000)
+        assert found == pytest.approx(np.mean(ious), abs=0.004)
+
+
+def test_pixels_and_the_boxes_that_are_those_pixels_have_one_overlap_and_one_chance():
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        corners = np.sort(rng.integers(0, 30, (2, 2, 2)), axis=1)
+        boxes = np.concatenate([corners[:, 0], corners[:, 1] + 1], axis=1).astype(float)
+        expert = random_box(rng, 31, 31)
+        pixels = BoxUnion.of(boxes).coverage(31, 31) > 0
+        of_pixels, of_boxes = pixel_overlap(pixels, BoxUnion.of(expert)), box_overlap(boxes, expert)
+        for name in ("iou", "f1", "precision", "recall"):
+            assert getattr(of_pixels, name) == pytest.approx(getattr(of_boxes, name))
+        chances = [
+            chance_iou(union, BoxUnion.of(expert), width=31, height=31, rng=np.random.default_rng(0))
+            for union in (BoxUnion.of(boxes), BoxUnion.of_pixels(pixels))
+        ]
+        assert chances[0] == pytest.approx(chances[1])
 
 
 def test_corrected_iou_of_random_boxes_is_zero_on_average():
@@ -281,7 +261,7 @@ def test_correction_has_its_fixed_points():
     assert corrected_iou(1.0, 1.0) == 0
 
 
-CHANCE = {"evidence_ap": 0.0, "precision_lift": 1.0, "auroc": 0.5}
+CHANCE = {"evidence_ap": 0.0, "auroc": 0.5}
 
 
 def test_random_maps_are_at_chance_within_their_interval():
@@ -296,12 +276,12 @@ def test_random_maps_are_at_chance_within_their_interval():
         assert abs(values.mean() - chance) < 1.96 * values.std(ddof=1) / np.sqrt(len(values)), name
 
 
-@pytest.mark.parametrize(("grid", "samples", "rising"), [(16, 60, set()), (224, 20, {"precision"})])
-def test_rising_noise_lowers_every_mean_but_the_precision_of_boxes_under_pixel_noise(grid, samples, rising):
+@pytest.mark.parametrize(("grid", "samples"), [(16, 60), (224, 20)])
+def test_rising_noise_lowers_every_mean(grid, samples):
     """Perfect maps mixed with ever more noise, as coarse as LVLM maps are or of single pixels.
 
-    White noise tears a region into small parts inside it, whose precision is high: a known limit of the
-    published way from maps to boxes (docs/scores.md), and a reason not to rank by precision.
+    No score rises by more than a two-thousandth of the perfect map's. Boxes around a map's components, of
+    which noise leaves small and pure ones, would reward it.
     """
     rng, frame = np.random.default_rng(7), Frame(224, 224)
     levels = np.linspace(0, 1, 6)
@@ -313,27 +293,9 @@ def test_rising_noise_lowers_every_mean_but_the_precision_of_boxes_under_pixel_n
         for step, level in enumerate(levels):
             scores = scores_of(evidence, saliency=(1 - level) * perfect + level * noise)
             means[step] += np.array(list(scores.values())) / samples
-    falls = dict(zip(NAMES, np.diff(means, axis=0).T, strict=True))
-    assert {name for name in NAMES if (falls[name] > 1e-9).any()} == rising
-    assert (falls["evidence_ap"] < 0).all()
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_evidence_too_small_to_measure_is_the_pixel_that_holds_its_largest_box(size):
-    frame, (width, height) = Frame(*size), size
-    for x, y in ((0.6 * width, 0.3 * height), (width - 2e-9, height - 2e-9), (0, 0)):
-        boxes = [[x, y, x + 1e-9, y + 1e-9], [1, 1, 1 + 1e-10, 1 + 1e-10]]
-        assert not frame.coverage(boxes).any()
-        pixels = Evidence.of("a", *size, boxes).pixels
-        ((row, column),) = np.argwhere(pixels)
-        content_width, content_height = frame.content_size
-        assert (row, column) == (int(y / height * content_height), int(x / width * content_width))
-
-
-@pytest.mark.parametrize("boxes", [[[300, 300, 400, 400]], [[10, 10, 10, 50]]])
-def test_evidence_outside_the_image_is_an_error_that_names_the_sample(boxes):
-    with pytest.raises(ValueError, match=r"sample-7.*cover nothing"):
-        Evidence.of("sample-7", 224, 224, boxes)
+    rises = dict(zip(NAMES, (np.diff(means, axis=0) / means[0]).T, strict=True))
+    assert {name for name in NAMES if (rises[name] > 0.0005).any()} == set()
+    assert means[-1, NAMES.index("evidence_ap")] < 0.05
 
 
 def test_a_score_is_asked_for_by_name():
@@ -342,13 +304,3 @@ def test_a_score_is_asked_for_by_name():
     assert score(attribution, sample, names=["iou"]) == {"iou": 1.0}
     with pytest.raises(InputError, match="no score 'iuo' under the paper protocol; there are iou, f1"):
         score(attribution, sample, names=["iuo"], protocol="paper")
-
-
-def test_samples_of_a_region_share_its_pixels_which_nobody_can_change():
-    boxes = [[10, 20, 60, 80]]
-    one, other = (Evidence.of(name, 224, 224, np.array(boxes, dtype=np.float64)) for name in "ab")
-    assert one.pixels is other.pixels
-    assert (one.sample_id, other.sample_id) == ("a", "b")
-    assert Evidence.of("a", 224, 200, boxes).pixels is not one.pixels
-    with pytest.raises(ValueError, match="read-only"):
-        one.pixels[0, 0] = True

@@ -1,4 +1,4 @@
-"""Map -> boxes against the cost structure of the published code: a flood fill in pure Python."""
+"""Map -> boxes of the paper against the cost structure of the published code: a flood fill in pure Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.speed.machine import Rates
 def flood_fill_boxes(saliency: np.ndarray) -> list[tuple[tuple[int, int, int, int], float, int]]:
     """Reference: the same steps, with a queue of pixels instead of a labelling."""
     low, high = saliency.min(), saliency.max()
-    normalised = (saliency - low) / (high - low)
+    normalised = (saliency - low) / (high - low + np.float32(1e-8))
     selected = normalised >= np.quantile(normalised[normalised > 0], 0.9)
     height, width = selected.shape
     seen = np.zeros_like(selected)
@@ -39,7 +39,7 @@ def flood_fill_boxes(saliency: np.ndarray) -> list[tuple[tuple[int, int, int, in
             if len(members) >= 16:
                 ys, xs = zip(*members, strict=True)
                 score = float(np.mean([normalised[y, x] for y, x in members]))
-                regions.append(((min(xs), min(ys), max(xs) + 1, max(ys) + 1), score, len(members)))
+                regions.append(((min(xs), min(ys), max(xs), max(ys)), score, len(members)))
     return sorted(regions, key=lambda region: -region[1])[:10]
 
 

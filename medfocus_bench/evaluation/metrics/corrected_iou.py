@@ -5,7 +5,6 @@ from __future__ import annotations
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 
 from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
 from medfocus_bench.evaluation.protocol import TRANSLATIONS
@@ -13,8 +12,8 @@ from medfocus_bench.geometry import BoxUnion, FloatArray
 
 
 def chance_iou(
-    predicted: npt.ArrayLike,
-    expert: npt.ArrayLike,
+    predicted: BoxUnion,
+    expert: BoxUnion,
     *,
     width: float,
     height: float,
@@ -31,16 +30,15 @@ def chance_iou(
     steps = int(np.ceil(np.sqrt(translations)))
     across = (np.arange(steps) + rng.random(steps)) * (width / steps)
     down = (np.arange(steps) + rng.random(steps)) * (height / steps)
-    a, b = BoxUnion.of(predicted), BoxUnion.of(expert)
-    if a.area == 0 or b.area == 0:
+    area, expert_area = predicted.area, expert.area
+    if area == 0 or expert_area == 0:
         return 0.0
-    columns = _wrapped_overlap(a.xs, b.xs, across, width)
-    rows = _wrapped_overlap(a.ys, b.ys, down, height)
-    in_rows = np.einsum("vjl,ji->vli", rows, a.inside.astype(np.float64))
-    on_columns = np.einsum("hik,lk->hil", columns, b.inside.astype(np.float64))
-    shared = np.tensordot(in_rows, on_columns, axes=([1, 2], [2, 1]))
-    union = a.area + b.area - shared
-    return float(np.mean(shared / union))
+    columns = _wrapped_overlap(predicted.xs, expert.xs, across, width)
+    rows = _wrapped_overlap(predicted.ys, expert.ys, down, height)
+    in_rows = np.tensordot(rows, predicted.inside.astype(np.float64), axes=([1], [0]))
+    on_columns = np.tensordot(columns, expert.inside.astype(np.float64), axes=([2], [1]))
+    shared = np.tensordot(in_rows, on_columns, axes=([2, 1], [1, 2]))
+    return float(np.mean(shared / (area + expert_area - shared)))
 
 
 def corrected_iou(iou: float, by_chance: float) -> float:
@@ -63,11 +61,19 @@ def _wrapped_overlap(moving: FloatArray, fixed: FloatArray, shifts: FloatArray, 
 
 
 def _compute(given: MetricInput) -> float:
-    evidence = given.evidence
-    rng = np.random.default_rng((given.seed, crc32(evidence.sample_id.encode())))
-    by_chance = chance_iou(
-        given.boxes, evidence.boxes, width=evidence.frame.width, height=evidence.frame.height, rng=rng
-    )
+    """Of a map, its selected pixels are moved in the pixels of the model frame; boxes, in native ones."""
+    evidence, frame = given.evidence, given.evidence.frame
+    rng = np.random.default_rng((given.seed, crc32(given.sample.sample_id.encode())))
+    if given.attribution.boxes is None:
+        predicted, expert, (width, height) = (
+            BoxUnion.of_pixels(given.selected),
+            evidence.union,
+            frame.content_size,
+        )
+    else:
+        predicted, expert = BoxUnion.of(given.boxes), BoxUnion.of(evidence.boxes)
+        width, height = frame.width, frame.height
+    by_chance = chance_iou(predicted, expert, width=width, height=height, rng=rng)
     return corrected_iou(given.overlap.iou, by_chance)
 
 
@@ -75,7 +81,7 @@ METRIC = Metric(
     name="corrected_iou",
     label="IoU-c",
     help="IoU corrected by that of random translations of the same prediction; 0 by chance.",
-    needs={"region", "boxes"},
+    needs={"region", "map", "boxes"},
     compute=_compute,
     order=70,
     featured=True,

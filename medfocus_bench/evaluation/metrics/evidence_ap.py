@@ -5,7 +5,7 @@ from medfocus_bench.evaluation.metrics.metric import Metric
 METRIC = Metric(
     name="evidence_ap",
     label="Evidence AP",
-    help="Average precision of the pixels for the region, corrected for chance; 0 for the whole image.",
+    help="Average precision of the low-passed pixels for the cause, corrected for chance; 0 says nothing.",
     needs={"region", "map"},
     compute=lambda given: given.ranking.evidence_ap,
     order=10,

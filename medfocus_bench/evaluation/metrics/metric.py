@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,16 +14,11 @@ import numpy.typing as npt
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.evaluation.evidence import Evidence
-from medfocus_bench.evaluation.overlap import Overlap, box_overlap
-from medfocus_bench.evaluation.protocol import Protocol
+from medfocus_bench.evaluation.lowpass import SaliencyMap, lowpassed
+from medfocus_bench.evaluation.overlap import Overlap, box_overlap, pixel_overlap
+from medfocus_bench.evaluation.protocol import SELECTED, Protocol
 from medfocus_bench.evaluation.ranking import RankingScores, ranking_scores
-from medfocus_bench.evaluation.regions import (
-    SaliencyMap,
-    map_to_boxes,
-    rescale_boxes,
-    selection_rank,
-    standard_regions,
-)
+from medfocus_bench.evaluation.regions import map_to_boxes, rescale_boxes
 from medfocus_bench.geometry import BoolArray, FloatArray, Frame, clip_boxes, explains
 
 Need = Literal["region", "map", "boxes", "lvlm"]
@@ -63,8 +59,7 @@ class Metric:
 class MetricInput:
     """An explanation beside the evidence region of its sample; values that scores share are computed once.
 
-    `attribution` has its map in the model frame. `lvlm` is the adapter of the sample's LVLM, for the scores
-    that need it.
+    `lvlm` is the adapter of the sample's LVLM, for the scores that need it.
     """
 
     sample: Sample
@@ -76,51 +71,55 @@ class MetricInput:
 
     @cached_property
     def values(self) -> SaliencyMap:
-        """The map on the image's pixels, (content height, content width); of boxes, their coverage."""
-        frame = self.evidence.frame
-        if self.attribution.saliency is not None:
-            return frame.content_of(self.attribution.saliency)
-        return frame.coverage(self.boxes).astype(np.float32)
+        """The map, or the coverage of the boxes, on the image's pixels, (content height, content width).
+
+        Low-passed, with a largest magnitude of 1.
+        """
+        return lowpassed(self.attribution, self.evidence.frame)
 
     @cached_property
     def says_nothing(self) -> bool:
         """Whether the explanation is empty; under `paper` no map is."""
-        saliency, boxes = self.attribution.saliency, self.attribution.boxes
-        if boxes is not None and len(boxes) == 0:
-            return True
-        if self.protocol == "paper":
-            return False
-        if saliency is not None:
-            return not (explains(saliency) and explains(self.values))
-        return not self.values.any()
+        if self.attribution.boxes is not None:
+            return len(self.attribution.boxes) == 0 or (self.protocol == "standard" and not self.values.any())
+        return self.protocol == "standard" and not explains(self.values)
 
     @cached_property
     def ranking(self) -> RankingScores:
-        return ranking_scores(self.values, self.evidence.pixels)
+        return ranking_scores(self.values, self.evidence.pixels, self.evidence.counted)
 
     @cached_property
     def selected(self) -> BoolArray:
-        """The pixels of a map that are above its threshold, (content height, content width)."""
-        ordered = self.ranking.ordered
-        zeros = int(np.searchsorted(ordered, ordered[0], side="right"))
-        return np.asarray(self.values >= np.float32(ordered[selection_rank(len(ordered), zeros)]))
+        """The pixels of the top tenth of the values: (content height, content width).
+
+        Those from the value on that a tenth of the image's pixels, rounded up, reach at least. Pixels that
+        share this value are all selected, but never those at the lowest of all values: a map that lies on
+        fewer pixels than a tenth selects fewer.
+        """
+        values = self.values
+        rank = values.size - math.ceil(SELECTED * values.size)
+        cut = np.partition(values, rank, axis=None)[rank]
+        lowest = values.min()
+        return np.asarray(values >= cut if cut > lowest else values > lowest)
 
     @cached_property
     def boxes(self) -> FloatArray:
-        """The boxes (n, 4), native pixels; of a map, those of its regions."""
-        frame, saliency = self.evidence.frame, self.attribution.saliency
+        """The boxes, native pixels, (n, 4); of a map under `paper`, those of its regions.
+
+        Raises ValueError for a map under another protocol, which has none.
+        """
+        frame = self.evidence.frame
         if self.protocol == "paper":
-            return _paper_boxes(frame, self.attribution)
-        if saliency is None:
-            assert self.attribution.boxes is not None
-            return clip_boxes(self.attribution.boxes, frame.width, frame.height)
-        regions = standard_regions(self.values, self.selected)
-        in_content = np.array([region.box for region in regions], dtype=np.float64).reshape(-1, 4)
-        left, top, _, _ = frame.content
-        return frame.to_native(in_content + np.array([left, top, left, top]))
+            return _paper_boxes(frame, self.attribution.in_model_frame(frame))
+        if self.attribution.boxes is None:
+            raise ValueError(f"{self.sample.sample_id}: a map has no boxes; take its selected pixels")
+        return clip_boxes(self.attribution.boxes, frame.width, frame.height)
 
     @cached_property
     def overlap(self) -> Overlap:
+        """The overlap with the annotated boxes: of boxes, exact; of a map, of its selected pixels."""
+        if self.attribution.boxes is None and self.protocol == "standard":
+            return pixel_overlap(self.selected, self.evidence.union)
         return box_overlap(self.boxes, self.evidence.boxes)
 
 
@@ -128,7 +127,7 @@ def _paper_boxes(frame: Frame, attribution: Attribution) -> FloatArray:
     if attribution.saliency is None:
         assert attribution.boxes is not None
         return attribution.boxes
-    regions = map_to_boxes(_in_model_pixels(frame, attribution.saliency), protocol="paper")
+    regions = map_to_boxes(_in_model_pixels(frame, attribution.saliency))
     boxes = [region.box for region in regions]
     native = rescale_boxes(boxes, (frame.width, frame.height), (frame.size, frame.size)) if boxes else []
     return np.array(native, dtype=np.float64).reshape(-1, 4)

@@ -1,21 +1,12 @@
-"""Lift: precision over the region's share of the image."""
+"""Lift: precision over the boxes' share of the image."""
 
-from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
-
-
-def _compute(given: MetricInput) -> float:
-    """Of a map, the precision of its selected pixels, before components: so it is defined for any map."""
-    if given.attribution.saliency is None:
-        return given.overlap.precision / given.evidence.share
-    pixels = given.evidence.pixels
-    return float(pixels[given.selected].mean() / pixels.mean())
-
+from medfocus_bench.evaluation.metrics.metric import Metric
 
 METRIC = Metric(
     name="precision_lift",
     label="Lift",
-    help="Precision of what is selected over the region's share of the image; 1 by chance.",
+    help="Precision of what is selected over the boxes' share of the image; 1 for the whole image.",
     needs={"region", "map", "boxes"},
-    compute=_compute,
+    compute=lambda given: given.overlap.precision / given.evidence.share,
     order=60,
 )

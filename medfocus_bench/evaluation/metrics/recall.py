@@ -1,12 +1,12 @@
-"""Recall: the share of the evidence that is in the boxes."""
+"""Recall: the share of the annotated boxes that is selected."""
 
 from medfocus_bench.evaluation.metrics.metric import Metric
 
 METRIC = Metric(
     name="recall",
     label="Recall",
-    help="Share of the evidence that is in the boxes.",
-    needs={"region", "boxes"},
+    help="Share of the annotated boxes that is selected.",
+    needs={"region", "map", "boxes"},
     compute=lambda given: given.overlap.recall,
     order=50,
     protocols=("standard", "paper"),
