@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from medfocus_bench.cli.attribution import check_models, conditions_of
 from medfocus_bench.cli.options import (
     FOLDER_OR_NAME,
+    INPUT_FOLDER,
     MODES,
     OUTPUT_FOLDER,
     Command,
@@ -45,6 +47,10 @@ _FILTER_OPTIONS: Final = {
 }
 """Options of the causal filter, which runs where no benchmark is given."""
 
+_CONVERGENCE: Final = "convergence"
+_OF_CONVERGENCE: Final = ("target", "benchmark", "out", "form", "results", "submissions")
+"""Its options: it reads results and submissions, and runs nothing."""
+
 
 def _list_tables(context: click.Context, option: click.Parameter, given: bool) -> None:
     """Show the tables and figures, and end the command without asking for more."""
@@ -52,8 +58,11 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
     from medfocus_bench.tables import Row, Table
 
     if given:
-        rows = tuple(Row((one.name, one.title, one.published)) for one in TABLES.values())
-        print_tables([], [Table("Targets", ("", "what it shows", "published values"), rows)])
+        rows = [Row((one.name, one.title, one.published)) for one in TABLES.values()]
+        rows.append(
+            Row((_CONVERGENCE, "our ranking beside the published one", "IoU in direct mode, by source"))
+        )
+        print_tables([], [Table("Targets", ("", "what it shows", "published values"), tuple(rows))])
         context.exit()
 
 
@@ -130,12 +139,28 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
     type=float,
     help="For --dry-run: take this pace, and load no LVLM. Default: measured on each LVLM.",
 )
+@click.option(
+    "--results",
+    type=INPUT_FOLDER,
+    default="leaderboard/results",
+    show_default=True,
+    help="For convergence: the results of the leaderboard.",
+)
+@click.option(
+    "--submissions",
+    type=INPUT_FOLDER,
+    default="submissions",
+    show_default=True,
+    help="For convergence: the submissions, which are scored under the paper's protocol.",
+)
 @format_option
 @resamples_option
 @model_options
 @engine_options()
 def reproduce_command(
     target: str | None,
+    results: Path,
+    submissions: Path,
     no_run: bool,
     dry_run: bool,
     seconds_per_forward: float | None,
@@ -146,11 +171,17 @@ def reproduce_command(
 
     Makes the missing runs, and prints the paper's value beside ours with 95 % intervals and null controls.
     Writes TARGET.json, TARGET.md and the figures to --out. An interrupted run is resumed.
+
+    The target convergence lays the ranking of the leaderboard's results beside the published one.
     """
     from medfocus_bench.errors import InputError
 
     if target is None:
         raise InputError("name a target; `medfocus-bench reproduce --list` shows them")
+    if target == _CONVERGENCE:
+        _check_convergence()
+        _show_convergence(results, submissions, options["benchmark"] or "phantom", options["out"], form)
+        return
     if seconds_per_forward is not None and not dry_run:
         raise InputError("--seconds-per-forward goes with --dry-run only")
     if no_run and dry_run:
@@ -168,6 +199,32 @@ def reproduce_command(
     if form == "table":
         for name in (f"{target}.md", f"{target}.json", *document.figures):
             click.echo(str(options["out"] / name))
+
+
+def _check_convergence() -> None:
+    """Refuse the options of runs."""
+    from medfocus_bench.errors import InputError
+
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
+        if given and name not in _OF_CONVERGENCE:
+            raise InputError(f"{parameter.opts[0]} does not go with {_CONVERGENCE}, which runs nothing")
+
+
+def _show_convergence(folder: Path, submissions: Path, benchmark: str, out: Path, form: str) -> None:
+    from medfocus_bench.data.resolve import load_benchmark
+    from medfocus_bench.leaderboard.convergence import convergence, paper_scores
+    from medfocus_bench.leaderboard.convergence_tables import convergence_tables
+    from medfocus_bench.leaderboard.result import read_results
+
+    found = read_results(folder)
+    opened, kept = load_benchmark(benchmark), out / _CONVERGENCE
+    paper_iou = paper_scores(submissions, found, opened, kept, progress=show_progress)
+    table = convergence(found, paper_iou)
+    lines = [f"{table.benchmark.dataset} {table.benchmark.version}, evaluator {table.evaluator_version}"]
+    _show(convergence_tables(table), lines, table.model_dump_json(indent=1), form)
 
 
 def _check_options(target: str, pace: float | None, no_run: bool, options: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class Kept:
 
     @property
     def coin(self) -> float:
-        """What a coin with the same share of yes passes; the most that any passes where that is not known."""
+        """The share that a coin of the same p passes; the most that any passes where p is not known."""
         return COIN_AT_MOST if self.yes is None else coin_share(self.yes)
 
     @property
