@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from medfocus_bench.leaderboard.result import (
     Stratum,
     View,
     headline_name,
+    of_one_version,
     selected,
     selections,
 )
@@ -61,7 +61,7 @@ class BoardView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Board:
-    """All views of the results of one version of the benchmark; `others` are of other versions."""
+    """All views of the results of one `Version`; `others` are of other ones, and are never beside these."""
 
     benchmark: BenchmarkRef
     results: tuple[Result, ...]
@@ -89,13 +89,11 @@ class Board:
 
 
 def make_board(results: Sequence[Result]) -> Board:
-    """The board of the version of the benchmark that most results are of. Raises InputError without any."""
+    """The board of the results that go together, as `of_one_version`. Raises InputError without any."""
     if not results:
         raise InputError("no results to show; score a submission and put its result there first")
-    versions = Counter(result.report.benchmark.fingerprint for result in results)
-    current = max(versions, key=lambda fingerprint: (versions[fingerprint], fingerprint))
-    shown = tuple(result for result in results if result.report.benchmark.fingerprint == current)
-    others = tuple(result for result in results if result.report.benchmark.fingerprint != current)
+    shown = of_one_version(results)
+    others = tuple(result for result in results if result.version != shown[0].version)
     parts = tuple(sorted({part for result in shown for part in result.parts}))
     return Board(
         benchmark=shown[0].report.benchmark,

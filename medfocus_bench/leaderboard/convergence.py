@@ -6,7 +6,6 @@ what the table shows; nothing here assumes it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,7 @@ from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, Settings
 from medfocus_bench.evaluation.rank_agreement import kendall, order_signs
 from medfocus_bench.geometry import FloatArray
-from medfocus_bench.leaderboard.result import Result, headline_name, selected
+from medfocus_bench.leaderboard.result import Result, headline_name, of_one_version, selected
 from medfocus_bench.paper.published import MAIN_DIRECT, NAMES, OVERLAP, SOURCES
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import write_atomic
@@ -114,7 +113,7 @@ def convergence(
 
     Raises InputError where fewer than three methods are shared.
     """
-    shared = [result for result in _of_one_version(results) if result.name in MAIN_DIRECT]
+    shared = [result for result in of_one_version(results) if result.name in MAIN_DIRECT]
     shared = [result for result in shared if _view_score(result, "all") is not None]
     shared.sort(key=lambda result: list(MAIN_DIRECT).index(result.name))
     if len(shared) < 3:
@@ -143,15 +142,6 @@ def convergence(
         families=list(_families(shared, ours[key], published[MEAN])),
         reasons=list(_reasons([one.title for one in methods if not one.applies])),
     )
-
-
-def _of_one_version(results: Sequence[Result]) -> list[Result]:
-    def version(result: Result) -> tuple[str, str]:
-        return result.report.benchmark.fingerprint, result.report.provenance.evaluator_version
-
-    counts = Counter(version(result) for result in results)
-    chosen = max(counts, key=lambda one: (counts[one], one)) if counts else None
-    return [result for result in results if version(result) == chosen]
 
 
 def _view_score(result: Result, evidence: str) -> float | None:
@@ -283,7 +273,7 @@ def paper_scores(
 
     """
     found = {}
-    for result in _of_one_version(results):
+    for result in of_one_version(results):
         folder = submissions / result.name
         if result.name not in MAIN_DIRECT or not folder.is_dir():
             continue

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.registry import headline
+from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION
 from medfocus_bench.evaluation.report import Report
 from medfocus_bench.storage import read_regular
 from medfocus_bench.submission.schema import Finite, Line, Strict
@@ -36,6 +38,14 @@ Stratum = tuple[str, str, str, str]
 
 Filters = tuple[str | None, str | None, str | None, str | None]
 """As a `Stratum`; None does not restrict."""
+
+
+class Version(NamedTuple):
+    """Of the benchmark and of the evaluator that a result is of: only results of one stand in one table."""
+
+    fingerprint: str
+    evaluator: str
+
 
 _NUMBERS = re.compile(r"\[\s+(-?\d[-+\d.eE,\s]*?)\s+\]")
 
@@ -119,6 +129,10 @@ class Result(Strict):
         return self.report.provenance.status == "verified"
 
     @property
+    def version(self) -> Version:
+        return Version(self.report.benchmark.fingerprint, self.report.provenance.evaluator_version)
+
+    @property
     def parts(self) -> frozenset[Stratum]:
         """The strata that the submission covers."""
         return frozenset(cell.part for cell in self.headline.cells)
@@ -172,6 +186,15 @@ def read_results(folder: Path) -> list[Result]:
     if len(paths) > MAX_RESULTS:
         raise InputError(f"{folder}: holds {len(paths):,} results; at most {MAX_RESULTS:,} are read")
     return [read_result(path) for path in paths]
+
+
+def of_one_version(results: Sequence[Result]) -> tuple[Result, ...]:
+    """Those of this evaluator, or of another one where it has none, on the version of the benchmark that most
+    of them are of.
+    """
+    counts = Counter(result.version for result in results)
+    chosen = max(counts, key=lambda v: (v.evaluator == EVALUATOR_VERSION, counts[v], v), default=None)
+    return tuple(result for result in results if result.version == chosen)
 
 
 def headline_name() -> str:

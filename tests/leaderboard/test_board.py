@@ -164,6 +164,19 @@ def test_results_of_another_version_are_kept_apart(board):
     assert all(row.result.name != "older" for view in mixed.views for row in view.rows)
 
 
+def test_results_of_another_evaluator_stay_readable_and_are_kept_apart_however_many(board):
+    results = read_results(board.results)
+    old = [json.loads(result.model_dump_json()) for result in results if not result.is_null] * 2
+    for number, one in enumerate(old):
+        one["name"] = f"old-{number}"
+        one["report"]["provenance"]["evaluator_version"] = "0.1.0"
+    earlier = [type(results[0]).model_validate(one) for one in old]
+    mixed = make_board([*earlier, *results])
+    assert {result.name for result in mixed.others} == {one["name"] for one in old}
+    assert {row.result.name for view in mixed.views for row in view.rows} == {r.name for r in results}
+    assert len(make_board(earlier).results) == len(old)  # alone, they can be looked at
+
+
 def test_the_order_of_oracle_blurred_shifted_and_null_is_right_for_every_score(tmp_path):
     """Ranking sanity on a split of the phantom track."""
     track = load_benchmark("phantom")

@@ -47,13 +47,12 @@ class Standing:
 
 
 def standing(result: Result, committed: Sequence[Result]) -> Standing:
-    """Compare a result with the committed ones of the same version of the benchmark.
+    """Compare a result with the committed ones of the same version of benchmark and evaluator.
 
     A committed result of the same name is what it replaces. Raises InputError where the committed results do
     not go together.
     """
-    version = result.report.benchmark.fingerprint
-    others = [other for other in committed if other.report.benchmark.fingerprint == version]
+    others = [other for other in committed if other.version == result.version]
     old = {other.name: other for other in others}
     board = make_board([*(other for other in others if other.name != result.name), result])
     views = [view for view in board.views if view.row(result.name) is not None]
