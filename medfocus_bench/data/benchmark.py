@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from medfocus_bench.data.columns import SCHEMA, is_line
+from medfocus_bench.data.derived import DERIVED_SPLITS, Derived
 from medfocus_bench.data.manifest import (
     MANIFEST_NAME,
     NOT_ATTACHED,
@@ -48,6 +49,8 @@ class Benchmark:
     """The samples of a benchmark, or of a part of it, with the identity of the whole.
 
     `attachment` says where the pictures lie that it refers to, and whether it holds what is licensed.
+    `derived` makes the splits of `data.derived`, which are samples of the benchmark only where they are asked
+    for by name.
 
     >>> import medfocus_bench as mb
     >>> mb.load_benchmark("phantom", split="dev").splits
@@ -60,6 +63,7 @@ class Benchmark:
     folder: Path
     samples: tuple[Sample, ...]
     attachment: Attachment = NOT_ATTACHED
+    derived: Derived = field(default_factory=Derived)
 
     def __repr__(self) -> str:
         return (
@@ -76,6 +80,16 @@ class Benchmark:
         return tuple(sorted({sample.split for sample in self.samples}))
 
     @property
+    def known_splits(self) -> tuple[str, ...]:
+        """Those of `splits`, and those that can be derived."""
+        return (*self.splits, *(s for s in DERIVED_SPLITS if s not in self.splits and self.derived.of(s)))
+
+    @property
+    def known_samples(self) -> tuple[Sample, ...]:
+        """Those of `samples`, and those of all splits that can be derived."""
+        return self.select(self.configs, self.known_splits).samples
+
+    @property
     def covers(self) -> str:
         """Configs and splits, for messages."""
         return f"{', '.join(self.configs)} / {', '.join(self.splits)}"
@@ -85,7 +99,8 @@ class Benchmark:
 
         Raises InputError for an unknown one.
         """
-        for kind, names, known in (("config", configs, self.configs), ("split", splits, self.splits)):
+        held = self.splits if set(splits) <= set(self.splits) else self.known_splits
+        for kind, names, known in (("config", configs, self.configs), ("split", splits, held)):
             for name in names:
                 if name not in known:
                     raise InputError(
@@ -95,8 +110,9 @@ class Benchmark:
 
     def select(self, configs: Sequence[str], splits: Sequence[str]) -> Benchmark:
         """The part of the benchmark in these configs and splits, under the same identity."""
-        kept = tuple(s for s in self.samples if s.source in configs and s.split in splits)
-        return replace(self, samples=kept)
+        asked = [name for name in DERIVED_SPLITS if name in splits and name not in self.splits]
+        samples = (*self.samples, *(sample for name in asked for sample in self.derived.of(name)))
+        return replace(self, samples=tuple(s for s in samples if s.source in configs and s.split in splits))
 
     def of_lvlms(self, lvlms: Sequence[str]) -> Benchmark:
         """The part of the benchmark that was put to these LVLMs. Raises InputError for one that it lacks."""
@@ -160,7 +176,9 @@ def read_benchmark(folder: str | Path) -> Benchmark:
     grounded = tuple(sample for sample in samples if sample.group == "grounded")
     if not grounded:
         raise BenchmarkError(f"{root}: no row is grounded, so there is nothing to score")
-    return Benchmark(manifest.name, manifest.version, fingerprint, root, grounded, manifest.attachment)
+    return Benchmark(
+        manifest.name, manifest.version, fingerprint, root, grounded, manifest.attachment, Derived(grounded)
+    )
 
 
 def read_rows(folder: str | Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

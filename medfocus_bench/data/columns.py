@@ -57,7 +57,7 @@ REQUIRED: Final = (
 EVIDENCE_KINDS: Final = ("lesion", "spurious")
 GROUPS: Final = ("incorrect", "ungrounded", "grounded")
 """Outcomes of the causal filter; only grounded rows are samples of the benchmark."""
-SAMPLE_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+SAMPLE_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,199}$"
 
 LINE_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
 """Text without line breaks, terminal escapes and marks that reorder what stands around it."""

@@ -42,7 +42,8 @@ def load_benchmark(name_or_path: BenchmarkLike, split: str | Sequence[str] | Non
             or `hf://OWNER/NAME`, either with `@REVISION`. A folder in the current one wins over any other
             meaning of its name. Where the Hub is out of reach the installed copy stands in for the published
             benchmark, with a warning. A loaded benchmark is passed through.
-        split: `direct`, `reasoning`, `dev`, or several of them.
+        split: `direct`, `reasoning`, `dev`, or several of them; by default all three. `control` and
+            `contrast`, which are made of the others (`data.derived`), are loaded by their names only.
 
     Raises BenchmarkError for a name or folder that is not a benchmark, and InputError for an unknown split.
 

@@ -73,6 +73,8 @@ class Sample:
     anatomy: Mapping[str, FloatArray] = field(default_factory=dict)
     group: str = "grounded"
     content: Content | None = None
+    derived_from: str | None = None
+    """Of a derived split: the sample whose picture it shows, in `control` that of the trained LVLM."""
 
     @classmethod
     def of_image(

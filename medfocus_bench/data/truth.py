@@ -8,11 +8,11 @@ name of the source. Of other sources the boxes are all that is known.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,26 @@ class Effects:
     drop: float
 
 
+@dataclass(frozen=True, slots=True)
+class ContrastQuestion:
+    """A question about a picture that shows a finding and its mark, put to one of a pair of LVLMs.
+
+    Args:
+        region: of the question about the lesion, whose picture is shown.
+        lvlm: the second name of the LVLM that is asked.
+        pair: the name of the pair; the other LVLM of it is asked the same.
+        cause: by which of the two the LVLM goes.
+        response: its answer, yes.
+
+    """
+
+    region: Region
+    lvlm: str
+    pair: str
+    cause: Literal["finding", "mark"]
+    response: str
+
+
 class Truth(Protocol):
     """All that is known of a source. Regions are asked for only after `knows` said yes."""
 
@@ -66,11 +86,29 @@ class Truth(Protocol):
         """The effects on the response of a sample; None where they are not known."""
         ...
 
+    @property
+    def second_names(self) -> Mapping[str, str]:
+        """Keys of LVLMs by names that do not say which they are."""
+        ...
+
+    def contrast(self) -> Sequence[ContrastQuestion]:
+        """The questions of the split `contrast`, both of a pair one after the other."""
+        ...
+
+    def mark(self, region: Region) -> BoolArray:
+        """The exact pixels of the mark in a picture of `contrast`: as `mask`."""
+        ...
+
 
 @cache
 def installed_truths() -> dict[str, Truth]:
     """Every source of which more is known than the rows of a benchmark, with its truth."""
     return {entry.name: entry.load() for entry in entry_points(group=GROUP)}
+
+
+def second_names() -> dict[str, str]:
+    """Keys of LVLMs by their second names, in which the split `contrast` asks them."""
+    return {name: key for truth in installed_truths().values() for name, key in truth.second_names.items()}
 
 
 _CHECKED: Final[dict[tuple[Region, Hashable], bool]] = {}

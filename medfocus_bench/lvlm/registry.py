@@ -1,8 +1,14 @@
-"""LVLMs by key."""
+"""LVLMs by key.
+
+`KEY@random` is a copy of an LVLM whose decoder was drawn at random with the seed 0, `KEY@random-7` with the
+seed 7. A folder or a Hub id takes the place of the key as well. Other keys with `@` are second names that say
+nothing of the LVLM (`data.truth.second_names`).
+"""
 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +17,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from medfocus_bench.data.derived import RANDOM
+from medfocus_bench.data.truth import second_names
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.protocol import AUTO_BATCH
@@ -49,6 +57,8 @@ PAPER_LVLMS: Final = {
 """The six models of the paper."""
 
 
+_RANDOM = re.compile(rf"(?P<trained>.+){RANDOM}(?:-(?P<seed>[0-9]{{1,9}}))?")
+
 _LAST: Final[dict[tuple[Any, ...], HuggingFaceLVLM]] = {}
 """The LVLM that was loaded last, under everything that decides what it is."""
 
@@ -73,7 +83,8 @@ def load_lvlm(
     """Load an LVLM: a new one at every call, which the caller may change.
 
     Args:
-        source: a key of `list_lvlms`, a local checkpoint folder, or a Hub id (`owner/name`).
+        source: a key of `list_lvlms`, a local checkpoint folder, or a Hub id (`owner/name`); any of them
+            with `@random` or `@random-SEED` for a copy whose decoder is drawn at random.
         framing: `square` pads an image to the model frame first, `native` leaves it as it is.
         device: a torch device, such as `cpu`, `cuda` or `mps`; `auto` is the best that there is, and
             `auto-map` spreads the weights over all GPUs (with accelerate, of the extra `gpu`).
@@ -86,8 +97,8 @@ def load_lvlm(
             methods that need gradients refuse such an LVLM.
 
     Raises:
-        InputError: for an unknown key, for a checkpoint that cannot be loaded, and where the extra
-            `attribution` (torch, transformers) is missing.
+        InputError: for an unknown key, for a checkpoint that cannot be loaded, for a random decoder of
+            quantised weights, and where the extra `attribution` (torch, transformers) is missing.
 
     >>> import medfocus_bench as mb
     >>> sample = mb.load_benchmark("phantom", split="direct").samples[0]
@@ -97,16 +108,20 @@ def load_lvlm(
     """
     try:
         from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
+        from medfocus_bench.lvlm.random_decoder import draw_decoder
     except ImportError as error:
         raise InputError(
             f"LVLMs need {error.name}: install the extra with pip install 'medfocus-bench[attribution]'"
         ) from None
     key, place = _located(source)
+    _, seed = trained_source(source)
+    if seed is not None and quantise is not None:
+        raise InputError(f"{key}: the decoder of quantised weights cannot be drawn; leave out quantise")
     pixels = None
     known = next((model for model in PAPER_LVLMS.values() if model.repository == place), None)
     if known is not None:
         pixels, revision = known.pixels, revision or known.revision
-    return HuggingFaceLVLM(
+    lvlm = HuggingFaceLVLM(
         key,
         place,
         framing=framing,
@@ -118,6 +133,9 @@ def load_lvlm(
         batch=batch,
         quantise=quantise,
     )
+    if seed is not None:
+        draw_decoder(lvlm.model, lvlm.decoder, seed, name=key)
+    return lvlm
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +200,8 @@ def _state(folder: str | Path) -> tuple[tuple[str, int, int], ...]:
 def list_lvlms(pattern: str | None = None) -> list[str]:
     """The keys of the LVLMs that `load_lvlm` knows, sorted; those that match a shell pattern.
 
+    Every key has copies with a random decoder (`KEY@random`), which are not listed; nor are second names.
+
     >>> from medfocus_bench import list_lvlms
     >>> list_lvlms("phantom_gemma*")
     ['phantom_gemma', 'phantom_gemma_twin']
@@ -203,20 +223,54 @@ def lvlm_key(source: str | Path) -> str:
     return _located(source)[0]
 
 
+def trained_source(source: str | Path) -> tuple[str | Path, int | None]:
+    """The source of the trained LVLM, and the seed of its decoder: None where that is the trained one.
+
+    >>> trained_source("phantom_qwen@random")
+    ('phantom_qwen', 0)
+    """
+    found = _RANDOM.fullmatch(str(source))
+    if found is None or _is_checkpoint(source):
+        return source, None
+    return found["trained"], int(found["seed"] or 0)
+
+
+def trained_key(key: str) -> str:
+    """The key of the trained LVLM that an LVLM is a random copy or a second name of; else the key itself.
+
+    Whatever was tuned for the one holds for the other.
+    """
+    trained = str(trained_source(key)[0])
+    return second_names().get(trained, trained)
+
+
 def _located(source: str | Path) -> tuple[str, str | Path]:
     """The key of an LVLM, and the folder or Hub id of its checkpoint."""
+    trained, seed = trained_source(source)
+    if seed is not None:
+        key, place = _located(trained)
+        return f"{key}{RANDOM}" + (f"-{seed}" if seed else ""), place
     key = str(source)
     shipped = shipped_lvlms()
+    if key in second_names():
+        return key, _located(second_names()[key])[1]
     if key in shipped:
         return key, shipped[key]
     if key in PAPER_LVLMS:
         return key, PAPER_LVLMS[key].repository
-    if (Path(source) / "config.json").is_file():
+    if _is_checkpoint(source):
         return Path(source).resolve().name, Path(source)
     if not _is_hub_id(key):
         known = ", ".join([*shipped, *PAPER_LVLMS])
-        raise InputError(f"no LVLM {key!r}; there are {known}, or give a checkpoint folder or a Hub id")
+        raise InputError(
+            f"no LVLM {key!r}; there are {known}, or give a checkpoint folder or a Hub id; any of them with "
+            f"{RANDOM} has a random decoder"
+        )
     return key.replace("/", "--"), key
+
+
+def _is_checkpoint(source: str | Path) -> bool:
+    return (Path(source) / "config.json").is_file()
 
 
 def _is_hub_id(text: str) -> bool:
@@ -224,6 +278,7 @@ def _is_hub_id(text: str) -> bool:
     return (
         bool(owner and name)
         and "/" not in name
+        and "@" not in text
         and not text.startswith((".", "~"))
         and not Path(text).exists()
     )

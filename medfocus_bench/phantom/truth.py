@@ -3,12 +3,14 @@
 `truth/regions.parquet` has a row a region: `source`, `index`, `evidence`, `picture` (sha256 of the pixels of
 its picture) and `mask` (the pixels of the cause as a 1-bit PNG); `write_regions` renders it.
 `truth/effects.parquet` has a row a sample: `sample_id`, `tokens` and `token_effects`, `concepts` and
-`concept_effects`, `drop`. They are not a part of the track: its fingerprint is that of its rows.
+`concept_effects`, `drop`. `truth/contrast.parquet` has a row a question of the split `contrast`: `index`,
+`lvlm`, `response` and `mark` (as `mask`); `phantom.contrast` makes it. They are not a part of the track: its
+fingerprint is that of its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -19,12 +21,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from medfocus_bench.data.truth import Effects, Region, picture_digest
+from medfocus_bench.data.truth import ContrastQuestion, Effects, Region, picture_digest
 from medfocus_bench.geometry import BoolArray, UInt8Image
+from medfocus_bench.phantom import TWINS
 
 FOLDER: Final = Path(__file__).parent / "truth"
 REGIONS_NAME: Final = "regions.parquet"
 EFFECTS_NAME: Final = "effects.parquet"
+CONTRAST_NAME: Final = "contrast.parquet"
+
+SECOND_NAMES: Final = {
+    "phantom_qwen@a": "phantom_qwen_twin",
+    "phantom_qwen@b": "phantom_qwen",
+    "phantom_gemma@a": "phantom_gemma",
+    "phantom_gemma@b": "phantom_gemma_twin",
+}
+"""Lesion models and twins by the names of the split `contrast`, which do not say which is which.
+
+The assignment is arbitrary and fixed. On this open track everybody can read it here, or compare the answers.
+"""
 
 REGIONS_SCHEMA: Final = pa.schema(
     [
@@ -44,6 +59,9 @@ EFFECTS_SCHEMA: Final = pa.schema(
         ("concept_effects", pa.list_(pa.float32())),
         ("drop", pa.float32()),
     ]
+)
+CONTRAST_SCHEMA: Final = pa.schema(
+    [("index", pa.int32()), ("lvlm", pa.string()), ("response", pa.string()), ("mark", pa.binary())]
 )
 
 
@@ -68,6 +86,34 @@ class PhantomTruth:
 
     def effects(self, sample_id: str) -> Effects | None:
         return self._effects.get(sample_id)
+
+    @property
+    def second_names(self) -> Mapping[str, str]:
+        return SECOND_NAMES
+
+    def contrast(self) -> Sequence[ContrastQuestion]:
+        return [
+            ContrastQuestion(
+                ("phantom", row["index"], "lesion"),
+                row["lvlm"],
+                row["lvlm"].partition("@")[0],
+                "mark" if SECOND_NAMES[row["lvlm"]] in TWINS else "finding",
+                row["response"],
+            )
+            for row in self._contrast
+        ]
+
+    def mark(self, region: Region) -> BoolArray:
+        return self._marks[region]
+
+    @cached_property
+    def _marks(self) -> dict[Region, BoolArray]:
+        return {("phantom", row["index"], "lesion"): _decoded(row["mark"]) for row in self._contrast}
+
+    @cached_property
+    def _contrast(self) -> list[dict[str, Any]]:
+        path = self._folder / CONTRAST_NAME
+        return pq.read_table(path).to_pylist() if path.is_file() else []
 
     @cached_property
     def _regions(self) -> dict[Region, dict[str, Any]]:
@@ -127,11 +173,12 @@ def region_row(index: int, evidence: str) -> dict[str, Any]:
         "index": index,
         "evidence": evidence,
         "picture": picture_digest(phantom.image),
-        "mask": _encoded(cause_in(phantom, index, evidence)),
+        "mask": encoded_mask(cause_in(phantom, index, evidence)),
     }
 
 
-def _encoded(mask: BoolArray) -> bytes:
+def encoded_mask(mask: BoolArray) -> bytes:
+    """A mask (height, width) as a 1-bit PNG."""
     file = BytesIO()
     Image.fromarray(mask).save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -7,7 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, shipped_lvlms
+from medfocus_bench.data.derived import RANDOM
+from medfocus_bench.data.truth import second_names
+from medfocus_bench.lvlm.registry import PAPER_LVLMS, shipped_lvlms, trained_source
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -29,8 +31,10 @@ def folder_identity(source: str) -> str | None:
     """The identity of the checkpoint of a shipped LVLM or of a local folder.
 
     A SHA-256 over the names, sizes and bytes of its files; of a file over 64 MiB, 64 blocks count. None for a
-    Hub id, the commit of which `loaded_identity` knows.
+    Hub id, the commit of which `loaded_identity` knows. A random decoder is named with its seed.
     """
+    trained, seed = trained_source(source)
+    source = second_names().get(str(trained), str(trained))
     folder = shipped_lvlms().get(source, Path(source))
     if source in PAPER_LVLMS or not (folder / "config.json").is_file():
         return None
@@ -39,13 +43,17 @@ def folder_identity(source: str) -> str | None:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         for content in _content(path):
             digest.update(content)
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{digest.hexdigest()}{_drawn(seed)}"
 
 
 def loaded_identity(lvlm: HuggingFaceLVLM) -> str | None:
     """The commit of an LVLM that came from the Hub; None for one of a folder."""
     commit = getattr(lvlm.model.config, "_commit_hash", None)
-    return None if commit is None else f"commit:{commit}"
+    return None if commit is None else f"commit:{commit}{_drawn(trained_source(lvlm.key)[1])}"
+
+
+def _drawn(seed: int | None) -> str:
+    return "" if seed is None else f"{RANDOM}-{seed}"
 
 
 def _content(path: Path) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.engine.devices import check_device
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX, NullControl
-from medfocus_bench.lvlm.registry import check_lvlms
+from medfocus_bench.lvlm.registry import check_lvlms, trained_key
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.settings import PartSettings, place_of
 from medfocus_bench.runs.tuning import Tuning, check_tuning, read_tuning
@@ -67,16 +67,19 @@ class MethodSpec:
         return metadata(registry.load_method(self.source, **self.settings), self.source)
 
     def part(self, lvlm: str, mode: str) -> PartSettings:
-        """The tuned settings of an LVLM and a mode. Raises InputError where the tuning file lacks them."""
+        """The tuned settings of an LVLM and a mode; a copy with a random decoder has the trained one's.
+
+        Raises InputError where the tuning file lacks them.
+        """
         if self.tuning is None:
             return PartSettings()
-        tuned = self.tuning.part(lvlm, mode, self.again)
+        tuned = self.tuning.part(trained_key(lvlm), mode, self.again)
         return PartSettings(tuned=tuned.chosen, dev_samples=tuned.samples)
 
     def check_conditions(self, lvlm: str, mode: str, config: RunConfig) -> None:
         """Raises InputError where the settings of an LVLM and a mode were tuned under other conditions."""
         if self.tuning is not None:
-            self.tuning.check_conditions(lvlm, mode, config, self.again)
+            self.tuning.check_conditions(trained_key(lvlm), mode, config, self.again)
 
     def load(self, lvlm: str, mode: str) -> Method:
         """The method as it explains the responses of an LVLM in a mode; not for a null control."""

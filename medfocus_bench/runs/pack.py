@@ -163,7 +163,7 @@ def _benchmark(folder: Path, settings: RunSettings, given: BenchmarkLike | None)
 
 def _covered(benchmark: Benchmark, sample_ids: Iterable[str], folder: Path) -> Benchmark:
     tried = set(sample_ids)
-    samples = [sample for sample in benchmark.samples if sample.sample_id in tried]
+    samples = [sample for sample in benchmark.known_samples if sample.sample_id in tried]
     if not samples:
         raise InputError(f"{folder}: holds no attributions yet; run `attribute` first")
     configs, splits = ({getattr(s, name) for s in samples} for name in ("source", "split"))
@@ -191,7 +191,9 @@ def _metadata(
 ) -> MethodMetadata:
     """The method with the settings of the parts that are in the submission."""
     names = {f"{sample.lvlm} {sample.mode}" for sample in part.samples}
-    parts = {name: of for name, of in settings.parts.items() if name in names and of.tuned is not None}
+    of_samples = {name: of for name, of in settings.parts.items() if name in names and of.tuned is not None}
+    trained = {name: of for name, of in of_samples.items() if "@" not in name}
+    parts = trained or of_samples  # copies have the settings of their LVLMs
     tuned = {name: of.tuned or {} for name, of in parts.items()}
     base = settings.method.hyperparameters
     values: dict[str, Any] = {

@@ -78,7 +78,7 @@ class RecordFiles:
 
     @classmethod
     def of(cls, folder: Path, lvlm: str, split: str) -> RecordFiles:
-        name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', lvlm)}-{split}"
+        name = f"{re.sub(r'[^A-Za-z0-9_@-]', '_', lvlm)}-{split}"
         return cls(folder / f"{name}.jsonl", folder / f"{name}.maps")
 
     @classmethod

@@ -267,7 +267,7 @@ class _Check:
             f"{self.name}: /benchmark/{kind}: no {name!r} in the benchmark, only {', '.join(known)}"
             for kind, names, known in (
                 ("configs", made_for.configs, benchmark.configs),
-                ("splits", made_for.splits, benchmark.splits),
+                ("splits", made_for.splits, benchmark.known_splits),
             )
             for name in names
             if name not in known
