@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.core import ParameterSource
 
 from medfocus_bench.cli.attribution import check_models, conditions_of
 from medfocus_bench.cli.options import (
@@ -32,6 +31,7 @@ from medfocus_bench.cli.options import (
 )
 from medfocus_bench.cli.output import print_tables, warn
 from medfocus_bench.cli.progress import show_progress
+from medfocus_bench.cli.rankings import RANKING_TARGETS
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
@@ -47,10 +47,6 @@ _FILTER_OPTIONS: Final = {
 }
 """Options of the causal filter, which runs where no benchmark is given."""
 
-_CONVERGENCE: Final = "convergence"
-_OF_CONVERGENCE: Final = ("target", "benchmark", "out", "form", "results", "submissions")
-"""Its options: it reads results and submissions, and runs nothing."""
-
 
 def _list_tables(context: click.Context, option: click.Parameter, given: bool) -> None:
     """Show the tables and figures, and end the command without asking for more."""
@@ -59,9 +55,7 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
 
     if given:
         rows = [Row((one.name, one.title, one.published)) for one in TABLES.values()]
-        rows.append(
-            Row((_CONVERGENCE, "our ranking beside the published one", "IoU in direct mode, by source"))
-        )
+        rows += [Row((name, one.title, one.published)) for name, one in RANKING_TARGETS.items()]
         print_tables([], [Table("Targets", ("", "what it shows", "published values"), tuple(rows))])
         context.exit()
 
@@ -151,7 +145,7 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
     type=INPUT_FOLDER,
     default="submissions",
     show_default=True,
-    help="For convergence: the submissions, which are scored under the paper's protocol.",
+    help="For convergence and sensitivity: the submissions, which are scored again.",
 )
 @format_option
 @resamples_option
@@ -172,15 +166,17 @@ def reproduce_command(
     Makes the missing runs, and prints the paper's value beside ours with 95 % intervals and null controls.
     Writes TARGET.json, TARGET.md and the figures to --out. An interrupted run is resumed.
 
-    The target convergence lays the ranking of the leaderboard's results beside the published one.
+    Two targets are about the ranking of the leaderboard and run no LVLM: convergence lays it beside the
+    published one, sensitivity ranks under other constants of evidence AP.
     """
     from medfocus_bench.errors import InputError
 
     if target is None:
         raise InputError("name a target; `medfocus-bench reproduce --list` shows them")
-    if target == _CONVERGENCE:
-        _check_convergence()
-        _show_convergence(results, submissions, options["benchmark"] or "phantom", options["out"], form)
+    if target in RANKING_TARGETS:
+        RANKING_TARGETS[target].check(target)
+        made = RANKING_TARGETS[target].make(options | {"results": results, "submissions": submissions})
+        _show(list(made.tables), list(made.lines), made.as_json, form)
         return
     if seconds_per_forward is not None and not dry_run:
         raise InputError("--seconds-per-forward goes with --dry-run only")
@@ -199,32 +195,6 @@ def reproduce_command(
     if form == "table":
         for name in (f"{target}.md", f"{target}.json", *document.figures):
             click.echo(str(options["out"] / name))
-
-
-def _check_convergence() -> None:
-    """Refuse the options of runs."""
-    from medfocus_bench.errors import InputError
-
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        given = context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
-        if given and name not in _OF_CONVERGENCE:
-            raise InputError(f"{parameter.opts[0]} does not go with {_CONVERGENCE}, which runs nothing")
-
-
-def _show_convergence(folder: Path, submissions: Path, benchmark: str, out: Path, form: str) -> None:
-    from medfocus_bench.data.resolve import load_benchmark
-    from medfocus_bench.leaderboard.convergence import convergence, paper_scores
-    from medfocus_bench.leaderboard.convergence_tables import convergence_tables
-    from medfocus_bench.leaderboard.result import read_results
-
-    found = read_results(folder)
-    opened, kept = load_benchmark(benchmark), out / _CONVERGENCE
-    paper_iou = paper_scores(submissions, found, opened, kept, progress=show_progress)
-    table = convergence(found, paper_iou)
-    lines = [f"{table.benchmark.dataset} {table.benchmark.version}, evaluator {table.evaluator_version}"]
-    _show(convergence_tables(table), lines, table.model_dump_json(indent=1), form)
 
 
 def _check_options(target: str, pace: float | None, no_run: bool, options: dict[str, Any]) -> None:

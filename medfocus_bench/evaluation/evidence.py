@@ -40,8 +40,8 @@ class Evidence:
             covers at least half; of a mask too small for that, the most covered ones; of boxes too small even
             to measure, the pixel that holds the centre of the largest.
         counted: of the same shape, the pixels that count: the positive and the negative ones. Left out are
-            those of the boxes outside the mask, and those within `RIM` of a positive one: whether they belong
-            to the cause is a question of drawing, not of the explanation.
+            those of the boxes outside the mask, and those within the rim of a positive one: whether they
+            belong to the cause is a question of drawing, not of the explanation.
 
     """
 
@@ -54,23 +54,30 @@ class Evidence:
 
     @classmethod
     def of(
-        cls, width: int, height: int, boxes: npt.ArrayLike, mask: BoolArray | None = None, *, name: str = ""
+        cls,
+        width: int,
+        height: int,
+        boxes: npt.ArrayLike,
+        mask: BoolArray | None = None,
+        *,
+        rim: float = RIM,
+        name: str = "",
     ) -> Evidence:
         """The evidence of native `boxes`, and of the exact native `mask` (height, width) where it is known.
 
-        Without it, the boxes are the mask. Raises ValueError, with the `name` of the sample, for boxes or a
-        mask that cover nothing of the image.
+        Without it, the boxes are the mask. `rim` is in sides of the model frame. Raises ValueError, with the
+        `name` of the sample, for boxes or a mask that cover nothing of the image.
         """
         native = clip_boxes(boxes, width, height).tobytes()
         exact = None if mask is None else np.packbits(mask).tobytes()
-        found = _evidence(Frame(width, height), native, exact)
+        found = _evidence(Frame(width, height), native, exact, rim)
         if found is None:
             raise ValueError(f"{name}: the evidence covers nothing of the image".removeprefix(": "))
         return found
 
 
 @lru_cache(_KEPT)
-def _evidence(frame: Frame, native: bytes, exact: bytes | None) -> Evidence | None:
+def _evidence(frame: Frame, native: bytes, exact: bytes | None, rim: float) -> Evidence | None:
     boxes = np.frombuffer(native).reshape(-1, 4)
     union = BoxUnion.of(frame.to_content(boxes))
     share = BoxUnion.of(boxes).area / (frame.width * frame.height)
@@ -86,7 +93,7 @@ def _evidence(frame: Frame, native: bytes, exact: bytes | None) -> Evidence | No
         if not covered.any():
             return None
     pixels = covered >= min(0.5, covered.max())
-    counted = ~(_within(pixels, RIM * frame.size) | (boxed >= 0.5)) | pixels
+    counted = ~(_within(pixels, rim * frame.size) | (boxed >= 0.5)) | pixels
     for array in (pixels, counted):
         array.setflags(write=False)
     return Evidence(frame, boxes, union, share, pixels, counted)

@@ -36,13 +36,15 @@ _KEPT: Final = 128
 """Matrices that a process keeps, of 400 kB at most for maps up to the model frame's resolution."""
 
 
-def lowpassed(given: Attribution | npt.NDArray[np.generic], frame: Frame) -> SaliencyMap:
+def lowpassed(
+    given: Attribution | npt.NDArray[np.generic], frame: Frame, sigma: float = SIGMA
+) -> SaliencyMap:
     """An attribution on the image's pixels, low-passed: (content height, content width), within [-1, 1].
 
     A map (of an Attribution, or a 2-D array over the model frame) is resampled: bilinear, half-pixel centres,
     edges repeated; a finer one is low-passed by a triangle first. Its padding is cut off, and what is left is
-    filtered by a Gaussian of `SIGMA`, edges repeated, cut at four standard deviations. Of boxes, which are in
-    native pixels, it is the exact coverage of each pixel that is filtered.
+    filtered by a Gaussian of `sigma` sides of the frame, edges repeated, cut at four standard deviations. Of
+    boxes, which are in native pixels, it is the exact coverage of each pixel that is filtered.
 
     The result is divided by its largest magnitude, so that no map is lost in float32 for being small, and
     rounded to multiples of 2^-36: the sums of a plateau differ in their last bits, by 1e-15 or so, and would
@@ -54,7 +56,7 @@ def lowpassed(given: Attribution | npt.NDArray[np.generic], frame: Frame) -> Sal
     if isinstance(given, Attribution) and given.boxes is not None:
         union = BoxUnion.of(frame.to_content(given.boxes))
         rows, columns = (
-            _gaussian(cells, SIGMA * frame.size) @ interval_overlap(edges, cells).T
+            _gaussian(cells, sigma * frame.size) @ interval_overlap(edges, cells).T
             for edges, cells in ((union.ys, bottom - top), (union.xs, right - left))
         )
         return _levelled(rows @ union.inside @ columns.T)
@@ -62,20 +64,20 @@ def lowpassed(given: Attribution | npt.NDArray[np.generic], frame: Frame) -> Sal
     assert saliency is not None
     if saliency.size == 0 or not np.isfinite(saliency).all():
         return np.zeros((bottom - top, right - left), dtype=np.float32)
-    rows = _weights(saliency.shape[0], frame.size, top, bottom, covers)
-    columns = _weights(saliency.shape[1], frame.size, left, right, covers)
+    rows = _weights(saliency.shape[0], frame.size, top, bottom, covers, sigma)
+    columns = _weights(saliency.shape[1], frame.size, left, right, covers, sigma)
     return _levelled(rows @ saliency.astype(np.float64) @ columns.T)
 
 
 @lru_cache(_KEPT)
-def _weights(source: int, size: int, start: int, stop: int, covers: MapFrame) -> FloatArray:
+def _weights(source: int, size: int, start: int, stop: int, covers: MapFrame, sigma: float) -> FloatArray:
     """Weights (stop - start, source) from a map's cells along one axis to the low-passed content pixels."""
     resampling = (
         bilinear_weights(source, size)[start:stop]
         if covers == "model"
         else bilinear_weights(source, stop - start)
     )
-    weights = _gaussian(stop - start, SIGMA * size) @ resampling
+    weights = _gaussian(stop - start, sigma * size) @ resampling
     weights.setflags(write=False)
     return weights
 

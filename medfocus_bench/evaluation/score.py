@@ -11,7 +11,7 @@ import numpy as np
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.evidence import RIM, Evidence
 from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.grid import GridTally
 from medfocus_bench.evaluation.groups import CELL, Group, Groups
@@ -91,9 +91,10 @@ def explanation(
     return None if given.says_nothing else given
 
 
-def evidence_of(sample: Sample) -> Evidence:
+def evidence_of(sample: Sample, rim: float = RIM) -> Evidence:
     """The evidence of a sample: its exact mask where known, else its boxes. Raises ValueError without any."""
-    return Evidence.of(sample.width, sample.height, sample.boxes, sample.exact_mask, name=sample.sample_id)
+    mask = sample.exact_mask
+    return Evidence.of(sample.width, sample.height, sample.boxes, mask, rim=rim, name=sample.sample_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

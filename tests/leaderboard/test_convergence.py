@@ -172,5 +172,5 @@ def test_the_command_prints_the_table_and_refuses_options_of_runs(scored, tmp_pa
     assert module.Convergence.model_validate_json(shown) == convergence(results)
     status, _, error = run(*words, "--out", tmp_path / "out", "--no-run")
     assert status == 2
-    assert "--no-run does not go with convergence" in error
+    assert "--no-run does not go with convergence, which runs no LVLM" in error
     assert run("reproduce", "convergence", "--results", tmp_path / "nowhere")[0] == 2
