@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from medfocus_bench.attribution.attribution import Attribution
@@ -259,6 +261,70 @@ def test_correction_has_its_fixed_points():
     assert corrected_iou(0.3, 0.3) == 0
     assert corrected_iou(1.0, 0.3) == 1
     assert corrected_iou(1.0, 1.0) == 0
+
+
+def selected(saliency, size=(224, 224)):
+    evidence = Region("a", *size, [[50, 40, 120, 100]])
+    return explanation(Attribution("a", saliency=saliency), evidence).selected
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_map_selects_a_tenth_of_the_image(size):
+    chosen = selected(np.random.default_rng(9).random((16, 16)), size)
+    assert chosen.sum() == np.ceil(chosen.size / 10)
+
+
+def test_a_map_that_lies_on_less_than_a_tenth_selects_no_more_than_that():
+    saliency = np.zeros((224, 224))
+    saliency[100, 0] = 1
+    rows, columns = np.indices((224, 224))
+    chosen = selected(saliency)
+    assert np.array_equal(chosen, (abs(rows - 100) <= 40) & (columns <= 40))
+
+
+def test_a_plateau_at_the_threshold_is_selected_as_a_whole():
+    saliency = np.zeros((224, 224))
+    saliency[:, :112] = 1
+    chosen = selected(saliency)
+    assert chosen[:, :72].all()
+    assert not chosen[:, 73:].any()
+
+
+def test_the_overlap_of_a_map_is_that_of_its_selected_pixels_with_the_annotated_boxes():
+    """Though the mask, against which pixels are ranked, is another one."""
+    saliency = np.zeros((224, 224))
+    saliency[100, 0] = 1
+    mask = np.eye(224, dtype=bool)
+    evidence = Region("a", 224, 224, [[0, 60, 41, 141], [0, 60, 30, 141]], mask)
+    scores = scores_of(evidence, saliency=saliency)
+    assert (scores["iou"], scores["precision"], scores["recall"]) == (1.0, 1.0, 1.0)
+    assert scores["precision_lift"] == pytest.approx(224**2 / (81 * 41))
+    assert scores["corrected_iou"] == pytest.approx(1)
+    half = Region("a", 224, 224, [[0, 60, 20.5, 141]], mask)
+    assert scores_of(half, saliency=saliency)["iou"] == pytest.approx(0.5)
+    assert scores_of(half, saliency=saliency)["recall"] == pytest.approx(1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(-60, 60), st.floats(1e-3, 1e3), st.sampled_from([8, 16, 50]))
+def test_no_score_depends_on_the_scale_of_a_map(seed, exponent, factor, side):
+    rng = np.random.default_rng(seed)
+    saliency = rng.standard_normal((side, side))
+    evidence = Region("a", 300, 224, random_box(rng, 300, 224))
+    expected = scores_of(evidence, saliency=saliency)
+    assert scores_of(evidence, saliency=saliency * 2.0**exponent) == expected
+    assert scores_of(evidence, saliency=saliency * factor) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_map_of_small_float16_values_scores_as_one_of_float32():
+    """Both hold the same numbers, of which the smallest are subnormal in float16."""
+    rng = np.random.default_rng(11)
+    small = (rng.integers(0, 200, (16, 16)) * 2.0**-24).astype(np.float16)
+    evidence = Region("a", 300, 224, [[50, 40, 120, 100]])
+    assert scores_of(evidence, saliency=small) == scores_of(evidence, saliency=small.astype(np.float32))
+    assert scores_of(evidence, saliency=small) == scores_of(
+        evidence, saliency=small.astype(np.float64) * 2**24
+    )
 
 
 CHANCE = {"evidence_ap": 0.0, "auroc": 0.5}
