@@ -21,7 +21,7 @@ PACKAGE = Path(medfocus_bench.__file__).parent
 
 LAYERS = (
     *("_version", "errors", "geometry", "text", "verdicts", "answers"),
-    *("storage", "lock", "progress", "tables", "drawing", "engine"),
+    *("storage", "journal", "lock", "progress", "tables", "drawing", "engine"),
     *("data", "lvlm", "attribution", "counterfactual", "medfocus", "submission", "evaluation", "phantom"),
     *("runs", "paper", "leaderboard", "cli"),
 )

@@ -18,6 +18,7 @@ from medfocus_bench.cli.attribution import attribute_command, pack_command, tune
 from medfocus_bench.cli.bench import bench_command
 from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
+from medfocus_bench.cli.faithfulness import faithfulness_command
 from medfocus_bench.cli.leaderboard import leaderboard_command
 from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import Group
@@ -56,6 +57,7 @@ def cli() -> None:
 for _command in (
     evaluate_command,
     compare_command,
+    faithfulness_command,
     validate_command,
     info_command,
     null_command,

@@ -122,6 +122,10 @@ def guard_command(
 @click.option("--check", is_flag=True, help="Write nothing; status 1 if a result is not what is computed.")
 @click.option("--only", multiple=True, metavar="NAME", help="Only this submission; may be repeated.")
 @click.option("--force", is_flag=True, help="Also compute what is up to date.")
+@click.option("--faithfulness", is_flag=True, help="Also measure faithfulness, on the LVLMs.")
+@click.option(
+    "--samples", type=click.IntRange(1), help="With --faithfulness: only so many. Default: all samples."
+)
 def rebuild_command(
     submissions: Path,
     results: Path,
@@ -130,14 +134,25 @@ def rebuild_command(
     check: bool,
     only: tuple[str, ...],
     force: bool,
+    faithfulness: bool,
+    samples: int | None,
 ) -> None:
     """Compute every result from the raw attributions, and those of the null controls.
 
-    Writes what changed, as it is made. With --check, holds what is computed against what is committed.
+    Writes what changed, as it is made. With --check, holds what is computed against what is committed. A
+    result keeps its faithfulness until --faithfulness measures it anew; its records go to a folder beside the
+    results, ending in `.work`.
     """
     from medfocus_bench.data.resolve import load_benchmark
+    from medfocus_bench.errors import InputError
+    from medfocus_bench.leaderboard.faithfulness import Measurement, add_faithfulness
     from medfocus_bench.leaderboard.rebuild import Rules, entries, rebuild, stray_results
+    from medfocus_bench.storage import records_beside
 
+    if samples is not None and not faithfulness:
+        raise InputError("--samples goes with --faithfulness")
+    if faithfulness and check:
+        raise InputError("--faithfulness writes into the results; leave --check out")
     opened = load_benchmark(benchmark)
     found = entries(submissions, only)
     outcomes = stray_results(found, results) if not only else []
@@ -146,6 +161,17 @@ def rebuild_command(
     for outcome in show_progress(scored, "Scoring", len(found)):
         outcomes.append(outcome)
         click.echo(_outcome_line(outcome))
+    if faithfulness:
+        measured = add_faithfulness(
+            {entry.name: entry.folder for entry in found},
+            results,
+            opened,
+            Measurement(records_beside(results), samples),
+            engine=engine,
+            progress=show_progress,
+        )
+        for name, mean in measured:
+            click.echo(one_line(f"{name}: faithfulness {'not measured' if mean is None else f'{mean:z.3f}'}"))
     _conclude(outcomes, check)
 
 

@@ -27,6 +27,7 @@ from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
 from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION, RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import NullScores, Provenance, Report, SliceScores
 from medfocus_bench.evaluation.score import Aggregator, LoadLVLM, ScoredSamples, score_samples
+from medfocus_bench.evaluation.words import aggregate as aggregate_words
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import write_atomic
 from medfocus_bench.submission.reader import Submission, open_submission
@@ -163,6 +164,7 @@ def evaluate_samples(
         grid=tally.grid(),
         slices=aggregator.aggregate(scored, settings),
         nulls=list(_null_scores(part, aggregator, settings, progress)) if nulls else [],
+        words=aggregate_words(part.samples, scored.heard, settings),
     )
     attributed = {sample.lvlm for sample in part.samples if sample.sample_id in held}
     unexplained = tuple(sorted({sample.lvlm for sample in part.samples} - attributed))

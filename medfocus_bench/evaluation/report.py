@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from medfocus_bench.evaluation.faithfulness import Faithfulness
 from medfocus_bench.evaluation.figures import Number, Score
 from medfocus_bench.evaluation.grid import Grid
+from medfocus_bench.evaluation.words import Words
 from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, MethodMetadata, Strict, Submitter
 
 SliceKind = Literal["all", "pooled", "source", "lvlm", "mode", "evidence", "size", "finding", "cell"]
@@ -90,6 +92,8 @@ class Report(Strict):
     """The scores of a submission, with its null controls and its provenance.
 
     `grid`: of its maps; None where all it has are boxes, and in reports of evaluators before 2.0.
+    `faithfulness` is measured apart, on the LVLMs (see `runs.faithfulness`); `words` is of a method that
+    scores tokens or concepts. Each is None where it was not computed or does not apply.
 
     >>> import medfocus_bench as mb
     >>> benchmark = mb.load_benchmark("phantom", split="dev")
@@ -109,6 +113,8 @@ class Report(Strict):
     grid: Grid | None = None
     slices: list[SliceScores]
     nulls: list[NullScores]
+    faithfulness: Faithfulness | None = None
+    words: Words | None = None
 
     def slice(self, kind: SliceKind = "all", value: str = "all") -> SliceScores:
         """One slice. Raises KeyError."""

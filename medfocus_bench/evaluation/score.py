@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.protocol import Protocol, Settings
 from medfocus_bench.evaluation.report import Counts, MeanCost, SliceKind, SliceScores
+from medfocus_bench.evaluation.words import Heard, word_scores
 from medfocus_bench.geometry import BoxUnion, FloatArray
 
 LoadLVLM = Callable[[str], Any]
@@ -35,6 +36,9 @@ def score(
     lvlm: Any = None,
 ) -> dict[str, float]:
     """The scores of one attribution by name; all 0 where it explains nothing.
+
+    With those of its tokens and concepts under the standard protocol, where it has any and their effects are
+    known: `token_ndcg`, `concept_ndcg`, `abstention`.
 
     Args:
         attribution: a map or boxes of this sample; None for a missing one.
@@ -59,7 +63,8 @@ def score(
     known = metrics(protocol, with_lvlm=lvlm is not None)
     chosen = known if names is None else [_named(name, protocol, lvlm is not None) for name in names]
     given = explanation(attribution, sample, protocol=protocol, seed=seed, lvlm=lvlm)
-    return {metric.name: 0.0 if given is None else float(metric.compute(given)) for metric in chosen}
+    scores = {metric.name: 0.0 if given is None else float(metric.compute(given)) for metric in chosen}
+    return scores | (word_scores(attribution, sample) if names is None and protocol == "standard" else {})
 
 
 def _named(name: str, protocol: Protocol, with_lvlm: bool) -> Metric:
@@ -101,7 +106,8 @@ def evidence_of(sample: Sample, rim: float = RIM) -> Evidence:
 class ScoredSamples:
     """The scores of one method, (n, m) in the order of the samples and of `names`, with its counts.
 
-    `skipped`: scores that need the LVLM, of which none could be loaded.
+    `skipped`: scores that need the LVLM, of which none could be loaded. `heard`: the scores of the words of
+    each attribution, by sample; None for one without words.
     """
 
     names: tuple[str, ...]
@@ -110,6 +116,7 @@ class ScoredSamples:
     explained: int
     cost: MeanCost
     skipped: tuple[str, ...] = ()
+    heard: Mapping[str, Heard | None] = field(default_factory=dict)
 
     def columns(self, names: Sequence[str]) -> FloatArray:
         """The scores of these names, (n, len(names))."""
@@ -134,10 +141,13 @@ def score_samples(
     scores = np.zeros((len(samples), len(chosen)))
     costs: dict[str, list[float]] = {part: [] for part in MeanCost.model_fields}
     attributed = explained = 0
+    heard: dict[str, Heard | None] = {}
     for sample, attribution in attributions:
         if attribution is None:
             continue
         attributed += 1
+        if settings.protocol == "standard":
+            heard[sample.sample_id] = Heard.words_of(attribution, sample)
         for part, cost in asdict(attribution.cost).items():
             if cost is not None:
                 costs[part].append(cost)
@@ -151,7 +161,7 @@ def score_samples(
     names = tuple(metric.name for metric in chosen)
     skipped = tuple(metric.name for metric in metrics(settings.protocol) if metric not in chosen)
     means = {part: sum(stated) / len(stated) for part, stated in costs.items() if stated}
-    return ScoredSamples(names, scores, attributed, explained, MeanCost(**means), skipped)
+    return ScoredSamples(names, scores, attributed, explained, MeanCost(**means), skipped, heard)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,7 @@ from medfocus_bench.errors import InputError, SubmissionError, UnavailableError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, write_null
 from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION, RESAMPLES
+from medfocus_bench.leaderboard.faithfulness import keeping_faithfulness
 from medfocus_bench.leaderboard.result import (
     MAX_RESULTS,
     NULL_RESULT,
@@ -152,7 +153,9 @@ def _settle(entry: Entry, benchmark: Benchmark, rules: Rules) -> Outcome:
     try:
         committed = _committed(path, rules)
         ahead = _without_computing(entry, committed, benchmark, rules)
-        return ahead or _held_against(committed, _computed(entry, benchmark, rules), path, rules)
+        return ahead or _held_against(
+            committed, keeping_faithfulness(_computed(entry, benchmark, rules), committed), path, rules
+        )
     except UnavailableError as error:
         if not path.exists():
             return Outcome(entry.name, "unavailable", (str(error),))
