@@ -133,8 +133,7 @@ def score_samples(
 ) -> ScoredSamples:
     """Score attributions as they come, in any order, one in memory at a time; one that never comes scores 0.
 
-    Scores that need the LVLM are skipped unless `load_lvlm` is given. `tally` counts the grids of the maps
-    that explain something.
+    Scores that need the LVLM are skipped unless `load_lvlm` is given. `tally` counts the grids of the maps.
     """
     chosen = metrics(settings.protocol, with_lvlm=load_lvlm is not None)
     row_of = {sample.sample_id: row for row, sample in enumerate(samples)}
@@ -151,12 +150,12 @@ def score_samples(
         for part, cost in asdict(attribution.cost).items():
             if cost is not None:
                 costs[part].append(cost)
+        if tally is not None:
+            tally.add(attribution, evidence_of(sample))
         lvlm = None if load_lvlm is None else load_lvlm(sample.lvlm)
         given = explanation(attribution, sample, protocol=settings.protocol, seed=settings.seed, lvlm=lvlm)
         if given is not None:
             explained += 1
-            if tally is not None:
-                tally.add(attribution, given.evidence)
             scores[row_of[sample.sample_id]] = [metric.compute(given) for metric in chosen]
     names = tuple(metric.name for metric in chosen)
     skipped = tuple(metric.name for metric in metrics(settings.protocol) if metric not in chosen)
