@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from medfocus_bench.evaluation.metrics.registry import metrics as metrics_of
 from medfocus_bench.evaluation.nulls import NULL_PREFIX, null_control
 from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION, RESAMPLES, Protocol, Settings
 from medfocus_bench.evaluation.report import Comparison, Difference
-from medfocus_bench.evaluation.statistics import holm, sign_flip_p_value
+from medfocus_bench.evaluation.statistics import Interval, holm, sign_flip_p_value
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.submission.reader import Submission, open_submission
@@ -43,10 +42,10 @@ def compare(
     """Compare every pair of at least two submissions: difference of macro means, interval and p-values.
 
     An entry `null:NAME` is a null control. The submissions need to cover the same configs and splits. The
-    interval is a bootstrap by patient with shared draws, the p-value exchanges the two methods patient by
-    patient, and Holm's correction runs over all pairs and `metrics` (default: the headline) of the call. A
-    metric is given by its name or its label ("iou", "IoU-c"), in any case. `lvlms` limits the comparison to
-    the samples of these LVLMs.
+    interval and the p-value are over LVLMs and patients where a kind of evidence has several LVLMs. Elsewhere
+    they are over patients: a bootstrap, and exchanging the two methods patient by patient. Holm's correction
+    runs over all pairs and `metrics` (default: the headline) of the call. A metric is given by its name or
+    its label ("iou", "IoU-c"), in any case. `lvlms` limits the comparison to the samples of these LVLMs.
 
     >>> import medfocus_bench as mb
     >>> benchmark = mb.load_benchmark("phantom", split="dev")
@@ -143,20 +142,32 @@ def _differences(
     pairs = list(combinations(range(len(scores)), 2))
     paired = np.concatenate([scores[a] - scores[b] for a, b in pairs], axis=1)
     everything = groups.macro()
-    (found,) = groups.means(paired, [everything], settings)
-    contributions = groups.contributions(paired, everything)
-    p_values = [sign_flip_p_value(column, settings) for column in contributions.T]
+    (found,) = groups.means(paired, [everything], settings, paired=True)
+    p_values = [
+        sign_flip_p_value(column, settings) if interval.p_value is None else interval.p_value
+        for interval, column in zip(found, groups.contributions(paired, everything).T, strict=True)
+    ]
     keys = [(labels[a], labels[b], metric) for a, b in pairs for metric in metrics]
     return [
         Difference(
             first=first,
             second=second,
             metric=metric,
-            difference=Score(**asdict(interval)),
+            difference=Score.of(interval, spread=True),
+            levels=interval.levels,
+            kept_in=_kept_in(interval),
             p_value=p_value,
-            p_holm=adjusted,
+            p_holm=p_holm,
         )
-        for (first, second, metric), interval, p_value, adjusted in zip(
+        for (first, second, metric), interval, p_value, p_holm in zip(
             keys, found, p_values, holm(p_values).tolist(), strict=True
         )
     ]
+
+
+def _kept_in(interval: Interval) -> str | None:
+    """In how many LVLMs the difference has the sign of the mean, of how many."""
+    if len(interval.by_lvlm) < 2:
+        return None
+    kept = sum(np.sign(own) == np.sign(interval.mean) for own in interval.by_lvlm)
+    return f"{kept} of {len(interval.by_lvlm)}"

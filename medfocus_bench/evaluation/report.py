@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from medfocus_bench.evaluation.faithfulness import Faithfulness
-from medfocus_bench.evaluation.figures import Number, Score
+from medfocus_bench.evaluation.figures import Number, Score, Stated
 from medfocus_bench.evaluation.grid import Grid
+from medfocus_bench.evaluation.statistics import Levels
 from medfocus_bench.evaluation.words import Words
 from medfocus_bench.submission.schema import BenchmarkRef, Digest, Line, MethodMetadata, Strict, Submitter
 
 SliceKind = Literal["all", "pooled", "source", "lvlm", "mode", "evidence", "size", "finding", "cell"]
 
 
-class SliceScores(Strict):
+class SliceScores(Stated):
     """The scores of one part of the benchmark.
 
-    `kind` "all" is the headline: the mean over (LVLM, source) cells of their means (macro). "pooled" is the
-    mean over samples. "cell" is one (LVLM, source). Every other slice is macro over the cells within it.
-    `scores` lacks those that did not exist, or were skipped, when the report was made.
+    `kind` "all" is the headline: the mean over kinds of evidence of the means over their LVLMs (macro); of an
+    LVLM over its sources. "pooled" is the mean over samples. "cell" is one (LVLM, source). Every other slice
+    is macro within it. `levels`: whether the intervals are over LVLMs and patients, or over patients alone;
+    None in reports of evaluators before 2.0, whose intervals are all over patients. `scores` lacks those that
+    did not exist, or were skipped, when the report was made.
     """
 
     kind: SliceKind
     value: str
     samples: int
     patients: int
+    levels: Levels | None = None
     scores: dict[str, Score]
 
 
@@ -66,7 +70,7 @@ class MeanCost(Strict):
     seconds: Number | None = None
 
 
-class Provenance(Strict):
+class Provenance(Stated):
     """Everything that is needed to compute the report again.
 
     `lvlms`: those that it is limited to; None, and left out, where it is of all that the submission covers.
@@ -81,11 +85,6 @@ class Provenance(Strict):
     status: Literal["verified", "self-reported"]
     lvlms: list[Line] | None = None
     skipped_scores: list[Line] | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_limited(self, plain: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        """All fields but the optional ones that are None; the schema is that of the fields."""
-        return {key: value for key, value in plain(self).items() if value is not None}
 
 
 class Report(Strict):
@@ -129,13 +128,18 @@ class Report(Strict):
         return self.slice().scores
 
 
-class Difference(Strict):
-    """A paired difference, first minus second, of one score."""
+class Difference(Stated):
+    """A paired difference, first minus second, of one score.
+
+    `kept_in`: in how many LVLMs it has the sign that it has over all, as "3 of 4"; None for one LVLM.
+    """
 
     first: Line
     second: Line
     metric: str
     difference: Score
+    levels: Levels | None = None
+    kept_in: str | None = None
     p_value: Number
     p_holm: Number
 

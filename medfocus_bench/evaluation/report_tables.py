@@ -10,7 +10,8 @@ from medfocus_bench.evaluation.metrics.registry import headline, metrics
 from medfocus_bench.evaluation.report import Comparison, Report, SliceKind, SliceScores
 from medfocus_bench.tables import Row, Table, counted
 
-_NO_INTERVAL = "[\N{EN DASH}]"
+_NOTHING = "\N{EN DASH}"
+_NO_INTERVAL = f"[{_NOTHING}]"
 _COLUMNS = 6
 """Scores in one table, so that it fits a terminal."""
 
@@ -54,8 +55,9 @@ def report_summary(report: Report) -> list[str]:
         f"(no-explanation rate {counts.no_explanation_rate:.1%})",
         *_cost_line(report),
         f"{origin.protocol} protocol, evaluator {origin.evaluator_version}, seed {origin.seed}, "
-        f"{origin.resamples:,} resamples by patient, submission {origin.submission_sha256[:12]}, "
-        f"{origin.status}",
+        f"{origin.resamples:,} resamples, intervals over {_levels(report.slice())}, "
+        f"submission {origin.submission_sha256[:12]}, {origin.status}",
+        *_spread_line(report),
         *_skipped_line(report),
     ]
 
@@ -68,17 +70,22 @@ def comparison_table(comparison: Comparison) -> Table:
                 f"{entry.first} - {entry.second}",
                 entry.metric,
                 _signed(entry.difference),
+                _spread(entry.difference, "+.3f"),
+                entry.kept_in or _NOTHING,
                 _p_value(entry.p_value, comparison.resamples),
                 _p_value(entry.p_holm, comparison.resamples),
             )
         )
         for entry in comparison.differences
     )
+    levels = sorted({entry.levels or "patients" for entry in comparison.differences})
     notes = (
-        "Differences of macro means, 95 % bootstrap intervals by patient; p by exchanging the methods "
-        f"patient by patient, Holm over the {counted(len(rows), 'test')} of this table.",
+        f"Differences of macro means, 95 % intervals and p over {' or '.join(levels)}, "
+        f"Holm over the {counted(len(rows), 'test')} of this table.",
+        "By LVLM: the least and the greatest difference of an LVLM, and in how many the sign is kept.",
     )
-    return Table("Paired differences", ("pair", "score", "difference", "p", "p (Holm)"), rows, notes)
+    header = ("pair", "score", "difference", "by LVLM", "kept in", "p", "p (Holm)")
+    return Table("Paired differences", header, rows, notes)
 
 
 def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Table:
@@ -90,7 +97,8 @@ def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Tabl
         if null.unavailable is None:
             rows.append(Row((f"null: {null.title}", *_cells(null.slices[0], metrics)), quiet=True))
     missing = [f"{n.title}: not available, {n.unavailable}" for n in report.nulls if n.unavailable]
-    notes = ["Macro means over (LVLM, source) with 95 % intervals by patient."]
+    over = _levels(report.slice())
+    notes = [f"Macro means over LVLMs, then kinds of evidence, with 95 % intervals over {over}."]
     if not report.nulls:
         notes.append("Null controls were switched off: nothing here can be told from a prior.")
     return Table(title, ("", *(m.label for m in metrics)), tuple(rows), (*notes, *missing))
@@ -116,8 +124,25 @@ def _slices_table(report: Report, narrow: bool) -> Table:
     headings = ["samples (patients)", *(null.title for null in nulls)]
     counts, *titles = (text.replace(" ", "\n") if narrow else text for text in headings)
     header = ("slice", counts, report.method.title, *titles)
-    notes = ("The columns after the method's are the null controls on the same samples.",) if nulls else ()
-    return Table(f"{metric.label} by slice", header, tuple(rows), notes)
+    notes = ["Intervals are over LVLMs and patients where a kind of evidence has several LVLMs."]
+    if nulls:
+        notes.append("The columns after the method's are the null controls on the same samples.")
+    return Table(f"{metric.label} by slice", header, tuple(rows), tuple(notes))
+
+
+def _levels(part: SliceScores) -> str:
+    """Over which units its intervals are; those of evaluators before 2.0 were all over patients."""
+    return part.levels or "patients"
+
+
+def _spread(score: Score, form: str = ".3f") -> str:
+    return _NOTHING if score.spread is None else " to ".join(format(end, form) for end in score.spread)
+
+
+def _spread_line(report: Report) -> list[str]:
+    metric = headline(report.provenance.protocol)
+    score = report.headline.get(metric.name)
+    return [f"{metric.label} by LVLM: {_spread(score)}"] if score and score.spread else []
 
 
 def _skipped_line(report: Report) -> list[str]:
@@ -143,7 +168,7 @@ def _cells(part: SliceScores, metrics: Sequence[Metric], *, bare: bool = False) 
     """Means with their intervals, of which one patient has none; or `bare` means. A score may be missing."""
     scores = [part.scores.get(metric.name) for metric in metrics]
     return [
-        "\N{EN DASH}"
+        _NOTHING
         if score is None
         else _number(score.mean)
         if bare

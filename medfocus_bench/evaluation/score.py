@@ -14,7 +14,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.evidence import RIM, Evidence
 from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.grid import GridTally
-from medfocus_bench.evaluation.groups import CELL, Group, Groups
+from medfocus_bench.evaluation.groups import Group, Groups
 from medfocus_bench.evaluation.metrics.metric import Metric, MetricInput
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.protocol import Protocol, Settings
@@ -185,10 +185,17 @@ class Aggregator:
         slices = []
         for part, result in zip(self.slices, results, strict=True):
             samples, patients = self.groups.counts(part.group)
-            scores = {name: Score(**asdict(found)) for name, found in zip(scored.names, result, strict=True)}
             slices.append(
                 SliceScores(
-                    kind=part.kind, value=part.value, samples=samples, patients=patients, scores=scores
+                    kind=part.kind,
+                    value=part.value,
+                    samples=samples,
+                    patients=patients,
+                    levels=part.group.levels,
+                    scores={
+                        name: Score.of(found, spread=part.kind == "all")
+                        for name, found in zip(scored.names, result, strict=True)
+                    },
                 )
             )
         return slices
@@ -214,7 +221,7 @@ def _slices(samples: Sequence[Sample], groups: Groups) -> Iterable[Slice]:
         "evidence": [s.evidence for s in samples],
         "size": _size_terciles(samples),
         "finding": [s.finding for s in samples],
-        "cell": [" / ".join(getattr(s, field) for field in CELL) for s in samples],
+        "cell": [f"{s.lvlm} / {s.source}" for s in samples],
     }
     for kind, values in labels.items():
         array = np.array(values)

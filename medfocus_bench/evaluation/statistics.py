@@ -9,25 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, ndtri, stdtrit
 
 from medfocus_bench.evaluation.protocol import CONFIDENCE, Settings
 from medfocus_bench.geometry import BoolArray, FloatArray
 
 IndexArray = npt.NDArray[np.intp]
 
+Levels = Literal["lvlms and patients", "patients"]
+"""Over which units an interval speaks: other patients alone, or other LVLMs as well."""
+
 _BLOCK_CELLS = 500_000
+_ROUNDING = 1e-12
+"""Differences below this share of the largest value are rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with the ends of its percentile interval."""
+    """A mean with the ends of its interval.
+
+    `p_value`: of the hypothesis that the mean is 0, where the interval is over LVLMs and patients; that of a
+    paired difference is below 0.05 just where its interval excludes 0. `by_lvlm`: the mean of each LVLM (of
+    each kind of evidence) within; empty where LVLMs are not told apart.
+    """
 
     mean: float
     low: float
     high: float
+    p_value: float | None = None
+    levels: Levels = "patients"
+    by_lvlm: tuple[float, ...] = ()
+
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """The least and the greatest mean of an LVLM; None unless there are several."""
+        return (min(self.by_lvlm), max(self.by_lvlm)) if len(self.by_lvlm) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,48 +78,136 @@ class Cell:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((weights @ self.sums) / (weights @ self.counts)[:, None])
 
+    def without(self, patients: IndexArray) -> FloatArray:
+        """Means (p, m) without each of p patients; NaN where it is the only one."""
+        place = np.searchsorted(patients, self.clusters)
+        sums = np.repeat(self.sums.sum(0)[None], len(patients), axis=0)
+        counts = np.full(len(patients), self.counts.sum())
+        sums[place] -= self.sums
+        counts[place] -= self.counts
+        alone = counts == 0
+        counts[alone] = 1.0
+        return np.asarray(np.where(alone[:, None], np.nan, sums / counts[:, None]))
 
-def intervals(
-    groups: Sequence[Sequence[Cell]],
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A cell with its weight in a mean, its LVLM and that one's kind of evidence; None: not told apart."""
+
+    cell: Cell
+    weight: float
+    lvlm: int | None = None
+    kind: int = 0
+
+
+def mean_of(parts: Sequence[Part]) -> FloatArray:
+    """The weighted mean of the cells' means, (m,)."""
+    return np.asarray(sum(part.weight * part.cell.mean() for part in parts))
+
+
+def patients_of(parts: Sequence[Part]) -> IndexArray:
+    """The distinct patients of all cells, ascending."""
+    return np.unique(np.concatenate([part.cell.clusters for part in parts]))
+
+
+def patient_intervals(
+    groups: Sequence[Sequence[Part]],
     clusters: int,
     settings: Settings,
     *,
     confidence: float = CONFIDENCE,
 ) -> list[list[Interval]]:
-    """For each group its m means with percentile intervals.
+    """For each group its m means with intervals over patients: a bootstrap, bias-corrected and accelerated.
 
-    The mean of a group of several cells is the mean of their means (macro); in a resample, of those cells
-    of which a patient was drawn. Resamples with no patient of the group do not count; if that is all of them,
-    both ends are the mean. Memory does not grow with the number of samples.
+    The mean of a group is the weighted mean of its cells' means; in a resample, of those cells of which a
+    patient was drawn. Resamples with no patient of the group do not count; if that is all of them, or if
+    there is one patient, both ends are the mean. Memory does not grow with the number of samples.
+
+    The ends are those of BCa (Efron 1987), the acceleration from a jackknife over patients. For n patients
+    their normal quantile is widened to that of Student's variable with n - 1 degrees of freedom times
+    sqrt(n / (n - 1)), as Hesterberg (2015, section 3.2) does for percentiles.
     """
     if not groups:
         return []
-    resamples, metrics = settings.resamples, groups[0][0].sums.shape[1]
+    resamples, metrics = settings.resamples, groups[0][0].cell.sums.shape[1]
     replicates = np.empty((len(groups), metrics, resamples))
-    cells = list({id(cell): cell for group in groups for cell in group}.values())
+    cells = list({id(part.cell): part.cell for group in groups for part in group}.values())
     row_of = {id(cell): row for row, cell in enumerate(cells)}
+    weights = [np.array([part.weight for part in group]) for group in groups]
     block = max(1, _BLOCK_CELLS // max(clusters, len(cells) * metrics))
     for start, draws in _draws(clusters, settings, block):
         means = np.stack([cell.resampled(draws) for cell in cells])
         for number, group in enumerate(groups):
-            of_group = means[[row_of[id(cell)] for cell in group]]
-            replicates[number, :, start : start + len(draws)] = _mean_of_drawn(of_group).T
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    result: list[list[Interval]] = []
-    for group, replicate in zip(groups, replicates, strict=True):
-        mean = np.mean([cell.mean() for cell in group], axis=0)
-        drawn = replicate[:, ~np.isnan(replicate).any(axis=0)]
-        low, high = np.quantile(drawn, ends, axis=1) if drawn.size else (mean, mean)
-        result.append([Interval(*map(float, row)) for row in zip(mean, low, high, strict=True)])
-    return result
+            of_group = means[[row_of[id(part.cell)] for part in group]]
+            replicates[number, :, start : start + len(draws)] = _mean_of_present(of_group, weights[number]).T
+    return [
+        _accelerated(group, replicate, weight, confidence)
+        for group, replicate, weight in zip(groups, replicates, weights, strict=True)
+    ]
 
 
-def _mean_of_drawn(means: FloatArray) -> FloatArray:
+def _mean_of_present(means: FloatArray, weights: FloatArray) -> FloatArray:
+    """The weighted mean over the first axis of what is not NaN."""
     if len(means) == 1:
         return np.asarray(means[0])
     present = ~np.isnan(means)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(present, means, 0.0).sum(0) / present.sum(0))
+        total = np.tensordot(weights, np.where(present, means, 0.0), axes=1)
+        return np.asarray(total / np.tensordot(weights, present, axes=1))
+
+
+def _accelerated(
+    group: Sequence[Part], replicate: FloatArray, weights: FloatArray, confidence: float
+) -> list[Interval]:
+    """The intervals of one group from its replicates (m, r), which are sorted in place."""
+    mean, patients = mean_of(group), patients_of(group)
+    drawn = replicate[:, ~np.isnan(replicate).any(axis=0)]
+    if not drawn.size or len(patients) < 2:
+        return [Interval(value, value, value) for value in mean.tolist()]
+    drawn.sort(axis=1)
+    left_out = np.stack([part.cell.without(patients) for part in group])
+    acceleration = _acceleration(_mean_of_present(left_out, weights))
+    bias = ndtri(_share_below(drawn, mean))
+    degrees = len(patients) - 1
+    stretch = np.sqrt(len(patients) / degrees)
+    quantile = -stretch * stdtrit(degrees, (1 - confidence) / 2)
+    low, high = (
+        _quantiles(drawn, ndtr(bias + _divided(bias + z, 1 - acceleration * (bias + z))))
+        for z in (-quantile, quantile)
+    )
+    rows = zip(*(column.tolist() for column in (mean, low, high)), strict=True)
+    return [Interval(*row) for row in rows]
+
+
+def _acceleration(left_out: FloatArray) -> FloatArray:
+    """Of the jackknife means (patients, m): a sixth of their skewness, (m,)."""
+    apart = left_out.mean(axis=0) - left_out
+    squares = (apart**2).sum(axis=0)
+    return np.asarray((apart**3).sum(axis=0) / np.where(squares > 0, 6 * squares**1.5, 1.0))
+
+
+def _share_below(ordered: FloatArray, value: FloatArray) -> FloatArray:
+    """Of each row's replicates (m, r) the share below its value (m,), ties half; never 0 nor 1."""
+    apart = ordered - value[:, None]
+    rounding = _ROUNDING * np.abs(ordered).max(axis=1, keepdims=True)
+    below = (apart < -rounding).sum(axis=1) + (np.abs(apart) <= rounding).sum(axis=1) / 2
+    count = ordered.shape[1]
+    return np.asarray(np.clip(below / count, 0.5 / count, 1 - 0.5 / count))
+
+
+def _divided(value: FloatArray, by: FloatArray) -> FloatArray:
+    """Beyond its pole the correction of BCa is not defined: there the outermost replicate is taken."""
+    return np.asarray(value / np.maximum(by, 1e-6))
+
+
+def _quantiles(ordered: FloatArray, levels: FloatArray) -> FloatArray:
+    """Of each row (m, r), ascending, the quantile at its level (m,), linear between replicates."""
+    place = levels * (ordered.shape[1] - 1)
+    below = np.floor(place).astype(np.intp)
+    above = np.minimum(below + 1, ordered.shape[1] - 1)
+    rows = np.arange(len(ordered))
+    low, high = ordered[rows, below], ordered[rows, above]
+    return np.asarray(low + (place - below) * (high - low))
 
 
 def _draws(clusters: int, settings: Settings, block: int) -> Iterator[tuple[int, FloatArray]]:

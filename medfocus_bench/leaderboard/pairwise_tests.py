@@ -1,7 +1,7 @@
-"""Significance tests of all pairs of rows at once.
+"""Significance tests of all pairs of rows at once, on the LVLMs that are here.
 
-The test is that of `compare`: the two methods are exchanged patient by patient. Here its p-value is the
-normal limit of the sign flips, which one matrix product gives for all pairs.
+The two methods are exchanged patient by patient; the p-value is the normal limit of the sign flips, which one
+matrix product gives for all pairs. It speaks of other patients, not of other LVLMs: `compare` speaks of both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ALPHA: Final = 0.05
 def contributions(results: Sequence[Result], parts: Collection[Stratum]) -> FloatArray:
     """The contribution of each patient to each result's macro mean over these parts: (patients, results).
 
-    The column sums are the macro means: means over (LVLM, source) of the cells' means.
+    The column sums are the macro means: over kinds of evidence, LVLMs and sources, as those of a report.
     """
     patients = sorted({patient for result in results for patient in result.headline.patients})
     place = {patient: number for number, patient in enumerate(patients)}
@@ -32,11 +32,12 @@ def contributions(results: Sequence[Result], parts: Collection[Stratum]) -> Floa
     for column, result in enumerate(results):
         number = np.array([place[patient] for patient in result.headline.patients])
         cells = [cell for cell in result.headline.cells if cell.part in parts]
-        kinds, _ = numbered(tuple(getattr(cell, field) for field in CELL) for cell in cells)
+        sizes = [len(cell.score) for cell in cells]
+        fields = {field: numbered(getattr(cell, field) for cell in cells)[0] for field in CELL}
         groups = Groups(
             number[np.concatenate([cell.patient for cell in cells])],
             len(patients),
-            np.repeat(kinds, [len(cell.score) for cell in cells]),
+            {field: np.repeat(values, sizes) for field, values in fields.items()},
         )
         scores = np.concatenate([cell.score for cell in cells])
         added[:, column] = groups.contributions(scores[:, None], groups.macro())[:, 0]

@@ -17,6 +17,7 @@ from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.registry import headline
 from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION
 from medfocus_bench.evaluation.report import Report
+from medfocus_bench.evaluation.statistics import Levels
 from medfocus_bench.storage import read_regular
 from medfocus_bench.submission.schema import Finite, Line, Strict
 
@@ -53,7 +54,8 @@ _NUMBERS = re.compile(r"\[\s+(-?\d[-+\d.eE,\s]*?)\s+\]")
 class View(Strict):
     """The scores of one combination of filters; None does not restrict.
 
-    Each score is the mean over (LVLM, source) cells of the cells' means, as in the slices of a report.
+    Each score is a macro mean, as in the slices of a report, and `levels` is as there; the headline has its
+    spread over LVLMs.
     """
 
     source: Line | None = None
@@ -62,6 +64,7 @@ class View(Strict):
     evidence: Line | None = None
     samples: Annotated[int, Field(ge=1)]
     patients: Annotated[int, Field(ge=1)]
+    levels: Levels | None = None
     scores: dict[str, Score]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +79,25 @@ def _views(samples: Sequence[Sample], scored: ScoredSamples, settings: Settings)
                 evidence=evidence,
                 samples=number,
                 patients=patients,
-                scores={name: _rounded(i) for name, i in zip(scored.names, found, strict=True)},
+                levels=group.levels,
+                scores={
+                    name: _rounded(interval, spread=name == headline_name())
+                    for name, interval in zip(scored.names, found, strict=True)
+                },
             )
         )
     return views
 
 
-def _rounded(interval: Interval) -> Score:
-    return Score(mean=_digits(interval.mean), low=_digits(interval.low), high=_digits(interval.high))
+def _rounded(interval: Interval, *, spread: bool) -> Score:
+    rounded = replace(
+        interval,
+        mean=_digits(interval.mean),
+        low=_digits(interval.low),
+        high=_digits(interval.high),
+        by_lvlm=tuple(_digits(own) for own in interval.by_lvlm),
+    )
+    return Score.of(rounded, spread=spread)
 
 
 def _digits(value: float) -> float:

@@ -37,7 +37,7 @@ def planted_effect(lvlm: LVLM, indices: Iterable[int], mode: Mode = "direct", se
         )
         drops.append((before - cause) - float(np.mean([before - other for other in others])))
     patients = np.arange(len(drops))
-    groups = Groups(patients, len(drops), np.zeros_like(patients))
+    groups = Groups(patients, len(drops), {})
     return groups.means(np.array(drops)[:, None], [groups.pooled()], Settings(seed=seed))[0][0]
 
 

@@ -19,6 +19,7 @@ class One:
     lvlm: str
     source: str = "phantom"
     mode: str = "direct"
+    evidence: str = "lesion"
 
 
 SAMPLES = [One("a", "x"), One("a", "x"), One("b", "x"), One("b", "y"), One("c", "y", mode="reasoning")]
