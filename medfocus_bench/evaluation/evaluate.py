@@ -65,7 +65,7 @@ def evaluate(
         method: what made Attributions that are given as such, for the report.
         protocol: "standard" or "paper".
         seed: of every random draw.
-        resamples: of the bootstrap by patient behind every interval.
+        resamples: of the patients, behind the intervals over patients alone.
         nulls: whether the null controls on the same samples are part of the report; they are cached.
         any_version: accept a submission to another version of the benchmark.
         verified: for whoever recomputes the scores from the raw attributions.

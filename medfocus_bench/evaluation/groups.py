@@ -139,7 +139,14 @@ class Groups:
         found = [two_level_intervals(own, paired=paired, least_p=least_p) for own in parts]
         alone = [own for own, held in zip(parts, found, strict=True) if held is None]
         over_patients = iter(patient_intervals(alone, self.patients, settings))
-        return [held or _by_lvlm(next(over_patients), own) for held, own in zip(found, parts, strict=True)]
+        return [
+            _by_lvlm(next(over_patients), own)
+            if over_both is None
+            else over_both
+            if paired
+            else _within(over_both, values[group.members])
+            for over_both, own, group in zip(found, parts, groups, strict=True)
+        ]
 
     def contributions(self, values: FloatArray, group: Group) -> FloatArray:
         """The part of each patient in the means of values (n, m): (patients, m), which sum to the means."""
@@ -155,6 +162,12 @@ def numbered(values: Iterable[Any]) -> tuple[IndexArray, int]:
     held = list(values)
     place = {value: number for number, value in enumerate(sorted(set(held)))}
     return np.array([place[value] for value in held], dtype=np.intp), len(place)
+
+
+def _within(intervals: Sequence[Interval], values: FloatArray) -> list[Interval]:
+    """The intervals cut to the values (n, m) of which they are: no mean lies beyond those."""
+    ends = zip(intervals, values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
+    return [replace(one, low=max(one.low, least), high=min(one.high, most)) for one, least, most in ends]
 
 
 def _by_lvlm(intervals: Sequence[Interval], parts: Sequence[Part]) -> list[Interval]:

@@ -24,7 +24,7 @@ TRANSLATIONS: Final = 256
 """Translations of a prediction that estimate the IoU it would have by chance."""
 
 RESAMPLES: Final = 10_000
-"""Bootstrap resamples behind every interval."""
+"""Bootstrap resamples of patients behind every interval over patients alone."""
 
 MIN_RESAMPLES: Final = 10
 """Fewer make no interval."""

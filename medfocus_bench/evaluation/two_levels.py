@@ -45,7 +45,7 @@ def two_level_intervals(
 ) -> list[Interval] | None:
     """The m means of one group with intervals over LVLMs and patients; None unless a kind has several LVLMs.
 
-    What is between estimate and truth is held against sqrt(S) Z + sqrt(B) t, the sum of a normal variable and
+    Estimate less truth is held against sqrt(S) Z + sqrt(B) t, the sum of a normal variable and
     of Student's with d degrees of freedom (Behrens 1929, Fisher 1935), whose level is kept at every d. In the
     intervals of scores d is d (1 + RELIEF S / (S + B)), which brings their coverage to 95 %. Differences of
     `paired` methods go without, since Holm's correction reads far tails: their interval excludes 0 just where
@@ -150,8 +150,8 @@ def _variances(
 ) -> tuple[FloatArray, FloatArray]:
     """S and B, (m,) each, from the LVLMs' means (l, m).
 
-    For n patients S is n - 1 over n - 3 times as large, the variance of Student's variable with n - 1 degrees
-    of freedom.
+    Where LVLMs agree to the last digit B is 0, and all that patients add is in S. For n patients S is n - 1
+    over n - 3 times as large, the variance of Student's variable with n - 1 degrees of freedom.
     """
     weights = np.array([_weight(unit) for unit in units])
     covariance = _covariance(units)
@@ -169,7 +169,9 @@ def _variances(
     squares = float(weights @ weights)
     over_patients = np.einsum("a,mab,b->m", weights, covariance, weights)
     few = (patients - 1) / (patients - 3) if patients > 3 else 3.0
-    return few * np.maximum(over_patients - squares * alone, 0.0), squares * square
+    agree = square <= (_ROUNDING * np.abs(means).max(axis=0)) ** 2
+    shared = np.where(agree, over_patients, np.maximum(over_patients - squares * alone, 0.0))
+    return few * shared, squares * np.where(agree, 0.0, square)
 
 
 def _covariance(units: Sequence[Sequence[Part]]) -> FloatArray:
@@ -186,7 +188,7 @@ def _covariance(units: Sequence[Sequence[Part]]) -> FloatArray:
 
 
 def _influence(unit: Sequence[Part], patients: IndexArray, columns: slice) -> FloatArray:
-    """What each patient moves an LVLM's mean by, (patients, m); their squares sum to its variance."""
+    """How far each patient moves an LVLM's mean, (patients, m); their squares sum to its variance."""
     influence = np.zeros((len(patients), unit[0].cell.sums[:, columns].shape[1]))
     for part in unit:
         cell, share = part.cell, part.weight / _weight(unit)

@@ -197,7 +197,7 @@ def ablation_tables(document: Ablation) -> list[Table]:
         title = "MedFocus, mean over LVLMs" if lvlm == "all" else f"MedFocus of {lvlm}"
         notes = [
             f"Samples: {own[0].samples}, patients: {own[0].patients} ({', '.join(document.splits)}); one "
-            "setting changed at a time, the others as published; 95 % intervals by patient. A failure "
+            "setting changed at a time, the others as published; 95 % intervals. A failure "
             "reports the whole image.",
         ]
         missed = sum(row.not_run for row in own)

@@ -61,7 +61,7 @@ def concept_frequencies(
             rows = [samples.row(selection, run.spec.method.metadata.title, {}, not_run=reason)]
         sections.append(samples.section(selection, rows))
     notes = [
-        "Per cent of the samples for which it is the strongest concept, with 95 % intervals by patient. "
+        "Per cent of the samples for which it is the strongest concept, with 95 % intervals. "
         "Composites hold more of the picture than their members, and win more often for that alone: no null "
         "control tells the two apart here, z at random places does (`attribute --set medfocus.places=20`).",
     ]
@@ -90,7 +90,7 @@ def failure_rates(table: PaperTable, config: ReproduceConfig, results: Sequence[
             rows.append(_share_row(samples, selection, selection.title, share, reason))
         sections.append(samples.section(whole, rows, averaged=False))
     notes = [
-        "Per cent of the samples, with 95 % intervals by patient. A failure: nothing that is filled takes a "
+        "Per cent of the samples, with 95 % intervals. A failure: nothing that is filled takes a "
         "quarter of the response's probability; the whole image is reported then. No null control applies: "
         "it asks no model.",
     ]

