@@ -207,7 +207,8 @@ def influences(compared: Compared, group: Group) -> FloatArray:
 
 def _dependence(compared: Compared, group: Group) -> float:
     values = influences(compared, group)
-    return float(np.mean([values[members].mean() for members in group.cells]))
+    means = [values[members].mean() for members in group.cells]
+    return float(np.dot(group.weights, means))
 
 
 def _by_lvlm(compared: Compared, questions: Sequence[_Question]) -> dict[str, LVLMDependence]:

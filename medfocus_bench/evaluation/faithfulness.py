@@ -19,7 +19,7 @@ random map of 16 x 16 cells.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Final
 from zlib import crc32
 
@@ -235,7 +235,7 @@ def aggregate(
     names = ("faithfulness", "healing", "insertion")
     whole, *each = [
         dict(zip(("samples", "patients"), groups.counts(part), strict=True))
-        | {name: Score(**asdict(interval)) for name, interval in zip(names, row, strict=True)}
+        | {name: Score.of(interval) for name, interval in zip(names, row, strict=True)}
         for part, row in zip(parts, found, strict=True)
     ]
     sections = [

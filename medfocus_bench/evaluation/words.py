@@ -18,7 +18,7 @@ A method says none where no concept of its has a score above 0, or where an entr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import numpy as np
@@ -220,4 +220,4 @@ def _mean(pairs: Iterable[tuple[Sample, float | None]], settings: Settings) -> W
         return None
     groups = Groups.of([sample for sample, _ in held])
     [[interval]] = groups.means(np.array([[value] for _, value in held]), [groups.macro()], settings)
-    return WordScore(samples=len(held), score=Score(**asdict(interval)))
+    return WordScore(samples=len(held), score=Score.of(interval))
