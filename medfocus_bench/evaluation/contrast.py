@@ -15,12 +15,11 @@ import numpy as np
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.data.truth import ContrastQuestion, installed_truths
 from medfocus_bench.evaluation.dependence import Find, evidence_ap
-from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.evidence import Evidence, evidence_of
 from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.lowpass import lowpassed
 from medfocus_bench.evaluation.protocol import Settings
-from medfocus_bench.evaluation.score import evidence_of
 from medfocus_bench.geometry import FloatArray, tight_box
 from medfocus_bench.submission.schema import Strict
 
@@ -84,7 +83,7 @@ def contrast_of(
     def means(one: Find) -> list[Score]:
         values = contrasts(one, pairs)[:, None]
         found = groups.means(values, [groups.macro(), *parts.values()], settings)
-        return [Score(mean=each.mean, low=each.low, high=each.high) for (each,) in found]
+        return [Score.of(each) for (each,) in found]
 
     whole, *each = means(find)
     return Contrast(

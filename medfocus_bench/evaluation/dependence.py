@@ -17,14 +17,12 @@ from scipy.stats import rankdata
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.derived import CONTROL
 from medfocus_bench.data.sample import Sample
-from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.evidence import Evidence, evidence_of
 from medfocus_bench.evaluation.figures import Number, Score
 from medfocus_bench.evaluation.groups import Group, Groups
 from medfocus_bench.evaluation.lowpass import SaliencyMap, lowpassed
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.ranking import ranking_scores
-from medfocus_bench.evaluation.score import evidence_of
-from medfocus_bench.evaluation.statistics import Interval
 from medfocus_bench.geometry import FloatArray, explains
 from medfocus_bench.submission.schema import Strict
 
@@ -116,7 +114,7 @@ def dependence_of(
     groups = Groups.of(questions, by=("evidence", "model", "source"))
     group = groups.macro()
     values = np.stack([compared.trained, compared.random, influences(compared, group)], axis=1)
-    trained, random, dependence = (_score(one) for one in groups.means(values, [group], settings)[0])
+    trained, random, dependence = (Score.of(one) for one in groups.means(values, [group], settings)[0])
     dependence = Score(
         mean=dependence.mean, low=max(0.0, dependence.low), high=min(1.0, max(0.0, dependence.high))
     )
@@ -233,11 +231,7 @@ def _mean_correlation(
         return None
     kept = [question for question, one in zip(questions, known, strict=True) if one]
     groups = Groups.of(kept, by=("evidence", "model", "source"))
-    return _score(groups.means(correlation[known][:, None], [groups.macro()], settings)[0][0])
-
-
-def _score(found: Interval) -> Score:
-    return Score(mean=found.mean, low=found.low, high=found.high)
+    return Score.of(groups.means(correlation[known][:, None], [groups.macro()], settings)[0][0])
 
 
 def trained_lvlm(sample: Sample) -> str:

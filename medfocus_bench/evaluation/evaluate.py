@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.derived import CONTRAST, CONTROL, DERIVED_SPLITS
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.data.truth import installed_truths
 from medfocus_bench.errors import InputError, Notice, UnavailableError
+from medfocus_bench.evaluation.dependence import Find
+from medfocus_bench.evaluation.derived_splits import contrast_on, dependence_on, localised
 from medfocus_bench.evaluation.grid import GridTally
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX
@@ -57,7 +60,8 @@ def evaluate(
     """Score attributions against the evidence regions of a benchmark.
 
     A sample without an attribution scores 0. The samples are those of the configs and splits that a
-    submission declares, or in which any of the Attributions lies.
+    submission declares, or in which any of the Attributions lies. Those of `control` and `contrast` are not
+    among them: they have their own sections in the report, `dependence` and `contrast`.
 
     Args:
         attributions: a submission, opened or its folder; a run of one method; or Attributions in any order.
@@ -129,11 +133,14 @@ def evaluate_samples(
     """As `evaluate`, with the scores of the samples."""
     whole, limited = load_benchmark(benchmark), list(dict.fromkeys(one_or_more(lvlms)))
     tally = GridTally()
+    find: Find
+    derived: set[str]
     if isinstance(attributions, str | Path | Submission):
         opened = _opened(attributions, whole, any_version)
         part = covered_part(opened, whole)
         part = part.of_lvlms(limited) if limited else part
         scored = score_submission(opened, part, settings, progress, load_lvlm, tally)
+        find, derived = opened.attribution, set(DERIVED_SPLITS).intersection(opened.document.benchmark.splits)
         method, submitters = opened.document.method, opened.document.submitters
         sha256, held = opened.sha256, {s.sample_id for s in part.samples if s.sample_id in opened}
     else:
@@ -144,9 +151,11 @@ def evaluate_samples(
         pairs = progress(stream.pairs(attributions), "Attributions", len(stream.scored.samples))
         scored = score_samples(stream.scored.samples, pairs, settings, load_lvlm=load_lvlm, tally=tally)
         part, scored = stream.covered(scored)
+        find, derived = stream.attribution, stream.derived
         method, submitters = method or getattr(attributions, "metadata", None) or _UNNAMED, []
         sha256, held = stream.sha256, set(stream.digests)
     aggregator = Aggregator(part.samples)
+    derived = derived if settings.protocol == "standard" else set()
     report = Report(
         provenance=Provenance(
             evaluator_version=EVALUATOR_VERSION,
@@ -165,6 +174,12 @@ def evaluate_samples(
         slices=aggregator.aggregate(scored, settings),
         nulls=list(_null_scores(part, aggregator, settings, progress)) if nulls else [],
         words=aggregate_words(part.samples, scored.heard, settings),
+        dependence=dependence_on(whole, part, find, settings, nulls=nulls) if CONTROL in derived else None,
+        contrast=(
+            contrast_on(whole, part.configs, find, settings, nulls=nulls)
+            if CONTRAST in derived and not limited
+            else None
+        ),
     )
     attributed = {sample.lvlm for sample in part.samples if sample.sample_id in held}
     unexplained = tuple(sorted({sample.lvlm for sample in part.samples} - attributed))
@@ -174,31 +189,51 @@ def evaluate_samples(
 class _Stream:
     """Attributions in any order, held against the samples of `whole`; those of `scored` are passed on.
 
-    `digests` of the attributions that came, by sample.
+    `digests` of the attributions that came, by sample. `derived`: the derived splits in which any lies;
+    `kept`: the attributions that those are scored by.
     """
 
     def __init__(self, scored: Benchmark, whole: Benchmark) -> None:
         self.scored, self.whole = scored, whole
         self.digests: dict[str, bytes] = {}
+        self.derived: set[str] = set()
+        self.kept: dict[str, Attribution] = {}
 
     def pairs(self, attributions: Iterable[Attribution]) -> Iterator[tuple[Sample, Attribution]]:
         scored = {sample.sample_id: sample for sample in self.scored.samples}
         known = {sample.sample_id for sample in self.whole.samples}
+        read_again = {sample.derived_from for sample in self.whole.derived.of(CONTROL)}
         for attribution in attributions:
             if not isinstance(attribution, Attribution):
                 raise InputError(
                     f"{attribution!r:.60}: is not an Attribution; give those, or a submission folder"
                 )
             name = attribution.sample_id
-            if name not in known:
+            split = None if name in known else self._splits.get(name)
+            if name not in known and split is None:
                 raise InputError(
                     f"{name or 'an Attribution without sample_id'}: not a sample of {self.whole.name}"
                 )
             if name in self.digests:
                 raise InputError(f"{name}: a second attribution of this sample; give one of each")
-            if name in scored:
+            if split is not None or name in read_again:
+                self.kept[name] = attribution
+            if split is not None:
+                self.digests[name] = _digest(attribution)
+                self.derived.add(split)
+            elif name in scored:
                 self.digests[name] = _digest(attribution)
                 yield scored[name], attribution
+
+    def attribution(self, sample_id: str) -> Attribution | None:
+        """One of those that were kept."""
+        return self.kept.get(sample_id)
+
+    @cached_property
+    def _splits(self) -> dict[str, str]:
+        """The split of each derived sample, by its id."""
+        derived = self.whole.derived
+        return {sample.sample_id: split for split in DERIVED_SPLITS for sample in derived.of(split)}
 
     def covered(self, scored: ScoredSamples) -> tuple[Benchmark, ScoredSamples]:
         """The configs and splits in which an attribution lies, with their scores."""
@@ -238,9 +273,18 @@ def _opened(submission: str | Path | Submission, whole: Benchmark, any_version: 
 
 
 def covered_part(submission: Submission, benchmark: Benchmark) -> Benchmark:
-    """The part of the benchmark that a submission declares to cover."""
+    """The part of the benchmark that a submission declares to cover, without derived splits.
+
+    Raises InputError where that is nothing.
+    """
     declared = submission.document.benchmark
-    return benchmark.select(declared.configs, declared.splits)
+    part = localised(benchmark, declared.configs, declared.splits)
+    if not part.samples:
+        raise InputError(
+            f"{submission.path}: covers {', '.join(declared.splits)} alone, which say nothing without the "
+            "questions that they are made of; cover direct and reasoning, too"
+        )
+    return part
 
 
 def score_submission(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from medfocus_bench.data.sample import Sample
 from medfocus_bench.geometry import (
     BoolArray,
     BoxUnion,
@@ -74,6 +75,12 @@ class Evidence:
         if found is None:
             raise ValueError(f"{name}: the evidence covers nothing of the image".removeprefix(": "))
         return found
+
+
+def evidence_of(sample: Sample, rim: float = RIM) -> Evidence:
+    """The evidence of a sample: its exact mask where known, else its boxes. Raises ValueError without any."""
+    mask = sample.exact_mask
+    return Evidence.of(sample.width, sample.height, sample.boxes, mask, rim=rim, name=sample.sample_id)
 
 
 @lru_cache(_KEPT)

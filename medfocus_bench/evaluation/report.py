@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from medfocus_bench.evaluation.contrast import Contrast
+from medfocus_bench.evaluation.dependence import Dependence
 from medfocus_bench.evaluation.faithfulness import Faithfulness
 from medfocus_bench.evaluation.figures import Number, Score, Stated
 from medfocus_bench.evaluation.grid import Grid
@@ -92,7 +94,8 @@ class Report(Strict):
 
     `grid`: of its maps; None where all it has are boxes, and in reports of evaluators before 2.0.
     `faithfulness` is measured apart, on the LVLMs (see `runs.faithfulness`); `words` is of a method that
-    scores tokens or concepts. Each is None where it was not computed or does not apply.
+    scores tokens or concepts; `dependence` and `contrast` are of the splits `control` and `contrast`. Each is
+    None where it was not computed or does not apply.
 
     >>> import medfocus_bench as mb
     >>> benchmark = mb.load_benchmark("phantom", split="dev")
@@ -114,6 +117,8 @@ class Report(Strict):
     nulls: list[NullScores]
     faithfulness: Faithfulness | None = None
     words: Words | None = None
+    dependence: Dependence | None = None
+    contrast: Contrast | None = None
 
     def slice(self, kind: SliceKind = "all", value: str = "all") -> SliceScores:
         """One slice. Raises KeyError."""

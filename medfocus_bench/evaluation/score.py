@@ -11,7 +11,7 @@ import numpy as np
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.evidence import RIM, Evidence
+from medfocus_bench.evaluation.evidence import evidence_of
 from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.grid import GridTally
 from medfocus_bench.evaluation.groups import Group, Groups
@@ -94,12 +94,6 @@ def explanation(
     evidence = evidence_of(sample)
     given = MetricInput(sample, evidence, attribution, protocol, seed, lvlm)
     return None if given.says_nothing else given
-
-
-def evidence_of(sample: Sample, rim: float = RIM) -> Evidence:
-    """The evidence of a sample: its exact mask where known, else its boxes. Raises ValueError without any."""
-    mask = sample.exact_mask
-    return Evidence.of(sample.width, sample.height, sample.boxes, mask, rim=rim, name=sample.sample_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,13 +17,13 @@ from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
-from medfocus_bench.evaluation.evidence import RIM
+from medfocus_bench.evaluation.evidence import RIM, evidence_of
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.lowpass import SIGMA, lowpassed
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, Settings
 from medfocus_bench.evaluation.rank_agreement import kendall
 from medfocus_bench.evaluation.ranking import RankingScores, ranking_scores
-from medfocus_bench.evaluation.score import evidence_of, explanation
+from medfocus_bench.evaluation.score import explanation
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.submission.reader import Submission, open_submission

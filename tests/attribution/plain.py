@@ -8,9 +8,9 @@ from functools import lru_cache
 import torch
 from transformers import AutoModelForImageTextToText
 
+from medfocus_bench.evaluation.evidence import evidence_of
 from medfocus_bench.evaluation.lowpass import lowpassed
 from medfocus_bench.evaluation.ranking import ranking_scores
-from medfocus_bench.evaluation.score import evidence_of
 from medfocus_bench.geometry import explains
 from medfocus_bench.lvlm.adapter import frame_picture
 from medfocus_bench.phantom import PHANTOM_LVLMS

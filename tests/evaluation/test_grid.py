@@ -7,10 +7,10 @@ import pytest
 
 import medfocus_bench as mb
 from medfocus_bench import Attribution, evaluate
-from medfocus_bench.evaluation.evidence import Evidence
+from medfocus_bench.evaluation.evidence import Evidence, evidence_of
 from medfocus_bench.evaluation.grid import GridTally, ceiling
 from medfocus_bench.evaluation.metrics.registry import headline
-from medfocus_bench.evaluation.score import evidence_of, score
+from medfocus_bench.evaluation.score import score
 
 from ..conftest import make_row, write_submission
 
