@@ -30,10 +30,14 @@ HALVES = {"left": [[0.0, 0.0, 112.0, 224.0]], "right": [[112.0, 0.0, 224.0, 224.
 
 
 def opposed(folder, **more):
-    """A benchmark whose evidence is on the left in dev, and on the right in the splits that are scored."""
+    """A benchmark whose evidence is on the left in dev, and on the right in the splits that are scored.
+
+    Of regions that are not the phantom's, whose exact masks would be the evidence.
+    """
+    sides = {"direct": "right", "reasoning": "right", "dev": "left"}
     rows = {
-        split: [{**row, "boxes": HALVES["left" if split == "dev" else "right"]} for row in first_rows(split)]
-        for split in ("direct", "reasoning", "dev")
+        split: [{**row, "index": 90_000 + row["index"], "boxes": HALVES[side]} for row in first_rows(split)]
+        for split, side in sides.items()
     }
     return write_benchmark(folder / "opposed", rows, name="opposed", version="1", **more)
 
