@@ -37,6 +37,7 @@ def known(number: int = 0, *, concepts=CONCEPTS, drop: float = 8.0, tokens=TOKEN
         concept_effects=concepts,
         drop=drop,
         lvlm="tiny",
+        evidence="lesion",
         source="phantom",
         patient=("phantom", f"p{number}"),
     )
