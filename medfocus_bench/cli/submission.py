@@ -113,9 +113,9 @@ def null_command(
     null_control(name)
     check_new(out, overwrite=overwrite)
     part = load_benchmark(benchmark)
-    unknown = sorted(set(splits) - set(part.splits))
+    unknown = sorted(set(splits) - set(part.known_splits)) if splits else []
     if unknown:
-        raise InputError(f"no split {unknown[0]!r} in the benchmark, only {', '.join(part.splits)}")
+        raise InputError(f"no split {unknown[0]!r} in the benchmark, only {', '.join(part.known_splits)}")
     if splits:
         part = part.select(part.configs, splits)
     click.echo(write_null(name, part, out, seed=seed, overwrite=overwrite))

@@ -57,7 +57,7 @@ def contrast_of(
     find: Find,
     samples: Sequence[Sample],
     settings: Settings,
-    nulls: Mapping[str, Find] | None = None,
+    nulls: Mapping[str, FloatArray] | None = None,
 ) -> Contrast | None:
     """The contrast of a method, with its intervals over patients; None where the causes are not known.
 
@@ -70,7 +70,7 @@ def contrast_of(
         find: gives the attributions of the method.
         samples: of the split.
         settings: of the bootstrap.
-        nulls: gives the attributions of null controls, by name.
+        nulls: the contrasts of null controls on the pairs of `pairs_of`, by name.
 
     """
     pairs = pairs_of(samples)
@@ -80,12 +80,11 @@ def contrast_of(
     names = np.array([pair.name for pair in pairs])
     parts = {name: groups.macro(names == name) for name in sorted(set(names.tolist()))}
 
-    def means(one: Find) -> list[Score]:
-        values = contrasts(one, pairs)[:, None]
-        found = groups.means(values, [groups.macro(), *parts.values()], settings)
+    def means(values: FloatArray) -> list[Score]:
+        found = groups.means(values[:, None], [groups.macro(), *parts.values()], settings)
         return [Score.of(each) for (each,) in found]
 
-    whole, *each = means(find)
+    whole, *each = means(contrasts(find, pairs))
     return Contrast(
         questions=2 * len(pairs),
         attributed=sum(find(s.sample_id) is not None for p in pairs for s in (p.by_finding, p.by_mark)),

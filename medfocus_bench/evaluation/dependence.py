@@ -93,7 +93,7 @@ def dependence_of(
     find: Find,
     control: Sequence[Sample],
     settings: Settings,
-    nulls: Mapping[str, Find] | None = None,
+    nulls: Mapping[str, Compared] | None = None,
 ) -> Dependence:
     """The dependence of a method on the model, with its intervals over patients.
 
@@ -106,7 +106,7 @@ def dependence_of(
         find: gives the attributions of the method.
         control: the samples of the split.
         settings: of the bootstrap.
-        nulls: gives the attributions of null controls, by name.
+        nulls: the scores of null controls, by name.
 
     """
     compared = compare_decoders(find, control)
@@ -129,10 +129,7 @@ def dependence_of(
         model_dependence=dependence,
         rank_correlation=_mean_correlation(compared.correlation, questions, settings),
         lvlms=_by_lvlm(compared, questions),
-        nulls={
-            name: float(_dependence(compare_decoders(null, control), group))
-            for name, null in (nulls or {}).items()
-        },
+        nulls={name: _dependence(null, group) for name, null in (nulls or {}).items()},
         ranked=ranked,
         reason=reason,
     )

@@ -11,10 +11,11 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.derived import CONTRAST, CONTROL, DERIVED_SPLITS
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import UnavailableError
-from medfocus_bench.evaluation.contrast import Contrast, contrast_of
-from medfocus_bench.evaluation.dependence import Dependence, Find, dependence_of
+from medfocus_bench.evaluation.contrast import Contrast, contrast_of, contrasts, pairs_of
+from medfocus_bench.evaluation.dependence import Compared, Dependence, Find, compare_decoders, dependence_of
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS
 from medfocus_bench.evaluation.protocol import Settings
+from medfocus_bench.geometry import FloatArray
 
 NULLS: Final = ("mean-map", "image-edges")
 """Null controls that find something, and read no model: their dependence and contrast are 0."""
@@ -36,8 +37,8 @@ def dependence_on(
     control = tuple(sample for sample in benchmark.derived.of(CONTROL) if sample.derived_from in asked)
     if not control:
         return None
-    beside = _of_nulls(benchmark, control, settings.seed) if nulls else {}
-    return dependence_of(find, control, settings, beside)
+    beside = {name: _dependence_of_null(benchmark, control, name, settings.seed) for name in NULLS if nulls}
+    return dependence_of(find, control, settings, {k: v for k, v in beside.items() if v is not None})
 
 
 def contrast_on(
@@ -47,15 +48,28 @@ def contrast_on(
     samples = tuple(sample for sample in benchmark.derived.of(CONTRAST) if sample.source in configs)
     if not samples:
         return None
-    beside = _of_nulls(benchmark, samples, settings.seed) if nulls else {}
-    return contrast_of(find, samples, settings, beside)
-
-
-def _of_nulls(benchmark: Benchmark, samples: tuple[Sample, ...], seed: int) -> Mapping[str, Find]:
-    return {name: found.get for name in NULLS if (found := _null(benchmark, samples, name, seed))}
+    beside = {name: _contrast_of_null(benchmark, samples, name, settings.seed) for name in NULLS if nulls}
+    return contrast_of(find, samples, settings, {k: v for k, v in beside.items() if v is not None})
 
 
 @lru_cache(maxsize=8)
+def _dependence_of_null(
+    benchmark: Benchmark, control: tuple[Sample, ...], name: str, seed: int
+) -> Compared | None:
+    """The scores of a null control on `control`; None where the benchmark lacks what it needs."""
+    found = _null(benchmark, control, name, seed)
+    return compare_decoders(found.get, control) if found else None
+
+
+@lru_cache(maxsize=8)
+def _contrast_of_null(
+    benchmark: Benchmark, samples: tuple[Sample, ...], name: str, seed: int
+) -> FloatArray | None:
+    """The contrasts of a null control; None where the benchmark lacks what it needs."""
+    found = _null(benchmark, samples, name, seed)
+    return contrasts(found.get, pairs_of(samples)) if found else None
+
+
 def _null(
     benchmark: Benchmark, samples: tuple[Sample, ...], name: str, seed: int
 ) -> Mapping[str, Attribution]:
