@@ -8,6 +8,7 @@ from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.metric import Metric
 from medfocus_bench.evaluation.metrics.registry import headline, metrics
 from medfocus_bench.evaluation.report import Comparison, Report, SliceKind, SliceScores
+from medfocus_bench.evaluation.statistics import Levels
 from medfocus_bench.tables import Row, Table, counted
 
 _NOTHING = "\N{EN DASH}"
@@ -55,7 +56,7 @@ def report_summary(report: Report) -> list[str]:
         f"(no-explanation rate {counts.no_explanation_rate:.1%})",
         *_cost_line(report),
         f"{origin.protocol} protocol, evaluator {origin.evaluator_version}, seed {origin.seed}, "
-        f"{origin.resamples:,} resamples, intervals over {_levels(report.slice())}, "
+        f"{origin.resamples:,} resamples, intervals over {_over(report.slice().levels)}, "
         f"submission {origin.submission_sha256[:12]}, {origin.status}",
         *_spread_line(report),
         *_skipped_line(report),
@@ -78,7 +79,7 @@ def comparison_table(comparison: Comparison) -> Table:
         )
         for entry in comparison.differences
     )
-    levels = sorted({entry.levels or "patients" for entry in comparison.differences})
+    levels = sorted({_over(entry.levels) for entry in comparison.differences})
     notes = (
         f"Differences of macro means, 95 % intervals and p over {' or '.join(levels)}, "
         f"Holm over the {counted(len(rows), 'test')} of this table.",
@@ -97,7 +98,7 @@ def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Tabl
         if null.unavailable is None:
             rows.append(Row((f"null: {null.title}", *_cells(null.slices[0], metrics)), quiet=True))
     missing = [f"{n.title}: not available, {n.unavailable}" for n in report.nulls if n.unavailable]
-    over = _levels(report.slice())
+    over = _over(report.slice().levels)
     notes = [f"Macro means over LVLMs, then kinds of evidence, with 95 % intervals over {over}."]
     if not report.nulls:
         notes.append("Null controls were switched off: nothing here can be told from a prior.")
@@ -124,15 +125,16 @@ def _slices_table(report: Report, narrow: bool) -> Table:
     headings = ["samples (patients)", *(null.title for null in nulls)]
     counts, *titles = (text.replace(" ", "\n") if narrow else text for text in headings)
     header = ("slice", counts, report.method.title, *titles)
-    notes = ["Intervals are over LVLMs and patients where a kind of evidence has several LVLMs."]
+    several = any(part.levels == "lvlms and patients" for part in report.slices)
+    notes = ["Intervals over LVLMs and patients; slices of one LVLM over patients alone."] if several else []
     if nulls:
         notes.append("The columns after the method's are the null controls on the same samples.")
     return Table(f"{metric.label} by slice", header, tuple(rows), tuple(notes))
 
 
-def _levels(part: SliceScores) -> str:
-    """Over which units its intervals are; those of evaluators before 2.0 were all over patients."""
-    return part.levels or "patients"
+def _over(levels: Levels | None) -> str:
+    """The units of an interval in words; all those of evaluators before 2.0 were over patients."""
+    return (levels or "patients").replace("lvlms", "LVLMs")
 
 
 def _spread(score: Score, form: str = ".3f") -> str:

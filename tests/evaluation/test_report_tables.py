@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from rich.console import Console
 
 from medfocus_bench import Attribution, SubmissionWriter, compare, evaluate
 from medfocus_bench.attribution.attribution import Cost
+from medfocus_bench.evaluation.report import Report
 from medfocus_bench.evaluation.report_tables import comparison_table, report_summary, report_tables
 from medfocus_bench.tables import FULL_WIDTH, render_markdown, render_rich
 
@@ -90,3 +92,62 @@ def test_a_slice_of_one_patient_has_no_interval(make_report):
     (nodule,) = [row for row in slices.rows if row.cells[0].strip() == "nodule"]
     assert all(cell.endswith(" [\N{EN DASH}]") for cell in mass.cells[2:])
     assert not any("\N{EN DASH}" in cell for cell in nodule.cells)
+
+
+def of_lvlms(*lvlms):
+    return [row | {"lvlm": lvlm, "sample_id": f"{row['index']}-{lvlm}"} for lvlm in lvlms for row in rows()]
+
+
+def test_a_report_says_over_what_its_intervals_are(make_report):
+    several, one = make_report(of_lvlms("a", "b")), make_report(rows())
+    for report, said, spread in ((several, "LVLMs and patients", True), (one, "patients", False)):
+        assert report.slice().levels == said.lower()
+        summary = "\n".join(report_summary(report))
+        assert f"intervals over {said}" in summary
+        assert ("Evidence AP by LVLM: " in summary) == spread
+        assert f"intervals over {said}." in report_tables(report)[0].notes[0]
+    assert several.slice("lvlm", "a").levels == "patients"
+
+
+def test_null_controls_have_the_levels_of_the_method(make_report):
+    report = make_report(of_lvlms("a", "b"))
+    for null in (null for null in report.nulls if null.unavailable is None):
+        assert [part.levels for part in null.slices] == [part.levels for part in report.slices]
+
+
+def test_the_headline_has_its_spread_over_lvlms_and_no_other_slice_has(make_report):
+    report = make_report(of_lvlms("a", "b"))
+    each = [report.slice("lvlm", lvlm).scores["iou"].mean for lvlm in ("a", "b")]
+    assert report.headline["iou"].spread == [min(each), max(each)]
+    assert {score.spread for part in report.slices[1:] for score in part.scores.values()} == {None}
+    assert "spread" not in report.slice("lvlm", "a").model_dump_json()
+
+
+def test_a_report_of_an_evaluator_before_two_is_over_patients(make_report):
+    document = json.loads(make_report(of_lvlms("a", "b")).model_dump_json())
+    for part in document["slices"] + [part for null in document["nulls"] for part in null["slices"]]:
+        del part["levels"]
+        for score in part["scores"].values():
+            score.pop("spread", None)
+    old = Report.model_validate_json(json.dumps(document))
+    assert "intervals over patients," in "\n".join(report_summary(old))
+    assert json.loads(old.model_dump_json()) == document
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_comparison_fits_a_narrow_terminal_and_says_where_the_order_is_kept(make_benchmark, width):
+    benchmark = make_benchmark(of_lvlms("a", "b", "c"))
+    comparison = compare(["null:centre-box", "null:random-boxes"], benchmark, **QUICK)
+    (entry,) = comparison.differences
+    assert entry.levels == "lvlms and patients"
+    assert entry.kept_in in {"2 of 3", "3 of 3"}
+    table = comparison_table(comparison)
+    text = drawn([table], width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "intervals and p over LVLMs and patients" in table.notes[0]
+
+
+def test_a_comparison_of_one_lvlm_has_no_spread(make_benchmark):
+    (entry,) = compare(["null:centre-box", "null:whole-image"], make_benchmark(rows()), **QUICK).differences
+    assert (entry.levels, entry.kept_in, entry.difference.spread) == ("patients", None, None)
