@@ -17,6 +17,7 @@ from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
+from medfocus_bench.evaluation.evaluate import covered_part
 from medfocus_bench.evaluation.evidence import RIM, evidence_of
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.lowpass import SIGMA, lowpassed
@@ -108,12 +109,10 @@ def sensitivity(
     if len(folders) < 2:
         raise InputError("a ranking needs two submissions; give the folder that holds them")
     opened = [open_submission(folder, benchmark) for folder in sorted(folders)]
-    declared = [one.document.benchmark for one in opened]
-    configs, splits = set(declared[0].configs), set(declared[0].splits)
-    for one, other in zip(opened, declared, strict=True):
-        if (set(other.configs), set(other.splits)) != (configs, splits):
+    part, *others = (covered_part(one, benchmark) for one in opened)
+    for one, other in zip(opened[1:], others, strict=True):
+        if _ids(other) != _ids(part):
             raise InputError(f"{one.path}: covers another part of the benchmark than {opened[0].path}")
-    part = benchmark.select(sorted(configs), sorted(splits))
     samples = _first(part.samples, limit)
     means = np.array([_means(one, samples, progress) for one in opened]).T
     names = [one.document.method.name for one in opened]
@@ -123,6 +122,10 @@ def sensitivity(
         methods=names,
         variants=[_variant(number, means, names) for number in range(len(VARIANTS))],
     )
+
+
+def _ids(part: Benchmark) -> list[str]:
+    return [sample.sample_id for sample in part.samples]
 
 
 def _first(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
