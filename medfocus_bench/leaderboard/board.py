@@ -25,7 +25,7 @@ from medfocus_bench.submission.schema import BenchmarkRef
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoardRow:
-    """One result in one view. `rank` is None for null controls and for what is not verified.
+    """One result in one view. `rank` is None for what `Result.unranked` says.
 
     `beats` holds the names of the rows that it is significantly better than.
     """
@@ -131,7 +131,7 @@ def _board_view(
                 "rebuild both on one benchmark"
             )
     results = [result for result, _ in order]
-    ranked = np.array([result.verified and not result.is_null for result in results], dtype=np.bool_)
+    ranked = np.array([result.unranked is None for result in results], dtype=np.bool_)
     better = significantly_better(contributions(results, parts), ranked)
     ranks = shared_ranks(better, ranked)
     rows = tuple(

@@ -11,6 +11,7 @@ from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.leaderboard.board import Board, BoardView
 from medfocus_bench.leaderboard.result import Result, headline_name
+from medfocus_bench.leaderboard.sections import SECTIONS
 
 MATRIX_ROWS: Final = 40
 """Rows of the pairwise matrix; so the payload grows linearly with the results."""
@@ -27,6 +28,7 @@ def board_payload(board: Board) -> dict[str, Any]:
     part_number = {part: index for index, part in enumerate(board.parts)}
     return {
         "metrics": [[m.name, m.label, m.help, m.featured] for m in metrics()],
+        "sections": [[s.name, s.label, s.help, s.featured] for s in SECTIONS],
         "headline": headline_name(),
         "parts": [list(part) for part in board.parts],
         "entries": [_entry(result) for result in board.results],
@@ -66,6 +68,9 @@ def _entry(result: Result) -> dict[str, Any]:
         "forward": _short(report.cost.forward_passes),
         "backward": _short(report.cost.backward_passes),
         "seconds": _short(report.cost.seconds),
+        "unranked": result.unranked,
+        **{section.name: _mean(section.score(report)) for section in SECTIONS},
+        "grid": f"{report.grid.rows} x {report.grid.columns}" if report.grid else "",
         "coverage": round(report.counts.coverage, 4),
         "silent": round(report.counts.no_explanation_rate, 4),
     }
@@ -93,6 +98,10 @@ def _three(score: Score | None) -> tuple[int, int, int] | tuple[None, None, None
         return None, None, None
     mean, low, high = (round(value * 1000) for value in (score.mean, score.low, score.high))
     return mean, mean - low, high - mean
+
+
+def _mean(score: float | None) -> float | None:
+    return None if score is None else round(score, 3)
 
 
 def _short(value: float | None) -> float | None:

@@ -132,6 +132,18 @@ class Result(Strict):
         return self.report.provenance.status == "verified"
 
     @property
+    def unranked(self) -> str | None:
+        """The reason why the row has no rank; None for one that takes a rank."""
+        if self.is_null:
+            return "a null control"
+        if not self.verified:
+            return "self-reported"
+        dependence = self.report.dependence
+        if dependence is None:
+            return "not explained on control, so that nothing says whether it reads the model"
+        return None if dependence.ranked else dependence.reason
+
+    @property
     def version(self) -> Version:
         return Version(self.report.benchmark.fingerprint, self.report.provenance.evaluator_version)
 

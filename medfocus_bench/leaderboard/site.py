@@ -19,12 +19,15 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION
 from medfocus_bench.leaderboard.board import Board, make_board
+from medfocus_bench.leaderboard.convergence import convergence
+from medfocus_bench.leaderboard.convergence_tables import convergence_tables
 from medfocus_bench.leaderboard.gallery import GalleryPicture, make_galleries
 from medfocus_bench.leaderboard.log import LogEntry, read_log
 from medfocus_bench.leaderboard.page_data import board_payload, json_block
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.review.checks import titles_beside
+from medfocus_bench.leaderboard.sections import SECTIONS
 from medfocus_bench.paper import published
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import atomic_folder
@@ -128,6 +131,7 @@ def _pages(
         "board": board,
         "lvlms": lvlm_pages,
         "metrics": metrics(),
+        "sections": SECTIONS,
         "repository": REPOSITORY,
         "evaluator": EVALUATOR_VERSION,
     }
@@ -146,7 +150,9 @@ def _pages(
         ),
         "how-to-read.html": render("read.html", here="read"),
         "how-to-submit.html": render("submit.html", here="submit"),
-        "paper.html": render("paper.html", paper=published, scores=metrics("paper"), here="paper"),
+        "paper.html": render(
+            "paper.html", paper=published, scores=metrics("paper"), here="paper", **_convergence(board)
+        ),
         "log.html": render("log.html", events=events[::-1], names=names, here="log"),
     }
     for lvlm, path in lvlm_pages:
@@ -155,6 +161,15 @@ def _pages(
         page = method_page(board, result, galleries.get(result.name, ()))
         pages[f"methods/{result.name}.html"] = render("method.html", "../", page=page, here="method")
     return pages
+
+
+def _convergence(board: Board) -> dict[str, Any]:
+    """The rankings of board and paper beside each other, where they share enough methods."""
+    try:
+        table = convergence(board.results)
+    except InputError:
+        return {"convergence": None, "tables": ()}
+    return {"convergence": table, "tables": convergence_tables(table)}
 
 
 def _environment() -> Environment:

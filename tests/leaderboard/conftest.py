@@ -17,6 +17,8 @@ from medfocus_bench.attribution.attribution import Attribution, Cost
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.sample import Sample
+from medfocus_bench.evaluation.dependence import Dependence, LVLMDependence
+from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.nulls import write_null
 from medfocus_bench.geometry import Frame
 from medfocus_bench.leaderboard import board as values
@@ -95,8 +97,8 @@ ENTRIES = {
     "oracle": Entry("concept", lambda sample: sample.boxes, "Oracle", kind="boxes", tokens=True, forward=16),
     "blurred": Entry("gradient", blurred, "Blurred oracle", forward=2),
     "shifted": Entry("attention", shifted, "Shifted oracle"),
-    "noisy-a": Entry("perturbation", noisy(0.50), "Noisy A", forward=65),
-    "noisy-b": Entry("perturbation", noisy(0.51), "Noisy B", forward=65),
+    "noisy-a": Entry("perturbation", noisy(1.00), "Noisy A", forward=65),
+    "noisy-b": Entry("perturbation", noisy(1.02), "Noisy B", forward=65),
     "direct-only": Entry("prompting", noisy(2.0), "Direct only", modes=("direct",), submitter="Grace"),
     "boasting": Entry("other", blurred, "=HYPERLINK(1)", verified=False),
     "hostile": Entry("other", noisy(3.0), HOSTILE, description=f"</script>{HOSTILE}", submitter=HOSTILE),
@@ -145,6 +147,23 @@ class Board:
         return Result.model_validate_json((self.results / f"{name}.json").read_bytes())
 
 
+def depending(result: Result, dependence: float = 0.9, reason: str | None = None) -> Result:
+    """The result of a method that depends on the model so much; `reason` takes its rank."""
+    part = {"trained": 0.5, "random": 0.5 * (1 - dependence), "model_dependence": dependence}
+    found = Dependence(
+        questions=8,
+        attributed=8,
+        patients=8,
+        **{name: Score(mean=value, low=value, high=value) for name, value in part.items()},
+        rank_correlation=None,
+        lvlms={lvlm: LVLMDependence(**part) for lvlm in LVLMS},
+        nulls={},
+        ranked=reason is None,
+        reason=reason,
+    )
+    return result.model_copy(update={"report": result.report.model_copy(update={"dependence": found})})
+
+
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Benchmark]:
     """A folder with a git repository on its branch main and a submission beside it, and its benchmark."""
@@ -168,7 +187,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
         write_null(name, track, submissions / f"null-{name}")
     for folder in sorted(submissions.iterdir()):
         verified = folder.name not in ENTRIES or ENTRIES[folder.name].verified
-        result = score_result(folder, track, resamples=50, verified=verified)
+        result = depending(score_result(folder, track, resamples=50, verified=verified))
         (results / f"{folder.name}.json").write_text(result_text(result))
     log = root / "log.jsonl"
     events = [

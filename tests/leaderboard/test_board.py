@@ -26,9 +26,20 @@ from medfocus_bench.leaderboard.pairwise_tests import (
     shared_ranks,
     significantly_better,
 )
-from medfocus_bench.leaderboard.result import read_result, read_results, selected
+from medfocus_bench.leaderboard.result import read_result, read_results, result_text, selected
 from medfocus_bench.leaderboard.scoring import score_result
-from tests.leaderboard.conftest import NULLS, REPOSITORY, Entry, blurred, oracle, shifted, write_entry
+from medfocus_bench.leaderboard.site import build_site
+from tests.leaderboard.conftest import (
+    NULLS,
+    REPOSITORY,
+    Entry,
+    blurred,
+    depending,
+    oracle,
+    pages,
+    shifted,
+    write_entry,
+)
 
 
 def test_every_view_is_the_slice_of_a_report_where_both_exist(board):
@@ -82,8 +93,9 @@ def test_the_p_values_of_pairs_are_those_of_compare_on_one_lvlm(board):
     alone = "phantom_qwen"
     pair = [board.submissions / "noisy-a", board.submissions / "noisy-b"]
     (found,) = compare(pair, board.benchmark, lvlms=alone, resamples=4000).differences
-    p = p_values(contributions(results[:2], [part for part in results[0].parts if part[1] == alone]))
-    assert p[0, 1] == pytest.approx(found.p_value, abs=0.1)
+    first, second = contributions(results[:2], [p for p in results[0].parts if p[1] == alone]).T
+    flipped = sign_flip_p_value(first - second, Settings("standard", 0, 4000))
+    assert found.p_value == pytest.approx(flipped, abs=0.02)
 
 
 def test_the_decisions_are_holms():
@@ -123,14 +135,35 @@ def test_a_rank_counts_the_ranked_rows_that_are_better():
 
 
 def test_only_verified_methods_have_a_rank_and_rows_that_differ_by_luck_share_it(made):
-    """`boasting` is as good as `blurred`, and pushes nobody down: it is self-reported."""
+    """`boasting` is as good as `blurred`, and pushes nobody down, being self-reported. A blur is free."""
     rows = {row.result.name: row for row in made.view().rows}
     assert "boasting" in rows
     for row in rows.values():
         assert (row.rank is not None) == (row.result.verified and not row.result.is_null)
-    assert (rows["oracle"].rank, rows["blurred"].rank) == (1, 2)
+    assert (rows["oracle"].rank, rows["blurred"].rank) == (1, 1)
     assert rows["noisy-a"].rank == rows["noisy-b"].rank
-    assert min(r.rank for name, r in rows.items() if r.rank and name not in {"oracle", "blurred"}) == 3
+    others = [r.rank for name, r in rows.items() if r.rank and name not in {"oracle", "blurred"}]
+    assert min(others) == 3, {name: (r.rank, r.headline.mean) for name, r in rows.items()}
+
+
+def test_a_row_that_does_not_depend_on_the_model_is_shown_and_not_ranked(board, tmp_path):
+    results = {result.name: result for result in read_results(board.results)}
+    ranked = {row.result.name: row.rank for row in make_board([*results.values()]).view().rows}
+    results["oracle"] = depending(results["oracle"], 0.1, "its dependence on the model is 0.10, below 0.5")
+    report = results["blurred"].report.model_copy(update={"dependence": None})
+    results["blurred"] = results["blurred"].model_copy(update={"report": report})
+    made = make_board([*results.values()])
+    rows = {row.result.name: row for row in made.view().rows}
+    assert rows["oracle"].rank is rows["blurred"].rank is None
+    assert min(row.rank for row in rows.values() if row.rank) == 1
+    assert {*list(rows)[:3]} == {"oracle", "blurred", "boasting"}, "they are shown where they were"
+    assert ranked["noisy-a"] - rows["noisy-a"].rank == 2, "they push nobody down"
+    for name, reason in (("oracle", "its dependence on the model is 0.10"), ("blurred", "not explained on")):
+        assert results[name].unranked.startswith(reason)
+        (tmp_path / f"{name}.json").write_text(result_text(results[name]))
+    page = pages(build_site(tmp_path, tmp_path / "site"))
+    assert 'title="its dependence on the model is 0.10, below 0.5">not ranked</span>' in page["index.html"]
+    assert "This row has no rank: not explained on control" in page["methods/blurred.html"]
 
 
 def test_a_submission_to_one_mode_stands_where_it_covers_everything(made):

@@ -6,7 +6,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const AXES = ["source", "lvlm", "mode", "evidence"];
   const WORDS = { lesion: "lesion", spurious: "spurious mark" };
   const FEATURED = data.metrics.filter(([, , , featured]) => featured).map(([key]) => key);
-  const SHOWN = ["rank", "title", ...FEATURED, "forward", "seconds", "needs"];
+  const SHOWN = ["rank", "title", ...FEATURED, ...data.sections.filter(([, , , featured]) => featured).map(([key]) => key), "forward", "seconds", "needs"];
   const CHOICES = {
     ...Object.fromEntries(AXES.map((axis, n) => [axis, [...new Set(data.parts.map((part) => part[n]))].sort()])),
     family: [...new Set(data.entries.filter((entry) => !entry.isNull).map((entry) => entry.family))].sort(),
@@ -110,7 +110,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const rank = (cell) => {
     const row = cell.getData();
-    if (row.rank === null) return html("span", { class: "quiet" }, "–");
+    if (row.rank === null) return html("span", { class: "quiet", title: `no rank: ${row.unranked}` }, "–");
     const shared = shares.get(row.rank) > 1;
     const box = html("span", {}, String(row.rank));
     if (shared) box.append(html("span", { class: "tie", title: "shared rank" }, "="), html("span", { class: "sr" }, " shared"));
@@ -127,6 +127,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const short = (cell) => html("span", { class: "cut", title: cell.getValue() }, cell.getValue());
   const percent = (cell) => `${(100 * cell.getValue()).toFixed(1)} %`;
+  const plain = (cell) => (cell.getValue() === null ? "–" : fixed(cell.getValue()));
   const byMean = (a, b) => (a.mean ?? -Infinity) - (b.mean ?? -Infinity) || 0;
   const numeric = { hozAlign: "right", headerHozAlign: "right", headerSortStartingDir: "desc" };
   const low = { ...numeric, headerSortStartingDir: "asc", sorter: "number", sorterParams: { alignEmptyValues: "bottom" } };
@@ -135,13 +136,18 @@ document.addEventListener("DOMContentLoaded", () => {
   // On a phone the headline's bar ends where the screen does.
   const narrow = { rank: 56, title: 136, headline: Math.max(place.clientWidth - 56 - 136 - 2, 140) };
 
+  const scored = data.metrics.map(([key, label, help]) => ({
+    field: key, title: label, metric: true, sorter: byMean, ...numeric, headerTooltip: help,
+    ...(key === data.headline ? { formatter: headline, width: phone ? narrow.headline : 226, hozAlign: "left", headerHozAlign: "left" } : { formatter: metric, minWidth: 84 }),
+  }));
+  const beside = { formatter: plain, ...numeric, minWidth: 84, sorter: "number", sorterParams: { alignEmptyValues: "bottom" } };
   const columns = [
     { field: "rank", title: "Rank", formatter: rank, ...low, width: phone ? narrow.rank : 76, frozen: true },
     { field: "title", title: "Method", formatter: method, sorter: "string", width: phone ? narrow.title : 222, frozen: true, text: true },
-    ...data.metrics.map(([key, label, help]) => ({
-      field: key, title: label, metric: true, sorter: byMean, ...numeric, headerTooltip: help,
-      ...(key === data.headline ? { formatter: headline, width: phone ? narrow.headline : 226, hozAlign: "left", headerHozAlign: "left" } : { formatter: metric, minWidth: 84 }),
-    })),
+    ...scored.filter(({ field }) => field === data.headline),
+    ...data.sections.map(([field, title, headerTooltip]) => ({ field, title, headerTooltip, ...beside })),
+    ...scored.filter(({ field }) => field !== data.headline),
+    { field: "grid", title: "Grid", sorter: "string", text: true, formatter: "plaintext", headerTooltip: "Cells of its maps" },
     { field: "coverage", title: "Coverage", formatter: percent, sorter: "number", ...numeric },
     { field: "silent", title: "No explanation", formatter: percent, ...low },
     { field: "forward", title: "Forward", formatter: amount, ...low, headerTooltip: "Forward passes a sample" },
