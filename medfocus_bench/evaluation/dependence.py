@@ -119,7 +119,7 @@ def dependence_of(
         mean=dependence.mean, low=max(0.0, dependence.low), high=min(1.0, max(0.0, dependence.high))
     )
     attributed = int(np.isfinite(compared.correlation).sum())
-    ranked, reason = _ranked(dependence.mean, attributed, len(control))
+    ranked, reason = _ranked(trained.mean, dependence.mean, attributed, len(control))
     return Dependence(
         questions=len(control),
         attributed=attributed,
@@ -135,12 +135,14 @@ def dependence_of(
     )
 
 
-def _ranked(dependence: float, attributed: int, questions: int) -> tuple[bool, str | None]:
+def _ranked(trained: float, dependence: float, attributed: int, questions: int) -> tuple[bool, str | None]:
     if attributed < questions:
         return (
             False,
             f"only {attributed} of {questions} questions of {CONTROL} are attributed for both decoders",
         )
+    if trained <= 0:
+        return False, "it finds nothing that could depend on the model"
     if dependence < RANKED_FROM:
         return False, (
             f"its dependence on the model is {dependence:.2f}, below {RANKED_FROM}: it finds the evidence "

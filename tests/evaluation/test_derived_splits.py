@@ -129,6 +129,7 @@ def test_where_nothing_is_found_with_the_trained_decoder_nothing_depends_on_it(c
     assert found.trained.mean == found.random.mean == found.model_dependence.mean == 0
     assert found.rank_correlation.mean == 1, "both say the same, which is nothing"
     assert not found.ranked
+    assert found.reason == "it finds nothing that could depend on the model"
 
 
 def test_the_mean_influence_of_a_cell_is_its_dependence_and_never_less_than_0(control):
