@@ -219,10 +219,10 @@ class _Stream:
             if split is not None or name in read_again:
                 self.kept[name] = attribution
             if split is not None:
-                self.digests[name] = _digest(attribution)
+                self.digests[name] = attribution_digest(attribution)
                 self.derived.add(split)
             elif name in scored:
-                self.digests[name] = _digest(attribution)
+                self.digests[name] = attribution_digest(attribution)
                 yield scored[name], attribution
 
     def attribution(self, sample_id: str) -> Attribution | None:
@@ -252,7 +252,8 @@ class _Stream:
         return hashlib.sha256(b"".join(digest for _, digest in sorted(self.digests.items()))).hexdigest()
 
 
-def _digest(attribution: Attribution) -> bytes:
+def attribution_digest(attribution: Attribution) -> bytes:
+    """sha256 of the map or boxes of an attribution: 32 bytes."""
     values = attribution.saliency if attribution.boxes is None else attribution.boxes
     assert values is not None
     head = (attribution.sample_id, attribution.frame, values.dtype.str, values.shape)

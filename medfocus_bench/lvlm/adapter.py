@@ -226,14 +226,21 @@ class HuggingFaceLVLM:
         score: Callable[[EncodedExample, torch.Tensor], torch.Tensor],
     ) -> npt.NDArray[np.float32]:
         """A score (n, tokens) of the response to each picture; pictures of one size go together."""
-        examples = [self.encode(image, question, response) for image in images]
-        scores = np.empty((len(examples), len(examples[0].answer)), dtype=np.float32)
-        shapes = {example.pixel_values.shape for example in examples}
-        for shape in shapes:
-            same = [n for n, example in enumerate(examples) if example.pixel_values.shape == shape]
-            pixel_values = torch.stack([examples[n].pixel_values for n in same])
-            scores[same] = score(examples[same[0]], pixel_values).cpu().numpy()
-        return scores
+        scores: dict[int, npt.NDArray[np.float32]] = {}
+        for shape in dict.fromkeys(image.shape for image in images):
+            same = [n for n, image in enumerate(images) if image.shape == shape]
+            example = self.encode(images[same[0]], question, response)
+            others = [self._pixel_values(images[n]) for n in same[1:]]
+            found = score(example, torch.stack([example.pixel_values, *others])).cpu().numpy()
+            scores |= dict(zip(same, found, strict=True))
+        return np.stack([scores[n] for n in range(len(images))])
+
+    def _pixel_values(self, image: UInt8Image) -> torch.Tensor:
+        """The `pixel_values` of an encoded picture, without its text."""
+        inputs = self.processor.image_processor(
+            images=[[self._picture(image)]], return_tensors="pt", **self.family.image_options
+        )
+        return self.family.pixel_values(self.model, inputs).float().to(self.device)
 
     @torch.inference_mode()
     def _log_odds_of(self, example: EncodedExample, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -2,16 +2,17 @@
 
 In the folder of the measurement `references.jsonl` has the ends of each sample's curves, and the two
 references (`evaluation.faithfulness`), which all methods share; `<name>/curves.jsonl` has what the pictures
-of one method did. A record is appended as it is made, and is not made again; where shards are measured apart,
-each writes files of its own.
+of one method did, and the digest of each attribution: where that changes, the sample is measured again. A
+record is appended as it is made; shards write files of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_mo
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError, UnavailableError
-from medfocus_bench.evaluation.evaluate import covered_part
+from medfocus_bench.evaluation.evaluate import attribution_digest, covered_part
 from medfocus_bench.evaluation.faithfulness import (
     Areas,
     Faithfulness,
@@ -88,7 +89,7 @@ def faithfulness(
         are left for other shards.
 
     Raises InputError where no counterfactual picture of a sample is known, where `out` holds measurements of
-    another submission or benchmark, or made under other settings, and where another process writes there.
+    another benchmark or made under other settings, and where another process writes there.
 
     Example:
         >>> from medfocus_bench.runs.faithfulness import faithfulness
@@ -131,14 +132,16 @@ def with_counterfactuals(part: Benchmark) -> list[Sample]:
     return found
 
 
+Find = Callable[[Sample], Attribution | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Attributions by sample, and what decides them."""
+    """Attributions: of the samples of `part`; `of` gives a way to look up those of some of them."""
 
     name: str
-    sha256: str | None
     part: Benchmark
-    of: Callable[[Sequence[Sample]], Iterator[tuple[Sample, Attribution | None]]]
+    of: Callable[[Sequence[Sample]], Find]
 
 
 def _is_null(submission: str | Path | Submission) -> bool:
@@ -150,28 +153,27 @@ def _null(name: str, benchmark: Benchmark) -> _Source:
     ranked = [split for split in benchmark.splits if split != "dev"] or list(benchmark.splits)
     part = benchmark.select(benchmark.configs, ranked)
 
-    def made(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Attribution | None]]:
+    def made(samples: Sequence[Sample]) -> Find:
         wanted = {sample.sample_id for sample in samples}
-        for sample, attribution in control.make(part.samples, 0):
-            if sample.sample_id in wanted:
-                yield sample, attribution
+        pairs = control.make(part.samples, 0)  # of all: the prior of one may be made of the others
+        found = {sample.sample_id: one for sample, one in pairs if sample.sample_id in wanted}
+        return lambda sample: found.get(sample.sample_id)
 
-    return _Source(control.method().name, None, part, made)
+    return _Source(control.method().name, part, made)
 
 
 def _submitted(submission: str | Path | Submission, benchmark: Benchmark) -> _Source:
     opened = submission if isinstance(submission, Submission) else open_submission(submission, benchmark)
 
-    def read(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Attribution | None]]:
-        return ((sample, opened.attribution(sample.sample_id)) for sample in samples)
+    def read(samples: Sequence[Sample]) -> Find:
+        return lambda sample: opened.attribution(sample.sample_id)
 
-    name = opened.path.resolve().parent.name
-    return _Source(name, opened.sha256, covered_part(opened, benchmark), read)
+    return _Source(opened.path.resolve().parent.name, covered_part(opened, benchmark), read)
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One call: what is measured goes to `out`."""
+    """One call: its records go to `out`."""
 
     out: Path
     benchmark: Benchmark
@@ -182,46 +184,63 @@ class _Run:
 
     def references(self, samples: Sequence[Sample]) -> dict[str, Reference] | None:
         """The references of all samples; None while shards lack some."""
-        head = self._head()
-        found = self._measured("references", head, samples, lambda lacking: lacking, MeasureReferences)
+        units = partial(_blocks, of=lambda sample: sample)
+        found = self._measured("references", samples, {}, units, MeasureReferences(self.config))
         return None if found is None else {key: _reference(record) for key, record in found.items()}
 
     def curves(self, source: _Source, samples: Sequence[Sample]) -> dict[str, dict[str, Any]] | None:
         """The records of a method's curves; None while shards lack some."""
-        head = {**self._head(), "method": source.name, "submission": source.sha256}
-        return self._measured(f"{source.name}/curves", head, samples, source.of, MeasureCurves)
+        find = source.of(samples)
+        digests = {
+            sample.sample_id: attribution_digest(found).hex()
+            for sample in self._own(samples)
+            if (found := find(sample)) is not None
+        }
+        units = partial(_blocks, of=lambda sample: (sample, find(sample)))
+        return self._measured(f"{source.name}/curves", samples, digests, units, MeasureCurves(self.config))
 
-    def _head(self) -> dict[str, Any]:
+    def _own(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples that this call measures, of one LVLM after the other, modes of a picture together."""
+        own = [sample for sample in samples if self.shard is None or sample in self.shard]
+        return sorted(own, key=lambda sample: (sample.lvlm, sample.region, sample.sample_id))
+
+    def _measured(
+        self,
+        name: str,
+        samples: Sequence[Sample],
+        digests: Mapping[str, str],
+        units: Callable[[Sequence[Sample]], Iterator[tuple[Any, ...]]],
+        work: Callable[[Any], Iterator[dict[str, Any]]],
+    ) -> dict[str, dict[str, Any]] | None:
+        """The records of the samples, those that are lacking measured first.
+
+        A record is of the attribution with the digest in it: that of another one is measured again.
+        """
         config = self.config
-        return {
+        head = {
             "format": _FORMAT,
             "benchmark": self.benchmark.fingerprint,
             "dtype": config.dtype,
             "framing": config.framing,
             "quantise": config.quantise,
         }
-
-    def _measured(
-        self,
-        name: str,
-        head: Mapping[str, Any],
-        samples: Sequence[Sample],
-        asked: Callable[[Sequence[Sample]], Iterable[Any]],
-        work: Callable[[RunConfig], Any],
-    ) -> dict[str, dict[str, Any]] | None:
-        """The records of the samples, those that are lacking measured first."""
         path = self.out / f"{name}{'' if self.shard is None else f'-{_tag(self.shard)}'}.jsonl"
         with exclusive(path):
             journal = Journal(path, head)
             known = _read_all(self.out / name, head) | journal.records
-            own = [sample for sample in samples if self.shard is None or sample in self.shard]
-            lacking = [sample for sample in own if sample.sample_id not in known]
+            lacking = [
+                sample
+                for sample in self._own(samples)
+                if (record := known.get(sample.sample_id)) is None
+                or record.get("attribution") != digests.get(sample.sample_id)
+            ]
             if lacking:
-                made = self.engine.run(work(self.config), _blocks(asked(lacking)))
+                made = self.engine.run(work, units(lacking))
                 with closing(_records(made)) as records:
                     for record in self.progress(records, name, len(lacking)):
-                        journal.add([record])
-                        known[record["sample_id"]] = record
+                        key = record["sample_id"]
+                        known[key] = record | ({"attribution": digests[key]} if key in digests else {})
+                        journal.add([known[key]])
         wanted = [sample.sample_id for sample in samples]
         return {key: known[key] for key in wanted} if all(key in known for key in wanted) else None
 
@@ -249,25 +268,17 @@ def _reference(record: Mapping[str, Any]) -> Reference:
     )
 
 
-def _blocks(asked: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """Samples, or pairs that begin with one, in blocks of one LVLM each; the modes of a picture together."""
-    of_lvlm: dict[str, list[Any]] = {}
-    for one in asked:
-        of_lvlm.setdefault(_sample_of(one).lvlm, []).append(one)
-    for _, held in sorted(of_lvlm.items()):
-        waiting = iter(sorted(held, key=lambda one: (_sample_of(one).region, _sample_of(one).sample_id)))
-        while block := tuple(islice(waiting, _BLOCK)):
-            yield block
-
-
-def _sample_of(one: Any) -> Sample:
-    return one if isinstance(one, Sample) else one[0]
+def _blocks(samples: Sequence[Sample], of: Callable[[Sample], Any]) -> Iterator[tuple[Any, ...]]:
+    """`of` each sample, in blocks of one LVLM each, made when they are asked for."""
+    for _, held in groupby(samples, key=lambda sample: sample.lvlm):
+        while block := tuple(islice(held, _BLOCK)):
+            yield tuple(of(sample) for sample in block)
 
 
 def _records(made: Iterator[tuple[Any, Any]]) -> Generator[dict[str, Any], None, None]:
     for block, record in made:
         if isinstance(record, Lost):
-            first = _sample_of(block[0]).sample_id
+            first = (block[0] if isinstance(block[0], Sample) else block[0][0]).sample_id
             raise InputError(f"{first}: {record.reason}; the same command goes on from here")
         yield record
 

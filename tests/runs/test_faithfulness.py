@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,11 +204,23 @@ def test_workers_measure_the_same(six, edges, measured, tmp_path):
     assert found.forward_passes == 12
 
 
-def test_measurements_of_something_else_are_not_mixed(six, edges, measured, tmp_path):
+def test_only_attributions_that_changed_are_measured_again(six, edges, measured, tmp_path):
+    out = shutil.copytree(measured[0], tmp_path / "out")
+    first = six.samples[0].sample_id
+
+    def changed(sample):
+        return Attribution(saliency=np.eye(16)) if sample.sample_id == first else edge_map(sample)
+
+    other = submission(tmp_path / "edges", six, changed)
+    found = faithfulness(other, six, out, settings=SETTINGS)
+    assert found != measured[1]
+    *before, last = lines(out / "edges" / "curves.jsonl")
+    assert (len(before), last["sample_id"]) == (7, first)
+    assert faithfulness(edges, six, out, settings=SETTINGS) == measured[1]
+
+
+def test_measurements_of_something_else_are_not_mixed(six, edges, measured):
     out, _ = measured
-    other = submission(tmp_path / "edges", six, lambda sample: Attribution(saliency=np.eye(16)))
-    with pytest.raises(InputError, match="another submission"):
-        faithfulness(other, six, out, settings=SETTINGS)
     with pytest.raises(InputError, match=r"another dtype \(float32, not bfloat16\)"):
         faithfulness(edges, six, out, config=RunConfig(dtype="bfloat16"), settings=SETTINGS)
 
