@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import medfocus_bench as mb
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.words import (
@@ -169,3 +171,25 @@ def test_a_method_of_tokens_alone_has_no_score_of_concepts_and_one_without_words
     assert found.token_ndcg is not None
     assert found.concept_ndcg is found.abstention is None
     assert aggregate(samples, dict.fromkeys(["s0", "s1"]), SETTINGS) is None
+
+
+def test_score_and_evaluate_have_them_where_the_effects_are_known():
+    benchmark = mb.load_benchmark("phantom", split="dev")
+    part = replace(benchmark, samples=benchmark.samples[:12])
+    true = [
+        mb.Attribution(
+            sample.sample_id,
+            boxes=sample.boxes,
+            tokens=list(zip(sample.tokens, sample.token_effects.tolist(), strict=True)),
+            concepts=sample.concept_effects,
+        )
+        for sample in part.samples
+    ]
+    assert mb.score(true[0], part.samples[0])["token_ndcg"] == pytest.approx(1)
+    report = mb.evaluate(true, part, nulls=False, resamples=100)
+    assert report.words.token_ndcg.samples == 12
+    assert report.words.token_ndcg.score.mean == pytest.approx(1)
+    assert report.words.concept_ndcg.score.mean == pytest.approx(1)
+    plain = [mb.Attribution(sample.sample_id, boxes=sample.boxes) for sample in part.samples]
+    assert mb.evaluate(plain, part, nulls=False, resamples=100).words is None
+    assert not {"token_ndcg", "concept_ndcg", "abstention"} & mb.score(plain[0], part.samples[0]).keys()
