@@ -34,8 +34,8 @@ Without it they hold the truth too often (.98 of the time with four LVLMs, .99 w
 chosen by simulation, see `tests/evaluation/test_coverage.py`.
 """
 
-_NODES = 256
-_BISECTIONS = 50
+_NODES = 160
+_BISECTIONS = 40
 _BLOCK_CELLS = 2_000_000
 _ROUNDING = 1e-12
 

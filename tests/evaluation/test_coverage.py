@@ -87,7 +87,7 @@ def coverage(shape, spread, lvlms, patients, trials=TRIALS):
 
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("lvlms", "patients"), [(4, 60), (4, 300), (6, 60), (12, 60)])
+@pytest.mark.parametrize(("lvlms", "patients"), [(4, 25), (4, 60), (4, 300), (6, 60), (12, 60)])
 def test_intervals_over_lvlms_and_patients_hold_the_truth_in_95_of_100(lvlms, patients, shape, spread):
     """Two kinds of evidence. The slice of a kind with two LVLMs has one degree of freedom: too few."""
     headline, of_kind = coverage(shape, spread, lvlms, patients)
