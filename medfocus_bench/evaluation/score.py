@@ -101,7 +101,7 @@ class ScoredSamples:
     """The scores of one method, (n, m) in the order of the samples and of `names`, with its counts.
 
     `skipped`: scores that need the LVLM, of which none could be loaded. `heard`: the scores of the words of
-    each attribution, by sample; None for one without words.
+    each attribution that has any, by sample.
     """
 
     names: tuple[str, ...]
@@ -110,7 +110,7 @@ class ScoredSamples:
     explained: int
     cost: MeanCost
     skipped: tuple[str, ...] = ()
-    heard: Mapping[str, Heard | None] = field(default_factory=dict)
+    heard: Mapping[str, Heard] = field(default_factory=dict)
 
     def columns(self, names: Sequence[str]) -> FloatArray:
         """The scores of these names, (n, len(names))."""
@@ -134,13 +134,14 @@ def score_samples(
     scores = np.zeros((len(samples), len(chosen)))
     costs: dict[str, list[float]] = {part: [] for part in MeanCost.model_fields}
     attributed = explained = 0
-    heard: dict[str, Heard | None] = {}
+    heard: dict[str, Heard] = {}
     for sample, attribution in attributions:
         if attribution is None:
             continue
         attributed += 1
-        if settings.protocol == "standard":
-            heard[sample.sample_id] = Heard.words_of(attribution, sample)
+        words = Heard.words_of(attribution, sample) if settings.protocol == "standard" else None
+        if words is not None:
+            heard[sample.sample_id] = words
         for part, cost in asdict(attribution.cost).items():
             if cost is not None:
                 costs[part].append(cost)

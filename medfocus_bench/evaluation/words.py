@@ -12,7 +12,8 @@ than 0 is worse than chance. Items of equal score share the places that they tak
 Kekalainen 2002, "Cumulated gain-based evaluation of IR techniques"; ties as in McSherry and Najork 2008.)
 
 Where no concept holds a tenth of the whole drop, as for a mark beside the anatomy, "none" is the answer.
-A method says none where no concept of its has a score above 0, or where an entry `none` has the highest.
+A method says none where it lists concepts and none of them has a score above 0, or where an entry `none` has
+the highest. A method has concepts where it names one of the benchmark's, or `none`.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ import numpy.typing as npt
 from pydantic import Field
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.data.concepts import concept_named
+from medfocus_bench.data.concepts import COMPOSITES, CONCEPTS, concept_named
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.groups import Groups
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.submission.schema import Strict
+from medfocus_bench.text import same
 
 NONE: Final = "none"
 """The name of an entry by which a method says that no concept is the answer."""
+
+_KNOWN: Final = frozenset((*CONCEPTS, *COMPOSITES, NONE))
 
 NO_CONCEPT: Final = 0.1
 """Of the whole drop; where every concept's effect is under this share, no concept is the answer."""
@@ -89,12 +93,15 @@ def on_tokens(given: Iterable[tuple[str, float]], tokens: Sequence[str]) -> Floa
     return result
 
 
+def has_concepts(concepts: Mapping[str, float]) -> bool:
+    """Whether concepts of a method name any of the benchmark's, or none; other names cannot be scored."""
+    return not {same(name) for name in concepts}.isdisjoint(_KNOWN)
+
+
 def says_none(concepts: Mapping[str, float]) -> bool:
-    """Whether the scores of a method's concepts say that no concept is the answer."""
-    if not concepts:
-        return True
-    best = max(concepts.values())
-    return best <= 0 or any(name.strip().lower() == NONE for name, value in concepts.items() if value == best)
+    """Whether the scores of a method's concepts say that no concept is the answer; not where it has none."""
+    best = max(concepts.values(), default=1.0)
+    return best <= 0 or any(same(name) == NONE for name, value in concepts.items() if value == best)
 
 
 def token_ndcg(tokens: Sequence[tuple[str, float]], sample: Sample) -> float | None:
@@ -142,20 +149,18 @@ class Heard:
     @classmethod
     def words_of(cls, attribution: Attribution, sample: Sample) -> Heard | None:
         """Those of an attribution that has words; None for another, of which nothing need be known."""
-        return cls.of(attribution, sample) if attribution.tokens or attribution.concepts else None
+        has_words = attribution.tokens or has_concepts(attribution.concepts)
+        return cls.of(attribution.tokens, attribution.concepts, sample) if has_words else None
 
     @classmethod
-    def of(cls, attribution: Attribution | None, sample: Sample) -> Heard:
-        """Those of an attribution; a missing one ranks nothing, and does not say none either."""
-        tokens = () if attribution is None else attribution.tokens
-        concepts = {} if attribution is None else attribution.concepts
-        none = attribution is not None and says_none(concepts)
+    def of(cls, tokens: Sequence[tuple[str, float]], concepts: Mapping[str, float], sample: Sample) -> Heard:
+        """Those of tokens and concepts, of which there may be none: they rank nothing."""
         return cls(
             bool(tokens),
-            bool(concepts),
+            has_concepts(concepts),
             token_ndcg(tokens, sample),
             concept_ndcg(concepts, sample),
-            float(none) if no_concept(sample) else None,
+            float(says_none(concepts)) if no_concept(sample) else None,
         )
 
 
@@ -178,8 +183,7 @@ class WordScore(Strict):
 class Words(Strict):
     """The scores of a method's words and concepts; None where it gives none, or where nothing is known.
 
-    Of a method that gives some, samples without any count: 0 for `token_ndcg` and `concept_ndcg`; for
-    `abstention` an attribution without concepts says none, and a missing one nothing.
+    Of a method that gives some, samples without any count 0.
     """
 
     token_ndcg: WordScore | None = None
@@ -187,25 +191,16 @@ class Words(Strict):
     abstention: WordScore | None = None
 
 
-_SILENT: Final = Attribution(boxes=np.empty((0, 4)))
+def aggregate(samples: Sequence[Sample], heard: Mapping[str, Heard], settings: Settings) -> Words | None:
+    """The section of a report, from the words of those attributions of `samples` that have any.
 
-
-def aggregate(
-    samples: Sequence[Sample], heard: Mapping[str, Heard | None], settings: Settings
-) -> Words | None:
-    """The section of a report, from the words of the attributions of `samples` by sample.
-
-    `heard` is None for an attribution without words. None where none has any, or where the effects of no
-    sample are known.
+    None where none has any, or where the effects of no sample are known.
     """
-    names = [*_OF_TOKENS] if any(one and one.tokens for one in heard.values()) else []
-    names += _OF_CONCEPTS if any(one and one.concepts for one in heard.values()) else []
+    names = [*_OF_TOKENS] if any(one.tokens for one in heard.values()) else []
+    names += _OF_CONCEPTS if any(one.concepts for one in heard.values()) else []
     if not names:
         return None
-    all_heard = [
-        heard.get(key) or Heard.of(_SILENT if key in heard else None, sample)
-        for key, sample in ((sample.sample_id, sample) for sample in samples)
-    ]
+    all_heard = [heard.get(sample.sample_id) or Heard.of((), {}, sample) for sample in samples]
     found = {
         name: _mean([(s, getattr(one, name)) for s, one in zip(samples, all_heard, strict=True)], settings)
         for name in names

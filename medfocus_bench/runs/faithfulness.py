@@ -22,6 +22,7 @@ from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.benchmark import SPLITS, Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
+from medfocus_bench.data.truth import installed_truths
 from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.evaluation.evaluate import attribution_digest, covered_part
@@ -101,7 +102,7 @@ def faithfulness(
     whole = load_benchmark(benchmark)
     source = _null(str(submission), whole) if _is_null(submission) else _submitted(submission, whole)
     part = source.part.of_lvlms(list(one_or_more(lvlms))) if lvlms else source.part
-    chosen = chosen_samples(with_counterfactuals(part), samples)
+    chosen = with_counterfactuals(part, samples)
     run = _Run(Path(out), whole, config or RunConfig(), shard, engine or InProcess(), progress)
     references = run.references(chosen)
     curves = run.curves(source, chosen)
@@ -118,12 +119,14 @@ def faithfulness(
     return found
 
 
-def with_counterfactuals(part: Benchmark) -> list[Sample]:
-    """The samples whose counterfactual picture is known.
+def with_counterfactuals(part: Benchmark, count: int | None = None) -> list[Sample]:
+    """So many of the samples whose counterfactual picture is known, as `chosen_samples` takes them.
 
     Raises UnavailableError where there are none.
     """
-    found = [sample for sample in part.samples if sample.exact_mask is not None and sample.split in SPLITS]
+    sources = installed_truths()
+    possible = [sample for sample in part.samples if sample.source in sources and sample.split in SPLITS]
+    found = [sample for sample in chosen_samples(possible, count) if sample.exact_mask is not None]
     if not found:
         raise UnavailableError(
             f"{part.folder}: no picture without its finding is known of any sample in {part.covers}; "

@@ -119,7 +119,7 @@ def test_a_concept_that_a_method_does_not_list_has_the_score_0():
 @pytest.mark.parametrize(
     ("concepts", "none"),
     [
-        ({}, True),
+        ({}, False),
         ({"left lung": 0.0, "right lung": -1.0}, True),
         ({"left lung": 0.1}, False),
         ({"none": 2.0, "left lung": 1.0}, True),
@@ -147,30 +147,36 @@ def test_an_attribution_without_words_has_no_score_of_them():
     assert Heard.words_of(Attribution(saliency=np.eye(4)), None) is None
 
 
-def test_samples_without_words_count_in_the_mean_of_a_method_that_has_some():
-    samples = [known(n) for n in range(4)] + [known(4, concepts=dict.fromkeys(CONCEPTS, 0.0))]
-    full = Attribution(
-        boxes=np.empty((0, 4)), concepts=CONCEPTS, tokens=list(zip(TOKENS, EFFECTS.tolist(), strict=True))
-    )
-    silent = {samples[n].sample_id: None for n in (2, 4)}
-    heard = {samples[n].sample_id: Heard.of(full, samples[n]) for n in (0, 1)} | silent
+def test_samples_without_words_count_0_in_the_mean_of_a_method_that_has_some():
+    outside = dict.fromkeys(CONCEPTS, 0.0)
+    samples = [known(n) for n in range(4)] + [known(n, concepts=outside) for n in (4, 5)]
+    full = list(zip(TOKENS, EFFECTS.tolist(), strict=True))
+    heard = {samples[n].sample_id: Heard.of(full, CONCEPTS, samples[n]) for n in (0, 1)}
+    heard["s4"] = Heard.of((), {"left lung": 0.0}, samples[4])
     found = aggregate(samples, heard, SETTINGS)
-    assert found.token_ndcg.samples == 5
-    assert found.token_ndcg.score.mean == pytest.approx(2 / 5)
+    assert found.token_ndcg.samples == 6
+    assert found.token_ndcg.score.mean == pytest.approx(2 / 6)
     assert found.concept_ndcg.samples == 4
     assert found.concept_ndcg.score.mean == pytest.approx(2 / 4)
-    assert (found.abstention.samples, found.abstention.score.mean) == (1, 1.0)
-    missing = {key: one for key, one in heard.items() if key != samples[4].sample_id}
-    assert aggregate(samples, missing, SETTINGS).abstention.score.mean == 0.0
+    assert (found.abstention.samples, found.abstention.score.mean) == (2, 0.5)
+
+
+def test_names_that_are_no_concepts_of_the_benchmark_are_no_concepts():
+    """A prompt of a detector, say: nothing is known of it."""
+    phrase = Attribution(boxes=np.empty((0, 4)), concepts={"Both lungs are checked": 0.8})
+    assert Heard.words_of(phrase, known()) is None
+    assert word_scores(phrase, known()) == {}
+    assert word_scores(
+        replace(phrase, concepts={"None": 1.0}), known(concepts=dict.fromkeys(CONCEPTS, 0.0))
+    ) == {"abstention": 1.0}
 
 
 def test_a_method_of_tokens_alone_has_no_score_of_concepts_and_one_without_words_none_at_all():
     samples = [known(n) for n in range(3)]
-    tokens = Attribution(boxes=np.empty((0, 4)), tokens=[("an", 1.0)])
-    found = aggregate(samples, {"s0": Heard.of(tokens, samples[0])}, SETTINGS)
+    found = aggregate(samples, {"s0": Heard.of([("an", 1.0)], {}, samples[0])}, SETTINGS)
     assert found.token_ndcg is not None
     assert found.concept_ndcg is found.abstention is None
-    assert aggregate(samples, dict.fromkeys(["s0", "s1"]), SETTINGS) is None
+    assert aggregate(samples, {}, SETTINGS) is None
 
 
 def test_score_and_evaluate_have_them_where_the_effects_are_known():
