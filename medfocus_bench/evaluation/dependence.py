@@ -23,11 +23,14 @@ from medfocus_bench.evaluation.groups import Group, Groups
 from medfocus_bench.evaluation.lowpass import SaliencyMap, lowpassed
 from medfocus_bench.evaluation.protocol import Settings
 from medfocus_bench.evaluation.ranking import ranking_scores
-from medfocus_bench.geometry import FloatArray, explains
+from medfocus_bench.geometry import BoolArray, FloatArray, explains
 from medfocus_bench.submission.schema import Strict
 
 RANKED_FROM: Final = 0.5
 """A method whose dependence is less is shown, and not ranked."""
+
+LEAST_EXPLAINED: Final = 0.25
+"""Questions explained with a random decoder over those with the trained one: with fewer, no rank."""
 
 _STEP: Final = 4
 """Every fourth pixel of a low-passed map is ranked for its correlation: between them it hardly changes."""
@@ -51,6 +54,10 @@ class Dependence(Strict):
     `trained` and `random`: evidence AP over the same questions. `rank_correlation`: Spearman's, of the
     low-passed maps for the two decoders, over the `attributed` ones; None without any. `ranked`: whether the
     method takes a place in rankings; `reason` says why not. `nulls`: the dependence of null controls.
+
+    A map that says nothing finds no evidence, but that is no sign of having read the model either:
+    `explained` has the questions on which it says something, of the trained LVLM and with a random decoder,
+    and `where_explained` the dependence over the latter alone; None without any.
     """
 
     questions: int
@@ -59,6 +66,8 @@ class Dependence(Strict):
     trained: Score
     random: Score
     model_dependence: Score
+    explained: tuple[int, int] | None = None
+    where_explained: Score | None = None
     rank_correlation: Score | None
     lvlms: dict[str, LVLMDependence]
     nulls: dict[str, Number]
@@ -81,12 +90,14 @@ class Compared:
     """Evidence AP of n questions for both decoders, (n,) each, and the rank correlation of the maps (n,).
 
     Where an attribution of the random decoder is missing its AP is that of the trained one: leaving questions
-    out makes no method look better. The correlation is NaN where either is missing.
+    out makes no method look better. The correlation is NaN where either is missing. `explained` (n, 2):
+    whether the attribution for either decoder says anything.
     """
 
     trained: FloatArray
     random: FloatArray
     correlation: FloatArray
+    explained: BoolArray
 
 
 def dependence_of(
@@ -115,11 +126,15 @@ def dependence_of(
     group = groups.macro()
     values = np.stack([compared.trained, compared.random, influences(compared, group)], axis=1)
     trained, random, dependence = (Score.of(one) for one in groups.means(values, [group], settings)[0])
-    dependence = Score(
-        mean=dependence.mean, low=max(0.0, dependence.low), high=min(1.0, max(0.0, dependence.high))
-    )
+    dependence = _cut(dependence)
     attributed = int(np.isfinite(compared.correlation).sum())
-    ranked, reason = _ranked(trained.mean, dependence.mean, attributed, len(control))
+    explained = int(compared.explained[:, 0].sum()), int(compared.explained[:, 1].sum())
+    where = _where_explained(compared, questions, settings)
+    reason = (
+        f"only {attributed} of {len(control)} questions of {CONTROL} are attributed for both decoders"
+        if attributed < len(control)
+        else _unranked(trained.mean, dependence.mean, explained, where)
+    )
     return Dependence(
         questions=len(control),
         attributed=attributed,
@@ -127,43 +142,75 @@ def dependence_of(
         trained=trained,
         random=random,
         model_dependence=dependence,
+        explained=explained,
+        where_explained=where,
         rank_correlation=_mean_correlation(compared.correlation, questions, settings),
         lvlms=_by_lvlm(compared, questions),
         nulls={name: _dependence(null, group) for name, null in (nulls or {}).items()},
-        ranked=ranked,
+        ranked=reason is None,
         reason=reason,
     )
 
 
-def _ranked(trained: float, dependence: float, attributed: int, questions: int) -> tuple[bool, str | None]:
-    if attributed < questions:
-        return (
-            False,
-            f"only {attributed} of {questions} questions of {CONTROL} are attributed for both decoders",
-        )
+def _unranked(
+    trained: float, dependence: float, explained: tuple[int, int], where: Score | None
+) -> str | None:
+    """Why a method that explains every question takes no rank; None where it does."""
     if trained <= 0:
-        return False, "it finds nothing that could depend on the model"
+        return "it finds nothing that could depend on the model"
     if dependence < RANKED_FROM:
-        return False, (
+        return (
             f"its dependence on the model is {dependence:.2f}, below {RANKED_FROM}: it finds the evidence "
             "with a random decoder, too"
         )
-    return True, None
+    if where is None or explained[1] < LEAST_EXPLAINED * explained[0]:
+        return (
+            f"it says something on {explained[1]} questions of {CONTROL} with a random decoder, and on "
+            f"{explained[0]} with the trained one: too few to tell whether it reads the model"
+        )
+    if where.mean < RANKED_FROM:
+        return (
+            f"where it says anything with a random decoder, on {explained[1]} questions of {CONTROL}, its "
+            f"dependence on the model is {where.mean:.2f}, below {RANKED_FROM}"
+        )
+    return None
+
+
+def _cut(dependence: Score) -> Score:
+    return Score(mean=dependence.mean, low=max(0.0, dependence.low), high=min(1.0, max(0.0, dependence.high)))
+
+
+def _where_explained(compared: Compared, questions: Sequence[_Question], settings: Settings) -> Score | None:
+    """The dependence over the questions on which the attribution for the random decoder says anything."""
+    said = compared.explained[:, 1]
+    if not said.any():
+        return None
+    groups = Groups.of(
+        [question for question, one in zip(questions, said, strict=True) if one],
+        by=("evidence", "model", "source"),
+    )
+    part = Compared(
+        compared.trained[said], compared.random[said], compared.correlation[said], compared.explained[said]
+    )
+    values = influences(part, groups.macro())[:, None]
+    return _cut(Score.of(groups.means(values, [groups.macro()], settings)[0][0]))
 
 
 def compare_decoders(find: Find, control: Sequence[Sample]) -> Compared:
     """Score the attributions of every question for both decoders."""
     trained, random, correlation = np.zeros((3, len(control)))
+    explained = np.zeros((len(control), 2), dtype=np.bool_)
     for row, sample in enumerate(control):
         assert sample.derived_from is not None
         evidence = evidence_of(sample)
         pair = [find(name) for name in (sample.derived_from, sample.sample_id)]
         maps = [None if one is None else lowpassed(one, evidence.frame) for one in pair]
+        explained[row] = [one is not None and explains(one) for one in maps]
         trained[row], random[row] = (0.0 if one is None else evidence_ap(one, evidence) for one in maps)
         if maps[1] is None:
             random[row] = trained[row]
         correlation[row] = np.nan if maps[0] is None or maps[1] is None else rank_correlation(*maps)  # type: ignore[arg-type]
-    return Compared(trained, random, correlation)
+    return Compared(trained, random, correlation, explained)
 
 
 def evidence_ap(values: SaliencyMap, evidence: Evidence) -> float:

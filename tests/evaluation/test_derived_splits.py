@@ -120,7 +120,36 @@ def test_saying_nothing_with_a_random_decoder_is_no_evidence_found(control, by_i
     )
     assert found.random.mean == 0
     assert found.model_dependence.mean == 1
-    assert found.ranked
+
+
+def test_silence_with_a_random_decoder_buys_no_rank(control, by_id):
+    """Neither maps that are flat wherever the decoder is random, nor on most or half of the questions."""
+    flat = np.ones((4, 4), dtype=np.float32)
+
+    def silent_but_for(said):
+        return lambda name: (
+            Attribution(name, saliency=flat)
+            if "@random" in name and name not in said
+            else mask_of(by_id[name])
+        )
+
+    ids = [sample.sample_id for sample in control]
+    never, seldom, half = (
+        dependence_of(silent_but_for(set(said)), control, SETTINGS) for said in ((), ids[::8], ids[::2])
+    )
+    assert (never.explained, never.where_explained) == ((160, 0), None)
+    assert never.model_dependence.mean == 1
+    assert "on 0 questions of control with a random decoder" in never.reason
+    assert seldom.model_dependence.mean > 0.5
+    assert "on 20 questions of control with a random decoder, and on 160" in seldom.reason
+    assert half.where_explained.mean == pytest.approx(0, abs=1e-6)
+    assert [never.ranked, seldom.ranked, half.ranked] == [False, False, False]
+    reader = model_reader(by_id)
+    honest = dependence_of(
+        lambda name: Attribution(name, saliency=flat) if name in ids[::2] else reader(name), control, SETTINGS
+    )
+    assert honest.ranked
+    assert honest.where_explained.mean > 0.9
 
 
 def test_where_nothing_is_found_with_the_trained_decoder_nothing_depends_on_it(control):
@@ -135,15 +164,16 @@ def test_where_nothing_is_found_with_the_trained_decoder_nothing_depends_on_it(c
 def test_the_mean_influence_of_a_cell_is_its_dependence_and_never_less_than_0(control):
     rng = np.random.default_rng(0)
     trained, random = rng.random((2, len(control)))
-    compared = Compared(trained, random * 0.4, np.zeros(len(control)))
+    said = np.ones((len(control), 2), dtype=np.bool_)
+    compared = Compared(trained, random * 0.4, np.zeros(len(control)), said)
     group = Groups.of(control).macro()
     values = influences(compared, group)
     for members in group.cells:
         wanted = 1 - compared.random[members].mean() / trained[members].mean()
         assert values[members].mean() == pytest.approx(wanted)
-    assert influences(Compared(trained, trained + 0.1, trained), group).mean() == pytest.approx(0)
-    assert influences(Compared(trained, -random, trained), group).mean() == pytest.approx(1)
-    assert not influences(Compared(-trained, random, trained), group).any()
+    assert influences(Compared(trained, trained + 0.1, trained, said), group).mean() == pytest.approx(0)
+    assert influences(Compared(trained, -random, trained, said), group).mean() == pytest.approx(1)
+    assert not influences(Compared(-trained, random, trained, said), group).any()
 
 
 def test_the_interval_of_the_dependence_covers_that_of_many_such_samples(control):
@@ -152,7 +182,7 @@ def test_the_interval_of_the_dependence_covers_that_of_many_such_samples(control
     trained = rng.uniform(0.2, 1, len(control))
     random = trained * rng.uniform(0, 0.6, len(control))
     group = Groups.of(control, by=()).macro()
-    values = influences(Compared(trained, random, trained), group)
+    values = influences(Compared(trained, random, trained, np.ones((len(control), 2), np.bool_)), group)
     drawn = rng.integers(len(control), size=(4000, len(control)))
     ratios = 1 - random[drawn].mean(1) / trained[drawn].mean(1)
     assert values.std() / len(control) ** 0.5 == pytest.approx(ratios.std(), rel=0.05)
