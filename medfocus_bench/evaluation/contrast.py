@@ -63,8 +63,9 @@ def contrast_of(
 
     For a picture, m is the LVLM that goes by the finding and t the one that goes by the mark; AP is the
     evidence AP of the attribution for either, against the finding or the mark:
-    C = ((AP_finding(m) - AP_finding(t)) + (AP_mark(t) - AP_mark(m))) / 2. A missing attribution has the AP 0
-    for both. The mean is macro over pairs of LVLMs.
+    C = ((AP_finding(m) - AP_finding(t)) + (AP_mark(t) - AP_mark(m))) / 2. A picture for which
+    an attribution of either LVLM is missing has C = 0: what is given for the other alone, a detector would
+    give, too. The mean is macro over pairs of LVLMs.
 
     Args:
         find: gives the attributions of the method.
@@ -112,16 +113,18 @@ def pairs_of(samples: Sequence[Sample]) -> list[Pair]:
 
 
 def contrasts(find: Find, pairs: Sequence[Pair]) -> FloatArray:
-    """The contrast C of each pair, (n,)."""
+    """The contrast C of each pair, (n,); 0 where an attribution of either LVLM is missing."""
     values = np.zeros(len(pairs))
     for row, pair in enumerate(pairs):
+        given = [find(sample.sample_id) for sample in (pair.by_finding, pair.by_mark)]
+        if any(attribution is None for attribution in given):
+            continue
         causes = evidence_of(pair.by_finding), mark_evidence(pair.by_mark)
         scores = np.zeros((2, 2))  # of the LVLM, against the cause
-        for number, sample in enumerate((pair.by_finding, pair.by_mark)):
-            attribution = find(sample.sample_id)
-            if attribution is not None:
-                values_of = lowpassed(attribution, causes[0].frame)
-                scores[number] = [evidence_ap(values_of, cause) for cause in causes]
+        for number, attribution in enumerate(given):
+            assert attribution is not None
+            values_of = lowpassed(attribution, causes[0].frame)
+            scores[number] = [evidence_ap(values_of, cause) for cause in causes]
         values[row] = ((scores[0, 0] - scores[1, 0]) + (scores[1, 1] - scores[0, 1])) / 2
     return values
 

@@ -55,7 +55,7 @@ class Dependence(Strict):
     low-passed maps for the two decoders, over the `attributed` ones; None without any. `ranked`: whether the
     method takes a place in rankings; `reason` says why not. `nulls`: the dependence of null controls.
 
-    A map that says nothing finds no evidence, but that is no sign of having read the model either:
+    A map that says nothing finds no evidence, which does not show that the model was read:
     `explained` has the questions on which it says something, of the trained LVLM and with a random decoder,
     and `where_explained` the dependence over the latter alone; None without any.
     """

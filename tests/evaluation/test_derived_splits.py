@@ -245,6 +245,8 @@ def test_the_contrast_of_a_picture_is_that_of_its_formula(phantom, by_id):
     (none,) = contrasts({}.get, [pair])
     assert half == pytest.approx(0.5, abs=0.06)
     assert none == 0
+    del right[pair.by_mark.sample_id]
+    assert contrasts(right.get, [pair]).tolist() == [0.0], "a detector of findings would have this half, too"
 
 
 def test_a_pair_of_which_one_is_missing_is_none(phantom):
