@@ -62,9 +62,12 @@ def _convergence(options: Mapping[str, Any]) -> Ranked:
 
 def _sensitivity(options: Mapping[str, Any]) -> Ranked:
     from medfocus_bench.data.resolve import load_benchmark
+    from medfocus_bench.errors import InputError
     from medfocus_bench.leaderboard.sensitivity import sensitivity, sensitivity_tables
 
     folder: Path = options["submissions"]
+    if not folder.is_dir():
+        raise InputError(f"--submissions {folder}: is not a folder; give the one that holds submissions")
     folders = [path.parent for path in folder.glob("*/submission.json")]
     benchmark = load_benchmark(options["benchmark"] or "phantom")
     found = sensitivity(folders, benchmark, limit=options["limit"], progress=show_progress)

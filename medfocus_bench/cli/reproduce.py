@@ -206,7 +206,7 @@ def _check_options(target: str, pace: float | None, no_run: bool, options: dict[
     from medfocus_bench.paper.tables import find_table
     from medfocus_bench.runs.tuning import read_tuning
 
-    find_table(target).check_methods(options["methods"])
+    find_table(target, others=RANKING_TARGETS).check_methods(options["methods"])
     check_pace(pace)
     runs, root, attached = options["runs"], options["root"], options["out"] / "benchmark"
     if no_run and runs is not None and not runs.is_dir():

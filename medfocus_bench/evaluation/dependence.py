@@ -7,7 +7,7 @@ NeurIPS 2018). Whatever a method still finds there it did not read from the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -283,8 +283,3 @@ def _mean_correlation(
 def trained_lvlm(sample: Sample) -> str:
     """The key of the LVLM of which that of a sample of `control` is a copy."""
     return sample.lvlm.rpartition("@")[0]
-
-
-def wanted_ids(control: Iterable[Sample]) -> set[str]:
-    """The samples whose attributions the comparison reads."""
-    return {name for sample in control for name in (sample.sample_id, sample.derived_from) if name}

@@ -8,6 +8,7 @@ from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.metric import Metric
 from medfocus_bench.evaluation.metrics.registry import headline, metrics
 from medfocus_bench.evaluation.report import Comparison, Report, SliceKind, SliceScores
+from medfocus_bench.evaluation.sections import SECTIONS
 from medfocus_bench.evaluation.statistics import Levels
 from medfocus_bench.tables import Row, Table, counted
 
@@ -30,7 +31,7 @@ _SLICE_TITLES: dict[SliceKind, str] = {
 
 
 def report_tables(report: Report, *, narrow: bool = False) -> list[Table]:
-    """The scores with the null controls beneath, then the headline by slice, beside the null controls.
+    """The scores with the null controls beneath, the sections of the report, then the headline by slice.
 
     `narrow` is for what has less than `FULL_WIDTH` columns: in the slices, null controls are bare means.
     """
@@ -39,7 +40,7 @@ def report_tables(report: Report, *, narrow: bool = False) -> list[Table]:
         _scores_table(report, "Scores, continued" if start else "Scores", shown[start : start + _COLUMNS])
         for start in range(0, len(shown), _COLUMNS)
     ]
-    return [*tables, _slices_table(report, narrow)]
+    return [*tables, *_sections_table(report), _slices_table(report, narrow)]
 
 
 def report_summary(report: Report) -> list[str]:
@@ -59,6 +60,8 @@ def report_summary(report: Report) -> list[str]:
         f"{origin.resamples:,} resamples, intervals over {_over(report.slice().levels)}, "
         f"submission {origin.submission_sha256[:12]}, {origin.status}",
         *_spread_line(report),
+        *_grid_line(report),
+        *_dependence_line(report),
         *_skipped_line(report),
     ]
 
@@ -105,6 +108,20 @@ def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Tabl
     return Table(title, ("", *(m.label for m in metrics)), tuple(rows), (*notes, *missing))
 
 
+def _sections_table(report: Report) -> list[Table]:
+    """What was asked beside the localisation scores, with a note on each; no table where nothing was."""
+    rows, notes = [], []
+    for section in SECTIONS:
+        found = section.find(report)
+        if isinstance(found, Score):
+            rows.append(
+                Row((section.label, _number(found.mean), f"[{_number(found.low)}, {_number(found.high)}]"))
+            )
+            notes.append(f"{section.label}: {section.help}")
+    header = ("", report.method.title, "95 % interval")
+    return [Table("Beside the localisation", header, tuple(rows), tuple(notes))] if rows else []
+
+
 def _slices_table(report: Report, narrow: bool) -> Table:
     metric = headline(report.provenance.protocol)
     nulls = [null for null in report.nulls if null.unavailable is None]
@@ -145,6 +162,21 @@ def _spread_line(report: Report) -> list[str]:
     metric = headline(report.provenance.protocol)
     score = report.headline.get(metric.name)
     return [f"{metric.label} by LVLM: {_spread(score)}"] if score and score.spread else []
+
+
+def _grid_line(report: Report) -> list[str]:
+    grid = report.grid
+    if grid is None:
+        return []
+    return [f"maps of {grid.rows} x {grid.columns} cells, on which the exact mask has {grid.ceiling:.3f}"]
+
+
+def _dependence_line(report: Report) -> list[str]:
+    """Whether the leaderboard would rank the method, where that is known."""
+    dependence = report.dependence
+    if dependence is None or dependence.ranked:
+        return []
+    return [f"no rank on the leaderboard: {dependence.reason}"]
 
 
 def _skipped_line(report: Report) -> list[str]:

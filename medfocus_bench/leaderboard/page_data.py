@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from medfocus_bench.evaluation.figures import Score
 from medfocus_bench.evaluation.metrics.registry import metrics
+from medfocus_bench.evaluation.sections import SECTIONS
 from medfocus_bench.leaderboard.board import Board, BoardView
 from medfocus_bench.leaderboard.result import Result, headline_name
-from medfocus_bench.leaderboard.sections import SECTIONS
 
 MATRIX_ROWS: Final = 40
 """Rows of the pairwise matrix; so the payload grows linearly with the results."""

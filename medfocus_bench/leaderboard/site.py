@@ -18,6 +18,7 @@ from medfocus_bench.engine.protocol import Engine
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.metrics.registry import metrics
 from medfocus_bench.evaluation.protocol import EVALUATOR_VERSION
+from medfocus_bench.evaluation.sections import SECTIONS
 from medfocus_bench.leaderboard.board import Board, make_board
 from medfocus_bench.leaderboard.convergence import convergence
 from medfocus_bench.leaderboard.convergence_tables import convergence_tables
@@ -27,7 +28,6 @@ from medfocus_bench.leaderboard.page_data import board_payload, json_block
 from medfocus_bench.leaderboard.pages import lvlm_page, method_page
 from medfocus_bench.leaderboard.result import read_results
 from medfocus_bench.leaderboard.review.checks import titles_beside
-from medfocus_bench.leaderboard.sections import SECTIONS
 from medfocus_bench.paper import published
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.storage import atomic_folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -314,8 +314,8 @@ TABLES: Final[Mapping[str, PaperTable]] = {
 """By name. The numbers are the paper's for table1 and fig5, and this package's for the others."""
 
 
-def find_table(name: str) -> PaperTable:
-    """The table or figure of that name. Raises InputError that lists them."""
+def find_table(name: str, *, others: Iterable[str] = ()) -> PaperTable:
+    """The table or figure of that name. Raises InputError that lists them, and the `others` of the caller."""
     if name not in TABLES:
-        raise InputError(f"no target {name!r}; there are {', '.join(TABLES)}")
+        raise InputError(f"no target {name!r}; there are {', '.join([*TABLES, *others])}")
     return TABLES[name]

@@ -16,7 +16,6 @@ from medfocus_bench.evaluation.dependence import (
     dependence_of,
     influences,
     rank_correlation,
-    wanted_ids,
 )
 from medfocus_bench.evaluation.derived_splits import contrast_on, dependence_on
 from medfocus_bench.evaluation.groups import Groups
@@ -296,7 +295,3 @@ def test_a_submission_of_derived_splits_alone_cannot_be_scored(phantom, tmp_path
     folder = written(tmp_path / "s", part, noise)
     with pytest.raises(InputError, match="covers control alone, which say nothing"):
         evaluate(folder, phantom)
-
-
-def test_the_comparison_reads_the_questions_of_both_decoders(control):
-    assert len(wanted_ids(control)) == 2 * len(control)

@@ -10,6 +10,9 @@ from rich.console import Console
 
 from medfocus_bench import Attribution, SubmissionWriter, compare, evaluate
 from medfocus_bench.attribution.attribution import Cost
+from medfocus_bench.evaluation.dependence import Dependence
+from medfocus_bench.evaluation.figures import Score
+from medfocus_bench.evaluation.grid import Grid
 from medfocus_bench.evaluation.report import Report
 from medfocus_bench.evaluation.report_tables import comparison_table, report_summary, report_tables
 from medfocus_bench.tables import FULL_WIDTH, render_markdown, render_rich
@@ -132,6 +135,34 @@ def test_a_report_of_an_evaluator_before_two_is_over_patients(make_report):
     old = Report.model_validate_json(json.dumps(document))
     assert "intervals over patients," in "\n".join(report_summary(old))
     assert json.loads(old.model_dump_json()) == document
+
+
+def test_the_sections_of_a_report_stand_beside_its_scores_and_say_why_it_has_no_rank(make_report):
+    report = make_report(rows())
+    assert not [table for table in report_tables(report) if table.title == "Beside the localisation"]
+    score = Score(mean=0.25, low=0.125, high=0.5)
+    dependence = Dependence(
+        questions=2,
+        attributed=2,
+        patients=2,
+        trained=score,
+        random=score,
+        model_dependence=score,
+        rank_correlation=None,
+        lvlms={},
+        nulls={},
+        ranked=False,
+        reason="it reads the picture",
+    )
+    grid = Grid(rows=8, columns=7, resolutions=1, ceiling=0.75)
+    full = report.model_copy(update={"dependence": dependence, "grid": grid})
+    summary = "\n".join(report_summary(full))
+    assert "no rank on the leaderboard: it reads the picture" in summary
+    assert "maps of 8 x 7 cells, on which the exact mask has 0.750" in summary
+    (beside,) = (table for table in report_tables(full) if table.title == "Beside the localisation")
+    assert [row.cells for row in beside.rows] == [("Dependence", "0.250", "[0.125, 0.500]")]
+    assert "random decoders" in beside.notes[0]
+    assert max(map(len, drawn([beside], 80).splitlines())) <= 80
 
 
 @pytest.mark.parametrize("width", [80, 120])

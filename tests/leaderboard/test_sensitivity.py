@@ -105,3 +105,9 @@ def test_the_command_prints_the_table(folders):
     status, _, error = run(*words, "--results", folders[0].parent)
     assert status == 2
     assert "--results does not go with sensitivity" in error
+
+
+def test_the_command_refuses_a_folder_that_is_not_there(tmp_path):
+    status, _, error = run("reproduce", "sensitivity", "--submissions", tmp_path / "nowhere")
+    assert (status, len(error.splitlines())) == (2, 1), error
+    assert "nowhere: is not a folder" in error

@@ -114,6 +114,7 @@ def test_a_licensed_source_is_explained_and_stands_beside_the_paper(copies):
     ("words", "says"),
     [
         ("table99 -b phantom", "no target 'table99'"),
+        ("table99 -b phantom", "fig6, convergence, sensitivity"),
         ("", "--list"),
         ("table1", "--benchmark"),
         ("table1 -b nowhere", "nowhere"),
