@@ -206,8 +206,12 @@ class Sample:
 
     @property
     def _effects(self) -> Effects | None:
+        """The effects on this very response: that of another checkpoint may have the same id."""
         truth = self._truth
-        return None if truth is None else truth.effects(self.sample_id)
+        effects = None if truth is None else truth.effects(self.sample_id)
+        if effects is None or _letters("".join(effects.tokens)) != _letters(self.response or ""):
+            return None
+        return effects
 
     @property
     def _truth(self) -> Truth | None:
@@ -224,6 +228,11 @@ class Sample:
         if self.content is None:
             raise UnavailableError(f"{self.sample_id}: has neither picture nor texts; load a benchmark")
         return self.content
+
+
+def _letters(text: str) -> str:
+    """A text without its white space, which tokens may begin with."""
+    return "".join(text.split())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

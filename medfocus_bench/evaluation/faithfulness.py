@@ -124,9 +124,11 @@ class Areas:
 
     @classmethod
     def of(cls, log_odds: npt.ArrayLike, original: float, counterfactual: float) -> Areas:
-        """From the log-odds of the pictures of `curve_pictures`, and those of the two ends."""
+        """From the log-odds of the pictures of `curve_pictures`, and of the two ends; 0 without a drop."""
         healed, inserted = np.split(np.asarray(log_odds, dtype=np.float64), 2)
         drop = original - counterfactual
+        if drop == 0:
+            return cls(0.0, 0.0)
         return cls(float(area((original - healed) / drop)), float(area((inserted - counterfactual) / drop)))
 
 

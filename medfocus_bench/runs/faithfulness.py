@@ -196,7 +196,7 @@ class _Run:
         find = source.of(samples)
         digests = {
             sample.sample_id: attribution_digest(found).hex()
-            for sample in self._own(samples)
+            for sample in samples
             if (found := find(sample)) is not None
         }
         units = partial(_blocks, of=lambda sample: (sample, find(sample)))
@@ -217,7 +217,8 @@ class _Run:
     ) -> dict[str, dict[str, Any]] | None:
         """The records of the samples, those that are lacking measured first.
 
-        A record is of the attribution with the digest in it: that of another one is measured again.
+        A record is of the attribution with the digest in it: that of another one is measured again, and does
+        not count, whichever call wrote it.
         """
         config = self.config
         head = {
@@ -230,13 +231,13 @@ class _Run:
         path = self.out / f"{name}{'' if self.shard is None else f'-{_tag(self.shard)}'}.jsonl"
         with exclusive(path):
             journal = Journal(path, head)
-            known = _read_all(self.out / name, head) | journal.records
-            lacking = [
-                sample
-                for sample in self._own(samples)
-                if (record := known.get(sample.sample_id)) is None
-                or record.get("attribution") != digests.get(sample.sample_id)
-            ]
+            known = {
+                key: record
+                for records in (*_read_all(self.out / name, head), journal.records)
+                for key, record in records.items()
+                if record.get("attribution") == digests.get(key)
+            }
+            lacking = [sample for sample in self._own(samples) if sample.sample_id not in known]
             if lacking:
                 made = self.engine.run(work, units(lacking))
                 with closing(_records(made)) as records:
@@ -252,12 +253,9 @@ def _tag(shard: Shard) -> str:
     return f"{shard.number}-of-{shard.count}"
 
 
-def _read_all(name: Path, head: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The records of all files of a name, whichever shards wrote them."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(name.parent.glob(f"{name.name}*.jsonl")):
-        found |= read_journal(path, head)
-    return found
+def _read_all(name: Path, head: Mapping[str, Any]) -> list[dict[str, dict[str, Any]]]:
+    """The records of each file of a name, whichever shards wrote them."""
+    return [read_journal(path, head) for path in sorted(name.parent.glob(f"{name.name}*.jsonl"))]
 
 
 def _reference(record: Mapping[str, Any]) -> Reference:

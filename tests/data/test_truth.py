@@ -54,6 +54,7 @@ def samples_of(folder, picture=PICTURE, **more):
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     shared = {"width": 8, "height": 8, "boxes": [[1, 1, 5, 6]], "image": file.getvalue()} | more
+    shared = {"response": "Yes."} | shared
     rows = [make_row(3, lvlm=lvlm, **shared) for lvlm in ("one", "two")]
     return write_benchmark(folder, {"direct": rows}, name="b", version="1").samples
 
@@ -68,6 +69,12 @@ def test_the_truth_of_a_source_is_that_of_its_samples(made, tmp_path):
         assert sample.concept_effects == {"left lung": 1.5}
         assert sample.drop == 2.0
     assert made.asked == 1  # the picture of a region is read once
+
+
+def test_the_effects_on_another_response_are_not_those_of_this_one(made, tmp_path):
+    sample = samples_of(tmp_path / "b", source="made", response="Yes, a nodule.")[0]
+    assert sample.exact_mask is not None
+    assert sample.tokens is sample.token_effects is sample.concept_effects is sample.drop is None
 
 
 @pytest.mark.parametrize("change", ["source", "picture", "no picture"])

@@ -201,3 +201,8 @@ def test_fewer_samples_are_a_part_of_more_and_come_from_every_lvlm_and_mode():
 def test_the_odds_of_the_whole_response_saturate_nowhere():
     """A probability of 1 - 1e-12 is 1 in float32; its odds are not."""
     assert float(response_log_odds([27.0, 35.0])) == pytest.approx(-log(exp(-27) + exp(-35)), rel=1e-6)
+
+
+def test_a_picture_that_changes_nothing_has_no_areas_and_no_warning():
+    assert Areas.of(np.linspace(0, 1, 2 * len(SHARES)), 3.0, 3.0) == Areas(0.0, 0.0)
+    assert not Reference("s", 3.0, 3.0, Areas(0.0, 0.0), Areas(0.0, 0.0)).applies

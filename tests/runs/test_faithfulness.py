@@ -219,6 +219,25 @@ def test_only_attributions_that_changed_are_measured_again(six, edges, measured,
     assert faithfulness(edges, six, out, settings=SETTINGS) == measured[1]
 
 
+def test_shards_do_not_take_an_older_measurement_for_that_of_changed_attributions(
+    six, edges, measured, tmp_path
+):
+    out = shutil.copytree(measured[0], tmp_path / "out")
+    first = six.samples[0]
+    changed = [sample for sample in six.samples if sample.region == first.region]
+
+    def other_map(sample):
+        return Attribution(saliency=np.eye(16)) if sample in changed else edge_map(sample)
+
+    other = submission(tmp_path / "edges", six, other_map)
+    mine, theirs = sorted((Shard(1, 2), Shard(2, 2)), key=lambda shard: first not in shard)
+    assert faithfulness(other, six, out, shard=theirs, settings=SETTINGS) is None
+    found = faithfulness(other, six, out, shard=mine, settings=SETTINGS)
+    assert found not in (None, measured[1])
+    assert faithfulness(other, six, out, shard=theirs, settings=SETTINGS) == found
+    assert faithfulness(other, six, out, settings=SETTINGS) == found
+
+
 def test_measurements_of_something_else_are_not_mixed(six, edges, measured):
     out, _ = measured
     with pytest.raises(InputError, match=r"another dtype \(float32, not bfloat16\)"):
