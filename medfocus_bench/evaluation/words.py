@@ -72,7 +72,7 @@ def on_tokens(given: Iterable[tuple[str, float]], tokens: Sequence[str]) -> Floa
 
     Both are found in the response's text: a token of the method at the next place where its text stands,
     spaces around it left out. A token of the response has the mean score of its characters; characters that
-    the method says nothing about count as 0.
+    the method says nothing about, or no number, count as 0.
     """
     text = "".join(tokens)
     scores, covered, at = np.zeros(len(text)), np.zeros(len(text), dtype=np.bool_), 0
@@ -81,7 +81,7 @@ def on_tokens(given: Iterable[tuple[str, float]], tokens: Sequence[str]) -> Floa
         found = text.find(word, at) if word else -1
         if found >= 0:
             at = found + len(word)
-            scores[found:at], covered[found:at] = score, True
+            scores[found:at], covered[found:at] = (0.0 if np.isnan(score) else score), True
     ends = np.cumsum([len(token) for token in tokens])
     result = np.zeros(len(tokens))
     for number, (end, token) in enumerate(zip(ends, tokens, strict=True)):
@@ -100,7 +100,7 @@ def has_concepts(concepts: Mapping[str, float]) -> bool:
 
 def says_none(concepts: Mapping[str, float]) -> bool:
     """Whether the scores of a method's concepts say that no concept is the answer; not where it has none."""
-    best = max(concepts.values(), default=1.0)
+    best = max((value for value in concepts.values() if not np.isnan(value)), default=1.0)
     return best <= 0 or any(same(name) == NONE for name, value in concepts.items() if value == best)
 
 
@@ -120,7 +120,7 @@ def concept_ndcg(concepts: Mapping[str, float], sample: Sample) -> float | None:
     effects = sample.concept_effects
     if effects is None or no_concept(sample):
         return None
-    named = {concept_named(name): score for name, score in concepts.items()}
+    named = {concept_named(name): score for name, score in concepts.items() if not np.isnan(score)}
     scores = [named.get(concept_named(name), 0.0) for name in effects]
     return ndcg(scores, np.maximum(0, list(effects.values())))
 

@@ -19,6 +19,8 @@ from medfocus_bench.errors import InputError
 def draw_decoder(model: Any, decoder: Any, seed: int, *, name: str) -> None:
     """Redraw every weight matrix of the decoder's blocks, attention and MLP, in place.
 
+    Experts whose matrices are stacked in one array are matrices, too.
+
     Each is drawn from the normal distribution of mean 0 with the matrix's own variance, by a generator of its
     own, so that neither device, dtype, nor the order of the blocks decides what is drawn. Embeddings, output
     head, vision tower, projector, norms and biases stay as they were trained.
@@ -36,7 +38,7 @@ def draw_decoder(model: Any, decoder: Any, seed: int, *, name: str) -> None:
         raise InputError(f"{name}: its weights are quantised, so that none can be drawn; load it without")
     for number, layer in enumerate(decoder.layers):
         for path, weight in layer.named_parameters():
-            if weight.ndim != 2:
+            if weight.ndim < 2:
                 continue
             rng = np.random.default_rng((seed, number, crc32(path.encode())))
             drawn = rng.standard_normal(tuple(weight.shape), dtype=np.float32)

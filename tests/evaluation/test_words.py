@@ -199,3 +199,14 @@ def test_score_and_evaluate_have_them_where_the_effects_are_known():
     plain = [mb.Attribution(sample.sample_id, boxes=sample.boxes) for sample in part.samples]
     assert mb.evaluate(plain, part, nulls=False, resamples=100).words is None
     assert not {"token_ndcg", "concept_ndcg", "abstention"} & mb.score(plain[0], part.samples[0]).keys()
+
+
+def test_a_score_that_is_no_number_says_nothing():
+    nan = float("nan")
+    tokens = ("Yes", ",", " yes")
+    np.testing.assert_array_equal(on_tokens([("Yes", nan), ("yes", 2.0)], tokens), [0, 0, 2])
+    sample = known()
+    given = {"left lung": nan, "right lung": 1.0}
+    assert concept_ndcg(given, sample) == concept_ndcg({"right lung": 1.0}, sample)
+    assert not says_none(given)
+    assert not says_none({"left lung": nan})

@@ -107,6 +107,19 @@ def test_copies_are_kept_apart_and_know_their_checkpoint():
     assert folder_identity("phantom_qwen@random-7") == f"{identity}@random-7"
 
 
+def test_the_stacked_matrices_of_experts_are_drawn_too():
+    layer = torch.nn.Module()
+    layer.experts = torch.nn.Parameter(torch.linspace(-1, 1, 4 * 20 * 20).reshape(4, 20, 20))
+    layer.norm = torch.nn.Parameter(torch.ones(20))
+    decoder = torch.nn.Module()
+    decoder.layers = torch.nn.ModuleList([layer])
+    before = layer.experts.detach().clone()
+    draw_decoder(decoder, decoder, 0, name="experts")
+    assert torch.isclose(layer.experts.detach(), before).float().mean() < 0.01
+    assert float(layer.experts.detach().std()) == pytest.approx(float(before.std()), rel=0.1)
+    assert torch.equal(layer.norm.detach(), torch.ones(20))
+
+
 def test_quantised_weights_cannot_be_drawn():
     with pytest.raises(InputError, match="phantom_qwen@random: the decoder of quantised weights"):
         load_lvlm("phantom_qwen@random", quantise="4bit")
