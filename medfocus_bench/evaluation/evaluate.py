@@ -219,10 +219,10 @@ class _Stream:
             if split is not None or name in read_again:
                 self.kept[name] = attribution
             if split is not None:
-                self.digests[name] = attribution_digest(attribution)
+                self.digests[name] = _digest_with_words(attribution)
                 self.derived.add(split)
             elif name in scored:
-                self.digests[name] = attribution_digest(attribution)
+                self.digests[name] = _digest_with_words(attribution)
                 yield scored[name], attribution
 
     def attribution(self, sample_id: str) -> Attribution | None:
@@ -258,6 +258,14 @@ def attribution_digest(attribution: Attribution) -> bytes:
     assert values is not None
     head = (attribution.sample_id, attribution.frame, values.dtype.str, values.shape)
     return hashlib.sha256(repr(head).encode() + np.ascontiguousarray(values).tobytes()).digest()
+
+
+def _digest_with_words(attribution: Attribution) -> bytes:
+    """As `attribution_digest`, of tokens and concepts, too, where there are any: 32 bytes."""
+    digest = attribution_digest(attribution)
+    tokens = [(text, float(score)) for text, score in attribution.tokens]
+    words = [tokens, sorted((name, float(score)) for name, score in attribution.concepts.items())]
+    return hashlib.sha256(digest + repr(words).encode()).digest() if any(words) else digest
 
 
 def _opened(submission: str | Path | Submission, whole: Benchmark, any_version: bool) -> Submission:

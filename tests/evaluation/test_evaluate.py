@@ -270,3 +270,14 @@ def test_attributions_of_no_sample_or_of_one_twice_are_refused(benchmark):
     ):
         with pytest.raises(InputError, match=said):
             evaluate(given, benchmark, **QUICK)
+
+
+def test_the_digest_of_attributions_is_of_their_words_too(benchmark):
+    def digest(**words):
+        given = [Attribution(s.sample_id, boxes=s.boxes, **words) for s in benchmark.samples]
+        return evaluate(given, benchmark, nulls=False, resamples=10).provenance.submission_sha256
+
+    plain = digest()
+    assert len({plain, digest(tokens=[("Yes", 1.0)]), digest(concepts={"left lung": 1.0})}) == 3
+    assert digest(concepts={"left lung": np.float32(1)}) == digest(concepts={"left lung": 1.0})
+    assert digest(tokens=()) == plain
