@@ -85,6 +85,9 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
         "occlusion", bench, splits="dev", records=str(place / "run"), seconds_per_forward=0.1
     ),
     "evaluate": lambda call, place, bench: call(noisy(place), str(place / "toy/benchmark"), resamples=200),
+    "runs.faithfulness.faithfulness": lambda call, place, bench: call(
+        "null:mean-map", "phantom", str(place / "faithfulness"), samples=1, lvlms="phantom_qwen"
+    ),
     "compare": lambda call, place, bench: call(
         [noisy(place), "null:mean-map"], str(place / "toy/benchmark"), resamples=200
     ),

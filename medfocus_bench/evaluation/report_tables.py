@@ -109,7 +109,7 @@ def _scores_table(report: Report, title: str, metrics: Sequence[Metric]) -> Tabl
 
 
 def _sections_table(report: Report) -> list[Table]:
-    """What was asked beside the localisation scores, with a note on each; no table where nothing was."""
+    """The figures beside the localisation scores, with a note on each; no table where there are none."""
     rows, notes = [], []
     for section in SECTIONS:
         found = section.find(report)
