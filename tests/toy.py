@@ -30,8 +30,12 @@ _LVLMS = ("toy_a", "toy_b")
 _LUNGS = {"right lung": (0.12, 0.15, 0.45, 0.85), "left lung": (0.55, 0.15, 0.88, 0.85)}
 
 
-def write_toy(folder: str | Path, *, patients: int = 60, seed: int = 0) -> Benchmark:
-    """Writes `folder/benchmark` and submissions of falling quality under `folder/submissions`."""
+def write_toy(folder: str | Path, *, patients: int = 60, seed: int = 0, control: bool = False) -> Benchmark:
+    """Writes `folder/benchmark` and submissions of falling quality under `folder/submissions`.
+
+    With `control` they explain that split, too, with maps that find nothing, as a method does that reads a
+    random decoder.
+    """
     root = Path(folder)
     benchmark = write_benchmark(
         root / "benchmark", {"direct": _rows(patients, seed)}, name="toy", version=__version__
@@ -41,20 +45,24 @@ def write_toy(folder: str | Path, *, patients: int = 60, seed: int = 0) -> Bench
             name=name, family="other", version="1", description=description, needs=["forward"], licence="MIT"
         )
         target = root / "submissions" / name
-        with SubmissionWriter(target, method, benchmark, submitters=["toy"], overwrite=True) as writer:
+        covered = benchmark.part((), ["direct", "control"] if control else ["direct"])
+        with SubmissionWriter(target, method, covered, submitters=["toy"], overwrite=True) as writer:
             for number, sample in enumerate(benchmark.samples):
                 rng = np.random.default_rng((seed, 2, number))
                 saliency = _distorted(sample, blur, shift, noise, rng)
                 cost = Cost(forward_passes=1, seconds=0.0)
                 writer.add(Attribution(sample.sample_id, saliency=saliency, cost=cost))
+            for number, sample in enumerate(covered.derived.control if control else ()):
+                noise = np.random.default_rng((seed, 3, number)).random((16, 16))
+                writer.add(Attribution(sample.sample_id, saliency=noise.astype(np.float16)))
     return benchmark
 
 
 _METHODS = {
     "oracle": (0.0, 0.0, 0.0, "The evidence region itself."),
-    "blurred": (0.06, 0.0, 0.0, "The evidence region, blurred."),
+    "blurred": (0.15, 0.0, 0.0, "The evidence region, much blurred."),
     "shifted": (0.03, 0.5, 0.0, "The evidence region, blurred and moved by half its size."),
-    "noisy": (0.03, 0.0, 0.5, "The evidence region, blurred, in noise of half its height."),
+    "noisy": (0.03, 0.0, 2.0, "The evidence region, blurred, in noise of twice its height."),
 }
 
 

@@ -44,7 +44,7 @@ def write_repository(folder: Path) -> Benchmark:
 
     `folder/new/blurred` is a submission that is not there yet.
     """
-    benchmark = write_toy(folder / "toy", patients=12)
+    benchmark = write_toy(folder / "toy", patients=12, control=True)
     repository = folder / "repository"
     for name in ("oracle", "shifted", "noisy"):
         target = repository / "submissions" / name

@@ -75,7 +75,7 @@ def test_a_good_one_gets_its_row(pull_request):
     assert (status, errors) == (0, "")
     assert "The row of blurred, of 4 in the ranking" in shown
     text = pull_request.summary.read_text()
-    assert "| 2 | blurred &#40;new&#41; |" in text
+    assert "| 1 | blurred &#40;new&#41; |" in text
     assert "### Ranks that change" in text
     assert "| shifted | 2 | 3 |" in text
     assert not (pull_request.base / "leaderboard" / "results" / "blurred.json").exists()

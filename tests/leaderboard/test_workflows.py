@@ -262,7 +262,7 @@ def test_the_job_shows_the_row_of_a_strangers_pull_request(checked, upstream):
     done = checked("$(touch${IFS}pwned)")
     assert done.returncode == 0, done.stderr
     assert "The row of blurred, of 4 in the ranking" in done.stdout
-    assert "| 2 | blurred &#40;new&#41; |" in (upstream / "job" / "summary.md").read_text()
+    assert "| 1 | blurred &#40;new&#41; |" in (upstream / "job" / "summary.md").read_text()
     assert not list(upstream.rglob("pwned"))
 
 
