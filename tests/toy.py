@@ -53,8 +53,8 @@ def write_toy(folder: str | Path, *, patients: int = 60, seed: int = 0, control:
                 cost = Cost(forward_passes=1, seconds=0.0)
                 writer.add(Attribution(sample.sample_id, saliency=saliency, cost=cost))
             for number, sample in enumerate(covered.derived.control if control else ()):
-                noise = np.random.default_rng((seed, 3, number)).random((16, 16))
-                writer.add(Attribution(sample.sample_id, saliency=noise.astype(np.float16)))
+                found = np.random.default_rng((seed, 3, number)).random((16, 16))
+                writer.add(Attribution(sample.sample_id, saliency=found.astype(np.float16)))
     return benchmark
 
 
