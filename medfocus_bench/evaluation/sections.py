@@ -69,6 +69,12 @@ SECTIONS: Final = (
         lambda report: _of_words(report, "concept_ndcg"),
     ),
     Section(
+        "abstention",
+        "Abstention",
+        "How often it names no concept where none holds the cause.",
+        lambda report: _of_words(report, "abstention"),
+    ),
+    Section(
         "ceiling",
         "Ceiling",
         "Evidence AP of the exact mask on the grid of its maps.",

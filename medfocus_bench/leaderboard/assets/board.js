@@ -104,7 +104,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const box = html("div", { class: "method" }, html("a", { href: row.href, title: row.title }, row.title));
     const below = html("span", { class: "below" });
     if (row.isNull) below.append("null control");
-    else below.append(html("span", { class: `family ${row.family}` }, row.family), ` · ${row.status}`);
+    else below.append(html("span", { class: `family ${row.family}` }, row.family), ` · ${row.status}${row.verified && row.unranked ? " · not ranked" : ""}`);
     box.append(below);
     return box;
   };
