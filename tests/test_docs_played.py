@@ -72,6 +72,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "hf auth": NETWORK,
         "medfocus-bench verify": f"{REAL}; tests/cli/test_radedit.py plays it with a tiny one",
     },
+    "faithfulness.md": {"medfocus-bench faithfulness": "played in tests/cli/test_faithfulness.py"},
     "licensed.md": {"pip install": NETWORK},
     "scale.md": {
         "medfocus-bench attribute --method all": f"{REAL}, and GPUs",

@@ -137,7 +137,7 @@ def test_null_writes_a_submission_that_evaluate_takes(toy, tmp_path):
 
 
 def test_validate_says_that_a_sound_submission_is_sound(toy):
-    status, shown, error = run("validate", toy / "submissions" / "oracle", "-b", toy / "benchmark")
+    status, shown, error = run("validate", toy / "submissions" / "noisy", "-b", toy / "benchmark")
     assert (status, error) == (0, "")
     assert "sound" in shown
 

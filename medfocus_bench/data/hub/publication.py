@@ -172,7 +172,8 @@ def kept_by_lvlm(config: str, split: str, rows: Sequence[PublishedRow]) -> dict[
 def _kept(config: str, split: str, rows: Sequence[PublishedRow]) -> Kept:
     grounded = sum(row["group"] in (None, "grounded") for row in rows)
     if grounded == len(rows) and not published_configs()[config].is_open:
-        return Kept(grounded, installed_sources()[config].expected["dev" if split == "dev" else "test"])
+        questions = installed_sources()[config].expected.get("dev" if split == "dev" else "test", 0)
+        return Kept(grounded, max(questions, grounded))
     answered = [{image: row[f"answer_{image}"] for image in IMAGES} for row in rows]
     known = [answers for answers in answered if None not in answers.values()]
     return Kept(grounded, len(rows), yes_share(known) if known else None)
