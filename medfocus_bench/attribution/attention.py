@@ -37,6 +37,7 @@ class AttentionHead(Method):
     title = "Attention Head"
     family = "attention"
     needs = ("attentions",)
+    assumes = ("image_tokens",)
     description = "Attention of one head of one block to the image, mean over the response."
     paper = "https://arxiv.org/abs/2605.20158"
 
@@ -91,6 +92,7 @@ class AttentionRollout(Method):
     title = "Attention Rollout"
     family = "attention"
     needs = ("attentions",)
+    assumes = ("image_tokens",)
     description = "Product over the blocks of head-averaged attention with a residual of 0.5."
     paper = "https://arxiv.org/abs/2005.00928"
 
@@ -129,6 +131,7 @@ class RelativeAttention(Method):
     title = "Relative Attention"
     family = "attention"
     needs = ("attentions",)
+    assumes = ("image_tokens",)
     description = "Attention for this prompt over that for a general one, at one block."
     paper = "https://arxiv.org/abs/2502.17422"
 

@@ -41,6 +41,7 @@ class GradientWeightedAttention(Method):
     title = "Gradient-weighted Attention"
     family = "gradient"
     needs = ("attentions", "gradients")
+    assumes = ("image_tokens",)
     description = "Attention times its positive gradient at one block, mean over the heads."
     paper = "https://arxiv.org/abs/2103.15679"
 
@@ -87,6 +88,7 @@ class GradCAM(Method):
     title = "Grad-CAM"
     family = "gradient"
     needs = ("gradients",)
+    assumes = ("image_tokens",)
     description = "Hidden states of the image tokens, channels weighted by their mean gradient."
     paper = "https://arxiv.org/abs/1610.02391"
 

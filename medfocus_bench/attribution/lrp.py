@@ -77,6 +77,7 @@ class LRP(Method):
     title = "LRP"
     family = "attention"
     needs = ("gradients",)
+    assumes = ("image_tokens", "one_entry")
     description = "Relevance of the image tokens by AttnLRP's rules, through the whole decoder."
     paper = "https://arxiv.org/abs/2402.05602"
 

@@ -17,6 +17,7 @@ from medfocus_bench.errors import InputError
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
     from medfocus_bench.lvlm.example import EncodedExample, Target
+    from medfocus_bench.lvlm.families import Assumption, Family
 
 Need = Literal["forward", "gradients", "attentions", "text"]
 MethodFamily = Literal["attention", "gradient", "prompting", "perturbation", "concept", "null", "other"]
@@ -29,7 +30,9 @@ class Method(ABC):
 
     Class variables: `name` is by default that of the class in lower case with hyphens, `title` how tables
     name the method, `description` by default the first line of the class's docstring, `paper` a URL, `needs`
-    the parts of the model that are used: forward passes, gradients, attention weights, or only its text.
+    the parts of the model that are used: forward passes, gradients, attention weights, or only its text;
+    `assumes` what must hold for the model (`lvlm.families.Assumption`), so that a family which breaks it is
+    refused rather than explained wrongly.
 
     Example:
         >>> from dataclasses import dataclass
@@ -51,6 +54,7 @@ class Method(ABC):
     title: ClassVar[str | None] = None
     family: ClassVar[MethodFamily] = "other"
     needs: ClassVar[tuple[Need, ...]] = ()
+    assumes: ClassVar[tuple[Assumption, ...]] = ()
     description: ClassVar[str]
     paper: ClassVar[str | None] = None
 
@@ -122,9 +126,11 @@ def measured(
 ) -> Attribution:
     """Attribute an encoded example and measure the cost.
 
-    Raises InputError for a map with values that are not finite, and for gradients of quantised weights.
+    Raises InputError for a map with values that are not finite, for gradients of quantised weights, and for a
+    model of a family that breaks what the method assumes.
     """
     refuse_quantised([method], getattr(lvlm, "quantised", False))
+    refuse_family([method], getattr(lvlm, "family", None), lvlm.key)
     with lvlm.measured() as meter:
         found = method.explain(lvlm, example, target=target, seed=seed)
         cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
@@ -146,3 +152,12 @@ def refuse_quantised(methods: Iterable[Method], quantised: bool) -> None:
             f"gradients do not pass through quantised weights as the model computes with them, and "
             f"{', '.join(refused)} would need them: load the LVLM without --quantise, or choose other methods"
         )
+
+
+def refuse_family(methods: Iterable[Method], family: Family | None, lvlm: str) -> None:
+    """Raise InputError for methods that assume something of a model which its family breaks."""
+    lacks = {} if family is None else family.lacks
+    for method in methods:
+        for assumption in getattr(method, "assumes", ()):
+            if assumption in lacks:
+                raise InputError(f"{method.name} cannot explain {lvlm}: {lacks[assumption]}")

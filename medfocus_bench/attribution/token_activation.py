@@ -69,6 +69,7 @@ class TokenActivationMap(Method):
     title = "Token Activation Map"
     family = "other"
     needs = ("forward",)
+    assumes = ("image_tokens",)
     description = (
         "Logit lens at the image tokens; with both steps, less what earlier text explains, and denoised."
     )

@@ -190,17 +190,16 @@ class HuggingFaceLVLM:
             response=written.text,
             ids=ids.to(self.device),
             token_types=None if types is None else types.to(self.device),
-            image_positions=torch.nonzero(prompt == self.family.image_token(self.model))[:, 0].to(
-                self.device
-            ),
+            image_positions=self.family.image_positions(self.model, prompt).to(self.device),
             answer=range(len(prompt), len(ids)),
             tokens=tuple(tokenizer.decode([token]) for token in written.ids),
             pixel_values=self.family.pixel_values(self.model, inputs).float().to(self.device),
             mean=torch.tensor(processor.image_mean, device=self.device)[:, None, None],
             std=torch.tensor(processor.image_std, device=self.device)[:, None, None],
-            grid=TokenGrid(rows, columns, InputView(Frame(width, height, self.size), self.framing)),
+            grid=TokenGrid(rows, columns, self.view(width, height)),
             verdict=self.chat_format.verdict_at(written.ids, written.text),
             finding=finding,
+            in_sequence="image_tokens" not in self.family.lacks,
         )
 
     def log_probs(
@@ -370,9 +369,7 @@ class HuggingFaceLVLM:
         inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if self.family.type_ids is not None and example.token_types is not None:
             inputs[self.family.type_ids] = example.token_types.expand(count, -1)
-        positions = self.family.positions(self.model, inputs)
-        if positions is not None:
-            inputs["position_ids"] = positions
+        inputs |= self.family.other_inputs(self.model, inputs)
         last: torch.Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         return last.to(self.device)
 
@@ -411,12 +408,21 @@ class HuggingFaceLVLM:
             **self.family.image_options,
         )
 
+    def view(self, width: int, height: int) -> InputView:
+        """What the processor is given of a picture: the model frame, or the picture alone.
+
+        A family that pads (`Family.padded`) is given a square in `native` framing, too, at the picture's own
+        resolution.
+        """
+        if self.framing == "native" and self.family.padded:
+            return InputView(Frame(width, height, max(width, height)), "square")
+        return InputView(Frame(width, height, self.size), self.framing)
+
     def _picture(self, image: UInt8Image) -> Image.Image:
-        return (
-            Image.fromarray(image).convert("RGB")
-            if self.framing == "native"
-            else frame_picture(image, self.size)
-        )
+        view = self.view(image.shape[1], image.shape[0])
+        if view.framing == "native":
+            return Image.fromarray(image).convert("RGB")
+        return frame_picture(image, view.frame.size)
 
 
 def frame_picture(image: UInt8Image, size: int) -> Image.Image:

@@ -25,7 +25,8 @@ class EncodedExample:
     raster order whatever order the model wants them in; methods edit it. `mean` and `std` (3, 1, 1)
     normalised it.
     `token_types` (length) marks the image tokens where the family's model asks for that. `finding` is the one
-    that the question is about, where the caller knows it.
+    that the question is about, where the caller knows it. `in_sequence`: whether the picture's tokens stand
+    in the decoder's sequence; if not, there are no `image_positions`, and `grid` is the vision tower's.
     """
 
     image: UInt8Image
@@ -42,9 +43,10 @@ class EncodedExample:
     grid: TokenGrid
     verdict: int | None
     finding: str | None = None
+    in_sequence: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.image_positions) != len(self.grid):
+        if len(self.image_positions) != (len(self.grid) if self.in_sequence else 0):
             grid = f"{self.grid.rows} x {self.grid.columns}"
             raise ValueError(f"{len(self.image_positions)} image tokens for a grid of {grid}")
         if len(self.answer) == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,6 +17,13 @@ BoxConvention = Literal["pixels", "thousandths_xy", "thousandths_yx"]
 """How a family writes boxes: pixels of the picture it was given, or thousandths of its sides in (x, y, x, y)
 or in (y, x, y, x) order."""
 
+Assumption = Literal["image_tokens", "one_entry"]
+"""What a method may assume of a model.
+
+`image_tokens`: the picture is tokens of the decoder's own sequence; `one_entry`: all that the decoder knows
+of it enters with the embeddings of those tokens.
+"""
+
 
 class Family(Protocol):
     """The shapes and names of one family of transformers models; a family is a subclass.
@@ -24,6 +31,10 @@ class Family(Protocol):
     `model_type` is that of its config. `type_ids`: the input that tells image tokens from text, None where
     the model takes none; `response_type`: its value at the tokens of the response. `image_options` are given
     to the processor with every picture: here goes whatever keeps it from cutting one picture into several.
+    `padded`: pictures reach the processor as squares in native framing, too, padded at their own resolution;
+    for processors that would cut their sides off. `pixels` (min, max) limits what the processor makes of a
+    picture where a checkpoint's own limits are wider. `lacks`: what methods may assume of a model
+    (`Assumption`) and this one breaks, each with a sentence that says why.
     """
 
     model_type: str
@@ -31,6 +42,9 @@ class Family(Protocol):
     response_type: int = 0
     boxes: BoxConvention = "pixels"
     image_options: ClassVar[dict[str, Any]] = {}
+    padded: bool = False
+    pixels: tuple[int, int] | None = None
+    lacks: ClassVar[Mapping[Assumption, str]] = {}
 
     def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
         """The processor of the checkpoint in a folder or of a Hub id, with `image_processor` and `tokenizer`.
@@ -53,6 +67,10 @@ class Family(Protocol):
         """The id that stands for an image token in the prompt."""
         return int(model.config.image_token_id)
 
+    def image_positions(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
+        """Where in the prompt's `ids` (length) the tokens of `grid` stand, in its order: (tokens,)."""
+        return torch.nonzero(ids == self.image_token(model))[:, 0]
+
     def prompt(self, processor: Any, messages: Sequence[dict[str, Any]]) -> str:
         """The text of a conversation, in the form of chat templates, up to where the model writes.
 
@@ -63,12 +81,12 @@ class Family(Protocol):
         text: str = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return text
 
-    def positions(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
-        """`position_ids` of one row, given the other model inputs.
+    def other_inputs(self, model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Further inputs of a teacher-forced pass, given those that there are.
 
-        None leaves them to the model, which derives them again for every picture.
+        Such as `position_ids`, where the model would derive them again for every picture.
         """
-        return None
+        return {}
 
     @abstractmethod
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:

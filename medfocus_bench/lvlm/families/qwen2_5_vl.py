@@ -31,10 +31,10 @@ class Qwen2_5_VL(Family):  # noqa: N801
         embed = model.model.visual.patch_embed
         embed.forward = partial(_projected, embed.proj)
 
-    def positions(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    def other_inputs(self, model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        # Left to the model, it works them out again for every picture, slowly.
         first = {name: inputs[name][:1] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw")}
-        found: torch.Tensor = model.model.get_rope_index(**first)[0]
-        return found
+        return {"position_ids": model.model.get_rope_index(**first)[0]}
 
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
         merge = model.config.vision_config.spatial_merge_size
