@@ -409,7 +409,7 @@ class HuggingFaceLVLM:
         )
 
     def view(self, width: int, height: int) -> InputView:
-        """What the processor is given of a picture: the model frame, or the picture alone.
+        """The part of the model frame that the processor is given: all of it, or the picture alone.
 
         A family that pads (`Family.padded`) is given a square in `native` framing, too, at the picture's own
         resolution.

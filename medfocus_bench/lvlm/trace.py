@@ -39,7 +39,8 @@ class Trace:
     response's tokens. `last` (length, width): the same at all positions. Recordings keep the
     batch axis of the pass, so that it is the very tensor to differentiate by. `hidden[k]` (1, length, width):
     the output of block k, counted from 0. `attentions[k]`: of block k, (1, heads, length, length), or what
-    `keep` made of its item. `embeddings` (1, length, width): the input of block 0, image tokens merged in.
+    `keep` made of its item; a block that looks at the picture in place of the text has the picture's own
+    positions in its last axis. `embeddings` (1, length, width): the input of block 0, image tokens merged in.
     """
 
     rows: torch.Tensor
@@ -87,7 +88,8 @@ def recording(
         for layer in hidden:
             stack.enter_context(layers[layer].register_forward_hook(partial(at_block, layer)))
         for layer in attentions:
-            attention = layers[layer].self_attn
+            block = layers[layer]
+            attention = block.self_attn if hasattr(block, "self_attn") else block.cross_attn
             stack.enter_context(attention.register_forward_hook(partial(at_attention, layer)))
         yield found
 

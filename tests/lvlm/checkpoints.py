@@ -18,6 +18,10 @@ from transformers import (
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessorPil,
     Idefics3Processor,
+    MllamaConfig,
+    MllamaForConditionalGeneration,
+    MllamaImageProcessorPil,
+    MllamaProcessor,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
@@ -50,6 +54,21 @@ _IDEFICS3_TEMPLATE = (
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}"
     " {{ part['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+_MLLAMA_SPECIAL = [
+    "<|begin_of_text|>",
+    "<|finetune_right_pad_id|>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|python_tag|>",
+    "<|image|>",
+]
+_MLLAMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>"
+    "\n\n{% for part in message['content'] %}{% if part['type'] == 'image' %}<|image|>{% else %}"
+    "{{ part['text'] }}{% endif %}{% endfor %}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 
 
@@ -127,18 +146,7 @@ def save_paligemma(folder: Path) -> Path:
 
 
 def save_idefics3(folder: Path) -> Path:
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trained.decoder = decoders.ByteLevel()
-    _train(trained, [*corpus(), *["User:", "Assistant:"] * 50], _IDEFICS3_SPECIAL)
-    start = _IDEFICS3_SPECIAL[0]
-    trained.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 0)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained,
-        bos_token=start,
-        eos_token="<end_of_utterance>",
-        pad_token="<|end_of_text|>",
-    )
+    tokenizer = _byte_level(_IDEFICS3_SPECIAL, ["User:", "Assistant:"])
     blocks = SIDE // PATCH // 2
     processor = Idefics3Processor(
         image_processor=Idefics3ImageProcessorPil(
@@ -148,7 +156,7 @@ def save_idefics3(folder: Path) -> Path:
         image_seq_len=blocks**2,
         chat_template=_IDEFICS3_TEMPLATE,
     )
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
+    ids = _ids(tokenizer)
     config = Idefics3Config(
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), **_TEXT, **ids},
         vision_config=_VISION,
@@ -158,6 +166,47 @@ def save_idefics3(folder: Path) -> Path:
     return _saved(
         folder, _built(Idefics3ForConditionalGeneration, config, GenerationConfig(**ids)), processor
     )
+
+
+def save_mllama(folder: Path) -> Path:
+    tokenizer = _byte_level(_MLLAMA_SPECIAL, ["user", "assistant"])
+    processor = MllamaProcessor(
+        image_processor=MllamaImageProcessorPil(size={"height": SIDE, "width": SIDE}),
+        tokenizer=tokenizer,
+        chat_template=_MLLAMA_TEMPLATE,
+    )
+    ids = _ids(tokenizer)
+    vision = {name: size for name, size in _VISION.items() if name != "num_attention_heads"}
+    config = MllamaConfig(
+        text_config=_TEXT
+        | {"vocab_size": len(tokenizer), "cross_attention_layers": [1], "max_position_embeddings": 4096}
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}}
+        | ids,
+        vision_config=vision
+        | {"attention_heads": 2, "num_global_layers": 1, "intermediate_layers_indices": [0]}
+        | {"vision_output_dim": 2 * _VISION["hidden_size"]},
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
+    )
+    model = _built(MllamaForConditionalGeneration, config, GenerationConfig(**ids))
+    block = model.model.language_model.layers[1]
+    for gate in (block.cross_attn_attn_gate, block.cross_attn_mlp_gate):
+        torch.nn.init.ones_(gate)  # drawn as zeros: the picture would have no effect
+    return _saved(folder, model, processor)
+
+
+def _byte_level(special: list[str], words: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer that starts with the first of `special`, pads with the second and ends with the third."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    _train(trained, [*corpus(), *words * 50], special)
+    start, pad, end = special[:3]
+    trained.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=trained, bos_token=start, eos_token=end, pad_token=pad)
+
+
+def _ids(tokenizer: Any) -> dict[str, int]:
+    return {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
 
 
 def _train(tokenizer: Tokenizer, texts: list[str], special: list[str]) -> None:

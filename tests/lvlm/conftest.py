@@ -14,7 +14,9 @@ from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from tests.lvlm import checkpoints
 
-EVERY_FAMILY = ("phantom_qwen", "phantom_gemma", "tiny_paligemma", "tiny_idefics3")
+EVERY_FAMILY = ("phantom_qwen", "phantom_gemma", "tiny_paligemma", "tiny_idefics3", "tiny_mllama")
+IN_SEQUENCE = tuple(name for name in EVERY_FAMILY if name != "tiny_mllama")
+"""Those whose pictures are tokens of the decoder's sequence."""
 
 OpenLVLM = Callable[..., HuggingFaceLVLM]
 
@@ -46,6 +48,12 @@ def open_lvlm(checkpoint: Callable[[str], Path]) -> OpenLVLM:
 
 @pytest.fixture(params=EVERY_FAMILY)
 def any_lvlm(request: pytest.FixtureRequest, open_lvlm: OpenLVLM) -> HuggingFaceLVLM:
+    return open_lvlm(request.param)
+
+
+@pytest.fixture(params=IN_SEQUENCE)
+def token_lvlm(request: pytest.FixtureRequest, open_lvlm: OpenLVLM) -> HuggingFaceLVLM:
+    """One of each family whose pictures are tokens of the decoder's sequence."""
     return open_lvlm(request.param)
 
 

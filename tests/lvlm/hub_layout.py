@@ -1,7 +1,8 @@
 """Checkpoints in the layouts of the Hub, none of which is the one that the library writes today.
 
 Files and their keys are as in `Qwen/Qwen2.5-VL-3B-Instruct`, `google/gemma-3-4b-it`,
-`google/paligemma-3b-mix-224` and `HuggingFaceM4/Idefics3-8B-Llama3`; sizes, tokens and weights are the tiny
+`google/paligemma-3b-mix-224`, `HuggingFaceM4/Idefics3-8B-Llama3` and
+`meta-llama/Llama-3.2-11B-Vision-Instruct`; sizes, tokens and weights are the tiny
 checkpoint's own.
 """
 
@@ -26,6 +27,7 @@ _CLASSES = {
     "gemma3": ("Gemma3ImageProcessor", "Gemma3Processor", "GemmaTokenizer"),
     "paligemma": ("SiglipImageProcessor", "PaliGemmaProcessor", "GemmaTokenizer"),
     "idefics3": ("Idefics3ImageProcessor", "Idefics3Processor", "PreTrainedTokenizerFast"),
+    "mllama": ("MllamaImageProcessor", "MllamaProcessor", "PreTrainedTokenizerFast"),
 }
 _GENERATION = {
     "qwen2_5_vl": {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.000001},
@@ -96,7 +98,7 @@ def _pictures(processor: Any, kind: str, *, whole: bool) -> dict[str, Any]:
     found = {"do_normalize": True, "do_rescale": True, "do_resize": True, "rescale_factor": 1 / 255}
     found |= mean_and_std | {"resample": int(pictures.resample)}
     found["size"] = {name: value for name, value in size.items() if value is not None}
-    found["do_convert_rgb"] = True if kind in ("qwen2_5_vl", "idefics3") else None
+    found["do_convert_rgb"] = True if kind in ("qwen2_5_vl", "idefics3", "mllama") else None
     if kind == "qwen2_5_vl":
         found |= {"patch_size": 14, "temporal_patch_size": 2, "merge_size": 2, "do_center_crop": None}
         found |= {"data_format": "channels_first", "default_to_square": True, "disable_grouping": None}
@@ -108,6 +110,8 @@ def _pictures(processor: Any, kind: str, *, whole: bool) -> dict[str, Any]:
     if kind == "idefics3":
         longest = {"longest_edge": pictures.max_image_size["longest_edge"]}
         found |= {"do_image_splitting": True, "do_pad": True, "max_image_size": longest}
+    if kind == "mllama":
+        found |= {"do_pad": True, "max_image_tiles": pictures.max_image_tiles}
     return found
 
 

@@ -38,17 +38,18 @@ def test_the_targets_of_a_trace_are_the_scores(any_lvlm, example):
     assert sum(parts).item() == pytest.approx(any_lvlm.scores(example, shown).item(), abs=1e-4)
 
 
-def test_weights_are_distributions_over_what_a_row_may_see(any_lvlm, example):
+def test_weights_are_distributions_over_what_a_row_may_see(token_lvlm):
     """Trap 6: fused attention would give an empty tuple. Trap 5: the image block of Gemma sees forward."""
-    weights = any_lvlm.trace(example, attentions=range(any_lvlm.layers)).attentions
+    example = token_lvlm.encode(picture(1), QUESTION, "Yes.\n")
+    weights = token_lvlm.trace(example, attentions=range(token_lvlm.layers)).attentions
     block = example.image_positions
-    for layer in range(any_lvlm.layers):
+    for layer in range(token_lvlm.layers):
         found = weights[layer].squeeze(0)
         length = len(example.ids)
-        assert found.shape == (any_lvlm.decoder.config.num_attention_heads, length, length)
+        assert found.shape == (token_lvlm.decoder.config.num_attention_heads, length, length)
         assert torch.allclose(found.sum(-1), torch.ones(found.shape[:2]), atol=1e-5)
         first_sees_last = found[:, block[0], block[-1]].max().item()
-        assert (first_sees_last > 0) == ("gemma" in any_lvlm.key)
+        assert (first_sees_last > 0) == ("gemma" in token_lvlm.key)
         response = found[:, example.answer.start :, example.answer.start :]
         assert not response.triu(1).any()
 
@@ -70,24 +71,25 @@ def test_keep_reduces_the_weights_as_they_are_made(any_lvlm, example):
     assert torch.allclose(kept.attentions[1].squeeze(0), whole[:, rows].mean(1), atol=1e-6)
 
 
-def test_embeddings_hold_the_picture_at_the_image_positions_and_nowhere_else(any_lvlm):
-    example, other = (any_lvlm.encode(picture(seed), QUESTION, "Yes.") for seed in (1, 2))
-    embeddings = [any_lvlm.trace(each).embeddings.squeeze(0) for each in (example, other)]
+def test_embeddings_hold_the_picture_at_the_image_positions_and_nowhere_else(token_lvlm):
+    example, other = (token_lvlm.encode(picture(seed), QUESTION, "Yes.") for seed in (1, 2))
+    embeddings = [token_lvlm.trace(each).embeddings.squeeze(0) for each in (example, other)]
     changed = (embeddings[0] != embeddings[1]).any(-1)
     assert changed.nonzero()[:, 0].tolist() == example.image_positions.tolist()
 
 
-def test_the_image_is_dead_after_the_last_block_and_alive_one_before(any_lvlm, example):
+def test_the_image_is_dead_after_the_last_block_and_alive_one_before(token_lvlm):
     """Trap 3."""
-    last = any_lvlm.layers - 1
-    trace = any_lvlm.trace(example, hidden=[last - 1, last], gradients=True)
-    value = any_lvlm.objective(example, trace)
-    with any_lvlm.measured() as meter:
-        (alive,) = any_lvlm.gradients(value, [trace.hidden[last - 1]])
+    example = token_lvlm.encode(picture(1), QUESTION, "Yes.\n")
+    last = token_lvlm.layers - 1
+    trace = token_lvlm.trace(example, hidden=[last - 1, last], gradients=True)
+    value = token_lvlm.objective(example, trace)
+    with token_lvlm.measured() as meter:
+        (alive,) = token_lvlm.gradients(value, [trace.hidden[last - 1]])
     assert alive.squeeze(0)[example.image_positions].abs().max() > 0
     assert meter.backward_passes == 1
-    trace = any_lvlm.trace(example, hidden=[last], gradients=True)
-    dead = torch.autograd.grad(any_lvlm.objective(example, trace), trace.hidden[last])[0]
+    trace = token_lvlm.trace(example, hidden=[last], gradients=True)
+    dead = torch.autograd.grad(token_lvlm.objective(example, trace), trace.hidden[last])[0]
     assert not dead.squeeze(0)[example.image_positions].any()
 
 

@@ -18,7 +18,7 @@ BoxConvention = Literal["pixels", "thousandths_xy", "thousandths_yx"]
 or in (y, x, y, x) order."""
 
 Assumption = Literal["image_tokens", "one_entry"]
-"""What a method may assume of a model.
+"""An assumption of a method about a model.
 
 `image_tokens`: the picture is tokens of the decoder's own sequence; `one_entry`: all that the decoder knows
 of it enters with the embeddings of those tokens.
