@@ -27,6 +27,7 @@ from medfocus_bench.cli.output import counted, one_line, print_problems, warn
 def info_command(benchmark: str) -> None:
     """Show the identity and the content of BENCHMARK (a folder or a name), as a submission quotes it.
 
+    Derived splits are made when they are asked for by name, and count among neither samples nor patients.
     Of an exported dataset repository it is the default config; the others are listed below it.
     """
     from medfocus_bench.data.resolve import is_folder, load_benchmark
@@ -38,6 +39,7 @@ def info_command(benchmark: str) -> None:
         ("fingerprint", opened.fingerprint),
         ("configs", ", ".join(opened.configs)),
         ("splits", ", ".join(opened.splits)),
+        ("derived", ", ".join(sorted(set(opened.known_splits) - set(opened.splits))) or "none"),
         ("samples", len(opened.samples)),
         ("patients", len({sample.patient for sample in opened.samples})),
     ):

@@ -248,6 +248,8 @@ def _located(source: str | Path) -> tuple[str, str | Path]:
     """The key of an LVLM, and the folder or Hub id of its checkpoint."""
     trained, seed = trained_source(source)
     if seed is not None:
+        if trained_source(trained)[1] is not None:
+            raise InputError(f"{str(source)!r} asks for a random decoder twice; give {RANDOM} once")
         key, place = _located(trained)
         return f"{key}{RANDOM}" + (f"-{seed}" if seed else ""), place
     key = str(source)

@@ -89,6 +89,11 @@ def test_every_lvlm_has_a_random_copy_by_its_name(source, key, trained):
     assert key not in list_lvlms()
 
 
+def test_a_random_copy_has_none_of_its_own():
+    with pytest.raises(InputError, match="twice"):
+        lvlm_key("phantom_qwen@random@random-1")
+
+
 def test_a_checkpoint_folder_has_a_random_copy_and_one_that_is_called_so_is_itself(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint("tiny_paligemma"), tmp_path / "copy")
     assert load_lvlm(f"{folder}@random-3").key == "copy@random-3"
