@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -95,8 +96,9 @@ class Method(ABC):
         Raises InputError for a response without tokens and for a map with values that are not finite.
 
         """
-        example = lvlm.encode(image, question, response, finding=finding)
-        return measured(self, lvlm, example, target=target, seed=seed)
+        with _gradients_as_usual():
+            example = lvlm.encode(image, question, response, finding=finding)
+            return measured(self, lvlm, example, target=target, seed=seed)
 
     @abstractmethod
     def explain(
@@ -131,7 +133,7 @@ def measured(
     """
     refuse_quantised([method], getattr(lvlm, "quantised", False))
     refuse_family([method], getattr(lvlm, "family", None), lvlm.key)
-    with lvlm.measured() as meter:
+    with _gradients_as_usual(), lvlm.measured() as meter:
         found = method.explain(lvlm, example, target=target, seed=seed)
         cost = Cost(meter.forward_passes, meter.backward_passes, round(meter.seconds, 6))
     if found.saliency is not None and not np.isfinite(found.saliency).all():
@@ -142,6 +144,15 @@ def measured(
             f"{found.saliency.size} values that are not finite; try another --dtype, or report the method"
         )
     return replace(found, cost=cost)
+
+
+@contextmanager
+def _gradients_as_usual() -> Iterator[None]:
+    """Gradients where a method asks for them, also within a caller's `no_grad` or inference mode."""
+    import torch
+
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        yield
 
 
 def refuse_quantised(methods: Iterable[Method], quantised: bool) -> None:

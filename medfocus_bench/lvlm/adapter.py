@@ -21,6 +21,7 @@ from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
 from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
 from medfocus_bench.lvlm.head import OutputHead
+from medfocus_bench.lvlm.module import ScoreModule
 from medfocus_bench.lvlm.protocol import AUTO_BATCH, Response
 from medfocus_bench.lvlm.trace import (
     Keep,
@@ -260,25 +261,46 @@ class HuggingFaceLVLM:
     def scores(
         self, example: EncodedExample, pixel_values: torch.Tensor, target: Target = "response"
     ) -> torch.Tensor:
-        """The target for edited pixels (n, 3, height, width), float32: (n,)."""
-        batches = self._row_batches(example, pixel_values)
-        return torch.cat([self._target_of(example, rows, target) for rows in batches])
+        """The target for edited pixels (n, 3, height, width), float32: (n,).
+
+        Made in inference mode, a batch at a time: values without a graph, which nothing can differentiate,
+        whatever the pixels require. For gradients there are `pixel_gradients` and `as_module`.
+        """
+        parts = self._parts(pixel_values)
+        return torch.cat([self.pass_scores(example, part, target) for part in parts])
+
+    def pass_scores(
+        self, example: EncodedExample, pixel_values: torch.Tensor, target: Target = "response"
+    ) -> torch.Tensor:
+        """As `scores`, in one pass of all the pictures; with a graph where gradients are enabled."""
+        values = self._target_of(example, self._rows_of(example, pixel_values), target)
+        if values.requires_grad:
+            count = len(values)
+            values.register_hook(lambda _: self._count(backward=count))  # type: ignore[no-untyped-call]
+        return values
+
+    def as_module(self, example: EncodedExample, target: Target = "response") -> ScoreModule:
+        """A module of torch from pixels (n, 3, height, width) of the example to scores of the target (n,).
+
+        It is differentiable: what Captum, pytorch-grad-cam and Quantus take (docs/other-libraries.md). Raises
+        ValueError for a target that the response does not have.
+        """
+        return ScoreModule(self, example, target)
 
     def pixel_gradients(
         self, example: EncodedExample, pixel_values: torch.Tensor, target: Target = "response"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The target for edited pixels (n, 3, height, width), (n,), and its gradients at their pixels.
 
-        Differentiated a batch at a time; n forward and n backward passes.
+        Differentiated a batch at a time, also where the caller has switched gradients off; n forward and n
+        backward passes.
         """
         values, gradients = [], []
         for part in self._parts(pixel_values):
-            leaf = part.detach().requires_grad_()
-            with torch.enable_grad():
-                (rows,) = self._row_batches(example, leaf)
-                value = self._target_of(example, rows, target)
-            self._count(backward=len(part))
-            gradients.append(torch.autograd.grad(value.sum(), leaf)[0])
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                leaf = part.detach().clone().requires_grad_()
+                value = self.pass_scores(example, leaf, target)
+                gradients.append(torch.autograd.grad(value.sum(), leaf)[0])
             self._check_finite(gradients[-1], "the gradients at the pixels")
             values.append(value.detach())
         return torch.cat(values), torch.cat(gradients)
@@ -357,9 +379,12 @@ class HuggingFaceLVLM:
     def _row_batches(self, example: EncodedExample, pixel_values: torch.Tensor) -> Iterator[torch.Tensor]:
         """The hidden states that predict the response, for a batch of pictures at a time."""
         for part in self._parts(pixel_values):
-            rows = self._last_hidden(example, part)[:, example.rows.start : example.rows.stop]
-            self._check_finite(rows, "the hidden states that predict the response")
-            yield rows
+            yield self._rows_of(example, part)
+
+    def _rows_of(self, example: EncodedExample, pixel_values: torch.Tensor) -> torch.Tensor:
+        rows = self._last_hidden(example, pixel_values)[:, example.rows.start : example.rows.stop]
+        self._check_finite(rows, "the hidden states that predict the response")
+        return rows
 
     def _last_hidden(self, example: EncodedExample, pixel_values: torch.Tensor) -> torch.Tensor:
         count = len(pixel_values)

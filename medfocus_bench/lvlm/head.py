@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
-from torch.autograd.function import once_differentiable
 
 _ELEMENTS: Final = 2**19
 """Logits held at a time: 2 MB, little beside what the body of even a tiny model holds."""
@@ -41,7 +40,7 @@ class OutputHead:
         return self._finished(values, None if self.bias is None else self.bias[wanted]).to(hidden.device)
 
     def log_probs(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """The log-probability of token ids[t] at row t: (..., rows). Differentiable by `hidden`, once."""
+        """The log-probability of token ids[t] at row t: (..., rows). Twice differentiable by `hidden`."""
         flat = self._taken(hidden).reshape(-1, hidden.shape[-1])
         wanted = ids.to(flat.device).expand(hidden.shape[:-1]).reshape(-1)
         scores: torch.Tensor = _LogProbs.apply(flat, wanted, self)  # type: ignore[no-untyped-call]
@@ -88,7 +87,8 @@ class _LogProbs(torch.autograd.Function):
     """`OutputHead.log_probs` of rows (n, width).
 
     The rows and their normalisers are kept for the way back, where the slices are computed again: a graph of
-    the plain computation would hold every slice, and with that the whole vocabulary.
+    the plain computation would hold every slice, and with that the whole vocabulary. A second derivative does
+    hold them: its graph is that of the way back.
     """
 
     @staticmethod
@@ -106,19 +106,19 @@ class _LogProbs(torch.autograd.Function):
         return own - total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         flat, wanted, total = ctx.saved_tensors
         head: OutputHead = ctx.head
+        if torch.is_grad_enabled():  # for a second derivative the normaliser, too, has to depend on the rows
+            total = torch.cat([values for _, values in head.slices(flat)], 1).logsumexp(-1)
         found = torch.zeros_like(flat)
         for start, values in head.slices(flat):
             slope = -(values - total[:, None]).exp()
             places, inside = _places(wanted, start, values)
-            slope.scatter_add_(1, places, inside[:, None].float())
+            slope = slope.scatter_add(1, places, inside[:, None].float())
             if head.softcap is not None:
-                slope *= 1 - (values / head.softcap) ** 2
-            slope *= gradient[:, None]
-            found += slope @ head.weight[start : start + values.shape[1]].float()
+                slope = slope * (1 - (values / head.softcap) ** 2)
+            found = found + (slope * gradient[:, None]) @ head.weight[start : start + values.shape[1]].float()
         return found, None, None
 
 

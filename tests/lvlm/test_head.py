@@ -120,6 +120,27 @@ def test_the_gradient_in_slices_is_that_of_all_logits(softcap, dtype):
         assert torch.equal(head.log_probs(hidden, ids), scores.detach())
 
 
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_the_second_derivative_in_slices_is_that_of_all_logits(softcap):
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(8, 5000, bias=True).requires_grad_(False)
+    ours, plain = (torch.randn(400, 8, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    ids, found = torch.randint(5000, (400,)), []
+    for leaf, score in (
+        (ours.requires_grad_(), lambda rows: OutputHead(linear, softcap).log_probs(rows, ids)),
+        (plain.requires_grad_(), lambda rows: _plain_log_probs(linear(rows), softcap, ids)),
+    ):
+        (slopes,) = torch.autograd.grad(score(leaf).sum(), leaf, create_graph=True)
+        found.append(torch.autograd.grad((slopes**2).sum(), leaf)[0])
+    assert found[0].any()
+    assert torch.allclose(*found, atol=1e-4)
+
+
+def _plain_log_probs(logits, softcap, ids):
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    return functional.log_softmax(logits, -1)[range(len(ids)), ids]
+
+
 def test_the_graph_of_log_probs_holds_no_slice_of_the_vocabulary():
     """Trap 11 under autograd: 588 MB in place of 86 for 8 x 62 tokens of a real vocabulary."""
     linear = torch.nn.Linear(8, 50_000, bias=False).requires_grad_(False)
