@@ -166,9 +166,16 @@ def refuse_quantised(methods: Iterable[Method], quantised: bool) -> None:
 
 
 def refuse_family(methods: Iterable[Method], family: Family | None, lvlm: str) -> None:
-    """Raise InputError for methods that assume something of a model which its family breaks."""
+    """Raise InputError for methods that assume something of a model which its family breaks, all of them."""
     lacks = {} if family is None else family.lacks
+    refused: dict[str, dict[str, None]] = {}
     for method in methods:
-        for assumption in getattr(method, "assumes", ()):
-            if assumption in lacks:
-                raise InputError(f"{method.name} cannot explain {lvlm}: {lacks[assumption]}")
+        reason = next((lacks[name] for name in getattr(method, "assumes", ()) if name in lacks), None)
+        if reason is not None:
+            refused.setdefault(reason, {})[method.name] = None
+    if refused:
+        raise InputError(
+            "; ".join(
+                f"{', '.join(names)} cannot explain {lvlm}: {reason}" for reason, names in refused.items()
+            )
+        )

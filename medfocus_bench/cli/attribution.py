@@ -147,7 +147,7 @@ def tune_command(
     from medfocus_bench.data.resolve import load_benchmark
     from medfocus_bench.lock import exclusive
     from medfocus_bench.lvlm.registry import lvlm_key
-    from medfocus_bench.runs.methods import metadata
+    from medfocus_bench.runs.methods import metadata, refuse_families
     from medfocus_bench.runs.settings import write_document
     from medfocus_bench.runs.tune import dev_samples, tunable, tune
     from medfocus_bench.runs.tuning import open_tuning
@@ -157,6 +157,7 @@ def tune_command(
     check_models(lvlms, engine.device_here(options["device"]), options["quantise"])
     opened = load_benchmark(benchmark)
     sources = lvlms or tuple(sorted({s.lvlm for s in opened.samples if s.split == "dev"}))
+    refuse_families([tunable(method)], sources)
     wanted = list(dict.fromkeys(modes)) or ["direct"]
     config = conditions_of("response", options)
     with exclusive(out):

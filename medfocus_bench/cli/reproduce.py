@@ -311,7 +311,7 @@ def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
     from medfocus_bench.counterfactual.registry import load_editor
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.data.sources.registry import open_source, published_sources
-    from medfocus_bench.lvlm.registry import PAPER_LVLMS
+    from medfocus_bench.lvlm.models import PAPER_LVLMS
     from medfocus_bench.paper.rebuild import RebuildConfig
 
     return RebuildConfig(

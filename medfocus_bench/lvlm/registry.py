@@ -8,6 +8,7 @@ nothing of the LVLM (`data.truth.second_names`).
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from medfocus_bench.data.derived import RANDOM
 from medfocus_bench.data.truth import second_names
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Preprocessing
+from medfocus_bench.lvlm.models import HUB_LVLMS, UNLOADABLE, HubModel
 from medfocus_bench.lvlm.protocol import AUTO_BATCH
 
 if TYPE_CHECKING:
@@ -28,33 +30,6 @@ if TYPE_CHECKING:
 
 GROUP: Final = "medfocus_bench.lvlm_sources"
 """The entry point group by which a package ships LVLMs: a dict of checkpoint folders by key."""
-
-
-@dataclass(frozen=True, slots=True)
-class HubModel:
-    """A model of the Hugging Face Hub.
-
-    `revision` pins a commit; None asks for the newest, and a caller may give one. `pixels` (min, max) limits
-    what the processor makes of a picture; None where the family squashes every picture to one size.
-    """
-
-    repository: str
-    pixels: tuple[int, int] | None = None
-    revision: str | None = None
-    gated: bool = False
-
-
-_QWEN_PIXELS = (56 * 56, 1280 * 28 * 28)
-
-PAPER_LVLMS: Final = {
-    "qwen2_5_vl_3b": HubModel("Qwen/Qwen2.5-VL-3B-Instruct", _QWEN_PIXELS),
-    "qwen2_5_vl_7b": HubModel("Qwen/Qwen2.5-VL-7B-Instruct", _QWEN_PIXELS),
-    "gemma3_4b": HubModel("google/gemma-3-4b-it", gated=True),
-    "gemma3_12b": HubModel("google/gemma-3-12b-it", gated=True),
-    "medgemma_4b": HubModel("google/medgemma-4b-it", gated=True),
-    "medgemma_1_5_4b": HubModel("google/medgemma-1.5-4b-it", gated=True),
-}
-"""The six models of the paper."""
 
 
 _RANDOM = re.compile(rf"(?P<trained>.+){RANDOM}(?:-(?P<seed>[0-9]{{1,9}}))?")
@@ -118,7 +93,7 @@ def load_lvlm(
     if seed is not None and quantise is not None:
         raise InputError(f"{key}: the decoder of quantised weights cannot be drawn; leave out quantise")
     pixels = None
-    known = next((model for model in PAPER_LVLMS.values() if model.repository == place), None)
+    known = _hub_model(place)
     if known is not None:
         pixels, revision = known.pixels, revision or known.revision
     lvlm = HuggingFaceLVLM(
@@ -206,7 +181,7 @@ def list_lvlms(pattern: str | None = None) -> list[str]:
     >>> list_lvlms("phantom_gemma*")
     ['phantom_gemma', 'phantom_gemma_twin']
     """
-    return sorted(fnmatch.filter([*shipped_lvlms(), *PAPER_LVLMS], pattern or "*"))
+    return sorted(fnmatch.filter([*shipped_lvlms(), *HUB_LVLMS], pattern or "*"))
 
 
 def check_lvlms(names: Iterable[str]) -> None:
@@ -221,6 +196,23 @@ def lvlm_key(source: str | Path) -> str:
     Raises InputError for an unknown one.
     """
     return _located(source)[0]
+
+
+def model_type_of(source: str | Path) -> str | None:
+    """The model type of an LVLM, where it is known before anything is fetched; None for other Hub ids.
+
+    Raises InputError for an unknown LVLM.
+    """
+    place = _located(source)[1]
+    known = _hub_model(place)
+    if known is not None:
+        return known.family
+    try:
+        config = json.loads((Path(place) / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    found = config.get("model_type") if isinstance(config, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def trained_source(source: str | Path) -> tuple[str | Path, int | None]:
@@ -258,17 +250,24 @@ def _located(source: str | Path) -> tuple[str, str | Path]:
         return key, _located(second_names()[key])[1]
     if key in shipped:
         return key, shipped[key]
-    if key in PAPER_LVLMS:
-        return key, PAPER_LVLMS[key].repository
+    if key in HUB_LVLMS:
+        return key, HUB_LVLMS[key].repository
     if _is_checkpoint(source):
         return Path(source).resolve().name, Path(source)
     if not _is_hub_id(key):
-        known = ", ".join([*shipped, *PAPER_LVLMS])
+        known = ", ".join([*shipped, *HUB_LVLMS])
         raise InputError(
             f"no LVLM {key!r}; there are {known}, or give a checkpoint folder or a Hub id; any of them with "
             f"{RANDOM} has a random decoder"
         )
+    if key in UNLOADABLE:
+        raise InputError(f"{key} cannot be loaded: {UNLOADABLE[key]}")
     return key.replace("/", "--"), key
+
+
+def _hub_model(place: str | Path) -> HubModel | None:
+    """The entry of a Hub id, if it has one."""
+    return next((model for model in HUB_LVLMS.values() if model.repository == place), None)
 
 
 def _is_checkpoint(source: str | Path) -> bool:

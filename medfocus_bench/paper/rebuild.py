@@ -25,7 +25,8 @@ from medfocus_bench.data.sources.protocol import Annotation, Annotations, Source
 from medfocus_bench.data.sources.reading import check_copy
 from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
+from medfocus_bench.lvlm.models import PAPER_LVLMS
+from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.paper.costs import Pace, Passes, Plan, PlanLine, check_pace, pace_of
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.config import RunConfig

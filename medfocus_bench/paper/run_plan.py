@@ -14,7 +14,8 @@ from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, lvlm_key
+from medfocus_bench.lvlm.models import PAPER_LVLMS
+from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.paper.costs import (
     DECLARED,
     GRAPHS,

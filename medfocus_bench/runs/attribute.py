@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfocus_bench.attribution.attribution import Attribution
+from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
@@ -22,7 +23,7 @@ from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.checkpoints import folder_identity
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import EXPECTED, Block, Explain, Explained, blocks, reason
-from medfocus_bench.runs.methods import MethodSpec, chosen_methods
+from medfocus_bench.runs.methods import MethodSpec, chosen_methods, refuse_families
 from medfocus_bench.runs.parts import Job, Part, PartOutcome
 from medfocus_bench.runs.places import Places
 from medfocus_bench.runs.run import Run, open_run
@@ -123,7 +124,8 @@ def attribute(
 
     Raises InputError where `out` holds records of other settings or of another checkpoint of an LVLM, where
     another process writes to it, where it holds shards of another number, where settings were tuned under
-    other conditions, for an unknown LVLM, config or split, and for an LVLM without samples.
+    other conditions, for an unknown LVLM, config or split, for an LVLM without samples, and for a method that
+    assumes of an LVLM what does not hold for its family.
 
     Example:
         >>> import medfocus_bench as mb
@@ -141,6 +143,7 @@ def attribute(
     specs = chosen_methods(one_or_more(methods))
     part = benchmark.part(one_or_more(configs), splits)
     jobs = tuple(_jobs(part, _sources(part, one_or_more(lvlms)), splits, limit, shard))
+    _refuse_families(specs, jobs)
     settings = _settings_of_run(specs, benchmark, jobs, config)
     places = Places(Path(out), shard, wait)
     with ExitStack() as stack:
@@ -291,6 +294,12 @@ def _jobs(
                 samples = [sample for sample in samples if sample in shard]
             if samples:
                 yield Job(key, source, split, tuple(samples))
+
+
+def _refuse_families(specs: Sequence[MethodSpec], jobs: Sequence[Job]) -> None:
+    """Raise InputError for methods that cannot explain one of the LVLMs, before any of them is loaded."""
+    methods = [load_method(spec.source, **spec.settings) for spec in specs if spec.control is None]
+    refuse_families(methods, dict.fromkeys(job.source for job in jobs))
 
 
 def _settings_of_run(

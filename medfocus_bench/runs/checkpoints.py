@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from medfocus_bench.data.derived import RANDOM
 from medfocus_bench.data.truth import second_names
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, shipped_lvlms, trained_source
+from medfocus_bench.lvlm.models import HUB_LVLMS
+from medfocus_bench.lvlm.registry import shipped_lvlms, trained_source
 
 if TYPE_CHECKING:
     from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -36,7 +37,7 @@ def folder_identity(source: str) -> str | None:
     trained, seed = trained_source(source)
     source = second_names().get(str(trained), str(trained))
     folder = shipped_lvlms().get(source, Path(source))
-    if source in PAPER_LVLMS or not (folder / "config.json").is_file():
+    if source in HUB_LVLMS or not (folder / "config.json").is_file():
         return None
     digest = sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in _LOADED and path.is_file()):

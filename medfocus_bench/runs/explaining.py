@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.attribution.protocol import Method, measured
+from medfocus_bench.attribution.protocol import Method, measured, refuse_family
 from medfocus_bench.data.pixels import PictureError
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.errors import BenchmarkError, InputError, UnavailableError
@@ -65,6 +65,8 @@ class Explain:
     def __call__(self, block: Block) -> Iterator[Explained]:
         lvlm = self.config.load(block.source)
         checkpoint = loaded_identity(lvlm)
+        wanted = (self._method(n, sample) for sample, lacking in block.samples for n in lacking)
+        refuse_family(wanted, getattr(lvlm, "family", None), lvlm.key)
         for sample, lacking in block.samples:
             for found in self._explained(lvlm, sample, lacking):
                 yield replace(found, checkpoint=checkpoint)

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from medfocus_bench._version import __version__
 from medfocus_bench.attribution import registry
-from medfocus_bench.attribution.protocol import Method, refuse_quantised
+from medfocus_bench.attribution.protocol import Method, refuse_family, refuse_quantised
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.engine.devices import check_device
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.evaluation.nulls import NULL_CONTROLS, NULL_PREFIX, NullControl
-from medfocus_bench.lvlm.registry import check_lvlms, trained_key
+from medfocus_bench.lvlm.registry import check_lvlms, lvlm_key, model_type_of, trained_key
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.settings import PartSettings, place_of
 from medfocus_bench.runs.tuning import Tuning, check_tuning, read_tuning
@@ -192,16 +192,38 @@ def hyperparameters(method: Method) -> dict[str, Any]:
 def check_methods(
     methods: Iterable[MethodSpec], lvlms: Iterable[str], device: str, quantise: str | None = None
 ) -> None:
-    """Raise InputError for LVLMs, a device, or files and models of settings that cannot be used."""
+    """Raise InputError for LVLMs, a device, or files and models of settings that cannot be used.
+
+    So it does for methods that cannot explain one of the LVLMs, see `refuse_families`.
+    """
+    lvlms = tuple(lvlms)
     specs = [spec for spec in methods if spec.control is None]
     if specs:
         check_lvlms(lvlms)
         check_device(device, quantise)
     loaded = [registry.load_method(spec.source, **spec.settings) for spec in specs]
     refuse_quantised(loaded, quantise is not None)
+    refuse_families(loaded, lvlms)
     for method in loaded:
         if isinstance(method, Method):
             method.check()
+
+
+def refuse_families(methods: Iterable[Method], lvlms: Iterable[str]) -> None:
+    """Raise InputError for methods that assume what does not hold for an LVLM.
+
+    Of an LVLM that is not here and not in the registry the family is known when it is loaded; it is refused
+    then, before a sample is explained.
+    """
+    assuming = [method for method in methods if getattr(method, "assumes", ())]
+    if not assuming:
+        return
+    from medfocus_bench.lvlm.families import load_family
+
+    for source in lvlms:
+        kind = model_type_of(source)
+        if kind is not None:
+            refuse_family(assuming, load_family(kind), lvlm_key(source))
 
 
 def _chosen(source: str) -> MethodSpec:

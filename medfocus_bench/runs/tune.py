@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medfocus_bench.attribution.attribution import Attribution
-from medfocus_bench.attribution.protocol import Method
+from medfocus_bench.attribution.protocol import Method, refuse_family
 from medfocus_bench.attribution.registry import load_method
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark
@@ -27,7 +27,7 @@ from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import EXPECTED, as_recorded, encode_sample, ends_run, explain, reason
-from medfocus_bench.runs.methods import hyperparameters
+from medfocus_bench.runs.methods import hyperparameters, refuse_families
 from medfocus_bench.runs.tuning import DEV, Candidate, TunedPart
 
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ def tune(
         engine: From `open_engine`; only its default, this process, works with a loaded LVLM.
         progress: Shows how far it is.
 
-    Raises InputError for a method without candidates, where dev has no samples of the LVLM and mode, and
-    where no candidate can explain any of them.
+    Raises InputError for a method without candidates or one that cannot explain the LVLM, where dev has no
+    samples of the LVLM and mode, and where no candidate can explain any of them.
     """
     config = config or RunConfig()
     benchmark = load_benchmark(benchmark)
-    tunable(source)
+    method = tunable(source)
     key = lvlm_key(lvlm) if isinstance(lvlm, str) else lvlm.key
+    refuse_families([method], [lvlm] if isinstance(lvlm, str) else [])
     samples = dev_samples(benchmark, key, mode)[:limit]
     if not samples:
         raise InputError(f"limit {limit}: leaves no sample of dev to tune on")
@@ -117,6 +118,7 @@ class _Try:
         if not self._methods:
             self._candidates = _candidates(self.source, lvlm)
             self._methods = [load_method(self.source, **settings) for settings in self._candidates]
+            refuse_family(self._methods, getattr(lvlm, "family", None), lvlm.key)
         pairs = zip(self._methods, self._candidates, strict=True)
         named = [_named(method, settings) for method, settings in pairs]
         found = list(_explained(self._methods, self._candidates, lvlm, sample, self.config))

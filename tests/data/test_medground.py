@@ -11,7 +11,7 @@ import pytest
 from medfocus_bench.counterfactual.dataset import pointer_row
 from medfocus_bench.data import medground
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.registry import PAPER_LVLMS
+from medfocus_bench.lvlm.models import PAPER_LVLMS
 
 TABLE = {
     # method.md, section 2, direct mode, in the order of `MODELS`

@@ -14,7 +14,7 @@ from medfocus_bench.leaderboard.gallery import EACH, KINDS
 from medfocus_bench.leaderboard.result import result_text
 from medfocus_bench.leaderboard.scoring import score_result
 from medfocus_bench.leaderboard.site import build_site
-from medfocus_bench.lvlm.registry import PAPER_LVLMS
+from medfocus_bench.lvlm.models import PAPER_LVLMS
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from tests.leaderboard.conftest import Entry, pages, write_entry
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import frame_picture
-from medfocus_bench.lvlm.registry import PAPER_LVLMS, HubModel, kept_lvlm, list_lvlms, load_lvlm
+from medfocus_bench.lvlm.models import HUB_LVLMS, LAB_LVLMS, PAPER_LVLMS, UNLOADABLE, HubModel
+from medfocus_bench.lvlm.registry import kept_lvlm, list_lvlms, load_lvlm, lvlm_key, model_type_of
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from tests.lvlm.checkpoints import save_gemma
 from tests.lvlm.conftest import picture
@@ -43,9 +44,48 @@ def test_every_family_is_found_by_the_type_of_its_models():
 
 
 def test_the_keys_are_listed_by_pattern():
-    assert {*PAPER_LVLMS, *PHANTOM_LVLMS} == set(list_lvlms())
-    assert list_lvlms("qwen*") == ["qwen2_5_vl_3b", "qwen2_5_vl_7b"]
+    assert {*PAPER_LVLMS, *LAB_LVLMS, *PHANTOM_LVLMS} == set(list_lvlms())
+    assert list_lvlms("qwen2_5_vl_?b") == ["qwen2_5_vl_3b", "qwen2_5_vl_7b"]
     assert list_lvlms("nothing") == []
+
+
+def test_every_model_has_a_key_and_an_id_of_its_own_and_a_family_that_is_here():
+    families = {entry.name for entry in entry_points(group="medfocus_bench.lvlms")}
+    repositories = [model.repository for model in HUB_LVLMS.values()]
+    assert len(set(repositories)) == len(HUB_LVLMS) == len(PAPER_LVLMS) + len(LAB_LVLMS)
+    assert not set(repositories) & set(UNLOADABLE)
+    for key, model in HUB_LVLMS.items():
+        assert model.family in families, key
+        assert lvlm_key(key) == key
+        assert (model_type_of(key), model_type_of(model.repository)) == (model.family, model.family)
+        assert not model.ran, "run it, and say on which machine in the docs"
+
+
+@pytest.mark.parametrize("name", UNLOADABLE)
+def test_a_model_that_needs_code_of_its_own_is_refused_by_its_id_before_anything_is_fetched(name):
+    with pytest.raises(InputError, match=f"^{name} cannot be loaded: .* code of its own, which is never run"):
+        load_lvlm(name)
+
+
+def test_the_type_of_a_model_is_read_from_its_folder_and_not_known_of_other_hub_ids(tmp_path):
+    assert model_type_of("phantom_gemma") == model_type_of(PHANTOM_LVLMS["phantom_gemma"]) == "gemma3"
+    assert model_type_of("phantom_qwen@random") == model_type_of("phantom_qwen@a") == "qwen2_5_vl"
+    assert model_type_of("nobody/nothing") is None
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "config.json").write_text(text)
+        assert model_type_of(tmp_path) is None
+
+
+def test_the_page_lists_the_models_as_the_registry_has_them():
+    page = (Path(__file__).parents[2] / "docs" / "add-an-lvlm.md").read_text()
+    rows = [
+        f"| `{key}` | `{model.repository}` | `{model.family}` | {model.billions:g} | {model.gigabytes:.0f} "
+        f"| {model.licence}{', gated' if model.gated else ''} | {model.note} |"
+        for key, model in HUB_LVLMS.items()
+    ]
+    assert "\n".join(rows) in page
+    for name, reason in UNLOADABLE.items():
+        assert f"`{name}`" in page, reason
 
 
 def test_the_last_lvlm_of_a_run_is_kept_as_long_as_nothing_about_it_changes(checkpoint, tmp_path):
@@ -168,8 +208,15 @@ def test_the_registrys_limits_and_revision_reach_the_model_by_its_key_and_by_its
     """From a cache of the Hub that holds two revisions; a revision that a caller gives goes before."""
     pinned, newest = "a" * 40, "b" * 40
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    tiny = HubModel("somebody/tiny", pixels=(56 * 56, 112 * 112), revision=pinned)
-    monkeypatch.setitem(PAPER_LVLMS, "tiny", tiny)
+    tiny = HubModel(
+        repository="somebody/tiny",
+        family="qwen2_5_vl",
+        billions=0.001,
+        licence="MIT",
+        pixels=(56 * 56, 112 * 112),
+        revision=pinned,
+    )
+    monkeypatch.setitem(HUB_LVLMS, "tiny", tiny)
     for name in ("tiny", "other"):
         cached = Path(constants.HF_HUB_CACHE) / f"models--somebody--{name}"
         shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], cached / "snapshots" / pinned)
