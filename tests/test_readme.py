@@ -84,6 +84,9 @@ CALLS: dict[str, Callable[[Callable[..., Any], Path, str], Any]] = {
     "paper.run_plan.plan_run": lambda call, place, bench: call(
         "occlusion", bench, splits="dev", records=str(place / "run"), seconds_per_forward=0.1
     ),
+    "attribution.conformance.check_lvlm": lambda call, place, bench: next(
+        call(medfocus_bench.load_lvlm("phantom_qwen"))
+    ),
     "evaluate": lambda call, place, bench: call(noisy(place), str(place / "toy/benchmark"), resamples=200),
     "runs.faithfulness.faithfulness": lambda call, place, bench: call(
         "null:mean-map", "phantom", str(place / "faithfulness"), samples=1, lvlms="phantom_qwen"

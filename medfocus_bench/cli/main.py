@@ -20,6 +20,7 @@ from medfocus_bench.cli.data import data_command
 from medfocus_bench.cli.evaluation import compare_command, evaluate_command
 from medfocus_bench.cli.faithfulness import faithfulness_command
 from medfocus_bench.cli.leaderboard import leaderboard_command
+from medfocus_bench.cli.lvlm import lvlm_command
 from medfocus_bench.cli.medfocus import ablate_command, reference_command
 from medfocus_bench.cli.options import Group
 from medfocus_bench.cli.output import warn
@@ -72,6 +73,7 @@ for _command in (
     ablate_command,
     reference_command,
     reproduce_command,
+    lvlm_command,
     leaderboard_command,
     submit_command,
     bench_command,

@@ -73,6 +73,7 @@ class HuggingFaceLVLM:
         )
         self.quantised = bool(getattr(self.model, "is_quantized", False))
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
+        self.source, self.revision = source, revision
         self.chat_format = ChatFormatter(key, self.processor, self.family)
         self.decoder: Any = self.family.decoder(self.model)
         text = self.model.config.get_text_config()

@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "data export": "data export exported",
     "data push": "data push exported --repo nobody/nothing --dry-run",
     "data diff": "data diff phantom phantom",
+    "lvlm check": "lvlm check phantom_qwen",
     "reference build": "reference build pool --out pool.safetensors",
     "ablate": "ablate --lvlm phantom_qwen -b phantom --limit 1 --out ablation",
     "reproduce": "reproduce table4 -b phantom --lvlm phantom_qwen --limit 1 --no-run --out paper",
@@ -55,6 +56,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "attribution": (
         *("null", "attribute", "attribute --method all", "attribute --image", "tune", "verify", "data build"),
         *("data check", "data planted", "data accuracy", "ablate", "reproduce", "validate", "data sheet"),
+        "lvlm check",
     ),
     "dicom": ("data doctor", "verify --source"),
     "radedit": ("verify --source",),
