@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
 
-if TYPE_CHECKING:
-    from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-    from medfocus_bench.lvlm.example import EncodedExample, Target
+
+class Scorer(Protocol):
+    """The part of an LVLM that a module is made of, see `HuggingFaceLVLM`."""
+
+    key: str
+    model: Any
+    quantised: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def pass_scores(
+        self, example: EncodedExample, pixel_values: torch.Tensor, target: Target = "response"
+    ) -> torch.Tensor: ...
 
 
 class ScoreModule(torch.nn.Module):
@@ -31,7 +43,7 @@ class ScoreModule(torch.nn.Module):
     scores or gradients that are not finite; ValueError for a target that the response does not have.
     """
 
-    def __init__(self, lvlm: HuggingFaceLVLM, example: EncodedExample, target: Target = "response") -> None:
+    def __init__(self, lvlm: Scorer, example: EncodedExample, target: Target = "response") -> None:
         super().__init__()
         example.offsets(target)
         self.lvlm, self.example, self.target = lvlm, example, target
