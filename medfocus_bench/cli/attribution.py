@@ -19,6 +19,7 @@ from medfocus_bench.cli.options import (
     Command,
     benchmark_option,
     check_new,
+    decoding_option,
     engine_options,
     limit_option,
     lvlms_option,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     help="Only a part of the samples, into OUT/shard-N-of-COUNT; slurm: that of a task of a Slurm array.",
 )
 @click.option("--wait", is_flag=True, help="Wait where another process writes to OUT, and go on from there.")
+@decoding_option()
 @model_options
 @engine_options()
 def attribute_command(
@@ -130,6 +132,7 @@ def attribute_command(
     help="JSON file; one of the same method and benchmark is added to.",
 )
 @limit_option("samples of dev")
+@decoding_option()
 @model_options
 @engine_options()
 def tune_command(
@@ -271,10 +274,12 @@ def check_models(lvlms: Iterable[str], device: str, quantise: str | None = None)
 
 
 def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
+    """The settings of a run; of an option that a command lacks, the default."""
     from medfocus_bench.errors import InputError
     from medfocus_bench.runs.config import RunConfig
 
-    common = {name: options[name] for name in ("seed", "device", "dtype", "framing", "batch", "quantise")}
+    names = ("seed", "device", "dtype", "framing", "batch", "quantise", "decoding")
+    common = {name: options[name] for name in names if name in options}
     if target in ("response", "verdict"):
         return RunConfig(target=target, **common)  # type: ignore[arg-type]
     span = re.fullmatch(r"(\d{1,6}):(\d{1,6})", target)

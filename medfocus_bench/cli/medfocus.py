@@ -19,6 +19,7 @@ from medfocus_bench.cli.options import (
     benchmark_option,
     check_new,
     check_root,
+    decoding_option,
     engine_options,
     limit_option,
     lvlms_option,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     type=OUTPUT_FOLDER,
     help="Folder for the tables and the records, from which a second run resumes.",
 )
+@decoding_option()
 @model_options
 @engine_options()
 def ablate_command(

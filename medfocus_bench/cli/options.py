@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import click
 
+from medfocus_bench.data.questions import DECODINGS, GREEDY
 from medfocus_bench.engine.devices import QUANTISATIONS
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
@@ -297,6 +298,18 @@ def device_options(device: str = f"{DEVICES}.", dtype: str = "Of the weights.") 
         return click.option("--device", default="cpu", show_default=True, help=device)(command)
 
     return decorate
+
+
+def decoding_option(default: str | None = GREEDY, about: str = "") -> Decorator:
+    """--decoding; `about` says what holds by default where `default` is None."""
+    return click.option(
+        "--decoding",
+        default=default,
+        show_default=default is not None,
+        type=click.Choice(DECODINGS),
+        help="How an LVLM writes: greedily, or with the penalties of its checkpoint, as the paper's released "
+        f"code.{about}",
+    )
 
 
 def batch_option(auto: int = AUTO_BATCH) -> Decorator:

@@ -17,6 +17,7 @@ from medfocus_bench.cli.options import (
     Command,
     benchmark_option,
     check_root,
+    decoding_option,
     engine_options,
     format_option,
     limit_option,
@@ -32,12 +33,17 @@ from medfocus_bench.cli.options import (
 from medfocus_bench.cli.output import print_tables, warn
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.cli.rankings import RANKING_TARGETS
+from medfocus_bench.data.questions import GREEDY, Decoding
 
 if TYPE_CHECKING:
     from medfocus_bench.data.benchmark import Benchmark
     from medfocus_bench.paper.config import ReproduceConfig
     from medfocus_bench.paper.rebuild import RebuildConfig
+    from medfocus_bench.runs.config import RunConfig
 
+
+_PAPER: Final[Decoding] = "checkpoint"
+"""How the paper's LVLMs write."""
 
 _FILTER_OPTIONS: Final = {
     "sources": "--source",
@@ -149,6 +155,7 @@ def _list_tables(context: click.Context, option: click.Parameter, given: bool) -
 )
 @format_option
 @resamples_option
+@decoding_option(None, " Default: checkpoint; greedy on the phantom.")
 @model_options
 @engine_options()
 def reproduce_command(
@@ -272,18 +279,25 @@ def _plan(target: str, pace: float | None, form: str, options: dict[str, Any]) -
 
 
 def _config(options: dict[str, Any]) -> ReproduceConfig:
-    from medfocus_bench.paper.config import ReproduceConfig
+    from medfocus_bench.paper.config import PHANTOM, ReproduceConfig
 
     same = ("lvlms", "methods", "limit", "references", "segmenter", "detector", "tuned", "resamples")
+    benchmark = _benchmark(options)
+    decoding = GREEDY if set(benchmark.configs) == {PHANTOM} else _PAPER
     return ReproduceConfig(
-        benchmark=_benchmark(options),
+        benchmark=benchmark,
         out=options["out"],
         runs=options["runs"] or options["out"] / "runs",
-        run_config=conditions_of("response", options),
+        run_config=_conditions(options, decoding),
         engine=options["engine"],
         progress=show_progress,
         **{name: options[name] for name in same},
     )
+
+
+def _conditions(options: dict[str, Any], decoding: Decoding) -> RunConfig:
+    """The settings of the runs, with `decoding` where the command names none."""
+    return conditions_of("response", options | {"decoding": options["decoding"] or decoding})
 
 
 def _benchmark(options: dict[str, Any]) -> Benchmark:
@@ -322,7 +336,7 @@ def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
         lvlms=options["lvlms"] or tuple(PAPER_LVLMS),
         modes=[mode for mode in MODES if mode in (options["modes"] or MODES)],
         limit=options["limit"],
-        run_config=conditions_of("response", options),
+        run_config=_conditions(options, _PAPER),
         engine=options["engine"],
         progress=show_progress,
     )

@@ -17,6 +17,7 @@ from medfocus_bench.cli.options import (
     Command,
     batch_option,
     check_root,
+    decoding_option,
     device_options,
     engine_options,
     limit_option,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _PHANTOM = "phantom"
 _SHOWN = 5
-_OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "device", "dtype")
+_OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "device", "dtype", "decoding")
 """Options that only a source has: the phantom is verified in one way."""
 
 
@@ -66,6 +67,7 @@ _OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "device", "dty
 @click.option(
     "--shams", default=1, show_default=True, type=click.IntRange(0, 16), help="Sham edits each, of a source."
 )
+@decoding_option()
 @batch_option(AUTO_ANSWERS)
 @device_options(f"{DEVICES} (a source).", "Of the LVLM's weights (a source).")
 @engine_options()
@@ -136,7 +138,8 @@ def _verify_source(
     check_copy(found, root)
     for skip in found.skips[:_SHOWN]:
         warn(f"Skipped: {skip}")
-    lvlm = LVLMSource.of(lvlm_name, device=options["device"], dtype=options["dtype"])
+    given = {name: options[name] for name in ("device", "dtype", "decoding")}
+    lvlm = LVLMSource.of(lvlm_name, **given)
     file = records_file(out, name, lvlm.key, mode, split)
     asked = found.questions[:limit]
     failures: list[Failure] = []

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from medfocus_bench.counterfactual.editors import Editor, EditorError, counterfactual_sets, editor_label
 from medfocus_bench.counterfactual.records import Failure, Verification
 from medfocus_bench.data.questions import Mode, Question, prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import UInt8Image
+from medfocus_bench.lvlm.decoding import most_tokens
 from medfocus_bench.lvlm.fitting import OutOfMemoryError, halving
 from medfocus_bench.lvlm.protocol import LVLM, NotFiniteError, Response
 from medfocus_bench.lvlm.registry import LVLMSource
-
-MAX_NEW_TOKENS: Final[Mapping[Mode, int]] = {"direct": 64, "reasoning": 512}
-"""Tokens that a model may write: a line of reasoning that is cut off never arrives at its verdict."""
 
 _Edited = tuple[Question, dict[str, UInt8Image]]
 """A question with its pictures by name."""
@@ -97,7 +94,7 @@ class Ask:
             if pictures < most:
                 self.batch = pictures
             parts = (slice(start, start + pictures) for start in range(0, len(images), pictures))
-            tokens = MAX_NEW_TOKENS[self.mode]
+            tokens = most_tokens(lvlm.decoding, self.mode)
             return [
                 one
                 for part in parts
@@ -116,6 +113,7 @@ class Ask:
             lvlm=lvlm.key,
             mode=self.mode,
             editor=editor_label(self.editor),
+            decoding=lvlm.decoding,
             responses={name: answer.text for name, answer in said.items()},
             log_odds={name: answer.log_odds for name, answer in said.items()},
         )

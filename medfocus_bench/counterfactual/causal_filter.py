@@ -70,7 +70,7 @@ def _verified(
         cut_half_line(path)
     records = read_verifications(out) if out.exists() else []
     for record in records:
-        _check_same_run(record, out, work.lvlm.key, work.mode, label, names)
+        _check_same_run(record, out, work, label, names)
     done = {record.key: record for record in records}
     out.parent.mkdir(parents=True, exist_ok=True)
     found: list[Verification] = []
@@ -109,12 +109,12 @@ def _batches(questions: Iterable[Question], size: int) -> Iterator[tuple[Questio
         yield batch
 
 
-def _check_same_run(
-    record: Verification, out: Path, lvlm: str, mode: Mode, label: str, names: Sequence[str]
-) -> None:
-    if (record.lvlm, record.mode, record.editor) != (lvlm, mode, label):
+def _check_same_run(record: Verification, out: Path, work: Ask, label: str, names: Sequence[str]) -> None:
+    made = (record.lvlm, record.mode, record.editor, f"{record.decoding} decoding")
+    wanted = (work.lvlm.key, work.mode, label, f"{work.lvlm.decoding} decoding")
+    if made != wanted:
         raise InputError(
-            f"{out}: is of {record.lvlm}, {record.mode}, {record.editor}, not of {lvlm}, {mode}, {label}; "
+            f"{out}: is of {', '.join(made)}, not of {', '.join(wanted)}; "
             "go on with the same, or write the records elsewhere"
         )
     if set(record.responses) != set(names):

@@ -11,7 +11,7 @@ from medfocus_bench.counterfactual.records import Failure, Verification, read_ve
 from medfocus_bench.data.attach import Attached, write_attached, write_pointers
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.medground import PublishedRecord
-from medfocus_bench.data.questions import Mode, Question
+from medfocus_bench.data.questions import GREEDY, Mode, Question
 from medfocus_bench.data.rows import split_of
 from medfocus_bench.data.sources.protocol import Annotation, Skip, Source, Split
 from medfocus_bench.data.sources.reading import iter_questions
@@ -119,4 +119,5 @@ def pointer_row(record: Verification | PublishedRecord) -> dict[str, Any]:
         "group": record.group,
         **{f"answer_{name}": record.responses[name] for name in IMAGES},
         **{f"log_odds_{name}": record.log_odds.get(name) for name in (*IMAGES, "sham")},
+        "decoding": None if record.decoding == GREEDY else record.decoding,
     }

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from scipy import stats
 
 from medfocus_bench.answers import parse_verdict
-from medfocus_bench.data.questions import Question
+from medfocus_bench.data.questions import GREEDY, Decoding, Question
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.errors import InputError
 from medfocus_bench.storage import naming, read_regular
@@ -44,6 +44,8 @@ class Verification:
     editor: str
     responses: dict[str, str]
     log_odds: dict[str, float | None]
+    decoding: Decoding = GREEDY
+    """Of the responses; records of before it was kept are greedy."""
 
     def says(self, picture: str) -> str | None:
         """The verdict on one picture: "yes", "no" or None."""

@@ -34,11 +34,15 @@ SCHEMA: Final = pa.schema(
         ("group", pa.string()),
         *((f"answer_{image}", pa.string()) for image in IMAGES),
         *((f"log_odds_{image}", pa.float32()) for image in (*IMAGES, "sham")),
+        ("decoding", pa.string()),
         ("anatomy", pa.list_(pa.struct([("concept", pa.string()), ("box", pa.list_(pa.float64()))]))),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})},
 )
-"""All columns. `boxes` and `anatomy` are native pixels; `anatomy` (optional) holds one box a concept."""
+"""All columns. `boxes` and `anatomy` are native pixels; `anatomy` (optional) holds one box a concept.
+
+`decoding`: how the LVLM wrote its answers (`questions.Decoding`); null for greedy.
+"""
 
 REQUIRED: Final = (
     "sample_id",

@@ -15,7 +15,7 @@ from typing import Any, Final
 from medfocus_bench.data.base_rate import Kept
 from medfocus_bench.data.columns import IMAGES
 from medfocus_bench.data.parquet import MAX_TEXT
-from medfocus_bench.data.questions import Mode
+from medfocus_bench.data.questions import Decoding, Mode
 from medfocus_bench.data.rows import Group, group_of
 from medfocus_bench.data.sources.registry import installed_sources, published_sources
 from medfocus_bench.data.sources.tables import read_json_list
@@ -53,6 +53,7 @@ class PublishedRecord:
     place: str
     evidence: str = "lesion"
     log_odds: Mapping[str, float | None] = field(default_factory=dict)
+    decoding: Decoding = "checkpoint"
 
     @property
     def group(self) -> Group:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from medfocus_bench.geometry import FloatArray, UInt8Image
 
 Mode = Literal["direct", "reasoning"]
 
 MODES: Final[tuple[Mode, Mode]] = ("direct", "reasoning")
+
+Decoding = Literal["greedy", "checkpoint"]
+"""How a response is written: `greedy` takes the likeliest token at every step, and `checkpoint` the likeliest
+once the penalties of the checkpoint's generation config are applied, as the paper's released code does."""
+
+GREEDY: Final[Decoding] = "greedy"
+DECODINGS: Final[tuple[Decoding, ...]] = get_args(Decoding)
 
 _ENDINGS: Final[dict[Mode, str]] = {
     "direct": "Answer directly with yes or no without any explanation.",

@@ -16,7 +16,7 @@ from medfocus_bench.data.concepts import concept_named
 from medfocus_bench.data.images import header_size
 from medfocus_bench.data.labels import LABELS
 from medfocus_bench.data.pixels import PictureError
-from medfocus_bench.data.questions import MODES, prompt
+from medfocus_bench.data.questions import DECODINGS, GREEDY, MODES, prompt
 from medfocus_bench.data.truth import Effects, Region, Truth, mask_of_boxes, truth_of
 from medfocus_bench.errors import InputError, UnavailableError
 from medfocus_bench.geometry import BoolArray, FloatArray, UInt8Image, as_boxes, clip_boxes
@@ -72,6 +72,7 @@ class Sample:
     boxes: FloatArray
     anatomy: Mapping[str, FloatArray] = field(default_factory=dict)
     group: str = "grounded"
+    decoding: str = GREEDY
     content: Content | None = None
     derived_from: str | None = None
     """Of a derived split: the sample whose picture it shows, in `control` that of the trained LVLM."""
@@ -276,6 +277,7 @@ def sample_of(row: Mapping[str, Any], split: str, content: Content | None = None
         boxes=_evidence_boxes(row["boxes"], width, height),
         anatomy=_anatomy(row.get("anatomy")),
         group=sys.intern(row.get("group") or "grounded"),
+        decoding=sys.intern(row.get("decoding") or GREEDY),
         content=content,
     )
 
@@ -292,6 +294,9 @@ def check_identity(row: Mapping[str, Any], split: str) -> None:
         word = row.get(column)
         if word not in words and (word or column == "mode"):
             raise ValueError(f"{column} {str(word)[:100]!r} is not one of {', '.join(words)}")
+    decoding = row.get("decoding") or GREEDY
+    if decoding not in DECODINGS:
+        raise ValueError(f"decoding {str(decoding)[:100]!r} is not one of {', '.join(DECODINGS)}")
     if split in MODES and split != mode:
         raise ValueError(f"mode is {mode}, but the file is named {split}; move the row, or rename the file")
 

@@ -13,10 +13,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.chat_format import ChatFormatter, message
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
+from medfocus_bench.lvlm.decoding import most_tokens
 from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
 from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
@@ -42,7 +44,7 @@ class HuggingFaceLVLM:
     they are. `attention` names the implementation of attention ("sdpa", "eager", ...); methods that read
     attention weights switch the decoder to eager meanwhile. `pixels` limits what the processor makes of a
     picture (min, max), for families that resize freely. `batch` pictures go through the model together.
-    `device` and `quantise` are those of `load_lvlm`; `quantised` says whether any weights are.
+    `device`, `quantise` and `decoding` are those of `load_lvlm`; `quantised` says whether any weights are.
     Raises InputError where the checkpoint cannot be loaded, or where its family is unknown; every pass raises
     NotFiniteError for numbers that are not finite, as float16 makes where it overflows.
     """
@@ -61,6 +63,7 @@ class HuggingFaceLVLM:
         pixels: tuple[int, int] | None = None,
         batch: int = AUTO_BATCH,
         quantise: str | None = None,
+        decoding: Decoding = GREEDY,
     ) -> None:
         self.model, self.processor, self.family = open_checkpoint(
             source,
@@ -70,7 +73,9 @@ class HuggingFaceLVLM:
             revision=revision,
             pixels=pixels,
             quantise=quantise,
+            decoding=decoding,
         )
+        self.decoding = decoding
         self.quantised = bool(getattr(self.model, "is_quantized", False))
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
         self.source, self.revision = source, revision
@@ -109,15 +114,17 @@ class HuggingFaceLVLM:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def generate(self, image: UInt8Image, question: str, *, max_new_tokens: int = 512) -> Response:
-        """The greedy response to one (image, question)."""
+    def generate(self, image: UInt8Image, question: str, *, max_new_tokens: int | None = None) -> Response:
+        """The response to one (image, question), see `respond`."""
         return self.respond([image], [question], max_new_tokens=max_new_tokens)[0]
 
     @torch.inference_mode()
     def respond(
-        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 512
+        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int | None = None
     ) -> list[Response]:
-        """One greedy response to each (image, question), batched with left padding.
+        """One response to each (image, question), batched with left padding, by the LVLM's `decoding`.
+
+        At most `max_new_tokens` long, by default as long as `decoding.most_tokens` lets it be.
 
         Raises InputError for special tokens in a question, and for one that leaves no room for a response.
         """
@@ -125,7 +132,9 @@ class HuggingFaceLVLM:
         return self._continue(list(images), messages, max_new_tokens)
 
     @torch.inference_mode()
-    def converse(self, image: UInt8Image, said: Sequence[str], *, max_new_tokens: int = 512) -> Response:
+    def converse(
+        self, image: UInt8Image, said: Sequence[str], *, max_new_tokens: int | None = None
+    ) -> Response:
         """The reply to the last of `said`, which alternates the user's words and the model's own."""
         chat = [
             message("assistant" if number % 2 else "user", text, picture=number == 0)
@@ -134,13 +143,16 @@ class HuggingFaceLVLM:
         return self._continue([image], [chat], max_new_tokens)[0]
 
     def _continue(
-        self, images: Sequence[UInt8Image], messages: Sequence[list[Any]], max_new_tokens: int
+        self, images: Sequence[UInt8Image], messages: Sequence[list[Any]], max_new_tokens: int | None
     ) -> list[Response]:
         prompts = [self.chat_format.prompt(chat) for chat in messages]
         inputs = self._processed(prompts, [self._picture(image) for image in images]).to(self.device)
         self._check_room(int(inputs["attention_mask"].sum(1).max()) + 1)
         with recorded_logits(self.model, self.head, self.chat_format.verdicts) as steps:
-            sequences = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+            # How is in the model's generation config, see `decoding`.
+            sequences = self.model.generate(
+                **inputs, max_new_tokens=max_new_tokens or most_tokens(self.decoding)
+            )
         written = sequences[:, inputs["input_ids"].shape[1] :]
         self._count(forward=written.numel())
         # A response ends at its end token; what is computed to fill up the batch after that is nobody's.

@@ -12,8 +12,10 @@ import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from medfocus_bench.data.hub.client import hub_if_it_answers
+from medfocus_bench.data.questions import DECODINGS, GREEDY, Decoding
 from medfocus_bench.engine.devices import AUTO, best_device, unusable
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.decoding import generation_config
 from medfocus_bench.lvlm.families import Family, load_family
 from medfocus_bench.lvlm.placement import check_placed, placement
 from medfocus_bench.lvlm.processors import remember_picture
@@ -31,6 +33,7 @@ def open_checkpoint(
     revision: str | None,
     pixels: tuple[int, int] | None,
     quantise: str | None = None,
+    decoding: Decoding = GREEDY,
 ) -> tuple[Any, Any, Family]:
     """The model of a local folder or a Hub id, its processor and family; options as of `HuggingFaceLVLM`.
 
@@ -40,6 +43,8 @@ def open_checkpoint(
     """
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
+    if decoding not in DECODINGS:
+        raise InputError(f"no decoding {decoding!r}; there are {', '.join(DECODINGS)}")
     reason = unusable(device, quantise)
     if reason is not None:
         raise InputError(f"device {device!r}: {reason}")
@@ -69,6 +74,7 @@ def open_checkpoint(
     if pixels is not None:
         limits = zip(("shortest_edge", "longest_edge"), pixels, strict=True)
         processor.image_processor.size = dict(limits)
+    model.generation_config = generation_config(model.generation_config, decoding)
     check_placed(source, model)
     remember_picture(processor.image_processor)
     family.prepare(model)

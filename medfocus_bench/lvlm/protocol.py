@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from medfocus_bench.data.questions import Decoding
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import UInt8Image
 
@@ -36,11 +37,12 @@ class LVLM(Protocol):
     """The part of an LVLM that the causal filter uses."""
 
     key: str
+    decoding: Decoding
 
     def respond(
-        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int = 512
+        self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int | None = None
     ) -> list[Response]:
-        """One greedy response to each (image, question).
+        """One response to each (image, question), by the LVLM's decoding.
 
         Raises NotFiniteError where the logits of one of them are not finite.
         """

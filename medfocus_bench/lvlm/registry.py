@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from medfocus_bench.data.derived import RANDOM
+from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.data.truth import second_names
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.grid import Preprocessing
@@ -54,6 +55,7 @@ def load_lvlm(
     revision: str | None = None,
     batch: int = AUTO_BATCH,
     quantise: str | None = None,
+    decoding: Decoding = GREEDY,
 ) -> HuggingFaceLVLM:
     """Load an LVLM: a new one at every call, which the caller may change.
 
@@ -70,6 +72,8 @@ def load_lvlm(
         batch: the pictures that go through the model together, at most.
         quantise: `8bit` or `4bit` hold the weights of the blocks so, by bitsandbytes (of the extra `gpu`);
             methods that need gradients refuse such an LVLM.
+        decoding: `greedy` writes the likeliest token at every step, whatever the checkpoint's generation
+            config says; `checkpoint` applies the penalties of that config first, as the paper's code does.
 
     Raises:
         InputError: for an unknown key, for a checkpoint that cannot be loaded, for a random decoder of
@@ -107,6 +111,7 @@ def load_lvlm(
         pixels=pixels,
         batch=batch,
         quantise=quantise,
+        decoding=decoding,
     )
     if seed is not None:
         draw_decoder(lvlm.model, lvlm.decoder, seed, name=key)
@@ -127,6 +132,11 @@ class LVLMSource:
     @property
     def key(self) -> str:
         return lvlm_key(self.source)
+
+    @property
+    def decoding(self) -> Decoding:
+        found: Decoding = dict(self.options).get("decoding", GREEDY)
+        return found
 
     def load(self) -> HuggingFaceLVLM:
         """As `kept_lvlm`: nobody may change it."""

@@ -135,9 +135,10 @@ def _rows(config: RebuildConfig) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _missing(config: RebuildConfig, source: str, lvlm: str, mode: Mode) -> list[int]:
-    """The questions that an LVLM has not yet answered in a mode."""
-    file = config.file(source, lvlm, mode)
-    done = {record.index for record in read_verifications(file)} if file.exists() else set()
+    """The questions that an LVLM has not yet answered in a mode, or answered in another decoding."""
+    file, wanted = config.file(source, lvlm, mode), config.run_config.decoding
+    records = read_verifications(file) if file.exists() else []
+    done = {record.index for record in records if record.decoding == wanted}
     return [question.index for question in config.questions(source) if question.index not in done]
 
 

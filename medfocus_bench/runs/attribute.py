@@ -335,5 +335,6 @@ def _settings(
         dtype=config.dtype if looks else None,
         framing=config.framing if looks else None,
         quantise=config.quantise if looks else None,
+        decoding=config.decoding if looks else None,
         parts=parts,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.protocol import AUTO_BATCH
 from medfocus_bench.lvlm.registry import LVLMSource
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class RunConfig:
     """The settings of a run beside its methods; all but `device` and `batch` decide what it computes.
 
-    `device` and `quantise` are those of `load_lvlm`. `batch`: the pictures that go through an LVLM together,
-    at most; fewer where they do not fit.
+    `device`, `quantise` and `decoding` are those of `load_lvlm`. `batch`: the pictures that go through an
+    LVLM together, at most; fewer where they do not fit.
     """
 
     target: Target = "response"
@@ -29,6 +30,7 @@ class RunConfig:
     device: str = "cpu"
     batch: int = AUTO_BATCH
     quantise: str | None = None
+    decoding: Decoding = GREEDY
 
     def load(self, source: str) -> HuggingFaceLVLM:
         """The LVLM of a source, which a process keeps until it asks for another; nobody may change it."""
@@ -36,7 +38,7 @@ class RunConfig:
 
     def source(self, name: str) -> LVLMSource:
         """Where workers load the LVLM of a name from, and how."""
-        names = ("framing", "dtype", "device", "batch", "quantise")
+        names = ("framing", "dtype", "device", "batch", "quantise", "decoding")
         return LVLMSource.of(name, **{option: getattr(self, option) for option in names})
 
     @property

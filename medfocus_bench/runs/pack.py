@@ -209,7 +209,7 @@ def _metadata(
 
 
 def _run_values(settings: RunSettings) -> Iterator[tuple[str, Any]]:
-    for name in ("target", "seed", "dtype", "framing", "quantise"):
+    for name in ("target", "seed", "dtype", "framing", "quantise", "decoding"):
         value = getattr(settings, name)
         if value is not None:
             yield f"run: {name}", value

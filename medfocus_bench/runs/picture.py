@@ -14,6 +14,7 @@ from pydantic import Field
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.data.images import decode_uint8, header_size
 from medfocus_bench.data.pixels import MAX_FILE_BYTES
+from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.data.sample import Sample
 from medfocus_bench.drawing.concepts import ConceptDrawing, concept_panel
 from medfocus_bench.drawing.overlay import fit, overlay, plain
@@ -112,6 +113,7 @@ class ExplanationsDocument(Strict):
     response: str
     target: str
     seed: int
+    decoding: Decoding = GREEDY
     explanations: list[ExplanationEntry]
 
 
@@ -267,6 +269,7 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
         response=explained.response,
         target=explained.config.target_name,
         seed=explained.config.seed,
+        decoding=explained.config.decoding,
         explanations=entries,
     )
     write_document(folder / EXPLANATIONS_NAME, document)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.data.resolve import installed_benchmarks
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.runs.records import FAILURES_NAME, holds_records
@@ -21,7 +22,7 @@ MAX_DOCUMENT_BYTES: Final = 16 * 2**20
 
 FORMAT: Final[Literal["medfocus-bench run 1"]] = "medfocus-bench run 1"
 
-_DECIDING = ("source", "method", "benchmark", "target", "seed", "dtype", "framing", "quantise")
+_DECIDING = ("source", "method", "benchmark", "target", "seed", "dtype", "framing", "quantise", "decoding")
 """The settings that every record of a folder has in common."""
 
 _UNKNOWN: Final = "unknown (an earlier version did not keep it)"
@@ -57,8 +58,9 @@ class PartSettings(Strict):
 class RunSettings(Strict):
     """The content of `settings.json`.
 
-    `source` loads the method, and `opened` the benchmark. `target`, `dtype` and `framing` are None for a null
-    control, which needs no model; `quantise` for weights of that dtype, as in all runs of earlier versions.
+    `source` loads the method, and `opened` the benchmark. `target`, `dtype`, `framing` and `decoding` are
+    None for a null control, which needs no model; `quantise` for weights of that dtype. Runs of earlier
+    versions keep neither `quantise` nor `decoding`: they had no quantised weights, and were greedy.
     """
 
     format: Literal["medfocus-bench run 1"] = FORMAT
@@ -71,7 +73,15 @@ class RunSettings(Strict):
     dtype: str | None
     framing: str | None
     quantise: str | None = None
+    decoding: Decoding | None = None
     parts: dict[str, PartSettings]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("dtype") is not None:
+            return {"decoding": GREEDY} | given
+        return given
 
     def differences(self, other: RunSettings) -> Iterator[tuple[str, Any, Any]]:
         """Settings that differ from `other`, as (name, ours, theirs).

@@ -89,6 +89,7 @@ def tune(
         dtype=config.dtype,
         framing=config.framing,
         quantise=config.quantise,
+        decoding=config.decoding,
         chosen=ranked[0].settings,
         candidates=ranked,
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from medfocus_bench.data.benchmark import Benchmark
+from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.errors import InputError, sentence
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.runs.config import RunConfig
@@ -37,7 +38,8 @@ class Candidate(Strict):
 class TunedPart(Strict):
     """The selection for one LVLM and mode, with all candidates, the best first.
 
-    `dtype`, `framing` and `quantise`: how the LVLM ran. Files without them were made with the defaults.
+    `dtype`, `framing`, `quantise` and `decoding`: how the LVLM ran. Files without them were made with the
+    defaults.
     """
 
     samples: Annotated[int, Field(ge=1)]
@@ -46,6 +48,7 @@ class TunedPart(Strict):
     dtype: str = "float32"
     framing: Preprocessing = "square"
     quantise: str | None = None
+    decoding: Decoding = GREEDY
     chosen: dict[str, Any]
     candidates: Annotated[list[Candidate], Field(min_length=1)]
 
@@ -88,7 +91,8 @@ class Tuning(Strict):
 
 def _conditions(one: TunedPart | RunConfig) -> str:
     quantised = f" --quantise {one.quantise}" if one.quantise else ""
-    return f"--dtype {one.dtype} --framing {one.framing}{quantised}"
+    decoding = f" --decoding {one.decoding}" if one.decoding != GREEDY else ""
+    return f"--dtype {one.dtype} --framing {one.framing}{quantised}{decoding}"
 
 
 def read_tuning(path: Path) -> Tuning:

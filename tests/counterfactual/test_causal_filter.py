@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from medfocus_bench.counterfactual.causal_filter import verify
+from medfocus_bench.counterfactual.dataset import pointer_row
 from medfocus_bench.counterfactual.editors import EditorError, editor_label
 from medfocus_bench.counterfactual.records import Failure, failures_path, read_failures, read_verifications
 from medfocus_bench.counterfactual.registry import load_editor
@@ -44,7 +48,7 @@ class Inverting:
 
 
 class Reader:
-    key = "reader"
+    key, decoding = "reader", "greedy"
 
     def __init__(self):
         self.calls = []
@@ -88,10 +92,15 @@ def test_several_shams_are_asked_about_and_recorded(tmp_path):
         list(verify(questions(1), Reader(), "direct", Inverting(), out))
 
 
-@pytest.mark.parametrize(("mode", "words"), [("direct", 20), ("reasoning", 300)])
-def test_a_response_has_room_for_its_verdict(tmp_path, mode, words):
+@pytest.mark.parametrize(
+    ("mode", "words", "decoding"),
+    [("direct", 20, "greedy"), ("reasoning", 300, "greedy"), ("direct", 200, "checkpoint")],
+)
+def test_a_response_has_room_for_its_verdict(tmp_path, mode, words, decoding):
     """Cut off before its verdict, an answer counts as wrong: no sample of a verbose model would be kept."""
-    (record,) = verify(questions(1), Thinker(words), mode, Inverting(), tmp_path / "out.jsonl")
+    thinker = Thinker(words)
+    thinker.decoding = decoding
+    (record,) = verify(questions(1), thinker, mode, Inverting(), tmp_path / "out.jsonl")
     assert record.says("original") == "yes"
 
 
@@ -223,6 +232,21 @@ def test_a_run_is_known_by_the_editors_settings(tmp_path):
     assert record.editor == editor_label(Inverting()) == "inverting 1 dddddddddddd"
     with pytest.raises(InputError, match="write the records elsewhere"):
         list(verify(questions(2), Reader(), "direct", Inverting(digest="e" * 64), out))
+
+
+def test_records_say_how_they_were_decoded_and_are_not_continued_in_another_way(tmp_path):
+    out = tmp_path / "out.jsonl"
+    (record,) = verify(questions(1), Reader(), "direct", Inverting(), out)
+    kept = json.loads(out.read_text())
+    assert kept.pop("decoding") == record.decoding == "greedy"
+    assert pointer_row(record)["decoding"] is None
+    assert pointer_row(replace(record, decoding="checkpoint"))["decoding"] == "checkpoint"
+    out.write_text(json.dumps(kept) + "\n")  # as earlier versions wrote it
+    other = Reader()
+    other.decoding = "checkpoint"
+    with pytest.raises(InputError, match=r"greedy decoding, not of .*, checkpoint decoding; go on"):
+        list(verify(questions(2), other, "direct", Inverting(), out))
+    assert indices(verify(questions(2), Reader(), "direct", Inverting(), out)) == [0, 1]
 
 
 def test_a_line_that_is_no_failure_is_named(tmp_path):

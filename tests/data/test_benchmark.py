@@ -68,6 +68,16 @@ def test_only_grounded_rows_are_samples_but_all_count_for_the_fingerprint(make_b
         make_benchmark([make_row(0, group="incorrect")])
 
 
+def test_a_row_says_how_its_answers_were_decoded_and_one_that_does_not_is_greedy(make_benchmark):
+    rows = [make_row(0, decoding="checkpoint"), make_row(1)]
+    assert [sample.decoding for sample in make_benchmark(rows).samples] == ["checkpoint", "greedy"]
+    plain = make_benchmark([make_row(0), make_row(1)], name="plain")
+    named = make_benchmark([make_row(0, decoding=None), make_row(1)], name="named")
+    assert plain.fingerprint == named.fingerprint
+    with pytest.raises(BenchmarkError, match="decoding 'beams' is not one of greedy, checkpoint"):
+        make_benchmark([make_row(0, decoding="beams")], name="beams")
+
+
 def test_a_folder_is_read_as_it_was_written(make_benchmark):
     written = make_benchmark(ROWS)
     read = load_benchmark(written.folder)

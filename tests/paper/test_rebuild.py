@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medfocus_bench.counterfactual.editors import Edit
+from medfocus_bench.counterfactual.records import read_verifications
 from medfocus_bench.data.questions import Question
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.data.sources import open_source
@@ -19,6 +20,8 @@ from medfocus_bench.paper.document import Reproduction
 from medfocus_bench.paper.rebuild import RebuildConfig, plan_rebuild, rebuild
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import patient_of
+from medfocus_bench.runs.config import RunConfig
+from medfocus_bench.runs.settings import read_settings
 
 from ..cli.running import run
 from ..data import source_trees as trees
@@ -92,6 +95,12 @@ def test_a_stopped_filter_is_gone_on_with(order):
     assert len(file.read_text().splitlines()) == 9
 
 
+def test_a_filter_of_another_decoding_is_not_taken_for_this_one(order):
+    rebuild(order(limit=6))
+    with pytest.raises(InputError, match=r"greedy decoding, not of .*, checkpoint decoding"):
+        rebuild(order(limit=6, run_config=RunConfig(decoding="checkpoint")))
+
+
 def test_a_picture_that_is_gone_is_told_and_shifts_nothing(order, root):
     """Trap 18."""
     whole = {sample.sample_id for sample in rebuild(order(limit=6)).attached.benchmark.samples}
@@ -128,6 +137,11 @@ def test_the_command_goes_from_raw_copies_to_a_table(root, tmp_path, monkeypatch
     as_json = ("--format", "json")
     status, shown, error = run("reproduce", "table1", *words, "--method", "grad-cam", *as_json)
     assert status == 0, error
+    (filtered,) = (tmp_path / "out" / "filter").glob("*.jsonl")
+    assert {record.decoding for record in read_verifications(filtered)} == {"checkpoint"}
+    assert read_settings(tmp_path / "out" / "runs" / "grad-cam").decoding == "checkpoint"
+    samples = load_benchmark(tmp_path / "out" / "benchmark").samples
+    assert {sample.decoding for sample in samples} == {"checkpoint"}
     assert "1,405 were published" in error
     document = Reproduction.model_validate_json(shown)
     line = document.sections[0].lines[0]

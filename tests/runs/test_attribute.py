@@ -234,6 +234,7 @@ def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
         ({"config": RunConfig(framing="native")}, "framing square"),
         ({"config": RunConfig(dtype="bfloat16")}, "dtype float32"),
         ({"config": RunConfig(quantise="8bit")}, "quantise none"),
+        ({"config": RunConfig(decoding="checkpoint")}, "decoding greedy"),
     ],
 )
 def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path, changes, name):
@@ -242,6 +243,19 @@ def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path,
     with pytest.raises(InputError, match=f"was made with {name}, and this run has .*; choose another folder"):
         run(small, tmp_path, COUNTING, **changes)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_before_the_decoding_was_kept_is_greedy_and_goes_on(small, tmp_path):
+    run(small, tmp_path, COUNTING, limit=1)
+    settings = tmp_path / "counting" / "settings.json"
+    kept = json.loads(settings.read_text())
+    assert kept.pop("decoding") == "greedy"
+    settings.write_text(json.dumps(kept))
+    with pytest.raises(InputError, match="was made with decoding greedy, and this run has checkpoint"):
+        run(small, tmp_path, COUNTING, config=RunConfig(decoding="checkpoint"))
+    (outcome,) = run(small, tmp_path, COUNTING)
+    assert (outcome.existing, outcome.new) == (1, 3)
+    assert json.loads(settings.read_text())["decoding"] == "greedy"
 
 
 @pytest.fixture

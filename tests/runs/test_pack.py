@@ -56,6 +56,7 @@ def test_a_complete_run_becomes_a_submission_that_validates_and_scores(small, tm
             "run: seed": 0,
             "run: dtype": "float32",
             "run: framing": "square",
+            "run: decoding": "greedy",
         },
         "tuned_on_dev": False,
     }

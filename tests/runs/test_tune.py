@@ -105,15 +105,15 @@ def test_a_sample_that_cannot_be_read_counts_as_nothing_for_every_candidate(smal
 
 def test_a_part_says_under_which_conditions_it_was_tuned(small):
     lvlm = load_lvlm("phantom_qwen", dtype="bfloat16", framing="native")
-    config = RunConfig(dtype="bfloat16", framing="native")
+    config = RunConfig(dtype="bfloat16", framing="native", decoding="checkpoint")
     part = tune(SIDED, lvlm, small, "direct", limit=1, config=config)
-    assert (part.dtype, part.framing) == ("bfloat16", "native")
+    assert (part.dtype, part.framing, part.decoding) == ("bfloat16", "native", "checkpoint")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_files_that_were_tuned_for_the_leaderboard_are_of_the_default_conditions(path):
     parts = read_tuning(path).parts.values()
-    assert {(part.dtype, part.framing) for part in parts} == {("float32", "square")}
+    assert {(part.dtype, part.framing, part.decoding) for part in parts} == {("float32", "square", "greedy")}
 
 
 def test_a_limit_takes_the_first_samples(small, qwen):

@@ -44,6 +44,7 @@ COLUMN_TEXTS: Final[Mapping[str, str]] = {
     "group": "what the causal filter found; only grounded rows are samples of the benchmark",
     **{f"answer_{name}": f"the answer to {_EDITS[name]}" for name in IMAGES},
     **{f"log_odds_{name}": f"log-odds of yes over no for {_EDITS[name]}" for name in (*IMAGES, "sham")},
+    "decoding": "how the model wrote; null: greedily; `checkpoint`: with the penalties of its own settings",
     "anatomy": "a box for each region of the anatomy; null for licensed sources",
 }
 """The content of each column, for the card and the Croissant file."""
