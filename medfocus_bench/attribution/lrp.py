@@ -57,8 +57,8 @@ _TINY: Final = torch.finfo(torch.float32).tiny
 class LRP(Method):
     """Layer-wise relevance propagation (Bach et al. 2015), by the rules of AttnLRP (Achtibat et al. 2024).
 
-    The relevance of each input embedding of the decoder, summed over its width, at the image's positions.
-    One forward and one backward pass.
+    The relevance of each input embedding of the decoder, summed over its width, at the image's positions;
+    with that of what enters there after later blocks (Qwen3-VL). One forward and one backward pass.
 
     `start` "logit" propagates the logits of the target's tokens, as that paper does: apart from biases and
     the softmax of attention a logit is homogeneous in the decoder's input, so its relevance can be
@@ -112,17 +112,23 @@ def input_relevance(
     rule: AttentionRule = "attnlrp",
     start: Start = "logit",
 ) -> tuple[torch.Tensor, float]:
-    """The relevance of each position of the decoder's input, (length,), and of all its last states."""
+    """The relevance of each position of the decoder's input, (length,), and of all its last states.
+
+    Features of the picture that enter after a later block are input, too.
+    """
     with relevance_rules(lvlm.decoder, rule):
         trace = lvlm.trace(example, gradients=True)
         explained = lvlm.logit_objective if start == "logit" else lvlm.objective
-        ends = [trace.embeddings, trace.rows]
+        ends = [trace.embeddings, trace.rows, *trace.injected]
         gradients = lvlm.gradients(explained(example, trace, target), ends)
-    at_input, at_output = (
+    at_input, at_output, *at_later = (
         (end.detach().float() * gradient.float()).sum(-1)
         for end, gradient in zip(ends, gradients, strict=True)
     )
-    return at_input.reshape(-1), float(at_output.sum())
+    relevance = at_input.reshape(-1)
+    for entered in at_later:
+        relevance[example.image_positions] += entered.to(relevance.device)
+    return relevance, float(at_output.sum())
 
 
 @contextmanager

@@ -357,7 +357,14 @@ class HuggingFaceLVLM:
         with (
             torch.enable_grad() if gradients else torch.inference_mode(),
             eager,
-            recording(self.decoder, hidden, attentions, keep, None if gradients else self.device) as found,
+            recording(
+                self.decoder,
+                hidden,
+                attentions,
+                keep,
+                None if gradients else self.device,
+                self.family.injected,
+            ) as found,
             rooted(self.model) if unrooted else nullcontext(),
         ):
             last = self._last_hidden(example, given[None])[0]
@@ -366,7 +373,7 @@ class HuggingFaceLVLM:
         self._check_finite(rows, "the hidden states that predict the response")
         self._check_finite(found.hidden.values(), "hidden states inside")
         self._check_finite(found.attentions.values(), "attention weights")
-        return Trace(rows, last, found.embeddings, found.hidden, found.attentions)
+        return Trace(rows, last, found.embeddings, found.hidden, found.attentions, found.injected)
 
     def gradients(self, value: torch.Tensor, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The gradients of a scalar, one backward pass.

@@ -27,8 +27,8 @@ class ChatFormatter:
     """The tokenizer and chat template of an LVLM; batches are padded on the left.
 
     `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not;
-    `special` those that stand for pictures, turns, starts and ends. Raises InputError where no token spells
-    a verdict.
+    `special` those that stand for pictures, turns, starts and ends; marks that a family writes within its
+    responses, such as those of boxes, are none of them. Raises InputError where no token spells a verdict.
     """
 
     def __init__(self, key: str, processor: Any, family: Family) -> None:
@@ -36,8 +36,10 @@ class ChatFormatter:
         self.tokenizer: Any = processor.tokenizer
         self.tokenizer.padding_side = "left"
         # A checkpoint names a few of its special tokens by their role and only marks the others as special.
-        marked = (token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special)
-        self.special = frozenset([*self.tokenizer.all_special_ids, *marked])
+        added = self.tokenizer.added_tokens_decoder
+        marked = (token for token, about in added.items() if about.special)
+        markup = {token for token, about in added.items() if about.content in family.markup}
+        self.special = frozenset([*self.tokenizer.all_special_ids, *marked]) - markup
         self.yes, self.no = self._spelling("yes"), self._spelling("no")
 
     def prompt(self, messages: list[Any]) -> str:

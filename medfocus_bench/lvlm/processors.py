@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, Qwen2_5_VLProcessor
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    Qwen2_5_VLProcessor,
+    Qwen2VLProcessor,
+    Qwen3VLProcessor,
+)
 from transformers.processing_utils import ProcessorMixin
 
 
-class Qwen2_5_VLImageProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]  # noqa: N801
-    """The Qwen2.5-VL processor without its video part, the only one that needs torchvision.
+class _WithoutVideo(ProcessorMixin):  # type: ignore[misc]
+    """A processor of the Qwen-VL line without its video part, the only one that needs torchvision.
 
     Loads the same checkpoint folders and treats images and text alike.
     """
@@ -24,6 +31,18 @@ class Qwen2_5_VLImageProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]  # no
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+
+class Qwen2VLPictureProcessor(_WithoutVideo, Qwen2VLProcessor):  # type: ignore[misc]
+    """Qwen2-VL's, for pictures and text."""
+
+
+class Qwen2_5_VLImageProcessor(_WithoutVideo, Qwen2_5_VLProcessor):  # type: ignore[misc]  # noqa: N801
+    """Qwen2.5-VL's, for pictures and text."""
+
+
+class Qwen3VLPictureProcessor(_WithoutVideo, Qwen3VLProcessor):  # type: ignore[misc]
+    """Qwen3-VL's, for pictures and text: the timestamps of frames are of its video part."""
 
 
 def load_processor(kind: Any, pictures: Any, source: str | Path, origin: dict[str, Any]) -> Any:

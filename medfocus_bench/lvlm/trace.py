@@ -38,9 +38,12 @@ class Trace:
     `rows` (response tokens, width): the last hidden states, final norm applied, that predict each of the
     response's tokens. `last` (length, width): the same at all positions. Recordings keep the
     batch axis of the pass, so that it is the very tensor to differentiate by. `hidden[k]` (1, length, width):
-    the output of block k, counted from 0. `attentions[k]`: of block k, (1, heads, length, length), or what
-    `keep` made of its item; a block that looks at the picture in place of the text has the picture's own
-    positions in its last axis. `embeddings` (1, length, width): the input of block 0, image tokens merged in.
+    what block k, counted from 0, hands on: the input of the next one, or of the final norm. `attentions[k]`:
+    of block k, (1, heads, length, length), or what `keep` made of its item; a block that looks at the picture
+    in place of the text has the picture's own positions in its last axis. `embeddings` (1, length, width):
+    the input of block 0, image tokens merged in. `injected`: what is added to the outputs of blocks 0, 1, ...
+    at the image tokens, (image tokens, width) each, of those that still reach the answer; empty in most
+    families (`Family.injected`).
     """
 
     rows: torch.Tensor
@@ -48,6 +51,7 @@ class Trace:
     embeddings: torch.Tensor
     hidden: dict[int, torch.Tensor]
     attentions: dict[int, torch.Tensor]
+    injected: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +61,7 @@ class Recording:
     embeddings: torch.Tensor | None = None
     hidden: dict[int, torch.Tensor] = field(default_factory=dict)
     attentions: dict[int, torch.Tensor] = field(default_factory=dict)
+    injected: tuple[torch.Tensor, ...] = ()
 
 
 @contextmanager
@@ -66,15 +71,26 @@ def recording(
     attentions: Iterable[int],
     keep: Keep | None,
     device: torch.device | None = None,
+    injected: str | None = None,
 ) -> Iterator[Recording]:
-    """Record the pass that is made within the block; states and weights are brought to `device`, if given."""
+    """Record the pass that is made within the block; states and weights are brought to `device`, if given.
+
+    `injected`: as of `Family`. What has no graph behind it yet becomes a leaf of the one that is recorded.
+    """
     found = Recording()
 
-    def at_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.embeddings = args[0] if args else kwargs["hidden_states"]
+    def at_decoder(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        assert injected is not None
+        entering = [_leaf(features) for features in kwargs.get(injected) or ()]
+        # After the last block the image tokens no longer reach the answer.
+        found.injected = tuple(entering[: len(layers) - 1])
+        return args, kwargs | {injected: entering or None}
 
-    def at_block(layer: int, module: Any, args: Any, output: Any) -> None:
-        found.hidden[layer] = (output[0] if isinstance(output, tuple) else output).to(device)
+    def at_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.embeddings = _states(args, kwargs)
+
+    def after_block(layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.hidden[layer] = _states(args, kwargs).to(device)
 
     def at_attention(layer: int, module: Any, args: Any, output: Any) -> None:
         weights = output[1]
@@ -83,15 +99,33 @@ def recording(
         found.attentions[layer] = (weights if keep is None else keep(weights[0])[None]).to(device)
 
     layers = decoder.layers
+    # What enters between two blocks is part of what the first one hands on.
+    readers = [*layers[1:], decoder.norm]
     with ExitStack() as stack:
+        if injected is not None:
+            stack.enter_context(decoder.register_forward_pre_hook(at_decoder, with_kwargs=True))
         stack.enter_context(layers[0].register_forward_pre_hook(at_input, with_kwargs=True))
         for layer in hidden:
-            stack.enter_context(layers[layer].register_forward_hook(partial(at_block, layer)))
+            reader, hook = readers[layer], partial(after_block, layer)
+            stack.enter_context(reader.register_forward_pre_hook(hook, with_kwargs=True))
         for layer in attentions:
             block = layers[layer]
             attention = block.self_attn if hasattr(block, "self_attn") else block.cross_attn
             stack.enter_context(attention.register_forward_hook(partial(at_attention, layer)))
         yield found
+
+
+def _states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """The hidden states that a block or the final norm is called with."""
+    states: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    return states
+
+
+def _leaf(features: torch.Tensor) -> torch.Tensor:
+    """The same values as a leaf to differentiate by, where a graph is recorded and they have none."""
+    if features.requires_grad or not torch.is_grad_enabled():
+        return features
+    return features.detach().requires_grad_()
 
 
 def rooted(model: Any) -> RemovableHandle:

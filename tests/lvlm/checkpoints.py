@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,9 +28,16 @@ from transformers import (
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     SiglipImageProcessorPil,
 )
 
+from medfocus_bench.lvlm.families.qwen import QwenVL
+from medfocus_bench.lvlm.processors import Qwen2VLPictureProcessor, Qwen3VLPictureProcessor
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.training.checkpoints import untrained
 from medfocus_bench.phantom.training.corpus import corpus
@@ -84,6 +92,60 @@ def save_qwen(folder: Path) -> Path:
     vision.out_hidden_size, vision.fullatt_block_indexes = _WIDTH, [1]
     model = _built(Qwen2_5_VLForConditionalGeneration, config, parts.model.generation_config)
     return _saved(folder, model, parts.processor)
+
+
+def save_qwen2_vl(folder: Path) -> Path:
+    """Qwen2-VL, with a seed by which some darkened patch makes "Yes." less likely."""
+    vision = {"embed_dim": 32, "hidden_size": _WIDTH, "depth": 2, "num_heads": 2, "mlp_ratio": 2}
+    parts = _qwen_parts(2, [2, 3, 3], vision)
+    processor = Qwen2VLPictureProcessor(
+        Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=224 * 224), parts.tokenizer, parts.template
+    )
+    config = Qwen2VLConfig(**parts.config)
+    model = _built(Qwen2VLForConditionalGeneration, config, parts.generation, seed=2)
+    return _saved(folder, model, processor)
+
+
+def save_qwen3_vl(folder: Path, *, seed: int = 0, deepstack: Sequence[int] = (0, 1)) -> Path:
+    """Qwen3-VL: two features of the picture enter after the first blocks, of three."""
+    vision = {"hidden_size": 32, "out_hidden_size": _WIDTH, "depth": 3, "num_heads": 2}
+    vision |= {"intermediate_size": 64, "patch_size": 16, "num_position_embeddings": 64}
+    parts = _qwen_parts(
+        _LAYERS, [4, 2, 2], vision | {"deepstack_visual_indexes": list(deepstack)}, mrope_interleaved=True
+    )
+    half = [0.5, 0.5, 0.5]
+    size = {"shortest_edge": 64 * 64, "longest_edge": 224 * 224}
+    pictures = Qwen2VLImageProcessorPil(size=size, patch_size=16, image_mean=half, image_std=half)
+    processor = Qwen3VLPictureProcessor(pictures, parts.tokenizer, parts.template)
+    parts.config["text_config"]["head_dim"] = _WIDTH // 4
+    model = _built(
+        Qwen3VLForConditionalGeneration, Qwen3VLConfig(**parts.config), parts.generation, seed=seed
+    )
+    return _saved(folder, model, processor)
+
+
+class _QwenParts(NamedTuple):
+    tokenizer: Any
+    template: str
+    config: dict[str, Any]
+    generation: GenerationConfig
+
+
+def _qwen_parts(layers: int, sections: list[int], vision: dict[str, Any], **rope: Any) -> _QwenParts:
+    """What the tiny checkpoints of the Qwen-VL line have in common, weights untied."""
+    parts = untrained("qwen", 0)
+    tokenizer = parts.processor.tokenizer
+    marks = {"extra_special_tokens": list(QwenVL.markup)}
+    tokenizer.add_special_tokens(marks, replace_extra_special_tokens=False)
+    rope |= {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections}
+    text = _TEXT | {"vocab_size": len(tokenizer), "num_hidden_layers": layers, "rope_parameters": rope}
+    ends = ("bos_token_id", "eos_token_id", "pad_token_id")
+    text |= {name: getattr(parts.model.config.text_config, name) for name in ends}
+    text |= {"max_position_embeddings": 4096}
+    ids = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    config = {name: getattr(parts.model.config, name) for name in ids}
+    config |= {"text_config": text, "vision_config": vision, "tie_word_embeddings": False}
+    return _QwenParts(tokenizer, parts.processor.chat_template, config, parts.model.generation_config)
 
 
 def save_overflowing(folder: Path) -> Path:
@@ -219,8 +281,8 @@ def _train(tokenizer: Tokenizer, texts: list[str], special: list[str]) -> None:
     tokenizer.train_from_iterator(texts, trainer)
 
 
-def _built(kind: Any, config: Any, generation: GenerationConfig) -> Any:
-    torch.manual_seed(0)
+def _built(kind: Any, config: Any, generation: GenerationConfig, *, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
     model = kind(config)
     model.generation_config = generation
     return model

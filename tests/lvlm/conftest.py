@@ -14,7 +14,15 @@ from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.phantom import PHANTOM_LVLMS
 from tests.lvlm import checkpoints
 
-EVERY_FAMILY = ("phantom_qwen", "phantom_gemma", "tiny_paligemma", "tiny_idefics3", "tiny_mllama")
+EVERY_FAMILY = (
+    "phantom_qwen",
+    "phantom_gemma",
+    "tiny_paligemma",
+    "tiny_idefics3",
+    "tiny_qwen2_vl",
+    "tiny_qwen3_vl",
+    "tiny_mllama",
+)
 IN_SEQUENCE = tuple(name for name in EVERY_FAMILY if name != "tiny_mllama")
 """Those whose pictures are tokens of the decoder's sequence."""
 

@@ -1,9 +1,9 @@
 """Checkpoints in the layouts of the Hub, none of which is the one that the library writes today.
 
-Files and their keys are as in `Qwen/Qwen2.5-VL-3B-Instruct`, `google/gemma-3-4b-it`,
-`google/paligemma-3b-mix-224`, `HuggingFaceM4/Idefics3-8B-Llama3` and
-`meta-llama/Llama-3.2-11B-Vision-Instruct`; sizes, tokens and weights are the tiny
-checkpoint's own.
+Files and their keys are as in `Qwen/Qwen2-VL-2B-Instruct`, `Qwen/Qwen2.5-VL-3B-Instruct`,
+`Qwen/Qwen3-VL-4B-Instruct`, `google/gemma-3-4b-it`, `google/paligemma-3b-mix-224`,
+`HuggingFaceM4/Idefics3-8B-Llama3` and `meta-llama/Llama-3.2-11B-Vision-Instruct`; sizes, tokens and weights
+are the tiny checkpoint's own.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ Layout = Literal[
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _CLASSES = {
+    "qwen2_vl": ("Qwen2VLImageProcessor", "Qwen2VLProcessor", "Qwen2Tokenizer"),
     "qwen2_5_vl": ("Qwen2VLImageProcessor", "Qwen2_5_VLProcessor", "Qwen2Tokenizer"),
+    "qwen3_vl": ("Qwen2VLImageProcessor", "Qwen3VLProcessor", "Qwen2Tokenizer"),
     "gemma3": ("Gemma3ImageProcessor", "Gemma3Processor", "GemmaTokenizer"),
     "paligemma": ("SiglipImageProcessor", "PaliGemmaProcessor", "GemmaTokenizer"),
     "idefics3": ("Idefics3ImageProcessor", "Idefics3Processor", "PreTrainedTokenizerFast"),
     "mllama": ("MllamaImageProcessor", "MllamaProcessor", "PreTrainedTokenizerFast"),
 }
+_QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _GENERATION = {
+    "qwen2_vl": {"do_sample": True, "top_k": 1, "temperature": 0.01},
+    "qwen3_vl": {"do_sample": True, "top_p": 0.8, "top_k": 20, "temperature": 0.7},
     "qwen2_5_vl": {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.000001},
     "gemma3": {"cache_implementation": "hybrid", "do_sample": True, "top_k": 64, "top_p": 0.95},
 }
@@ -64,7 +69,7 @@ def lay_out(folder: Path, target: Path, layout: Layout) -> Path:
         length = {_LENGTH[kind]: getattr(processor, _LENGTH[kind])}
         own = {name: value for name, value in names.items() if name == "processor_class"}
         _write(target / "processor_config.json", length | own)
-    if kind == "qwen2_5_vl" and layout == "saved by 4.5x":
+    if kind in _QWEN and layout == "saved by 4.5x":
         video = {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 14, "temporal_patch_size": 2}
         _write(target / "video_preprocessor_config.json", video)
     _tokenizer(folder, target, processor, kind, layout)
@@ -75,13 +80,16 @@ def _config(folder: Path, kind: str) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.50.0.dev0"
-    if kind == "qwen2_5_vl":
-        # The text's own settings stood at the top, and the rotation in two of them.
-        text = config.pop("text_config")
+    if kind in _QWEN:
+        # The rotation stood in two settings.
+        text = config["text_config"]
         rope = text.pop("rope_parameters")
         config["vision_config"].pop("rope_parameters", None)
-        text |= {"rope_theta": rope["rope_theta"]}
-        text |= {"rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]}}
+        text |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
+    if kind in ("qwen2_vl", "qwen2_5_vl"):
+        # The text's own settings stood at the top.
+        text = config.pop("text_config")
+        text["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
         del text["layer_types"], text["model_type"]
         config = text | config
     return config
@@ -92,15 +100,19 @@ def _pictures(processor: Any, kind: str, *, whole: bool) -> dict[str, Any]:
     pictures = processor.image_processor
     size = dict(pictures.size)
     mean_and_std = {"image_mean": list(pictures.image_mean), "image_std": list(pictures.image_std)}
-    if kind == "qwen2_5_vl" and not whole:
+    if kind in _QWEN:
+        patches = {"patch_size": pictures.patch_size, "temporal_patch_size": 2, "merge_size": 2}
+    if kind == "qwen3_vl":
+        return {"size": {name: value for name, value in size.items() if value}} | patches | mean_and_std
+    if kind in _QWEN and not whole:
         pixels = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
-        return pixels | {"patch_size": 14, "temporal_patch_size": 2, "merge_size": 2} | mean_and_std
+        return pixels | patches | mean_and_std
     found = {"do_normalize": True, "do_rescale": True, "do_resize": True, "rescale_factor": 1 / 255}
     found |= mean_and_std | {"resample": int(pictures.resample)}
     found["size"] = {name: value for name, value in size.items() if value is not None}
-    found["do_convert_rgb"] = True if kind in ("qwen2_5_vl", "idefics3", "mllama") else None
-    if kind == "qwen2_5_vl":
-        found |= {"patch_size": 14, "temporal_patch_size": 2, "merge_size": 2, "do_center_crop": None}
+    found["do_convert_rgb"] = True if kind in (*_QWEN, "idefics3", "mllama") else None
+    if kind in _QWEN:
+        found |= patches | {"do_center_crop": None}
         found |= {"data_format": "channels_first", "default_to_square": True, "disable_grouping": None}
     if kind in ("gemma3", "paligemma"):
         found["image_seq_length"] = pictures.image_seq_length
@@ -145,9 +157,9 @@ def _tokenizer(folder: Path, target: Path, processor: Any, kind: str, layout: La
         for name in ("bos_token", "eos_token", "pad_token", "unk_token")
         if getattr(tokenizer, name) is not None
     }
-    if kind != "qwen2_5_vl" or layout == "saved by 4.5x":
+    if kind not in _QWEN or layout == "saved by 4.5x":
         _write(target / "special_tokens_map.json", special)
-    if kind == "qwen2_5_vl":
+    if kind in _QWEN:
         learnt = json.loads((folder / "tokenizer.json").read_text())["model"]
         _write(target / "vocab.json", learnt["vocab"])
         merges = [" ".join(merge) for merge in learnt["merges"]]

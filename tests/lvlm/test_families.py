@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from medfocus_bench.attribution.box_parsing import parse_boxes
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
@@ -27,6 +28,8 @@ NATIVE = {
     "phantom_gemma": {(224, 448): (8, 8), (392, 224): (8, 8), (224, 224): (8, 8)},
     "tiny_paligemma": {(224, 448): (8, 8), (392, 224): (8, 8), (112, 112): (8, 8)},
     "tiny_idefics3": {(224, 448): (4, 4), (392, 224): (4, 4), (112, 112): (4, 4)},
+    "tiny_qwen2_vl": {(224, 448): (8, 16), (392, 224): (14, 8), (224, 224): (8, 8)},
+    "tiny_qwen3_vl": {(224, 448): (7, 14), (384, 224): (12, 7), (224, 224): (7, 7)},
 }
 SHAPES = [(name, shape) for name, grids in NATIVE.items() for shape in grids]
 AS_IT_IS = [
@@ -35,6 +38,9 @@ AS_IT_IS = [
     ("phantom_gemma", (224, 224)),
     ("tiny_paligemma", (112, 112)),
     ("tiny_idefics3", (112, 112)),
+    ("tiny_qwen2_vl", (392, 224)),
+    ("tiny_qwen3_vl", (224, 448)),
+    ("tiny_qwen3_vl", (384, 224)),
 ]
 """Pictures that the processor does not resize."""
 
@@ -55,14 +61,17 @@ def test_the_pixel_values_are_the_normalised_picture(open_lvlm, name, shape):
     assert torch.allclose(example.pixel_values, (rgb - example.mean) / example.std, atol=1e-5)
 
 
-def test_qwens_patches_in_raster_order_would_scramble_the_picture(open_lvlm):
-    lvlm = opened(open_lvlm, "phantom_qwen")
+@pytest.mark.parametrize(
+    ("name", "side"), [("phantom_qwen", 14), ("tiny_qwen2_vl", 14), ("tiny_qwen3_vl", 16)]
+)
+def test_qwens_patches_in_raster_order_would_scramble_the_picture(open_lvlm, name, side):
+    lvlm = opened(open_lvlm, name)
+    rows, columns = 224 // side, 448 // side
     image = picture(3, 224, 448)
     example = lvlm.encode(image, QUESTION, "Yes.")
     values = lvlm._processed([lvlm.prompt(QUESTION)], [Image.fromarray(image).convert("RGB")])["pixel_values"]
-    patches = values.reshape(16, 32, 3, 2, 14, 14)[:, :, :, 0]
-    raster = patches.permute(2, 0, 3, 1, 4).reshape(3, 224, 448)
-    placed = example.pixel_values.reshape(3, 16, 14, 32, 14) == raster.reshape(3, 16, 14, 32, 14)
+    raster = values.reshape(rows, columns, 3, 2, side, side)[:, :, :, 0].permute(2, 0, 3, 1, 4)
+    placed = example.pixel_values.reshape(3, rows, side, columns, side) == raster
     assert placed.all(dim=(0, 2, 4)).float().mean() < 0.2
 
 
@@ -95,7 +104,9 @@ def test_limits_of_pixels_hold_where_a_checkpoint_brings_its_own(checkpoint, tmp
 
 @pytest.mark.parametrize("framing", ["native", "square"])
 @pytest.mark.parametrize("shape", [(224, 448), (392, 224)])
-@pytest.mark.parametrize("name", ["tiny_qwen", "tiny_gemma", "tiny_paligemma", "tiny_idefics3"])
+@pytest.mark.parametrize(
+    "name", ["tiny_qwen", "tiny_gemma", "tiny_paligemma", "tiny_idefics3", "tiny_qwen2_vl", "tiny_qwen3_vl"]
+)
 def test_a_map_peaks_where_the_picture_was_changed(open_lvlm, name, shape, framing):
     """Traps 8, 9 and 20: from a native patch through the processor to tokens, and back to native pixels.
 
@@ -225,10 +236,50 @@ def test_what_a_model_writes_does_not_depend_on_its_batch(any_lvlm):
 
 def test_each_family_writes_boxes_by_the_convention_it_was_trained_with():
     """Trap 30."""
-    conventions = {
-        name: load_family(name).boxes for name in ("qwen2_5_vl", "gemma3", "paligemma", "idefics3")
-    }
-    assert list(conventions.values()) == ["pixels", "thousandths_yx", "thousandths_yx", "pixels"]
+    expected = {"qwen2_5_vl": "pixels", "gemma3": "thousandths_yx", "paligemma": "thousandths_yx"}
+    expected |= {"idefics3": "pixels", "qwen2_vl": "thousandths_xy", "qwen3_vl": "thousandths_xy"}
+    assert {name: load_family(name).boxes for name in expected} == expected
+
+
+def test_the_marks_of_a_box_are_part_of_a_response_and_those_of_turns_and_pictures_are_not(open_lvlm):
+    """Special tokens of the Qwen-VL line: a response that ended at the first of them would lose its boxes."""
+    lvlm = open_lvlm("tiny_qwen2_vl")
+    text = "<|object_ref_start|>nodule<|object_ref_end|><|box_start|>(125,250),(500,750)<|box_end|>"
+    written = lvlm.chat_format.tokenised(text)
+    end = lvlm.processor.tokenizer.eos_token_id
+    assert lvlm.chat_format.length([*written.ids, end]) == len(written.ids)
+    assert len(lvlm.encode(picture(1), QUESTION, written).answer) == len(written.ids)
+    (box,) = parse_boxes(text, lvlm.family.boxes, 224, 448)
+    assert box.tolist() == [0.125, 0.25, 0.5, 0.75]
+    for mark in ("<|image_pad|>", "<|im_end|>", "<|video_pad|>"):
+        with pytest.raises(InputError, match="special tokens"):
+            lvlm.chat_format.tokenised(text + mark)
+
+
+@pytest.mark.parametrize("name", ["tiny_qwen2_vl", "tiny_qwen3_vl"])
+def test_a_picture_is_no_video_to_qwen(open_lvlm, name):
+    """No video tokens, no timestamps of frames, one temporal position."""
+    lvlm = opened(open_lvlm, name)
+    example = lvlm.encode(picture(1, 224, 448), QUESTION, "Yes.")
+    assert lvlm.model.config.video_token_id not in example.ids
+    assert example.token_types.unique().tolist() == [0, 1]
+    assert "seconds" not in lvlm.processor.tokenizer.decode(example.ids)
+    inputs = lvlm.family.image_inputs(lvlm.model, example.pixel_values[None])
+    inputs |= {"input_ids": example.ids[None], "mm_token_type_ids": example.token_types[None]}
+    times, rows, columns = lvlm.family.other_inputs(lvlm.model, inputs)["position_ids"][:, 0].tolist()
+    at = example.image_positions.tolist()
+    assert len({times[place] for place in at}) == 1
+    first = times[at[0]]
+    grid = [(rows[place] - first, columns[place] - first) for place in at]
+    assert grid == [(y, x) for y in range(example.grid.rows) for x in range(example.grid.columns)]
+
+
+def test_thinking_is_off_where_the_template_has_a_switch_for_it(open_lvlm, monkeypatch):
+    lvlm = open_lvlm("tiny_qwen3_vl")
+    plain = lvlm.prompt(QUESTION)
+    switch = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    monkeypatch.setattr(lvlm.processor, "chat_template", lvlm.processor.chat_template + switch)
+    assert lvlm.prompt(QUESTION) == plain + "<think>\n\n</think>\n\n"
 
 
 def test_a_family_that_lacks_a_part_cannot_be_made():
@@ -239,9 +290,10 @@ def test_a_family_that_lacks_a_part_cannot_be_made():
         Half()
 
 
-def test_qwens_patch_projection_as_a_product_is_the_convolution(open_lvlm):
-    embed = open_lvlm("phantom_qwen").model.model.visual.patch_embed
-    frames = torch.randn(40, 3, 1, 196).expand(-1, -1, 2, -1).reshape(40, -1)
+@pytest.mark.parametrize("name", ["phantom_qwen", "tiny_qwen2_vl", "tiny_qwen3_vl"])
+def test_qwens_patch_projection_as_a_product_is_the_convolution(open_lvlm, name):
+    embed = open_lvlm(name).model.model.visual.patch_embed
+    frames = torch.randn(40, 3, 1, embed.patch_size**2).expand(-1, -1, 2, -1).reshape(40, -1)
     assert torch.allclose(embed(frames), type(embed).forward(embed, frames), atol=1e-5)
 
 

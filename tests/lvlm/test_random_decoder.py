@@ -20,12 +20,10 @@ from medfocus_bench.lvlm.registry import (
     trained_source,
 )
 from medfocus_bench.runs.checkpoints import folder_identity
-from tests.lvlm.conftest import picture
-
-FAMILIES = ["phantom_qwen", "phantom_gemma", "tiny_paligemma", "tiny_idefics3"]
+from tests.lvlm.conftest import EVERY_FAMILY, picture
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY_FAMILY)
 def test_only_the_matrices_of_the_decoders_blocks_are_drawn_each_with_its_own_variance(name, checkpoint):
     source = checkpoint(name)
     trained, drawn = load_lvlm(source), load_lvlm(f"{source}@random")

@@ -39,7 +39,7 @@ def test_the_six_models_of_the_paper_are_there_and_qwens_have_limits_of_pixels()
 
 def test_every_family_is_found_by_the_type_of_its_models():
     found = {entry.name: entry.load()() for entry in entry_points(group="medfocus_bench.lvlms")}
-    assert {"qwen2_5_vl", "gemma3", "paligemma", "idefics3"} <= set(found)
+    assert {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "paligemma", "idefics3"} <= set(found)
     assert all(name == family.model_type for name, family in found.items())
 
 

@@ -78,6 +78,30 @@ def test_embeddings_hold_the_picture_at_the_image_positions_and_nowhere_else(tok
     assert changed.nonzero()[:, 0].tolist() == example.image_positions.tolist()
 
 
+def test_what_enters_after_a_block_is_part_of_what_it_hands_on(open_lvlm):
+    """Qwen3-VL's deepstack: each feature at the image token of its own place, and at no other position."""
+    lvlm = open_lvlm("tiny_qwen3_vl", framing="native", pixels=(56 * 56, 224 * 448))
+    example = lvlm.encode(picture(1, 224, 448), QUESTION, "Yes.")
+    outputs = {}
+    hooks = [
+        block.register_forward_hook(lambda module, args, output, n=n: outputs.update({n: output}))
+        for n, block in enumerate(lvlm.decoder.layers)
+    ]
+    trace = lvlm.trace(example, hidden=range(lvlm.layers), gradients=True)
+    for hook in hooks:
+        hook.remove()
+    assert [each.shape for each in trace.injected] == [(len(example.grid), 64)] * 2
+    for n, output in outputs.items():
+        entered = torch.zeros_like(output)
+        if n < 2:
+            entered[0, example.image_positions] = trace.injected[n]
+        assert torch.allclose(trace.hidden[n], output + entered, atol=1e-6)
+    leaves = [trace.hidden[0], *trace.injected]
+    at_state, first, second = lvlm.gradients(lvlm.objective(example, trace), leaves)
+    assert torch.allclose(at_state[0, example.image_positions], first)
+    assert not torch.allclose(first, second)
+
+
 def test_the_image_is_dead_after_the_last_block_and_alive_one_before(token_lvlm):
     """Trap 3."""
     example = token_lvlm.encode(picture(1), QUESTION, "Yes.\n")

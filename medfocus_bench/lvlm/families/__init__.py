@@ -21,7 +21,7 @@ Assumption = Literal["image_tokens", "one_entry"]
 """An assumption of a method about a model.
 
 `image_tokens`: the picture is tokens of the decoder's own sequence; `one_entry`: all that the decoder knows
-of it enters with the embeddings of those tokens.
+of it enters with the embeddings of those tokens, or by `Family.injected`, where a trace finds it.
 """
 
 
@@ -33,8 +33,11 @@ class Family(Protocol):
     to the processor with every picture: here goes whatever keeps it from cutting one picture into several.
     `padded`: pictures reach the processor as squares in native framing, too, padded at their own resolution;
     for processors that would cut their sides off. `pixels` (min, max) limits what the processor makes of a
-    picture where a checkpoint's own limits are wider. `lacks`: what methods may assume of a model
-    (`Assumption`) and this one breaks, each with a sentence that says why.
+    picture where a checkpoint's own limits are wider. `injected`: the argument of the decoder's forward that
+    lists what is added to the outputs of its first blocks at the image tokens, (image tokens, width) each;
+    None where all enters with the embeddings. `markup`: special tokens that the model writes within a
+    response. `lacks`: what methods may assume of a model (`Assumption`) and this one breaks, each with a
+    sentence that says why.
     """
 
     model_type: str
@@ -44,6 +47,8 @@ class Family(Protocol):
     image_options: ClassVar[dict[str, Any]] = {}
     padded: bool = False
     pixels: tuple[int, int] | None = None
+    injected: str | None = None
+    markup: tuple[str, ...] = ()
     lacks: ClassVar[Mapping[Assumption, str]] = {}
 
     def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
@@ -74,11 +79,13 @@ class Family(Protocol):
     def prompt(self, processor: Any, messages: Sequence[dict[str, Any]]) -> str:
         """The text of a conversation, in the form of chat templates, up to where the model writes.
 
-        Raises InputError where the family cannot hold such a conversation.
+        Thinking is off where the template has a switch for it. Raises InputError where the family cannot hold
+        such a conversation.
         """
         if not processor.chat_template:
             raise InputError(f"the processor for {self.model_type} has no chat template: add the model's own")
-        text: str = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        off = {"enable_thinking": False} if "enable_thinking" in processor.chat_template else {}
+        text: str = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **off)
         return text
 
     def other_inputs(self, model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

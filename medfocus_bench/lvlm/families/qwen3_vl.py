@@ -1,0 +1,27 @@
+"""Qwen3-VL."""
+
+from __future__ import annotations
+
+from medfocus_bench.lvlm.families import BoxConvention
+from medfocus_bench.lvlm.families.qwen import QwenVL
+from medfocus_bench.lvlm.processors import Qwen3VLPictureProcessor
+
+
+class Qwen3VL(QwenVL):
+    """Deepstack: what blocks of the vision tower saw is added to the outputs of the decoder's first blocks.
+
+    Three of them in the published models, each feature at the image token that shows the same place (Meng et
+    al. 2024, "DeepStack"). So the picture enters several times: with the embeddings, and after each of these
+    blocks. LRP collects the relevance of every entry. The state that a block hands on holds what entered up
+    to it, so Grad-CAM and lenses at one of the first blocks see a part of the picture's features; the middle
+    block, their default, sees all. Rollout and propagated attention treat what enters later as if it had
+    been mixed by the blocks before: rows, columns and places are right, the first blocks blur too much.
+
+    Boxes are thousandths (x, y, x, y). The "Thinking" checkpoints have no switch: their template opens a
+    thought, which is part of the response.
+    """
+
+    model_type = "qwen3_vl"
+    kind = Qwen3VLPictureProcessor
+    boxes: BoxConvention = "thousandths_xy"
+    injected = "deepstack_visual_embeds"
