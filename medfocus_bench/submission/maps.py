@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from medfocus_bench.attribution.attribution import unmasked
+from medfocus_bench.attribution.attribution import plain_array
 from medfocus_bench.errors import InputError, SubmissionError
 from medfocus_bench.geometry import MapFrame
 from medfocus_bench.storage import LFS_ADVICE, is_lfs_pointer, naming, open_part, open_regular
@@ -384,7 +384,7 @@ def as_stored(saliency: npt.ArrayLike, stored: StoredType | None = None) -> npt.
     Raises ValueError for a map that no file can hold, and for one with values that are negative or not finite
     where uint8 is asked for.
     """
-    array = unmasked(saliency, "a map")
+    array = plain_array(saliency, "a map")
     if array.ndim != 2 or max(array.shape) > MAX_MAP_SIDE:
         raise ValueError(f"a map is 2-D with at most {MAX_MAP_SIDE} pixels a side, not {array.shape}")
     if array.dtype in _NAMES and stored in (None, array.dtype.name):
