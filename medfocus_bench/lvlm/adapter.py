@@ -22,6 +22,7 @@ from medfocus_bench.lvlm.decoding import most_tokens
 from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.finite import check_finite
 from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
+from medfocus_bench.lvlm.half_products import half_products
 from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.module import ScoreModule
 from medfocus_bench.lvlm.protocol import AUTO_BATCH, Response
@@ -32,7 +33,6 @@ from medfocus_bench.lvlm.trace import (
     attention_implementation,
     recorded_logits,
     recording,
-    rooted,
 )
 
 
@@ -148,7 +148,10 @@ class HuggingFaceLVLM:
         prompts = [self.chat_format.prompt(chat) for chat in messages]
         inputs = self._processed(prompts, [self._picture(image) for image in images]).to(self.device)
         self._check_room(int(inputs["attention_mask"].sum(1).max()) + 1)
-        with recorded_logits(self.model, self.head, self.chat_format.verdicts) as steps:
+        with (
+            recorded_logits(self.model, self.head, self.chat_format.verdicts) as steps,
+            half_products(self.model),
+        ):
             # How is in the model's generation config, see `decoding`.
             sequences = self.model.generate(
                 **inputs, max_new_tokens=max_new_tokens or most_tokens(self.decoding)
@@ -346,26 +349,22 @@ class HuggingFaceLVLM:
 
         `keep` reduces the weights (heads, length, length) of a block as they are made, so that no more of
         them is held than a method reads. With `gradients` everything recorded is part of one graph that
-        starts at the embeddings, or at `pixel_values` where that requires gradients, and stays on the device
-        of its block.
+        starts at the first of it (a block's output, the input of a block whose weights are recorded, the
+        embeddings where neither is, and then what is injected), or at `pixel_values` where that requires
+        gradients; it stays on the device of its block.
         """
         attentions = tuple(attentions)
         given = example.pixel_values if pixel_values is None else pixel_values
-        unrooted = gradients and not given.requires_grad
+        root = gradients and not given.requires_grad
+        device = None if gradients else self.device
         # Fused kernels return no weights.
         eager = attention_implementation(self.decoder, "eager") if attentions else nullcontext()
         with (
             torch.enable_grad() if gradients else torch.inference_mode(),
             eager,
             recording(
-                self.decoder,
-                hidden,
-                attentions,
-                keep,
-                None if gradients else self.device,
-                self.family.injected,
+                self.decoder, hidden, attentions, keep, device, injected=self.family.injected, root=root
             ) as found,
-            rooted(self.model) if unrooted else nullcontext(),
         ):
             last = self._last_hidden(example, given[None])[0]
         assert found.embeddings is not None
@@ -415,7 +414,8 @@ class HuggingFaceLVLM:
         if self.family.type_ids is not None and example.token_types is not None:
             inputs[self.family.type_ids] = example.token_types.expand(count, -1)
         inputs |= self.family.other_inputs(self.model, inputs)
-        last: torch.Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+        with half_products(self.model):
+            last: torch.Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         return last.to(self.device)
 
     def _target_of(self, example: EncodedExample, rows: torch.Tensor, target: Target) -> torch.Tensor:

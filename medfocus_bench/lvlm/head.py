@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import torch
 
+from medfocus_bench.lvlm.half_products import float_slices
+
 _ELEMENTS: Final = 2**19
 """Logits held at a time: 2 MB, little beside what the body of even a tiny model holds."""
 
@@ -55,7 +57,7 @@ class OutputHead:
         wanted = ids.to(flat.device).expand(hidden.shape[:-1]).reshape(-1)
         own = flat.new_zeros(len(flat))
         others = flat.new_full((len(flat),), -torch.inf)
-        for start, values in self.slices(flat):
+        for start, values, _ in self.slices(flat):
             places, inside = _places(wanted, start, values)
             own = torch.where(inside, values.gather(1, places)[:, 0], own)
             rest = values.scatter(1, places, values.gather(1, places).where(~inside[:, None], -torch.inf))
@@ -66,13 +68,15 @@ class OutputHead:
         """Log-odds of any token of `yes` over any of `no`: (...)."""
         return self.logits(hidden, yes).logsumexp(-1) - self.logits(hidden, no).logsumexp(-1)
 
-    def slices(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        """Each slice of the vocabulary: where it starts, and its logits for hidden states (n, width)."""
-        step = max(256, _ELEMENTS // max(1, len(flat)))
-        for start in range(0, len(self.weight), step):
-            part = slice(start, start + step)
-            values = flat @ self.weight[part].float().T
-            yield start, self._finished(values, None if self.bias is None else self.bias[part])
+    def slices(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Each slice of the vocabulary: its start, its logits for hidden states (n, width) and its weights.
+
+        Neither its logits nor its weights in float32 are many at a time: of a real vocabulary all of the
+        latter are 2.5 GiB, for an answer of two tokens.
+        """
+        for part, weight in float_slices(self.weight, max(256, _ELEMENTS // max(1, len(flat)))):
+            bias = None if self.bias is None else self.bias[part]
+            yield part.start, self._finished(flat @ weight.T, bias), weight
 
     def _taken(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden.to(self.weight.device).float()
@@ -95,7 +99,7 @@ class _LogProbs(torch.autograd.Function):
     def forward(ctx: Any, flat: torch.Tensor, wanted: torch.Tensor, head: OutputHead) -> torch.Tensor:
         own = flat.new_zeros(len(flat))
         total = flat.new_full((len(flat),), -torch.inf)
-        for start, values in head.slices(flat):
+        for start, values, _ in head.slices(flat):
             total = torch.logaddexp(total, values.logsumexp(-1))
             # Taken from the sum's own terms: computed apart it would differ from them in the last digits.
             places, inside = _places(wanted, start, values)
@@ -110,15 +114,15 @@ class _LogProbs(torch.autograd.Function):
         flat, wanted, total = ctx.saved_tensors
         head: OutputHead = ctx.head
         if torch.is_grad_enabled():  # for a second derivative the normaliser, too, has to depend on the rows
-            total = torch.cat([values for _, values in head.slices(flat)], 1).logsumexp(-1)
+            total = torch.cat([values for _, values, _ in head.slices(flat)], 1).logsumexp(-1)
         found = torch.zeros_like(flat)
-        for start, values in head.slices(flat):
+        for start, values, weight in head.slices(flat):
             slope = -(values - total[:, None]).exp()
             places, inside = _places(wanted, start, values)
             slope = slope.scatter_add(1, places, inside[:, None].float())
             if head.softcap is not None:
                 slope = slope * (1 - (values / head.softcap) ** 2)
-            found = found + (slope * gradient[:, None]) @ head.weight[start : start + values.shape[1]].float()
+            found = found + (slope * gradient[:, None]) @ weight
         return found, None, None
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.hooks import RemovableHandle
 
 from medfocus_bench.lvlm.head import OutputHead
 
@@ -72,12 +71,18 @@ def recording(
     keep: Keep | None,
     device: torch.device | None = None,
     injected: str | None = None,
+    root: bool = False,
 ) -> Iterator[Recording]:
     """Record the pass that is made within the block; states and weights are brought to `device`, if given.
 
-    `injected`: as of `Family`. What has no graph behind it yet becomes a leaf of the one that is recorded.
+    `injected`: as of `Family`; in a graph it has leaves. With `root` a graph starts at the first of what is
+    recorded: the output of a block, the input of one whose weights are, or the embeddings. Nothing before
+    that is kept for a way back that nobody goes.
     """
     found = Recording()
+    hidden, attentions = tuple(hidden), tuple(attentions)
+    # Both counted in blocks that have been passed.
+    start = min([*(layer + 1 for layer in hidden), *attentions], default=0) if root else None
 
     def at_decoder(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         assert injected is not None
@@ -86,11 +91,15 @@ def recording(
         found.injected = tuple(entering[: len(layers) - 1])
         return args, kwargs | {injected: entering or None}
 
-    def at_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.embeddings = _states(args, kwargs)
-
-    def after_block(layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.hidden[layer] = _states(args, kwargs).to(device)
+    def at_states(passed: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        states: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+        if passed == start:
+            states = states.detach().requires_grad_()
+        if passed == 0:
+            found.embeddings = states
+        if passed - 1 in hidden:
+            found.hidden[passed - 1] = states.to(device)
+        return ((states, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": states})
 
     def at_attention(layer: int, module: Any, args: Any, output: Any) -> None:
         weights = output[1]
@@ -100,14 +109,13 @@ def recording(
 
     layers = decoder.layers
     # What enters between two blocks is part of what the first one hands on.
-    readers = [*layers[1:], decoder.norm]
+    readers = [*layers, decoder.norm]
     with ExitStack() as stack:
         if injected is not None:
             stack.enter_context(decoder.register_forward_pre_hook(at_decoder, with_kwargs=True))
-        stack.enter_context(layers[0].register_forward_pre_hook(at_input, with_kwargs=True))
-        for layer in hidden:
-            reader, hook = readers[layer], partial(after_block, layer)
-            stack.enter_context(reader.register_forward_pre_hook(hook, with_kwargs=True))
+        for passed in {0, start or 0, *(layer + 1 for layer in hidden)}:
+            hook = partial(at_states, passed)
+            stack.enter_context(readers[passed].register_forward_pre_hook(hook, with_kwargs=True))
         for layer in attentions:
             block = layers[layer]
             attention = block.self_attn if hasattr(block, "self_attn") else block.cross_attn
@@ -115,27 +123,11 @@ def recording(
         yield found
 
 
-def _states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-    """The hidden states that a block or the final norm is called with."""
-    states: torch.Tensor = args[0] if args else kwargs["hidden_states"]
-    return states
-
-
 def _leaf(features: torch.Tensor) -> torch.Tensor:
     """The same values as a leaf to differentiate by, where a graph is recorded and they have none."""
     if features.requires_grad or not torch.is_grad_enabled():
         return features
     return features.detach().requires_grad_()
-
-
-def rooted(model: Any) -> RemovableHandle:
-    """Start the graph at the token embeddings, whose weights are frozen, within the block."""
-
-    def root(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
-        return output.detach().requires_grad_()
-
-    handle: RemovableHandle = model.get_input_embeddings().register_forward_hook(root)
-    return handle
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.lvlm.adapter import frame_picture
+from medfocus_bench.lvlm.half_products import SLICE
 from medfocus_bench.lvlm.head import OutputHead
 from tests.lvlm.checkpoints import save_gemma
 from tests.lvlm.conftest import picture
@@ -151,6 +152,16 @@ def test_the_graph_of_log_probs_holds_no_slice_of_the_vocabulary():
     ):
         OutputHead(linear, 3.0).log_probs(hidden, ids).sum().backward()
     assert sum(held) <= 2 * hidden.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_short_answer_copies_no_more_of_the_vocabulary_than_a_slice(dtype):
+    """2.5 GiB in float32 at Gemma's size, for two tokens; weights that are float32 are not copied at all."""
+    linear = torch.nn.Linear(256, 50_000, bias=False).requires_grad_(False).to(dtype)
+    parts = [weight for _, _, weight in OutputHead(linear, None).slices(torch.randn(2, 256))]
+    assert sum(map(len, parts)) == 50_000
+    assert max(part.numel() for part in parts) <= (SLICE if dtype == torch.bfloat16 else 50_000 * 256)
+    assert (parts[0].data_ptr() == linear.weight.data_ptr()) == (dtype == torch.float32)
 
 
 def test_an_example_that_was_made_in_inference_mode_can_be_differentiated(open_lvlm):

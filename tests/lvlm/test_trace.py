@@ -96,8 +96,9 @@ def test_what_enters_after_a_block_is_part_of_what_it_hands_on(open_lvlm):
         if n < 2:
             entered[0, example.image_positions] = trace.injected[n]
         assert torch.allclose(trace.hidden[n], output + entered, atol=1e-6)
-    leaves = [trace.hidden[0], *trace.injected]
-    at_state, first, second = lvlm.gradients(lvlm.objective(example, trace), leaves)
+    (at_state,) = lvlm.gradients(lvlm.objective(example, trace), [trace.hidden[0]])
+    whole = lvlm.trace(example, gradients=True)
+    first, second = lvlm.gradients(lvlm.objective(example, whole), whole.injected)
     assert torch.allclose(at_state[0, example.image_positions], first)
     assert not torch.allclose(first, second)
 
@@ -115,6 +116,24 @@ def test_the_image_is_dead_after_the_last_block_and_alive_one_before(token_lvlm)
     trace = token_lvlm.trace(example, hidden=[last], gradients=True)
     dead = torch.autograd.grad(token_lvlm.objective(example, trace), trace.hidden[last])[0]
     assert not dead.squeeze(0)[example.image_positions].any()
+
+
+@pytest.mark.parametrize("what", ["hidden", "attentions"])
+def test_a_graph_starts_at_what_is_recorded_and_its_gradients_are_those_of_a_whole_one(
+    any_lvlm, example, what
+):
+    """The blocks below it are of no use on the way back, and keep nothing for it."""
+
+    def gradients(pixel_values=None):
+        trace = any_lvlm.trace(example, pixel_values=pixel_values, gradients=True, **{what: [1]})
+        value = any_lvlm.objective(example, trace)
+        return trace, any_lvlm.gradients(value, [getattr(trace, what)[1]])[0]
+
+    trace, short = gradients()
+    _, whole = gradients(example.pixel_values.clone().requires_grad_())
+    assert not trace.embeddings.requires_grad
+    assert trace.hidden[1].is_leaf if what == "hidden" else trace.attentions[1].requires_grad
+    assert torch.allclose(short, whole, rtol=1e-5, atol=1e-6 * float(whole.abs().max()))
 
 
 def test_the_pixels_can_be_differentiated_by(any_lvlm, example):
