@@ -15,6 +15,7 @@ from transformers import (
     Qwen2VLProcessor,
     Qwen3VLProcessor,
 )
+from transformers.image_utils import SizeDict
 from transformers.processing_utils import ProcessorMixin
 
 
@@ -43,6 +44,25 @@ class Qwen2_5_VLImageProcessor(_WithoutVideo, Qwen2_5_VLProcessor):  # type: ign
 
 class Qwen3VLPictureProcessor(_WithoutVideo, Qwen3VLProcessor):  # type: ignore[misc]
     """Qwen3-VL's, for pictures and text: the timestamps of frames are of its video part."""
+
+
+class BaseViewText:
+    """Part of a processor: the text holds the tokens of a picture's base view, and none of its tiles."""
+
+    image_token: str
+    num_image_tokens: int
+
+    def replace_image_token(self, image_inputs: Any, image_idx: int, **_: Any) -> str:
+        return self.image_token * self.num_image_tokens
+
+
+class BaseViewPixels:
+    """Part of an image processor: the base view, which is the whole picture squashed to a square."""
+
+    resize: Any
+
+    def get_image_patches(self, image: Any, *_: Any, size: tuple[int, int], resample: Any, **__: Any) -> Any:
+        return [self.resize(image=image, size=SizeDict(height=size[0], width=size[1]), resample=resample)]
 
 
 def load_processor(kind: Any, pictures: Any, source: str | Path, origin: dict[str, Any]) -> Any:

@@ -10,15 +10,29 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    CLIPImageProcessorPil,
     Gemma3ForConditionalGeneration,
     GemmaTokenizer,
     GenerationConfig,
+    GotOcr2ImageProcessorPil,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessorPil,
     Idefics3Processor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessorPil,
+    LlavaProcessor,
     MllamaConfig,
     MllamaForConditionalGeneration,
     MllamaImageProcessorPil,
@@ -28,14 +42,20 @@ from transformers import (
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     SiglipImageProcessorPil,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessorPil,
 )
 
+from medfocus_bench.lvlm.families.internvl import InternVLOfImages
+from medfocus_bench.lvlm.families.llava_onevision import LlavaOnevisionBaseView
 from medfocus_bench.lvlm.families.qwen import QwenVL
 from medfocus_bench.lvlm.processors import Qwen2VLPictureProcessor, Qwen3VLPictureProcessor
 from medfocus_bench.phantom import PHANTOM_LVLMS
@@ -46,7 +66,7 @@ SIDE, PATCH = 112, 14
 
 _WIDTH, _LAYERS = 64, 3
 _TEXT = {"hidden_size": _WIDTH, "intermediate_size": 2 * _WIDTH, "num_hidden_layers": _LAYERS}
-_TEXT |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+_TEXT |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
 _VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _VISION |= {"image_size": SIDE, "patch_size": PATCH}
 _IDEFICS3_SPECIAL = [
@@ -78,6 +98,32 @@ _MLLAMA_TEMPLATE = (
     "{{ part['text'] }}{% endif %}{% endfor %}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
+
+
+_LLAVA_SPECIAL = ["<s>", "<pad>", "</s>", "<image>"]
+_LLAVA_TEMPLATE = (
+    "<s>{% for message in messages %}{{ message['role'] | upper }}: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}</s>{% else %} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+_LLAVA_NEXT_TEMPLATE = (
+    "<s>{% for message in messages %}{% if message['role'] == 'user' %}[INST] {% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}"
+    "{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% if message['role'] == 'user' %} [/INST]{% else %}</s>{% endif %}{% endfor %}"
+)
+_CUT = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+_TILES = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+
+
+def _chatml(image: str) -> str:
+    return (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}" + image + "\n{% else %}"
+        "{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
 
 
 def save_qwen(folder: Path) -> Path:
@@ -208,26 +254,143 @@ def save_paligemma(folder: Path) -> Path:
 
 
 def save_idefics3(folder: Path) -> Path:
+    return _save_idefics3(folder, Idefics3ForConditionalGeneration, Idefics3Config, Idefics3ImageProcessorPil)
+
+
+def save_smolvlm(folder: Path) -> Path:
+    return _save_idefics3(folder, SmolVLMForConditionalGeneration, SmolVLMConfig, SmolVLMImageProcessorPil)
+
+
+def _save_idefics3(folder: Path, kind: Any, settings: Any, pictures: Any) -> Path:
     tokenizer = _byte_level(_IDEFICS3_SPECIAL, ["User:", "Assistant:"])
     blocks = SIDE // PATCH // 2
     processor = Idefics3Processor(
-        image_processor=Idefics3ImageProcessorPil(
-            size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}
-        ),
+        image_processor=pictures(size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}),
         tokenizer=tokenizer,
         image_seq_len=blocks**2,
         chat_template=_IDEFICS3_TEMPLATE,
     )
     ids = _ids(tokenizer)
-    config = Idefics3Config(
+    config = settings(
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), **_TEXT, **ids},
         vision_config=_VISION,
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    return _saved(
-        folder, _built(Idefics3ForConditionalGeneration, config, GenerationConfig(**ids)), processor
+    return _saved(folder, _built(kind, config, GenerationConfig(**ids)), processor)
+
+
+def save_llava(
+    folder: Path, *, text: str = "llama", tower: str = "clip_vision_model", **options: Any
+) -> Path:
+    """LLaVA 1.5 with another decoder or vision tower; `options` go to its config."""
+    tokenizer = _byte_level(_LLAVA_SPECIAL, ["USER:", "ASSISTANT:"])
+    pictures: Any = CLIPImageProcessorPil(**_CUT)
+    if tower == "siglip_vision_model":
+        pictures = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    config = LlavaConfig(**_llava_parts(tokenizer, text, tower), image_seq_length=64, **options)
+    processor = LlavaProcessor(
+        pictures,
+        tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        chat_template=_LLAVA_TEMPLATE,
+        num_additional_image_tokens=int(tower == "clip_vision_model"),
     )
+    generation = GenerationConfig(**_ids(tokenizer))
+    return _saved(folder, _built(LlavaForConditionalGeneration, config, generation), processor)
+
+
+def save_llava_next(folder: Path, **options: Any) -> Path:
+    """LLaVA-NeXT with Mistral as its decoder; `options` go to its config."""
+    tokenizer = _byte_level(_LLAVA_SPECIAL, ["[INST]", "[/INST]"])
+    parts = _llava_parts(tokenizer, "mistral", "clip_vision_model")
+    config = LlavaNextConfig(**parts, image_grid_pinpoints=_TILES, **options)
+    processor = LlavaNextProcessor(
+        LlavaNextImageProcessorPil(**_CUT, image_grid_pinpoints=_TILES),
+        tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        chat_template=_LLAVA_NEXT_TEMPLATE,
+        num_additional_image_tokens=1,
+    )
+    generation = GenerationConfig(**_ids(tokenizer))
+    return _saved(folder, _built(LlavaNextForConditionalGeneration, config, generation), processor)
+
+
+def save_llava_onevision(folder: Path) -> Path:
+    tokenizer = _qwen_tokenizer({"image_token": "<image>", "video_token": "<video>"})
+    parts = _llava_parts(tokenizer, "qwen2", "siglip_vision_model")
+    video = tokenizer.convert_tokens_to_ids("<video>")
+    config = LlavaOnevisionConfig(**parts, video_token_index=video, image_grid_pinpoints=_TILES)
+    processor = LlavaOnevisionBaseView(
+        LlavaOnevisionImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=_TILES),
+        tokenizer,
+        chat_template=_chatml("<image>"),
+    )
+    processor.num_image_tokens = (SIDE // PATCH) ** 2
+    generation = GenerationConfig(**_ids(tokenizer))
+    return _saved(folder, _built(LlavaOnevisionForConditionalGeneration, config, generation), processor)
+
+
+def save_internvl(folder: Path) -> Path:
+    roles = {"start_image_token": "<img>", "end_image_token": "</img>"}
+    roles |= {"context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
+    tokenizer = _qwen_tokenizer(roles)
+    blocks = (SIDE // PATCH // 2) ** 2
+    processor = InternVLOfImages(
+        GotOcr2ImageProcessorPil(size={"height": SIDE, "width": SIDE}),
+        tokenizer,
+        image_seq_length=blocks,
+        chat_template=_chatml("<IMG_CONTEXT>"),
+    )
+    config = InternVLConfig(
+        text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **_TEXT, **_ids(tokenizer)},
+        vision_config=_VISION,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=blocks,
+        tie_word_embeddings=False,
+    )
+    model = _built(InternVLForConditionalGeneration, config, GenerationConfig(**_ids(tokenizer)))
+    drawn = model.model.vision_tower.embeddings
+    for weight in (drawn.cls_token, drawn.position_embeddings):  # zero as the library draws them
+        torch.nn.init.normal_(weight, std=0.02)
+    return _saved(folder, model, processor)
+
+
+def _llava_parts(tokenizer: Any, text: str, tower: str) -> dict[str, Any]:
+    """The part of a config that all LLaVAs have."""
+    vision = _VISION | {"model_type": tower}
+    if tower == "siglip_vision_model":
+        vision |= {"vision_use_head": False}
+    return {
+        "text_config": {"model_type": text, "vocab_size": len(tokenizer), **_TEXT, **_ids(tokenizer)},
+        "vision_config": vision,
+        "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+    }
+
+
+def _qwen_tokenizer(roles: dict[str, str]) -> Qwen2Tokenizer:
+    """The tokenizer of Qwen 2 with further special tokens by the names that a processor asks for."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *roles.values()]
+    learnt = json.loads(_byte_pairs(special, ["user", "assistant"]).to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(merge) for merge in learnt["merges"]],
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens=roles,
+    )
+    tokenizer.add_tokens([AddedToken("<|im_start|>", special=True)])
+    return tokenizer
+
+
+def _byte_pairs(special: list[str], words: list[str]) -> Tokenizer:
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    _train(trained, [*corpus(), *words * 50], special)
+    return trained
 
 
 def save_mllama(folder: Path) -> Path:
@@ -258,17 +421,17 @@ def save_mllama(folder: Path) -> Path:
 
 def _byte_level(special: list[str], words: list[str]) -> PreTrainedTokenizerFast:
     """A tokenizer that starts with the first of `special`, pads with the second and ends with the third."""
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trained.decoder = decoders.ByteLevel()
-    _train(trained, [*corpus(), *words * 50], special)
+    trained = _byte_pairs(special, words)
     start, pad, end = special[:3]
     trained.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 0)])
     return PreTrainedTokenizerFast(tokenizer_object=trained, bos_token=start, eos_token=end, pad_token=pad)
 
 
 def _ids(tokenizer: Any) -> dict[str, int]:
-    return {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
+    """The ids of a tokenizer's roles, as configs name them."""
+    names = (f"{role}_token_id" for role in ("pad", "eos", "bos"))
+    found = ((name, getattr(tokenizer, name)) for name in names)
+    return {name: value for name, value in found if value is not None}
 
 
 def _train(tokenizer: Tokenizer, texts: list[str], special: list[str]) -> None:

@@ -21,6 +21,11 @@ EVERY_FAMILY = (
     "tiny_idefics3",
     "tiny_qwen2_vl",
     "tiny_qwen3_vl",
+    "tiny_smolvlm",
+    "tiny_llava",
+    "tiny_llava_next",
+    "tiny_llava_onevision",
+    "tiny_internvl",
     "tiny_mllama",
 )
 IN_SEQUENCE = tuple(name for name in EVERY_FAMILY if name != "tiny_mllama")

@@ -2,8 +2,9 @@
 
 Files and their keys are as in `Qwen/Qwen2-VL-2B-Instruct`, `Qwen/Qwen2.5-VL-3B-Instruct`,
 `Qwen/Qwen3-VL-4B-Instruct`, `google/gemma-3-4b-it`, `google/paligemma-3b-mix-224`,
-`HuggingFaceM4/Idefics3-8B-Llama3` and `meta-llama/Llama-3.2-11B-Vision-Instruct`; sizes, tokens and weights
-are the tiny checkpoint's own.
+`HuggingFaceM4/Idefics3-8B-Llama3`, `HuggingFaceTB/SmolVLM2-2.2B-Instruct`, `llava-hf/llava-1.5-7b-hf`,
+`llava-hf/llava-v1.6-mistral-7b-hf`, `llava-hf/llava-onevision-qwen2-7b-ov-hf`, `OpenGVLab/InternVL3-8B-hf`
+and `meta-llama/Llama-3.2-11B-Vision-Instruct`; sizes, tokens and weights are the tiny checkpoint's own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ _CLASSES = {
     "paligemma": ("SiglipImageProcessor", "PaliGemmaProcessor", "GemmaTokenizer"),
     "idefics3": ("Idefics3ImageProcessor", "Idefics3Processor", "PreTrainedTokenizerFast"),
     "mllama": ("MllamaImageProcessor", "MllamaProcessor", "PreTrainedTokenizerFast"),
+    "smolvlm": ("SmolVLMImageProcessor", "SmolVLMProcessor", "PreTrainedTokenizerFast"),
+    "llava": ("CLIPImageProcessor", "LlavaProcessor", "PreTrainedTokenizerFast"),
+    "llava_next": ("LlavaNextImageProcessor", "LlavaNextProcessor", "PreTrainedTokenizerFast"),
+    "llava_onevision": ("LlavaOnevisionImageProcessor", "LlavaOnevisionProcessor", "Qwen2Tokenizer"),
+    "internvl": ("GotOcr2ImageProcessor", "InternVLProcessor", "Qwen2Tokenizer"),
 }
 _QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _GENERATION = {
@@ -38,8 +44,20 @@ _GENERATION = {
     "qwen2_5_vl": {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.000001},
     "gemma3": {"cache_implementation": "hybrid", "do_sample": True, "top_k": 64, "top_p": 0.95},
 }
-_LENGTH = {"gemma3": "image_seq_length", "idefics3": "image_seq_len"}
-"""The content of a `processor_config.json` of these two; the others have none."""
+_SETTINGS = {
+    "gemma3": {"image_seq_length": 64},
+    "idefics3": {"image_seq_len": 16},
+    "smolvlm": {"image_seq_len": 16},
+    "llava": {"image_token": "<image>", "num_additional_image_tokens": 1, "patch_size": 14}
+    | {"vision_feature_select_strategy": "default"},
+    "llava_next": {"image_token": "<image>", "num_additional_image_tokens": 1, "patch_size": 14}
+    | {"vision_feature_select_strategy": "default"},
+    "llava_onevision": {"image_token": "<image>", "num_image_tokens": 64, "video_token": "<video>"}
+    | {"vision_aspect_ratio": "anyres_max_9", "vision_feature_select_strategy": "full"},
+    "internvl": {"image_seq_length": 16},
+}
+"""The content of a `processor_config.json`; the others have none, nor had the LLaVAs for long."""
+_LATER = ("llava", "llava_next", "llava_onevision")
 _OF_A_TOKEN = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 
 
@@ -65,10 +83,9 @@ def lay_out(folder: Path, target: Path, layout: Layout) -> Path:
         target / "preprocessor_config.json",
         _pictures(processor, kind, whole=layout == "saved by 4.5x") | names,
     )
-    if kind in _LENGTH:
-        length = {_LENGTH[kind]: getattr(processor, _LENGTH[kind])}
+    if kind in _SETTINGS and not (kind in _LATER and layout == "older names"):
         own = {name: value for name, value in names.items() if name == "processor_class"}
-        _write(target / "processor_config.json", length | own)
+        _write(target / "processor_config.json", _SETTINGS[kind] | own)
     if kind in _QWEN and layout == "saved by 4.5x":
         video = {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 14, "temporal_patch_size": 2}
         _write(target / "video_preprocessor_config.json", video)
@@ -110,7 +127,7 @@ def _pictures(processor: Any, kind: str, *, whole: bool) -> dict[str, Any]:
     found = {"do_normalize": True, "do_rescale": True, "do_resize": True, "rescale_factor": 1 / 255}
     found |= mean_and_std | {"resample": int(pictures.resample)}
     found["size"] = {name: value for name, value in size.items() if value is not None}
-    found["do_convert_rgb"] = True if kind in (*_QWEN, "idefics3", "mllama") else None
+    found["do_convert_rgb"] = None if kind in ("gemma3", "paligemma") else True
     if kind in _QWEN:
         found |= patches | {"do_center_crop": None}
         found |= {"data_format": "channels_first", "default_to_square": True, "disable_grouping": None}
@@ -119,11 +136,17 @@ def _pictures(processor: Any, kind: str, *, whole: bool) -> dict[str, Any]:
     if kind == "gemma3":
         found |= {"do_pan_and_scan": None, "pan_and_scan_max_num_crops": None}
         found |= {"pan_and_scan_min_crop_size": None, "pan_and_scan_min_ratio_to_activate": None}
-    if kind == "idefics3":
+    if kind in ("idefics3", "smolvlm"):
         longest = {"longest_edge": pictures.max_image_size["longest_edge"]}
         found |= {"do_image_splitting": True, "do_pad": True, "max_image_size": longest}
     if kind == "mllama":
         found |= {"do_pad": True, "max_image_tiles": pictures.max_image_tiles}
+    if kind in ("llava", "llava_next"):
+        found |= {"do_center_crop": True, "crop_size": dict(pictures.crop_size)}
+    if kind in ("llava_next", "llava_onevision"):
+        found |= {"do_pad": True, "image_grid_pinpoints": pictures.image_grid_pinpoints}
+    if kind == "internvl":
+        found |= {"crop_to_patches": False, "max_patches": 12, "min_patches": 1}
     return found
 
 

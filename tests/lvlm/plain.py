@@ -11,7 +11,14 @@ from transformers import AutoModelForImageTextToText
 
 from medfocus_bench.lvlm.families import family_of
 
-OPTIONS = {"gemma3": {"do_pan_and_scan": False}, "idefics3": {"do_image_splitting": False}}
+OPTIONS = {
+    "gemma3": {"do_pan_and_scan": False},
+    "idefics3": {"do_image_splitting": False},
+    "smolvlm": {"do_image_splitting": False},
+    "internvl": {"crop_to_patches": False},
+}
+BASE_VIEW = ("llava_next", "llava_onevision")
+"""Their models, too, have to be told that there are no tiles."""
 
 
 class Plain:
@@ -19,7 +26,10 @@ class Plain:
 
     def __init__(self, folder: Path) -> None:
         self.model: Any = AutoModelForImageTextToText.from_pretrained(folder).eval()
-        self.processor: Any = family_of(self.model).processor(folder, {})
+        family = family_of(self.model)
+        self.processor: Any = family.processor(folder, {})
+        if family.model_type in BASE_VIEW:
+            family.prepare(self.model)
         self.options = OPTIONS.get(self.model.config.model_type, {})
 
     def inputs(self, picture: Image.Image, question: str, response: str = "") -> Any:

@@ -30,7 +30,13 @@ NATIVE = {
     "tiny_idefics3": {(224, 448): (4, 4), (392, 224): (4, 4), (112, 112): (4, 4)},
     "tiny_qwen2_vl": {(224, 448): (8, 16), (392, 224): (14, 8), (224, 224): (8, 8)},
     "tiny_qwen3_vl": {(224, 448): (7, 14), (384, 224): (12, 7), (224, 224): (7, 7)},
+    "tiny_smolvlm": {(224, 448): (4, 4), (392, 224): (4, 4), (112, 112): (4, 4)},
+    "tiny_llava": {(224, 448): (8, 8), (392, 224): (8, 8), (112, 112): (8, 8)},
+    "tiny_llava_next": {(224, 448): (8, 8), (392, 224): (8, 8), (112, 112): (8, 8)},
+    "tiny_llava_onevision": {(224, 448): (8, 8), (392, 224): (8, 8), (112, 112): (8, 8)},
+    "tiny_internvl": {(224, 448): (4, 4), (392, 224): (4, 4), (112, 112): (4, 4)},
 }
+RANDOM = ["tiny_qwen", "tiny_gemma", *(name for name in NATIVE if name.startswith("tiny"))]
 SHAPES = [(name, shape) for name, grids in NATIVE.items() for shape in grids]
 AS_IT_IS = [
     ("phantom_qwen", (224, 448)),
@@ -41,6 +47,11 @@ AS_IT_IS = [
     ("tiny_qwen2_vl", (392, 224)),
     ("tiny_qwen3_vl", (224, 448)),
     ("tiny_qwen3_vl", (384, 224)),
+    ("tiny_smolvlm", (112, 112)),
+    ("tiny_llava", (112, 112)),
+    ("tiny_llava_next", (112, 112)),
+    ("tiny_llava_onevision", (112, 112)),
+    ("tiny_internvl", (112, 112)),
 ]
 """Pictures that the processor does not resize."""
 
@@ -104,9 +115,7 @@ def test_limits_of_pixels_hold_where_a_checkpoint_brings_its_own(checkpoint, tmp
 
 @pytest.mark.parametrize("framing", ["native", "square"])
 @pytest.mark.parametrize("shape", [(224, 448), (392, 224)])
-@pytest.mark.parametrize(
-    "name", ["tiny_qwen", "tiny_gemma", "tiny_paligemma", "tiny_idefics3", "tiny_qwen2_vl", "tiny_qwen3_vl"]
-)
+@pytest.mark.parametrize("name", RANDOM)
 def test_a_map_peaks_where_the_picture_was_changed(open_lvlm, name, shape, framing):
     """Traps 8, 9 and 20: from a native patch through the processor to tokens, and back to native pixels.
 
@@ -136,6 +145,8 @@ def test_a_map_peaks_where_the_picture_was_changed(open_lvlm, name, shape, frami
     [
         ("phantom_gemma", {"do_pan_and_scan": True}),
         ("tiny_idefics3", {"do_image_splitting": True, "size": {"longest_edge": 224}}),
+        ("tiny_smolvlm", {"do_image_splitting": True, "size": {"longest_edge": 224}}),
+        ("tiny_internvl", {"crop_to_patches": True, "min_patches": 2}),
     ],
 )
 def test_crops_are_off_even_where_the_processors_settings_have_them_on(checkpoint, name, options):
@@ -238,6 +249,7 @@ def test_each_family_writes_boxes_by_the_convention_it_was_trained_with():
     """Trap 30."""
     expected = {"qwen2_5_vl": "pixels", "gemma3": "thousandths_yx", "paligemma": "thousandths_yx"}
     expected |= {"idefics3": "pixels", "qwen2_vl": "thousandths_xy", "qwen3_vl": "thousandths_xy"}
+    expected |= {"internvl": "thousandths_xy"}
     assert {name: load_family(name).boxes for name in expected} == expected
 
 
@@ -302,9 +314,10 @@ def test_paligemma_holds_no_conversation(open_lvlm):
         open_lvlm("tiny_paligemma").converse(picture(1), ["Is it?", "Yes.", "Where?"])
 
 
-def test_a_mid_grey_picture_is_a_picture_to_idefics3(open_lvlm):
+@pytest.mark.parametrize("name", ["tiny_idefics3", "tiny_smolvlm"])
+def test_a_mid_grey_picture_is_a_picture_to_idefics3(open_lvlm, name):
     """Its model leaves out pictures of nothing but normalised zeros, as if they were padding."""
-    lvlm = open_lvlm("tiny_idefics3")
+    lvlm = open_lvlm(name)
     example = lvlm.encode(picture(1), QUESTION, "Yes.")
     grey, nearly = torch.zeros_like(example.pixel_values), torch.full_like(example.pixel_values, 1e-4)
     scores = lvlm.scores(example, torch.stack([grey, nearly, example.pixel_values]))

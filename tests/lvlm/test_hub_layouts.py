@@ -25,7 +25,7 @@ def test_a_folder_as_on_the_hub_answers_as_the_same_weights_saved_today(
     checkpoint, open_lvlm, tmp_path, name, layout
 ):
     folder = lay_out(checkpoint(name), tmp_path / "hub", layout)
-    assert not (folder / "processor_config.json").exists() or name in ("phantom_gemma", "tiny_idefics3")
+    assert not (folder / "processor_config.json").exists() or name not in ("phantom_qwen", "tiny_paligemma")
     theirs, ours = load_lvlm(folder), open_lvlm(name)
     image = render(Patient.sample((16, 0))).image
     read = [lvlm.encode(image, QUESTION, "Yes.") for lvlm in (theirs, ours)]
