@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method
@@ -59,6 +60,11 @@ class RISE(Method):
 
     Probabilities are taken relative to the whole picture's, so that a long response does not underflow. A
     model that ignores the picture gets a flat map: no explanation.
+
+    By default a mask is of whole cells that tile the picture, black or shown, as in the benchmark's paper.
+    With `soft` it is that of the method's own paper: a grid of one cell more a side, drawn out bilinearly, so
+    that the picture fades, and shifted by a random part of a cell; the map then has the resolution of the
+    model's input.
     """
 
     name = "rise"
@@ -72,6 +78,7 @@ class RISE(Method):
     cells: int = 8
     keep: float = 0.5
     fill: float = 0.0
+    soft: bool = False
 
     def __post_init__(self) -> None:
         _check_grid(self.name, self.cells, self.fill)
@@ -87,18 +94,39 @@ class RISE(Method):
     def explain(
         self, lvlm: HuggingFaceLVLM, example: EncodedExample, *, target: Target = "response", seed: int = 0
     ) -> Attribution:
-        kept = self._kept(np.random.default_rng(seed)).to(example.pixel_values.device)
-        shown = cell_masks(torch.cat([torch.ones_like(kept[:1]), kept]), self.cells, example)
-        edited = torch.where(shown, example.pixel_values, example.colour(self.fill))
-        values = lvlm.scores(example, edited, target)
+        rng, pixels = np.random.default_rng(seed), example.pixel_values
+        black = example.colour(self.fill)
+        if self.soft:
+            shown = self._soft(rng, *pixels.shape[1:]).to(pixels)
+            edited, shape = black + shown[:, None] * (pixels - black), pixels.shape[1:]
+        else:
+            shown, shape = self._kept(rng).to(pixels), torch.Size((self.cells, self.cells))
+            edited = torch.where(cell_masks(shown, self.cells, example), pixels, black)
+        values = lvlm.scores(example, torch.cat([pixels[None], edited]), target)
         # On the CPU: MPS has no double precision.
         weights = torch.exp((values[1:] - values[0]).clamp(max=50.0)).cpu().double()
-        shares = kept.cpu().double()
+        shares = shown.reshape(self.masks, -1).cpu().double()
         counts = shares.sum(0)
-        means = (weights @ shares) / counts.clamp(min=1)
+        means = (weights @ shares) / counts.where(counts > 0, 1.0)
         # A cell that was never shown is as good as the mean of the others.
         means = torch.where(counts > 0, means, means[counts > 0].mean())
-        return Attribution(saliency=example.grid.view.saliency(means.reshape(self.cells, self.cells).numpy()))
+        return Attribution(saliency=example.grid.view.saliency(means.reshape(shape).numpy()))
+
+    def _soft(self, rng: np.random.Generator, height: int, width: int) -> torch.Tensor:
+        """How much of each pixel each mask shows: (masks, height, width), in [0, 1]."""
+        side = self.cells + 1
+        chosen = np.arange(side**2) < round(self.keep * side**2)
+        drawn = np.stack([rng.permutation(chosen) for _ in range(self.masks)]).reshape(-1, side, side)
+        down, across = -(-height // self.cells), -(-width // self.cells)
+        wide = functional.interpolate(
+            torch.from_numpy(drawn).float()[:, None],
+            size=(side * down, side * across),
+            mode="bilinear",
+            align_corners=False,
+        )[:, 0]
+        tops, lefts = rng.integers(0, down, self.masks), rng.integers(0, across, self.masks)
+        parts = zip(wide, tops.tolist(), lefts.tolist(), strict=True)
+        return torch.stack([mask[top : top + height, left : left + width] for mask, top, left in parts])
 
     def _kept(self, rng: np.random.Generator) -> torch.Tensor:
         """Which cells each mask keeps: (masks, cells x cells), the same share in each."""

@@ -35,12 +35,26 @@ def test_rise_is_the_same_with_the_same_seed_and_another_with_another(qwen):
     assert not np.array_equal(first, other)
 
 
+def test_rise_with_soft_masks_is_that_of_its_own_paper(qwen):
+    """Masks fade and lie at random parts of a cell; the map is as fine as the input, and finds the cause."""
+    masks = RISE(masks=200, soft=True)._soft(np.random.default_rng(0), 100, 60)
+    assert masks.shape == (200, 100, 60)
+    assert 0 <= masks.min() < masks.max() <= 1
+    assert ((masks > 0.01) & (masks < 0.99)).float().mean() > 0.3
+    assert masks.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert (masks[:, :, 1:] - masks[:, :, :-1]).abs().max() < 0.2
+    saliency = RISE(soft=True).explain(qwen, qwen.encode(PATIENT.image, QUESTION, "Yes.")).saliency
+    assert saliency.shape == (224, 224)
+    assert saliency[PATIENT.findings["pacemaker"]].mean() > np.quantile(saliency, 0.75)
+
+
 def test_a_model_that_does_not_look_gets_no_explanation(example):
     """Trap 26: without the division by how often a cell was kept RISE shows its own masks."""
     blind = scoring(lambda example, pixel_values, target: torch.zeros(len(pixel_values)))
-    occluded, flat = (method.explain(blind, example).saliency for method in (Occlusion(), RISE(masks=16)))
+    methods = Occlusion(), RISE(masks=16), RISE(masks=16, soft=True)
+    occluded, flat, soft = (method.explain(blind, example).saliency for method in methods)
     assert not occluded.any()
-    assert np.ptp(flat) == 0
+    assert np.ptp(flat) == np.ptp(soft) == 0
 
 
 def test_cells_tile_an_input_that_does_not_divide_evenly(qwen):
