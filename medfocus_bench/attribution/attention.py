@@ -1,8 +1,8 @@
 """Methods that read attention weights.
 
 Token t of the response is predicted by the position before it, so all of them read these predictor rows,
-never the rows of the response's own tokens. The decoder computes attention step by step meanwhile, since
-fused kernels keep no weights. Blocks and heads are counted from 0. Nothing assumes that a row sees only what
+never the rows of the response's own tokens. Their weights are computed step by step beside the fused kernels,
+which give none. Blocks and heads are counted from 0. Nothing assumes that a row sees only what
 stands before it (Gemma 3 attends in both directions within the image), nor that it sees the image at all (a
 sliding window may have passed it): a block that does not look gives an empty map, no explanation.
 """
@@ -74,7 +74,8 @@ class AttentionHead(Method):
         trace = lvlm.trace(
             example,
             attentions=sorted({one["layer"] for one in candidates}),
-            keep=lambda weights: weights[:, rows][:, :, columns.to(weights.device)].float().mean(1),
+            attention_rows=rows,
+            keep=lambda weights: weights[:, :, columns.to(weights.device)].float().mean(1),
         )
         return [token_map(example, trace.attentions[one["layer"]][0, one["head"]]) for one in candidates]
 
@@ -164,7 +165,8 @@ def _mean_attention(lvlm: HuggingFaceLVLM, example: EncodedExample, layer: int, 
     trace = lvlm.trace(
         example,
         attentions=[layer],
-        keep=lambda weights: weights[:, row, columns.to(weights.device)].float().mean(0),
+        attention_rows=slice(row, row + 1),
+        keep=lambda weights: weights[:, 0, columns.to(weights.device)].float().mean(0),
     )
     return trace.attentions[layer][0]
 

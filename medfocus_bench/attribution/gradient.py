@@ -54,19 +54,20 @@ class GradientWeightedAttention(Method):
         wanted = 0 if self.propagate and self.layer is None else self.layer
         first = chosen_block(self.name, lvlm, wanted)
         layers = range(first, lvlm.layers) if self.propagate else range(first, first + 1)
-        trace = lvlm.trace(example, attentions=layers, gradients=True)
+        rows = predictor_rows(example, target)
+        read = None if self.propagate else rows
+        trace = lvlm.trace(example, attentions=layers, attention_rows=read, gradients=True)
         weights = [trace.attentions[layer] for layer in layers]
         gradients = lvlm.gradients(lvlm.objective(example, trace, target), weights)
         relevance = [
             (gradient[0].clamp(min=0).float() * weight[0].detach().float()).mean(0).to(lvlm.device)
             for gradient, weight in zip(gradients, weights, strict=True)
         ]
-        rows = predictor_rows(example, target)
         if self.propagate:
             unit = torch.eye(len(relevance[0]), device=relevance[0].device)
             reached = rows_of_product([unit + matrix for matrix in relevance], rows)
         else:
-            reached = relevance[0][rows]
+            reached = relevance[0]
         return token_map(example, reached[:, example.image_positions].sum(0))
 
     def candidates(self, lvlm: HuggingFaceLVLM) -> Iterator[Mapping[str, Any]]:

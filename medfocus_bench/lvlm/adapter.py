@@ -26,11 +26,11 @@ from medfocus_bench.lvlm.half_products import half_products
 from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.module import ScoreModule
 from medfocus_bench.lvlm.protocol import AUTO_BATCH, Response
+from medfocus_bench.lvlm.recorded_attention import recorded_attention
 from medfocus_bench.lvlm.trace import (
     Keep,
     PassCounter,
     Trace,
-    attention_implementation,
     recorded_logits,
     recording,
 )
@@ -41,9 +41,9 @@ class HuggingFaceLVLM:
 
     `source` is a local folder or a Hub id; remote code is never run. With `square` framing pictures are
     resized and padded to the model frame of side `size` first; with `native` the processor is given them as
-    they are. `attention` names the implementation of attention ("sdpa", "eager", ...); methods that read
-    attention weights switch the decoder to eager meanwhile. `pixels` limits what the processor makes of a
-    picture (min, max), for families that resize freely. `batch` pictures go through the model together.
+    they are. `attention` names the implementation of attention ("sdpa", "eager", ...); where a method reads
+    weights, a block computes them beside it. `pixels` limits what the processor makes of a picture (min,
+    max), for families that resize freely. `batch` pictures go through the model together.
     `device`, `quantise` and `decoding` are those of `load_lvlm`; `quantised` says whether any weights are.
     Raises InputError where the checkpoint cannot be loaded, or where its family is unknown; every pass raises
     NotFiniteError for numbers that are not finite, as float16 makes where it overflows.
@@ -342,13 +342,15 @@ class HuggingFaceLVLM:
         pixel_values: torch.Tensor | None = None,
         hidden: Iterable[int] = (),
         attentions: Iterable[int] = (),
+        attention_rows: slice | None = None,
         keep: Keep | None = None,
         gradients: bool = False,
     ) -> Trace:
         """One pass that records the hidden states and attention weights of some blocks.
 
-        `keep` reduces the weights (heads, length, length) of a block as they are made, so that no more of
-        them is held than a method reads. With `gradients` everything recorded is part of one graph that
+        Weights are computed at `attention_rows` alone, (heads, rows, length), and all of them where that is
+        None; `keep` reduces those of a block as they are made. So no more is held than a method reads.
+        With `gradients` everything recorded is part of one graph that
         starts at the first of it (a block's output, the input of a block whose weights are recorded, the
         embeddings where neither is, and then what is injected), or at `pixel_values` where that requires
         gradients; it stays on the device of its block.
@@ -357,11 +359,10 @@ class HuggingFaceLVLM:
         given = example.pixel_values if pixel_values is None else pixel_values
         root = gradients and not given.requires_grad
         device = None if gradients else self.device
-        # Fused kernels return no weights.
-        eager = attention_implementation(self.decoder, "eager") if attentions else nullcontext()
+        weighing = recorded_attention(self.decoder, attentions, attention_rows)
         with (
             torch.enable_grad() if gradients else torch.inference_mode(),
-            eager,
+            weighing if attentions else nullcontext(),
             recording(
                 self.decoder, hidden, attentions, keep, device, injected=self.family.injected, root=root
             ) as found,

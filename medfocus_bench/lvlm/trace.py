@@ -38,7 +38,7 @@ class Trace:
     response's tokens. `last` (length, width): the same at all positions. Recordings keep the
     batch axis of the pass, so that it is the very tensor to differentiate by. `hidden[k]` (1, length, width):
     what block k, counted from 0, hands on: the input of the next one, or of the final norm. `attentions[k]`:
-    of block k, (1, heads, length, length), or what `keep` made of its item; a block that looks at the picture
+    of block k, (1, heads, rows, length), or what `keep` made of its item; a block that looks at the picture
     in place of the text has the picture's own positions in its last axis. `embeddings` (1, length, width):
     the input of block 0, image tokens merged in. `injected`: what is added to the outputs of blocks 0, 1, ...
     at the image tokens, (image tokens, width) each, of those that still reach the answer; empty in most
@@ -104,7 +104,7 @@ def recording(
     def at_attention(layer: int, module: Any, args: Any, output: Any) -> None:
         weights = output[1]
         if weights is None:
-            raise RuntimeError(f"block {layer} gave no attention weights: they need eager attention")
+            raise RuntimeError(f"block {layer} gave no attention weights")
         found.attentions[layer] = (weights if keep is None else keep(weights[0])[None]).to(device)
 
     layers = decoder.layers
@@ -117,10 +117,14 @@ def recording(
             hook = partial(at_states, passed)
             stack.enter_context(readers[passed].register_forward_pre_hook(hook, with_kwargs=True))
         for layer in attentions:
-            block = layers[layer]
-            attention = block.self_attn if hasattr(block, "self_attn") else block.cross_attn
+            attention = attention_of(layers[layer])
             stack.enter_context(attention.register_forward_hook(partial(at_attention, layer)))
         yield found
+
+
+def attention_of(block: Any) -> Any:
+    """The attention of a block: to the text, or in its place to the picture."""
+    return block.self_attn if hasattr(block, "self_attn") else block.cross_attn
 
 
 def _leaf(features: torch.Tensor) -> torch.Tensor:

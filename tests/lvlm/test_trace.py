@@ -64,6 +64,26 @@ def test_the_question_sees_itself_whole_in_paligemma_and_the_response_does_not(o
     assert not weights[:, :start, start:].any()
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("key", ["phantom_qwen", "phantom_gemma"])
+def test_some_rows_of_the_weights_are_those_of_all_and_so_are_their_gradients(open_lvlm, key, attention):
+    """Trap 6: only the rows that are read are computed step by step."""
+    lvlm = open_lvlm(key, attention=attention)
+    example = lvlm.encode(picture(1), QUESTION, "Yes.\n")
+    rows = slice(example.rows.start, example.rows.stop)
+
+    def traced(**options):
+        trace = lvlm.trace(example, attentions=[1], gradients=True, **options)
+        (gradient,) = lvlm.gradients(lvlm.objective(example, trace), [trace.attentions[1]])
+        return trace.attentions[1].detach(), gradient
+
+    own, all_rows = traced(attention_rows=rows), traced()
+    assert own[0].shape[2] == len(example.rows)
+    for few, every in zip(own, all_rows, strict=True):
+        assert torch.allclose(few, every[:, :, rows], rtol=1e-4, atol=1e-6 * float(every.abs().max()))
+    assert lvlm.decoder.config._attn_implementation == attention
+
+
 def test_keep_reduces_the_weights_as_they_are_made(any_lvlm, example):
     rows = slice(example.rows.start, example.rows.stop)
     kept = any_lvlm.trace(example, attentions=[1], keep=lambda weights: weights[:, rows].mean(1))
