@@ -278,7 +278,7 @@ def conditions_of(target: str, options: dict[str, Any]) -> RunConfig:
     from medfocus_bench.errors import InputError
     from medfocus_bench.runs.config import RunConfig
 
-    names = ("seed", "device", "dtype", "framing", "batch", "quantise", "decoding")
+    names = ("seed", "device", "dtype", "framing", "batch", "quantise", "decoding", "pixels")
     common = {name: options[name] for name in names if name in options}
     if target in ("response", "verdict"):
         return RunConfig(target=target, **common)  # type: ignore[arg-type]

@@ -333,8 +333,17 @@ def batch_option(auto: int = AUTO_BATCH) -> Decorator:
     )
 
 
+def _two_numbers(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9}),(\d{1,9})", text)
+    if found is None or not 0 < int(found[1]) <= int(found[2]):
+        raise InputError(f"--pixels {text}: give the least and the most, as 3136,1003520")
+    return int(found[1]), int(found[2])
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--seed, --device, --dtype, --quantise, --framing, --batch."""
+    """--seed, --device, --dtype, --quantise, --framing, --pixels, --batch."""
     quantise = click.option(
         "--quantise",
         type=click.Choice(QUANTISATIONS),
@@ -347,7 +356,14 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(("square", "native")),
         help="Give the processor the padded square of the model frame, or the picture as it is.",
     )
-    return seed_option()(device_options()(quantise(framing(batch_option()(command)))))
+    pixels = click.option(
+        "--pixels",
+        metavar="MIN,MAX",
+        callback=_two_numbers,
+        help="Pixels that a processor makes of a picture, where its family takes any size. Default: those of "
+        "the checkpoint, within the family's.",
+    )
+    return seed_option()(device_options()(quantise(framing(pixels(batch_option()(command))))))
 
 
 def settings_of(assignments: Iterable[str], option: str) -> dict[str, str]:

@@ -42,9 +42,8 @@ class HuggingFaceLVLM:
     `source` is a local folder or a Hub id; remote code is never run. With `square` framing pictures are
     resized and padded to the model frame of side `size` first; with `native` the processor is given them as
     they are. `attention` names the implementation of attention ("sdpa", "eager", ...); where a method reads
-    weights, a block computes them beside it. `pixels` limits what the processor makes of a picture (min,
-    max), for families that resize freely. `batch` pictures go through the model together.
-    `device`, `quantise` and `decoding` are those of `load_lvlm`; `quantised` says whether any weights are.
+    weights, a block computes them beside it. `batch` pictures go through the model together. `device`,
+    `quantise`, `decoding` and `pixels` are those of `load_lvlm`; `quantised` says whether any weights are.
     Raises InputError where the checkpoint cannot be loaded, or where its family is unknown; every pass raises
     NotFiniteError for numbers that are not finite, as float16 makes where it overflows.
     """

@@ -55,6 +55,7 @@ def open_checkpoint(
     with _loading(source):
         model_type = AutoConfig.from_pretrained(source, **origin).model_type
     family = load_family(model_type)
+    _check_pixels(family, pixels)
     with _loading(source):
         model, info = AutoModelForImageTextToText.from_pretrained(
             source,
@@ -71,9 +72,9 @@ def open_checkpoint(
             f"{source}: lacks weights of the LVLM, such as {min(info['missing_keys'])}, as transformers "
             f"{transformers.__version__} names them; fetch it again, or install the newest transformers"
         )
-    if pixels is not None:
-        limits = zip(("shortest_edge", "longest_edge"), pixels, strict=True)
-        processor.image_processor.size = dict(limits)
+    if family.pixels is not None:
+        least, most = pixels or within(family.pixels, processor.image_processor.size)
+        processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
     model.generation_config = generation_config(model.generation_config, decoding)
     check_placed(source, model)
     remember_picture(processor.image_processor)
@@ -83,6 +84,25 @@ def open_checkpoint(
         raise InputError(f"{source}: {blind} is zero everywhere, so no picture has an effect: train it")
     model = model.eval().requires_grad_(False)
     return model if "device_map" in placed else model.to(device), processor, family
+
+
+def _check_pixels(family: Family, given: tuple[int, int] | None) -> None:
+    if given is None:
+        return
+    if family.pixels is None:
+        raise InputError(
+            f"pixels {given[0]},{given[1]}: models of type {family.model_type} make one size of every "
+            "picture; leave the limits out"
+        )
+    if not 0 < given[0] <= given[1]:
+        raise InputError(f"pixels {given[0]},{given[1]}: give the least and the most pixels of a picture")
+
+
+def within(limits: tuple[int, int], own: Any) -> tuple[int, int]:
+    """The least and the most pixels of a checkpoint's pictures, no wider than the limits of its family."""
+    least, most = limits
+    most = min(own["longest_edge"], most)
+    return min(max(own["shortest_edge"], least), most), most
 
 
 @contextmanager

@@ -15,17 +15,15 @@ class HubModel:
     """A model of the Hub that transformers loads without code of its own.
 
     `family` is its model type, `billions` how many 1e9 parameters it has. `revision` pins a commit; None asks
-    for the newest, and a caller may give one. `pixels` (min, max) limits what the processor makes of a
-    picture; None where the family squashes every picture to one size. `gated`: its terms are to be accepted
-    on the Hub first. `ran`: whether it was ever run by those who wrote this package. `note`: anything else
-    that one should know before use.
+    for the newest, and a caller may give one. `gated`: its terms are to be accepted on
+    the Hub first. `ran`: whether it was ever run by those who wrote this package. `note`: anything else that
+    one should know before use.
     """
 
     repository: str
     family: str
     billions: float
     licence: str
-    pixels: tuple[int, int] | None = None
     revision: str | None = None
     gated: bool = False
     ran: bool = False
@@ -37,7 +35,6 @@ class HubModel:
         return 2 * self.billions
 
 
-_QWEN_PIXELS = (56 * 56, 1280 * 28 * 28)
 _GEMMA, _HEALTH = "Gemma terms", "Health AI Developer Foundations terms"
 
 
@@ -47,7 +44,6 @@ def _qwen(repository: str, family: str, billions: float, licence: str, note: str
         family=family,
         billions=billions,
         licence=licence,
-        pixels=_QWEN_PIXELS,
         note=note,
     )
 

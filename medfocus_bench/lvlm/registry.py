@@ -56,6 +56,7 @@ def load_lvlm(
     batch: int = AUTO_BATCH,
     quantise: str | None = None,
     decoding: Decoding = GREEDY,
+    pixels: tuple[int, int] | None = None,
 ) -> HuggingFaceLVLM:
     """Load an LVLM: a new one at every call, which the caller may change.
 
@@ -67,13 +68,15 @@ def load_lvlm(
             `auto-map` spreads the weights over all GPUs (with accelerate, of the extra `gpu`).
         dtype: `float32`, `bfloat16` or `float16`.
         attention: the attention implementation of transformers.
-        revision: a tag or commit on the Hub; by default that of the registry. The registry's revision and
-            limits of pixels hold for the Hub id of a model as for its key.
+        revision: a tag or commit on the Hub; by default that of the registry, for the Hub id of a model as
+            for its key.
         batch: the pictures that go through the model together, at most.
         quantise: `8bit` or `4bit` hold the weights of the blocks so, by bitsandbytes (of the extra `gpu`);
             methods that need gradients refuse such an LVLM.
         decoding: `greedy` writes the likeliest token at every step, whatever the checkpoint's generation
             config says; `checkpoint` applies the penalties of that config first, as the paper's code does.
+        pixels: (min, max) that the processor makes of a picture, for families that take any size; by default
+            what the checkpoint says, within the limits of its family (`Family.pixels`).
 
     Raises:
         InputError: for an unknown key, for a checkpoint that cannot be loaded, for a random decoder of
@@ -96,10 +99,9 @@ def load_lvlm(
     _, seed = trained_source(source)
     if seed is not None and quantise is not None:
         raise InputError(f"{key}: the decoder of quantised weights cannot be drawn; leave out quantise")
-    pixels = None
     known = _hub_model(place)
     if known is not None:
-        pixels, revision = known.pixels, revision or known.revision
+        revision = revision or known.revision
     lvlm = HuggingFaceLVLM(
         key,
         place,

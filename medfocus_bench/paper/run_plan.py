@@ -185,7 +185,8 @@ class RunPlanner:
         records = self._recorded.of(name, share)
         passes, origin = self._passes(spec, records)
         time = self._time(spec, share, passes, records)
-        graph = GRAPHS.get((name, share.lvlm, self.config.framing)) if not spec.settings else None
+        usual = not spec.settings and self.config.pixels is None
+        graph = GRAPHS.get((name, share.lvlm, self.config.framing)) if usual else None
         return PlanLine.of((name, share.lvlm, share.split), count, count, passes, origin, time, graph)
 
     def _passes(self, spec: MethodSpec, records: Sequence[Record]) -> tuple[Passes, Origin]:

@@ -336,5 +336,6 @@ def _settings(
         framing=config.framing if looks else None,
         quantise=config.quantise if looks else None,
         decoding=config.decoding if looks else None,
+        pixels=config.pixels if looks else None,
         parts=parts,
     )

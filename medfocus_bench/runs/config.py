@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class RunConfig:
     """The settings of a run beside its methods; all but `device` and `batch` decide what it computes.
 
-    `device`, `quantise` and `decoding` are those of `load_lvlm`. `batch`: the pictures that go through an
-    LVLM together, at most; fewer where they do not fit.
+    `device`, `quantise`, `decoding` and `pixels` are those of `load_lvlm`. `batch`: the pictures that go
+    through an LVLM together, at most; fewer where they do not fit.
     """
 
     target: Target = "response"
@@ -31,6 +31,7 @@ class RunConfig:
     batch: int = AUTO_BATCH
     quantise: str | None = None
     decoding: Decoding = GREEDY
+    pixels: tuple[int, int] | None = None
 
     def load(self, source: str) -> HuggingFaceLVLM:
         """The LVLM of a source, which a process keeps until it asks for another; nobody may change it."""
@@ -38,7 +39,7 @@ class RunConfig:
 
     def source(self, name: str) -> LVLMSource:
         """Where workers load the LVLM of a name from, and how."""
-        names = ("framing", "dtype", "device", "batch", "quantise", "decoding")
+        names = ("framing", "dtype", "device", "batch", "quantise", "decoding", "pixels")
         return LVLMSource.of(name, **{option: getattr(self, option) for option in names})
 
     @property

@@ -221,13 +221,15 @@ class _Run:
         not count, whichever call wrote it.
         """
         config = self.config
-        head = {
+        head: dict[str, Any] = {
             "format": _FORMAT,
             "benchmark": self.benchmark.fingerprint,
             "dtype": config.dtype,
             "framing": config.framing,
             "quantise": config.quantise,
         }
+        if config.pixels is not None:
+            head["pixels"] = list(config.pixels)
         path = self.out / f"{name}{'' if self.shard is None else f'-{_tag(self.shard)}'}.jsonl"
         with exclusive(path):
             journal = Journal(path, head)

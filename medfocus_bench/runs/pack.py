@@ -209,10 +209,10 @@ def _metadata(
 
 
 def _run_values(settings: RunSettings) -> Iterator[tuple[str, Any]]:
-    for name in ("target", "seed", "dtype", "framing", "quantise", "decoding"):
+    for name in ("target", "seed", "dtype", "framing", "quantise", "decoding", "pixels"):
         value = getattr(settings, name)
         if value is not None:
-            yield f"run: {name}", value
+            yield f"run: {name}", list(value) if isinstance(value, tuple) else value
 
 
 def _explains(attribution: Attribution) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -22,7 +22,10 @@ MAX_DOCUMENT_BYTES: Final = 16 * 2**20
 
 FORMAT: Final[Literal["medfocus-bench run 1"]] = "medfocus-bench run 1"
 
-_DECIDING = ("source", "method", "benchmark", "target", "seed", "dtype", "framing", "quantise", "decoding")
+_DECIDING = (
+    *("source", "method", "benchmark", "target", "seed"),
+    *("dtype", "framing", "quantise", "decoding", "pixels"),
+)
 """The settings that every record of a folder has in common."""
 
 _UNKNOWN: Final = "unknown (an earlier version did not keep it)"
@@ -59,7 +62,8 @@ class RunSettings(Strict):
     """The content of `settings.json`.
 
     `source` loads the method, and `opened` the benchmark. `target`, `dtype`, `framing` and `decoding` are
-    None for a null control, which needs no model; `quantise` for weights of that dtype. Runs of earlier
+    None for a null control, which needs no model; `quantise` for weights of that dtype, `pixels` where the
+    limits of the checkpoint and its family hold. Runs of earlier
     versions keep neither `quantise` nor `decoding`: they had no quantised weights, and were greedy.
     """
 
@@ -74,14 +78,14 @@ class RunSettings(Strict):
     framing: str | None
     quantise: str | None = None
     decoding: Decoding | None = None
+    pixels: tuple[int, int] | None = None
     parts: dict[str, PartSettings]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_versions(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("dtype") is not None:
-            return {"decoding": GREEDY} | given
-        return given
+    @model_validator(mode="after")
+    def _of_earlier_versions(self) -> Self:
+        if self.dtype is not None and self.decoding is None:
+            return self.model_copy(update={"decoding": GREEDY})
+        return self
 
     def differences(self, other: RunSettings) -> Iterator[tuple[str, Any, Any]]:
         """Settings that differ from `other`, as (name, ours, theirs).

@@ -90,6 +90,7 @@ def tune(
         framing=config.framing,
         quantise=config.quantise,
         decoding=config.decoding,
+        pixels=config.pixels,
         chosen=ranked[0].settings,
         candidates=ranked,
     )

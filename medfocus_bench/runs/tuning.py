@@ -38,8 +38,8 @@ class Candidate(Strict):
 class TunedPart(Strict):
     """The selection for one LVLM and mode, with all candidates, the best first.
 
-    `dtype`, `framing`, `quantise` and `decoding`: how the LVLM ran. Files without them were made with the
-    defaults.
+    `dtype`, `framing`, `quantise`, `decoding` and `pixels`: how the LVLM ran. Files without them were
+    made with the defaults.
     """
 
     samples: Annotated[int, Field(ge=1)]
@@ -49,6 +49,7 @@ class TunedPart(Strict):
     framing: Preprocessing = "square"
     quantise: str | None = None
     decoding: Decoding = GREEDY
+    pixels: tuple[int, int] | None = None
     chosen: dict[str, Any]
     candidates: Annotated[list[Candidate], Field(min_length=1)]
 
@@ -92,7 +93,8 @@ class Tuning(Strict):
 def _conditions(one: TunedPart | RunConfig) -> str:
     quantised = f" --quantise {one.quantise}" if one.quantise else ""
     decoding = f" --decoding {one.decoding}" if one.decoding != GREEDY else ""
-    return f"--dtype {one.dtype} --framing {one.framing}{quantised}{decoding}"
+    pixels = " --pixels {},{}".format(*one.pixels) if one.pixels else ""
+    return f"--dtype {one.dtype} --framing {one.framing}{quantised}{decoding}{pixels}"
 
 
 def read_tuning(path: Path) -> Tuning:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from medfocus_bench.attribution.registry import list_methods
 from medfocus_bench.data.writing import write_benchmark
 from medfocus_bench.runs.records import RecordFiles
+from medfocus_bench.runs.settings import read_settings
 
 from ..runs.conftest import CONTENT, first_rows
 from ..runs.methods import HERE, Counting
@@ -172,6 +173,17 @@ def test_seed_framing_and_target_reach_the_methods(bench, picture, tmp_path, giv
     assert [one["diagnostics"][name] for name in ("seed", "native", "verdict")] == told
 
 
+def test_decoding_and_pixels_reach_the_lvlm_and_the_settings_of_the_run(bench, tmp_path):
+    words = ("attribute", "--method", "grad-cam", "--lvlm", "phantom_qwen", "--framing", "native")
+    words += ("--decoding", "checkpoint", "--pixels", "3136,12544", "-b", bench, "--split", "direct")
+    assert run(*words, "--limit", 1, "--out", tmp_path / "run")[0] == 0
+    settings = read_settings(tmp_path / "run" / "grad-cam")
+    assert (settings.decoding, settings.pixels) == ("checkpoint", (3136, 12_544))
+    (files,) = RecordFiles.all_of(tmp_path / "run" / "grad-cam")
+    (record,) = files.read()
+    assert record.map.shape == [4, 4]
+
+
 @pytest.mark.parametrize(("methods", "status"), [("occlusion", 2), ("occlusion,whole-image", 0)])
 def test_a_picture_that_no_method_could_explain_is_status_2(picture, tmp_path, methods, status):
     out = tmp_path / "out"
@@ -207,6 +219,8 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--dtype": "int4"}, "--dtype int4: unknown type of weights"),
         ({"--device": "abacus"}, "--device abacus: no such kind of device"),
         ({"--batch": "0"}, "--batch 0: give a number of pictures from 1 to 9999, or auto"),
+        ({"--pixels": "3136"}, "--pixels 3136: give the least and the most, as 3136,1003520"),
+        ({"--pixels": "9,8"}, "--pixels 9,8: give the least and the most"),
         ({"--batch": "many"}, "--batch many: give a number"),
         (
             {"--device": "auto-map"},

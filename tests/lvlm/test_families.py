@@ -14,6 +14,7 @@ from medfocus_bench.attribution.box_parsing import parse_boxes
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM, frame_picture
+from medfocus_bench.lvlm.checkpoint import within
 from medfocus_bench.lvlm.families import Family, load_family
 from medfocus_bench.phantom.render import Patient, render
 from tests.lvlm.conftest import picture
@@ -99,18 +100,35 @@ def test_image_inputs_and_the_grid_are_those_of_the_processor_and_the_family(ope
     assert (grid.rows, grid.columns) == NATIVE[name][shape]
 
 
-def test_limits_of_pixels_hold_where_a_checkpoint_brings_its_own(checkpoint, tmp_path):
-    """As the published checkpoints of Qwen2.5-VL do, by the names of old."""
+def test_a_folder_whose_limits_of_pixels_are_wider_keeps_to_those_of_its_family(checkpoint, tmp_path):
+    """As those of the published Qwen2.5-VL are, by names of old: a film would take 9,919 image tokens."""
     folder = tmp_path / "qwen"
     shutil.copytree(checkpoint("phantom_qwen"), folder)
     config = json.loads((folder / "processor_config.json").read_text())
     config["image_processor"] |= {"min_pixels": 3136, "max_pixels": 12_845_056}
     (folder / "processor_config.json").write_text(json.dumps(config))
-    image = picture(3, 448, 896)
-    for pixels, grid in ((None, (16, 32)), ((56 * 56, 224 * 448), (8, 16))):
+    image = picture(3, 3056, 2544)
+    grids = {None: (39, 32), (56 * 56, 224 * 448): (12, 10), (56 * 56, 2_000_000): (55, 46)}
+    for pixels, grid in grids.items():
         lvlm = HuggingFaceLVLM("qwen", folder, framing="native", pixels=pixels)
         found = lvlm.encode(image, "?", "Yes").grid
         assert (found.rows, found.columns) == grid
+
+
+@pytest.mark.parametrize(
+    ("own", "limits"),
+    [((784, 10**7), (3136, 1_003_520)), ((6272, 50_176), (6272, 50_176)), ((784, 784), (784, 784))],
+)
+def test_a_checkpoint_with_narrower_limits_of_pixels_keeps_them(own, limits):
+    of_checkpoint = dict(zip(("shortest_edge", "longest_edge"), own, strict=True))
+    assert within(load_family("qwen2_5_vl").pixels, of_checkpoint) == limits
+
+
+def test_limits_of_pixels_that_no_picture_can_have_are_refused(checkpoint):
+    with pytest.raises(InputError, match="pixels 3136,50176: models of type gemma3 make one size of every"):
+        HuggingFaceLVLM("gemma", checkpoint("phantom_gemma"), pixels=(3136, 50_176))
+    with pytest.raises(InputError, match="pixels 9,8: give the least and the most pixels"):
+        HuggingFaceLVLM("qwen", checkpoint("phantom_qwen"), pixels=(9, 8))
 
 
 @pytest.mark.parametrize("framing", ["native", "square"])

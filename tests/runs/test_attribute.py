@@ -235,6 +235,7 @@ def test_a_half_written_tail_of_both_files_is_dropped(small, tmp_path):
         ({"config": RunConfig(dtype="bfloat16")}, "dtype float32"),
         ({"config": RunConfig(quantise="8bit")}, "quantise none"),
         ({"config": RunConfig(decoding="checkpoint")}, "decoding greedy"),
+        ({"config": RunConfig(pixels=(3136, 50_176))}, "pixels none"),
     ],
 )
 def test_other_settings_are_refused_and_leave_the_records_alone(small, tmp_path, changes, name):

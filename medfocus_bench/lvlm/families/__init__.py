@@ -33,11 +33,11 @@ class Family(Protocol):
     to the processor with every picture: here goes whatever keeps it from cutting one picture into several.
     `padded`: pictures reach the processor as squares in native framing, too, padded at their own resolution;
     for processors that would cut their sides off. `pixels` (min, max) limits what the processor makes of a
-    picture where a checkpoint's own limits are wider. `injected`: the argument of the decoder's forward that
-    lists what is added to the outputs of its first blocks at the image tokens, (image tokens, width) each;
-    None where all enters with the embeddings. `markup`: special tokens that the model writes within a
-    response. `lacks`: what methods may assume of a model (`Assumption`) and this one breaks, each with a
-    sentence that says why.
+    picture where a checkpoint's own limits are wider; None where it makes one size of every picture.
+    `injected`: the argument of the decoder's forward that lists what is added to the outputs of its first
+    blocks at the image tokens, (image tokens, width) each; None where all enters with the embeddings.
+    `markup`: special tokens that the model writes within a response. `lacks`: what methods may assume of a
+    model (`Assumption`) and this one breaks, each with a sentence that says why.
     """
 
     model_type: str

@@ -17,12 +17,14 @@ from medfocus_bench.lvlm.processors import load_processor
 class QwenVL(Family):
     """Patches come flattened, a merge block (two by two) after the other, each frame doubled in time.
 
-    The merged tokens are in raster order on a grid that is rectangular where the picture is. `kind` is the
-    class of the processor, without its video part.
+    The merged tokens are in raster order on a grid that is rectangular where the picture is: 4 to 1,280 of
+    them, as many as the makers' own examples allow. `kind` is the class of the processor, without its video
+    part.
     """
 
     kind: ClassVar[Any]
     type_ids = "mm_token_type_ids"
+    pixels = (4 * 28 * 28, 1280 * 28 * 28)
     markup = ("<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>")
 
     def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:

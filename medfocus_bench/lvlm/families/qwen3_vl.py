@@ -23,5 +23,6 @@ class Qwen3VL(QwenVL):
 
     model_type = "qwen3_vl"
     kind = Qwen3VLPictureProcessor
+    pixels = (4 * 32 * 32, 1280 * 32 * 32)
     boxes: BoxConvention = "thousandths_xy"
     injected = "deepstack_visual_embeds"
