@@ -84,7 +84,7 @@ class RunSettings(Strict):
     @model_validator(mode="after")
     def _of_earlier_versions(self) -> Self:
         if self.dtype is not None and self.decoding is None:
-            return self.model_copy(update={"decoding": GREEDY})
+            object.__setattr__(self, "decoding", GREEDY)  # the settings are frozen once they are made
         return self
 
     def differences(self, other: RunSettings) -> Iterator[tuple[str, Any, Any]]:

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from medfocus_bench.attribution.registry import list_methods
 from medfocus_bench.data.writing import write_benchmark
+from medfocus_bench.lvlm import registry
 from medfocus_bench.runs.records import RecordFiles
 from medfocus_bench.runs.settings import read_settings
 
@@ -179,9 +180,9 @@ def test_decoding_and_pixels_reach_the_lvlm_and_the_settings_of_the_run(bench, t
     assert run(*words, "--limit", 1, "--out", tmp_path / "run")[0] == 0
     settings = read_settings(tmp_path / "run" / "grad-cam")
     assert (settings.decoding, settings.pixels) == ("checkpoint", (3136, 12_544))
-    (files,) = RecordFiles.all_of(tmp_path / "run" / "grad-cam")
-    (record,) = files.read()
-    assert record.map.shape == [4, 4]
+    (lvlm,) = registry._LAST.values()
+    assert lvlm.decoding == "checkpoint"
+    assert lvlm.processor.image_processor.size == {"shortest_edge": 3136, "longest_edge": 12_544}
 
 
 @pytest.mark.parametrize(("methods", "status"), [("occlusion", 2), ("occlusion,whole-image", 0)])
