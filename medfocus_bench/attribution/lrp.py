@@ -22,7 +22,7 @@ relevance there tells how much does. The rules are those of Achtibat et al. 2024
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -30,10 +30,12 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from medfocus_bench.attribution.attention import heads_of
 from medfocus_bench.attribution.attribution import Attribution
 from medfocus_bench.attribution.protocol import Method
 from medfocus_bench.attribution.sign import Sign, as_evidence
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.checkpointed import checkpointed
 from medfocus_bench.lvlm.trace import attention_implementation
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ Start = Literal["logit", "log_probability"]
 _GATED: Final = ("gate_proj", "up_proj", "down_proj", "act_fn")
 _LINEAR: Final = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Dropout, torch.nn.Identity)
 _SMALLEST: Final = 1e-9
+_WEIGHTS: Final = 2**26
+"""Attention weights that a graph may hold: with all that their rules keep about 1 GiB."""
 _TINY: Final = torch.finfo(torch.float32).tiny
 
 
@@ -114,9 +118,13 @@ def input_relevance(
 ) -> tuple[torch.Tensor, float]:
     """The relevance of each position of the decoder's input, (length,), and of all its last states.
 
-    Features of the picture that enter after a later block are input, too.
+    Features of the picture that enter after a later block are input, too. Attention in steps keeps several
+    (heads, length, length) of each block for the way back; where all of them are gigabytes the blocks are
+    computed again there.
     """
-    with relevance_rules(lvlm.decoder, rule):
+    weights = heads_of(lvlm) * len(example.ids) ** 2 * lvlm.layers
+    lean = checkpointed(lvlm.model, lvlm.decoder) if weights > _WEIGHTS else nullcontext()
+    with relevance_rules(lvlm.decoder, rule), lean:
         trace = lvlm.trace(example, gradients=True)
         explained = lvlm.logit_objective if start == "logit" else lvlm.objective
         ends = [trace.embeddings, trace.rows, *trace.injected]

@@ -108,7 +108,7 @@ def recording(
         found.attentions[layer] = (weights if keep is None else keep(weights[0])[None]).to(device)
 
     layers = decoder.layers
-    # What enters between two blocks is part of what the first one hands on.
+    # Features that enter between two blocks are part of what the first one hands on.
     readers = [*layers, decoder.norm]
     with ExitStack() as stack:
         if injected is not None:
