@@ -52,7 +52,7 @@ def relevance(subject: Subject) -> CheckResult:
             return failed(
                 f"of relevance {given:.4g}, {arrived:.4g} arrives at the input and {biases:.4g} at biases "
                 f"({framing} framing): LRP would be wrong without an error; if the picture enters the "
-                "decoder elsewhere, too, say so in lacks of the family"
+                "decoder elsewhere, too, say so in injected or lacks of the family"
             )
         shares.append(f"{(arrived + biases) / given:.4f}" if given else "all")
     with_biases = " and the biases" if kept else ""

@@ -249,9 +249,12 @@ def _check_modules(decoder: Any) -> None:
     """Relevance that passes a module without a rule would be no relevance: LRP in name only."""
     known = {part for gated in decoder.modules() if _is_gated(gated) for part in gated.act_fn.modules()}
     for module in decoder.modules():
-        leaf = next(module.children(), None) is None
+        # One with parameters of its own computes with them, whatever its parts do: experts in one array.
+        own = (
+            next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
+        )
         positions = "RotaryEmbedding" in type(module).__name__
-        if leaf and not (_is_norm(module) or isinstance(module, _LINEAR) or positions or module in known):
+        if own and not (_is_norm(module) or isinstance(module, _LINEAR) or positions or module in known):
             raise InputError(
                 f"LRP has no rule for {type(module).__name__}, only for RMSNorm, gated MLPs, linear maps and "
                 "attention; choose another method for this model"

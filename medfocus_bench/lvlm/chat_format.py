@@ -27,8 +27,8 @@ class ChatFormatter:
     """The tokenizer and chat template of an LVLM; batches are padded on the left.
 
     `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not;
-    `special` those that stand for pictures, turns, starts and ends; marks that a family writes within its
-    responses, such as those of boxes, are none of them. Raises InputError where no token spells a verdict.
+    `special` those that stand for pictures, turns, starts and ends, without the marks that a family writes
+    within its responses, such as those of boxes. Raises InputError where no token spells a verdict.
     """
 
     def __init__(self, key: str, processor: Any, family: Family) -> None:

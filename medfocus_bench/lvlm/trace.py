@@ -75,9 +75,9 @@ def recording(
 ) -> Iterator[Recording]:
     """Record the pass that is made within the block; states and weights are brought to `device`, if given.
 
-    `injected`: as of `Family`; in a graph it has leaves. With `root` a graph starts at the first of what is
-    recorded: the output of a block, the input of one whose weights are, or the embeddings. Nothing before
-    that is kept for a way back that nobody goes.
+    `injected`: as of `Family`; those that enter into a graph are its leaves. With `root` a graph starts at
+    the first of what is recorded: the output of a block, the input of one whose weights are, or the
+    embeddings. Nothing before that is kept for a way back that nobody goes.
     """
     found = Recording()
     hidden, attentions = tuple(hidden), tuple(attentions)
@@ -86,7 +86,11 @@ def recording(
 
     def at_decoder(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         assert injected is not None
-        entering = [_leaf(features) for features in kwargs.get(injected) or ()]
+        # A leaf before the start of the graph would have blocks kept for a way back that ends after them.
+        entering = [
+            features if layer < (start or 0) else _leaf(features)
+            for layer, features in enumerate(kwargs.get(injected) or ())
+        ]
         # After the last block the image tokens no longer reach the answer.
         found.injected = tuple(entering[: len(layers) - 1])
         return args, kwargs | {injected: entering or None}
@@ -108,7 +112,7 @@ def recording(
         found.attentions[layer] = (weights if keep is None else keep(weights[0])[None]).to(device)
 
     layers = decoder.layers
-    # Features that enter between two blocks are part of what the first one hands on.
+    # Features that enter between two blocks are part of the state that the first one hands on.
     readers = [*layers, decoder.norm]
     with ExitStack() as stack:
         if injected is not None:

@@ -48,6 +48,8 @@ from transformers import (
     Qwen2VLImageProcessorPil,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
     SiglipImageProcessorPil,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
@@ -154,6 +156,19 @@ def save_qwen2_vl(folder: Path) -> Path:
 
 def save_qwen3_vl(folder: Path, *, seed: int = 0, deepstack: Sequence[int] = (0, 1)) -> Path:
     """Qwen3-VL: two features of the picture enter after the first blocks, of three."""
+    return _save_qwen3_vl(folder, Qwen3VLForConditionalGeneration, Qwen3VLConfig, seed, deepstack)
+
+
+def save_qwen3_vl_moe(folder: Path) -> Path:
+    """The same with four experts a block, two of which see a token."""
+    experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+    kind = Qwen3VLMoeForConditionalGeneration
+    return _save_qwen3_vl(folder, kind, Qwen3VLMoeConfig, 0, (0, 1), **experts)
+
+
+def _save_qwen3_vl(
+    folder: Path, kind: Any, settings: Any, seed: int, deepstack: Sequence[int], **text: Any
+) -> Path:
     vision = {"hidden_size": 32, "out_hidden_size": _WIDTH, "depth": 3, "num_heads": 2}
     vision |= {"intermediate_size": 64, "patch_size": 16, "num_position_embeddings": 64}
     parts = _qwen_parts(
@@ -163,10 +178,8 @@ def save_qwen3_vl(folder: Path, *, seed: int = 0, deepstack: Sequence[int] = (0,
     size = {"shortest_edge": 64 * 64, "longest_edge": 224 * 224}
     pictures = Qwen2VLImageProcessorPil(size=size, patch_size=16, image_mean=half, image_std=half)
     processor = Qwen3VLPictureProcessor(pictures, parts.tokenizer, parts.template)
-    parts.config["text_config"]["head_dim"] = _WIDTH // 4
-    model = _built(
-        Qwen3VLForConditionalGeneration, Qwen3VLConfig(**parts.config), parts.generation, seed=seed
-    )
+    parts.config["text_config"] |= {"head_dim": _WIDTH // 4, **text}
+    model = _built(kind, settings(**parts.config), parts.generation, seed=seed)
     return _saved(folder, model, processor)
 
 
@@ -178,7 +191,7 @@ class _QwenParts(NamedTuple):
 
 
 def _qwen_parts(layers: int, sections: list[int], vision: dict[str, Any], **rope: Any) -> _QwenParts:
-    """What the tiny checkpoints of the Qwen-VL line have in common, weights untied."""
+    """The common part of the tiny checkpoints of the Qwen-VL line, weights untied."""
     parts = untrained("qwen", 0)
     tokenizer = parts.processor.tokenizer
     marks = {"extra_special_tokens": list(QwenVL.markup)}

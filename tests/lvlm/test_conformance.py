@@ -31,6 +31,14 @@ def test_every_family_passes(any_lvlm):
     assert any_lvlm.framing == "square"
 
 
+def test_a_decoder_with_experts_passes_all_but_relevance_which_it_refuses(open_lvlm):
+    results = {result.name: result for result in check_lvlm(open_lvlm("tiny_qwen3_vl_moe"))}
+    refused = results.pop("relevance")
+    assert {result.outcome for result in results.values()} == {"passed"}
+    assert refused.outcome == "not applicable"
+    assert "LRP has no rule for Qwen3VLMoeTextExperts" in refused.sentence
+
+
 @pytest.mark.parametrize("name", ["tiny_qwen", "tiny_idefics3"])
 def test_the_order_of_sums_in_half_precision_is_no_fault(open_lvlm, name):
     assert {r.outcome for r in check_lvlm(open_lvlm(name, dtype="bfloat16"))} == {"passed"}
@@ -203,7 +211,9 @@ def test_a_pass_with_something_random(open_lvlm):
 
 
 def test_features_of_the_picture_that_enter_after_a_block(open_lvlm):
-    """As in deepstack, where the family does not say so: LRP is wrong without an error."""
+    """Where the family does not say so: LRP is wrong without an error."""
+    silent = faults.with_family(open_lvlm("tiny_qwen3_vl"), injected=None)
+    assert "LRP would be wrong without an error" in sentence(relevance, silent)
     lvlm = open_lvlm("tiny_gemma")
 
     def inject(module, args, output):

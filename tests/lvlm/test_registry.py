@@ -162,7 +162,10 @@ def _wider_text(folder):
         (_written("not a config"), "config.json"),
         (_with_config(model_type="nonsense"), "nonsense"),
         (_with_config(model_type="qwen3"), "no family of LVLMs fits models of type 'qwen3', only gemma3, "),
-        (_written({"model_type": "llava"}), "no family of LVLMs fits models of type 'llava', only gemma3, "),
+        (
+            _written({"model_type": "blip-2"}),
+            "no family of LVLMs fits models of type 'blip-2', only gemma3, ",
+        ),
         (_without("model.safetensors"), "model.safetensors"),
         (_cut_weights, "cannot be loaded"),
         (_wider_text, "cannot be loaded"),

@@ -116,6 +116,7 @@ def test_what_enters_after_a_block_is_part_of_what_it_hands_on(open_lvlm):
         if n < 2:
             entered[0, example.image_positions] = trace.injected[n]
         assert torch.allclose(trace.hidden[n], output + entered, atol=1e-6)
+    assert [each.requires_grad for each in trace.injected] == [False, True]  # the graph starts between them
     (at_state,) = lvlm.gradients(lvlm.objective(example, trace), [trace.hidden[0]])
     whole = lvlm.trace(example, gradients=True)
     first, second = lvlm.gradients(lvlm.objective(example, whole), whole.injected)

@@ -1,4 +1,4 @@
-"""What the Qwen-VL families share: patches, grid, positions and processor."""
+"""The common part of the Qwen-VL families: patches, grid, positions and processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen3-VL."""
+"""Qwen3-VL, dense and with experts."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ class Qwen3VL(QwenVL):
     pixels = (4 * 32 * 32, 1280 * 32 * 32)
     boxes: BoxConvention = "thousandths_xy"
     injected = "deepstack_visual_embeds"
+
+
+class Qwen3VLMoe(Qwen3VL):
+    """Blocks with experts, for which LRP has no rule and says so."""
+
+    model_type = "qwen3_vl_moe"
