@@ -14,8 +14,8 @@ class Qwen3VL(QwenVL):
     al. 2024, "DeepStack"). So the picture enters several times: with the embeddings, and after each of these
     blocks. LRP collects the relevance of every entry. The state that a block hands on holds what entered up
     to it, so Grad-CAM and lenses at one of the first blocks see a part of the picture's features; the middle
-    block, their default, sees all. Rollout and propagated attention treat what enters later as if it had
-    been mixed by the blocks before: rows, columns and places are right, the first blocks blur too much.
+    block, their default, sees all. Rollout and propagated attention spread the features that enter later
+    over blocks which these never passed.
 
     Boxes are thousandths (x, y, x, y). The "Thinking" checkpoints have no switch: their template opens a
     thought, which is part of the response.
