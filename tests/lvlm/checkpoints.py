@@ -56,7 +56,7 @@ from transformers import (
     SmolVLMImageProcessorPil,
 )
 
-from medfocus_bench.lvlm.families.internvl import InternVLOfImages
+from medfocus_bench.lvlm.families.internvl import InternVL, InternVLOfImages
 from medfocus_bench.lvlm.families.llava_onevision import LlavaOnevisionBaseView
 from medfocus_bench.lvlm.families.qwen import QwenVL
 from medfocus_bench.lvlm.processors import Qwen2VLPictureProcessor, Qwen3VLPictureProcessor
@@ -349,7 +349,7 @@ def save_llava_onevision(folder: Path) -> Path:
 def save_internvl(folder: Path) -> Path:
     roles = {"start_image_token": "<img>", "end_image_token": "</img>"}
     roles |= {"context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
-    tokenizer = _qwen_tokenizer(roles)
+    tokenizer = _qwen_tokenizer(roles, InternVL.markup)
     blocks = (SIDE // PATCH // 2) ** 2
     processor = InternVLOfImages(
         GotOcr2ImageProcessorPil(size={"height": SIDE, "width": SIDE}),
@@ -383,9 +383,9 @@ def _llava_parts(tokenizer: Any, text: str, tower: str) -> dict[str, Any]:
     }
 
 
-def _qwen_tokenizer(roles: dict[str, str]) -> Qwen2Tokenizer:
-    """The tokenizer of Qwen 2 with further special tokens by the names that a processor asks for."""
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *roles.values()]
+def _qwen_tokenizer(roles: dict[str, str], markup: Sequence[str] = ()) -> Qwen2Tokenizer:
+    """The tokenizer of Qwen 2 with further special tokens, some by the names that a processor asks for."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *roles.values(), *markup]
     learnt = json.loads(_byte_pairs(special, ["user", "assistant"]).to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learnt["vocab"],
@@ -394,7 +394,7 @@ def _qwen_tokenizer(roles: dict[str, str]) -> Qwen2Tokenizer:
         eos_token="<|im_end|>",
         extra_special_tokens=roles,
     )
-    tokenizer.add_tokens([AddedToken("<|im_start|>", special=True)])
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in ("<|im_start|>", *markup)])
     return tokenizer
 
 

@@ -271,17 +271,33 @@ def test_each_family_writes_boxes_by_the_convention_it_was_trained_with():
     assert {name: load_family(name).boxes for name in expected} == expected
 
 
-def test_the_marks_of_a_box_are_part_of_a_response_and_those_of_turns_and_pictures_are_not(open_lvlm):
-    """Special tokens of the Qwen-VL line: a response that ended at the first of them would lose its boxes."""
-    lvlm = open_lvlm("tiny_qwen2_vl")
-    text = "<|object_ref_start|>nodule<|object_ref_end|><|box_start|>(125,250),(500,750)<|box_end|>"
+@pytest.mark.parametrize(
+    ("name", "text", "marks"),
+    [
+        (
+            "tiny_qwen2_vl",
+            "<|object_ref_start|>nodule<|object_ref_end|><|box_start|>(125,250),(500,750)<|box_end|>",
+            ["<|image_pad|>", "<|im_end|>", "<|video_pad|>"],
+        ),
+        (
+            "tiny_internvl",
+            "<ref>nodule</ref><box>[[125, 250, 500, 750]]</box>",
+            ["<IMG_CONTEXT>", "<|im_end|>", "</img>"],
+        ),
+    ],
+)
+def test_the_marks_of_a_box_are_part_of_a_response_and_those_of_turns_and_pictures_are_not(
+    open_lvlm, name, text, marks
+):
+    """Special tokens in Qwen-VL and InternVL: a response that ended at the first would lose its boxes."""
+    lvlm = open_lvlm(name)
     written = lvlm.chat_format.tokenised(text)
     end = lvlm.processor.tokenizer.eos_token_id
     assert lvlm.chat_format.length([*written.ids, end]) == len(written.ids)
     assert len(lvlm.encode(picture(1), QUESTION, written).answer) == len(written.ids)
     (box,) = parse_boxes(text, lvlm.family.boxes, 224, 448)
     assert box.tolist() == [0.125, 0.25, 0.5, 0.75]
-    for mark in ("<|image_pad|>", "<|im_end|>", "<|video_pad|>"):
+    for mark in marks:
         with pytest.raises(InputError, match="special tokens"):
             lvlm.chat_format.tokenised(text + mark)
 

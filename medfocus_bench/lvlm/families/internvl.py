@@ -19,6 +19,7 @@ class InternVL(Family):
 
     model_type = "internvl"
     boxes: BoxConvention = "thousandths_xy"
+    markup = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
     image_options: ClassVar[dict[str, Any]] = {"crop_to_patches": False}
 
     def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
