@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ from medfocus_bench.phantom import PHANTOM_LVLMS
 from medfocus_bench.phantom.render import Patient, render
 from tests.lvlm import checkpoints
 
-TINY = {"tiny_paligemma": checkpoints.save_paligemma, "tiny_idefics3": checkpoints.save_idefics3}
+TINY: dict[str, Callable[[Path], Path]] = {
+    f"tiny_{name}": getattr(checkpoints, f"save_{name}")
+    for name in (
+        "paligemma",
+        "idefics3",
+        "smolvlm",
+        "llava",
+        "llava_next",
+        "llava_onevision",
+        "internvl",
+    )
+}
 """Random weights: of what they write only the probabilities say something."""
 
 LVLMS = (*PHANTOM_LVLMS, *TINY)

@@ -23,6 +23,7 @@ from transformers import (
     Idefics3Processor,
     InternVLConfig,
     InternVLForConditionalGeneration,
+    LlamaTokenizer,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
@@ -234,16 +235,8 @@ def save_gemma(folder: Path, *, vocabulary: int | None = None, projector: float 
 
 
 def save_paligemma(folder: Path) -> Path:
-    trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    trained.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split("\u2581", "merged_with_next"), pre_tokenizers.Punctuation()]
-    )
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>", *(f"<0x{n:02X}>" for n in range(256)), "\n"]
-    _train(trained, [text.replace(" ", "\u2581") for text in corpus()], special)
-    learnt = json.loads(trained.to_str())["model"]
     tokenizer = GemmaTokenizer(
-        vocab=learnt["vocab"],
-        merges=[tuple(merge) for merge in learnt["merges"]],
+        **_sentence_pieces(["<pad>", "<eos>", "<bos>", "<unk>", "<image>"], "\n"),
         extra_special_tokens={"image_token": "<image>"},
     )
     image_processor = SiglipImageProcessorPil(
@@ -294,10 +287,15 @@ def _save_idefics3(folder: Path, kind: Any, settings: Any, pictures: Any) -> Pat
 
 
 def save_llava(
-    folder: Path, *, text: str = "llama", tower: str = "clip_vision_model", **options: Any
+    folder: Path,
+    *,
+    text: str = "llama",
+    tower: str = "clip_vision_model",
+    tokenizer: Any = None,
+    **options: Any,
 ) -> Path:
-    """LLaVA 1.5 with another decoder or vision tower; `options` go to its config."""
-    tokenizer = _byte_level(_LLAVA_SPECIAL, ["USER:", "ASSISTANT:"])
+    """LLaVA 1.5, perhaps with another decoder, vision tower or tokenizer; `options` go to its config."""
+    tokenizer = tokenizer or _byte_level(_LLAVA_SPECIAL, ["USER:", "ASSISTANT:"])
     pictures: Any = CLIPImageProcessorPil(**_CUT)
     if tower == "siglip_vision_model":
         pictures = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
@@ -430,6 +428,28 @@ def save_mllama(folder: Path) -> Path:
     for gate in (block.cross_attn_attn_gate, block.cross_attn_mlp_gate):
         torch.nn.init.ones_(gate)  # drawn as zeros: the picture would have no effect
     return _saved(folder, model, processor)
+
+
+def llama_tokenizer() -> LlamaTokenizer:
+    """LLaMA's, which sets a space before every text and takes it away from what it decodes."""
+    return LlamaTokenizer(
+        **_sentence_pieces(["<unk>", "<s>", "</s>", "<image>", "<pad>"], "\u2581"),
+        pad_token="<pad>",
+        add_bos_token=True,
+        extra_special_tokens={"image_token": "<image>"},
+    )
+
+
+def _sentence_pieces(special: list[str], *further: str) -> dict[str, Any]:
+    """Vocabulary and merges that spell a space as sentencepiece does, with a token for each byte."""
+    trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\u2581", "merged_with_next"), pre_tokenizers.Punctuation()]
+    )
+    texts = [text.replace(" ", "\u2581") for text in corpus()]
+    _train(trained, texts, [*special, *(f"<0x{n:02X}>" for n in range(256)), *further])
+    learnt = json.loads(trained.to_str())["model"]
+    return {"vocab": learnt["vocab"], "merges": [tuple(merge) for merge in learnt["merges"]]}
 
 
 def _byte_level(special: list[str], words: list[str]) -> PreTrainedTokenizerFast:

@@ -19,7 +19,7 @@ from medfocus_bench.attribution.lrp import LRP
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
-from tests.lvlm.checkpoints import save_llava, save_llava_next
+from tests.lvlm.checkpoints import llama_tokenizer, save_llava, save_llava_next
 from tests.lvlm.conftest import picture
 
 QUESTION = prompt("nodule", "direct")
@@ -167,6 +167,24 @@ def test_blocks_of_patches_are_in_raster_order_and_not_in_that_of_columns(open_l
         change = (seen(lvlm, marked) - plain).norm(dim=-1)
         found.append(divmod(int(change.argmax()), 4))
     assert found == [(0, 3), (3, 0), (1, 2), (2, 3)]
+
+
+# -- text ----------------------------------------------------------------------------------------------------
+
+
+def test_llamas_tokenizer_gives_a_response_the_tokens_that_it_has_behind_the_prompt(tmp_path):
+    """Traps 2 and 12: the space before "Yes" is the tokenizer's own, and the start token stands once."""
+    lvlm = HuggingFaceLVLM("llama", save_llava(tmp_path / "llama", tokenizer=llama_tokenizer()))
+    example = lvlm.encode(picture(1), QUESTION, "Yes.\n")
+    shown = [[Image.fromarray(picture(1)).convert("RGB")]]
+    whole = lvlm.processor(text=[lvlm.prompt(QUESTION) + " Yes.\n"], images=shown, return_tensors="pt")
+    assert torch.equal(example.ids, whole["input_ids"][0])
+    assert example.ids.tolist().count(lvlm.processor.tokenizer.bos_token_id) == 1
+    assert example.tokens[example.verdict] == "Yes"
+    with pytest.raises(InputError, match="cannot be written with the tokens"):
+        lvlm.encode(picture(1), QUESTION, " Yes.")
+    written = lvlm.generate(picture(1), QUESTION, max_new_tokens=6)
+    assert tuple(lvlm.encode(picture(1), QUESTION, written).ids[-len(written.ids) :].tolist()) == written.ids
 
 
 # -- decoders ------------------------------------------------------------------------------------------------

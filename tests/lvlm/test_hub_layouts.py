@@ -47,7 +47,7 @@ def test_pictures_are_resized_by_pil_whatever_else_is_installed(open_lvlm, name)
     assert type(pictures).__name__.endswith("Pil")
 
 
-@pytest.mark.parametrize("name", ["phantom_gemma", "tiny_paligemma", "tiny_idefics3"])
+@pytest.mark.parametrize("name", ["phantom_gemma", "tiny_paligemma", "tiny_idefics3", "tiny_llava"])
 def test_a_question_gets_the_tokens_that_the_librarys_own_choice_gives(checkpoint, open_lvlm, tmp_path, name):
     """Qwen2.5-VL's is held against the library's where torchvision lets that load."""
     lvlm = open_lvlm(name)
