@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medfocus_bench.geometry import UInt8Image
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.lvlm.conformance.result import CheckResult, failed, not_applicable, passed
 from medfocus_bench.lvlm.conformance.subject import (
@@ -24,12 +25,12 @@ from medfocus_bench.lvlm.example import EncodedExample
 _Array = npt.NDArray[np.float64]
 
 _PLACES: Final = (
-    *((0.05, 0.2), (0.35, 0.4)),
-    *((0.2, 0.55), (0.05, 0.9)),
-    *((0.6, 0.05), (0.9, 0.3)),
-    *((0.7, 0.8), (0.95, 0.6)),
+    *((0.05, 0.2), (0.35, 0.4), (0.3, 0.1)),
+    *((0.2, 0.55), (0.05, 0.9), (0.45, 0.8)),
+    *((0.6, 0.05), (0.9, 0.3), (0.65, 0.45)),
+    *((0.7, 0.8), (0.95, 0.6), (0.8, 0.9)),
 )
-"""Two in each quarter of a picture, (down, right), without any symmetry."""
+"""Three in each quarter of a picture, (down, right), without any symmetry."""
 
 _RANK: Final = 0.75
 """The least mean rank of a patch's own token, as a share of all, in each quarter; 0.5 is chance."""
@@ -100,9 +101,10 @@ def image_tokens(subject: Subject) -> CheckResult:
 def positions(subject: Subject) -> CheckResult:
     """A patch of the picture that is changed moves the embedding of the token at its place most.
 
-    A vision tower mixes its patches, and some tokens answer whatever changes. So the change of a token is
-    taken relative to its mean change by the other patches; the patch's own token has to be of high rank in
-    each quarter of the picture, and no other order of the tokens may explain the changes better.
+    The patch becomes checks of random colours, which no embedding is blind to. A vision tower mixes its
+    patches, and some tokens answer whatever changes: so the change of a token is taken relative to its mean
+    change by the other patches. The patch's own token has to be of high rank in each quarter of the picture,
+    and no other order of the tokens may explain the changes better.
     """
     lacking = subject.lvlm.family.lacks.get("image_tokens")
     if lacking is not None:
@@ -118,7 +120,7 @@ def positions(subject: Subject) -> CheckResult:
         embedded = _embedded(lvlm, before)
         for cell, (x1, y1, x2, y2) in _patches(before):
             changed = image.copy()
-            changed[y1:y2, x1:x2] = 255 - changed[y1:y2, x1:x2]
+            changed[y1:y2, x1:x2] = _checks(y2 - y1, x2 - x1, len(points))
             after = _embedded(lvlm, lvlm.encode(changed, QUESTION, "Yes."))
             points.append(cell)
             changes.append((after - embedded).norm(dim=-1).cpu().numpy().astype(float))
@@ -200,6 +202,13 @@ def _patches(example: EncodedExample) -> Iterator[tuple[tuple[int, int], tuple[i
         )
         x1, y1, x2, y2 = (round(edge) for edge in box)
         yield (row, column), (max(0, x1), max(0, y1), min(width, x2), min(height, y2))
+
+
+def _checks(height: int, width: int, seed: int) -> UInt8Image:
+    """Three by three checks of random colours, each channel black or full: (height, width, 3)."""
+    colours = 255 * np.random.default_rng((seed, 7)).integers(0, 2, (3, 3, 3), dtype=np.uint8)
+    rows, columns = (np.arange(side) * 3 // side for side in (height, width))
+    return colours[rows][:, columns]
 
 
 def _relative(changes: _Array) -> _Array:
