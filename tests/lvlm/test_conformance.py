@@ -39,9 +39,9 @@ def test_a_decoder_with_experts_passes_all_but_relevance_which_it_refuses(open_l
     assert "LRP has no rule for Qwen3VLMoeTextExperts" in refused.sentence
 
 
-@pytest.mark.parametrize("name", ["tiny_qwen", "tiny_idefics3"])
-def test_the_order_of_sums_in_half_precision_is_no_fault(open_lvlm, name):
-    assert {r.outcome for r in check_lvlm(open_lvlm(name, dtype="bfloat16"))} == {"passed"}
+def test_the_order_of_sums_in_half_precision_is_no_fault(open_lvlm):
+    results = check_lvlm(open_lvlm("tiny_idefics3", dtype="bfloat16"))
+    assert {result.outcome for result in results} == {"passed"}
 
 
 # -- the ten faults that raise no error ----------------------------------------------------------------------
