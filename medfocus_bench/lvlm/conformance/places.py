@@ -116,7 +116,8 @@ def positions(subject: Subject) -> CheckResult:
         rows, columns = before.grid.rows, before.grid.columns
         if min(rows, columns) < 3:
             return not_applicable(f"a grid of {rows} x {columns} is too coarse to tell places apart")
-        points, changes = [], []
+        points: list[tuple[int, int]] = []
+        changes = []
         embedded = _embedded(lvlm, before)
         for cell, (x1, y1, x2, y2) in _patches(before):
             changed = image.copy()
