@@ -81,7 +81,7 @@ class LRP(Method):
     title = "LRP"
     family = "attention"
     needs = ("gradients",)
-    assumes = ("image_tokens", "one_entry")
+    assumes = ("image_tokens", "one_entry", "dense")
     description = "Relevance of the image tokens by AttnLRP's rules, through the whole decoder."
     paper = "https://arxiv.org/abs/2402.05602"
 

@@ -46,6 +46,7 @@ class Prompting(Method):
     title = "Prompting"
     family = "prompting"
     needs = ("text",)
+    assumes = ("conversation",)
     description = "The model is asked for the boxes of the evidence behind its answer."
     paper = "https://arxiv.org/abs/2605.20158"
 
@@ -85,6 +86,7 @@ class PromptingMedSAM(Method):
     title = "Prompting + MedSAM"
     family = "prompting"
     needs = ("text",)
+    assumes = ("conversation",)
     description = "The model names regions; OWLv2 detects them and MedSAM refines the boxes."
     paper = "https://arxiv.org/abs/2605.20158"
 

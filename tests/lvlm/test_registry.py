@@ -78,13 +78,13 @@ def test_the_type_of_a_model_is_read_from_its_folder_and_not_known_of_other_hub_
 def test_the_page_lists_the_models_as_the_registry_has_them():
     page = (Path(__file__).parents[2] / "docs" / "add-an-lvlm.md").read_text()
     rows = [
-        f"| `{key}` | `{model.repository}` | `{model.family}` | {model.billions:g} | {model.gigabytes:.0f} "
-        f"| {model.licence}{', gated' if model.gated else ''} | {model.note} |"
+        f"| `{key}` | `{model.repository}` | `{model.family}` | {model.billions:g} | {model.gigabytes:.0f} | "
+        f"{model.licence}{', gated' * model.gated} | {'yes' if model.ran else 'no'} | {model.note} |"
         for key, model in HUB_LVLMS.items()
     ]
     assert "\n".join(rows) in page
-    for name, reason in UNLOADABLE.items():
-        assert f"`{name}`" in page, reason
+    listed = [f"* `{name}`: {reason}." for name, reason in UNLOADABLE.items()]
+    assert "\n".join(listed) in page
 
 
 def test_the_last_lvlm_of_a_run_is_kept_as_long_as_nothing_about_it_changes(checkpoint, tmp_path):
@@ -210,13 +210,7 @@ def test_the_registrys_revision_reaches_the_model_by_its_key_and_by_its_hub_id(m
     """From a cache of the Hub that holds two revisions; a revision that a caller gives goes before."""
     pinned, newest = "a" * 40, "b" * 40
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    tiny = HubModel(
-        repository="somebody/tiny",
-        family="qwen2_5_vl",
-        billions=0.001,
-        licence="MIT",
-        revision=pinned,
-    )
+    tiny = HubModel("somebody/tiny", "qwen2_5_vl", 0.001, "MIT", revision=pinned)
     monkeypatch.setitem(HUB_LVLMS, "tiny", tiny)
     for name in ("tiny", "other"):
         cached = Path(constants.HF_HUB_CACHE) / f"models--somebody--{name}"

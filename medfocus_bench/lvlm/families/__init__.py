@@ -17,11 +17,13 @@ BoxConvention = Literal["pixels", "thousandths_xy", "thousandths_yx"]
 """How a family writes boxes: pixels of the picture it was given, or thousandths of its sides in (x, y, x, y)
 or in (y, x, y, x) order."""
 
-Assumption = Literal["image_tokens", "one_entry"]
+Assumption = Literal["image_tokens", "one_entry", "dense", "conversation"]
 """An assumption of a method about a model.
 
 `image_tokens`: the picture is tokens of the decoder's own sequence; `one_entry`: all that the decoder knows
-of it enters with the embeddings of those tokens, or by `Family.injected`, where a trace finds it.
+of it enters with the embeddings of those tokens, or by `Family.injected`, where a trace finds it;
+`dense`: every block computes all of its MLP, none chooses experts; `conversation`: after its answer it can be
+asked again.
 """
 
 

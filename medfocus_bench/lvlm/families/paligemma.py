@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PaliGemmaProcessor, SiglipImageProcessorPil
 
 from medfocus_bench.errors import InputError
-from medfocus_bench.lvlm.families import BoxConvention, Family
+from medfocus_bench.lvlm.families import Assumption, BoxConvention, Family
 from medfocus_bench.lvlm.processors import load_processor
+
+_ONE_QUESTION = "PaliGemma holds no conversation: it answers one question about a picture"
 
 
 class PaliGemma(Family):
@@ -24,13 +26,14 @@ class PaliGemma(Family):
     type_ids = "token_type_ids"
     response_type = 1
     boxes: BoxConvention = "thousandths_yx"
+    lacks: ClassVar[Mapping[Assumption, str]] = {"conversation": _ONE_QUESTION}
 
     def processor(self, source: str | Path, origin: dict[str, Any]) -> Any:
         return load_processor(PaliGemmaProcessor, SiglipImageProcessorPil, source, origin)
 
     def prompt(self, processor: Any, messages: Sequence[dict[str, Any]]) -> str:
         if len(messages) != 1:
-            raise InputError("PaliGemma holds no conversation: it answers one question about a picture")
+            raise InputError(_ONE_QUESTION)
         parts = messages[0]["content"]
         return "".join(part.get("text", processor.image_token) for part in parts)
 

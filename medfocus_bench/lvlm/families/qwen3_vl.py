@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from medfocus_bench.lvlm.families import BoxConvention
+from collections.abc import Mapping
+from typing import ClassVar
+
+from medfocus_bench.lvlm.families import Assumption, BoxConvention
 from medfocus_bench.lvlm.families.qwen import QwenVL
 from medfocus_bench.lvlm.processors import Qwen3VLPictureProcessor
 
@@ -29,6 +32,9 @@ class Qwen3VL(QwenVL):
 
 
 class Qwen3VLMoe(Qwen3VL):
-    """Blocks with experts, for which LRP has no rule and says so."""
+    """Blocks choose experts, for which LRP has no rule."""
 
     model_type = "qwen3_vl_moe"
+    lacks: ClassVar[Mapping[Assumption, str]] = {
+        "dense": "its blocks choose experts, and the rules for relevance are those of dense blocks"
+    }
