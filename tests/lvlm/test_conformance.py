@@ -223,6 +223,35 @@ def test_features_of_the_picture_that_enter_after_a_block(open_lvlm):
         assert "LRP would be wrong without an error" in sentence(relevance, lvlm)
 
 
+def test_deepstack_of_a_family_that_does_not_name_it(open_lvlm):
+    lvlm = open_lvlm("tiny_qwen3_vl")
+    assert relevance(Subject(lvlm)).outcome == "passed"
+    silent = faults.with_family(lvlm, injected=None)
+    assert "LRP would be wrong without an error" in sentence(relevance, silent)
+
+
+def test_a_processor_that_enlarges_pictures_first_is_no_fault(checkpoint):
+    """As those of the published Idefics3 and SmolVLM2 do, to four times the side that the model sees."""
+    lvlm = HuggingFaceLVLM("own", checkpoint("tiny_idefics3"))
+    lvlm.processor.image_processor.size = {"longest_edge": 4 * 112}
+    assert canvas.picture(Subject(lvlm)).outcome == "passed"
+    assert canvas.normalisation(Subject(lvlm)).outcome == "passed"
+
+
+def test_a_part_of_the_picture_that_stands_elsewhere(open_lvlm):
+    """A patch in its own order, in one corner of the canvas."""
+    lvlm = open_lvlm("tiny_idefics3")
+    plain = lvlm.family.pixel_values
+
+    def pixel_values(self, *given):
+        found = plain(*given).clone()
+        found[:, :14, :14] = found[:, :14, :14].mT
+        return found
+
+    told = sentence(canvas.picture, faults.with_family(lvlm, pixel_values=pixel_values))
+    assert "a part of the pixel values differs from the picture" in told
+
+
 def test_a_part_that_prepare_made_another_of(own_lvlm):
     projector = own_lvlm.model.model.multi_modal_projector
     right = projector.forward
