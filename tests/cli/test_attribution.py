@@ -204,6 +204,14 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
     [
         ({"--lvlm": "gpt"}, "no LVLM 'gpt'; there are phantom_qwen"),
         ({"--lvlm": "medgemma_4b"}, "no samples of the LVLM 'medgemma_4b'"),
+        (
+            {"--lvlm": "microsoft/maira-2"},
+            "microsoft/maira-2 cannot be loaded: it comes with code",
+        ),
+        (
+            {"--lvlm": "phantom_qwen,llama_3_2_vision_11b", "--method": "occlusion,lrp,grad-cam"},
+            "lrp, grad-cam cannot explain llama_3_2_vision_11b: Llama 3.2 Vision does not read",
+        ),
         ({"--method": "occlusio"}, "no method 'occlusio'"),
         ({"--method": ","}, "--method ,: names nothing"),
         ({"--lvlm": ","}, "--lvlm ,: names nothing"),  # rather than all
@@ -245,6 +253,10 @@ def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, changes, m
         ({"--lvlm": None}, "--image needs one LVLM"),
         ({"--lvlm": "phantom_qwen,phantom_gemma"}, "--image needs one LVLM"),
         ({"--lvlm": "gpt"}, "no LVLM 'gpt'"),
+        (
+            {"--lvlm": "llama_3_2_vision_11b", "--method": "rise,grad-cam"},
+            "grad-cam cannot explain llama_3_2_vision_11b: Llama 3.2 Vision does not read",
+        ),
         ({"--split": "direct"}, "--split does not go with --image"),
         ({"--benchmark": "phantom"}, "--benchmark does not go with --image"),
         ({"--method": "both-lungs"}, "both-lungs is made from expert boxes"),

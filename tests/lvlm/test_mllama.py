@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import MllamaImageProcessorPil
 
 from medfocus_bench.attribution.registry import list_methods, load_method
@@ -89,6 +92,29 @@ def test_the_weights_of_a_block_that_looks_at_the_picture_are_over_its_patches(o
     assert not found[0, :, example.answer.start :, patches:].any()
 
 
+def test_a_model_whose_gates_were_never_trained_is_an_error(checkpoint, tmp_path):
+    """Trap 13: built from config, no picture has an effect, and all pictures get the same logits."""
+    folder = shutil.copytree(checkpoint("tiny_mllama"), tmp_path / "blind")
+    weights = load_file(folder / "model.safetensors")
+    blind = {name: values * (0 if name.endswith("_gate") else 1) for name, values in weights.items()}
+    save_file(blind, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="blind: the gates of its cross-attention are zero: train it"):
+        HuggingFaceLVLM("blind", folder)
+
+
+def test_the_vision_tower_sees_the_empty_tiles_which_is_why_they_are_there(open_lvlm):
+    """The mask of the tower hides an empty tile from empty tiles alone: left out, the answer is another."""
+    lvlm = open_lvlm("tiny_mllama")
+    example = lvlm.encode(picture(1), QUESTION, "Yes.")
+    inputs = lvlm.family.image_inputs(lvlm.model, example.pixel_values[None])
+    seen = []
+    for grey in (0.0, 1.0):
+        inputs["pixel_values"][:, :, 1:] = grey
+        with torch.inference_mode():
+            seen.append(lvlm.model.model.vision_model(**inputs).last_hidden_state[0, 0, 0])
+    assert (seen[0] - seen[1]).abs().max() > 1e-3
+
+
 def test_a_random_decoder_has_its_cross_attention_redrawn_too(checkpoint):
     lvlm = HuggingFaceLVLM("tiny", checkpoint("tiny_mllama"))
     block = lvlm.decoder.layers[1]
@@ -99,7 +125,9 @@ def test_a_random_decoder_has_its_cross_attention_redrawn_too(checkpoint):
     assert any(name.startswith("cross_attn.") and weight.ndim == 2 for name, weight in before.items())
 
 
-@pytest.mark.parametrize("name", [name for name in list_methods() if load_method(name).assumes])
+@pytest.mark.parametrize(
+    "name", [name for name in list_methods() if "image_tokens" in load_method(name).assumes]
+)
 def test_a_method_that_reads_image_tokens_is_refused_with_the_reason(open_lvlm, name):
     lvlm = open_lvlm("tiny_mllama")
     with (

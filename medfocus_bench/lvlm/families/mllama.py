@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import MllamaImageProcessorPil, MllamaProcessor
 
+from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.families import Assumption, Family
 from medfocus_bench.lvlm.processors import load_processor
 
@@ -29,9 +30,8 @@ class OneTileImageProcessorPil(MllamaImageProcessorPil):  # type: ignore[misc]
 class Mllama(Family):
     """The picture is one token of the prompt, which blocks of cross-attention look at from there on.
 
-    The grid is that of the vision tower's patches. A picture is one tile, where the stock processor would cut
-    a large one into up to four: the model sees it at the side of a tile, 560 pixels in the published weights.
-    The empty tiles are as the processor makes them, and the vision tower sees them.
+    The grid is that of the vision tower's patches. A picture is one tile (560 x 560 pixels in published
+    weights), where the stock processor cuts a large one into up to four. Its tower sees the empty ones.
     """
 
     model_type = "mllama"
@@ -44,13 +44,18 @@ class Mllama(Family):
         processor.bos_token = ""
         return processor
 
+    def prepare(self, model: Any) -> None:
+        layers = self.decoder(model).layers
+        blocks = [layers[number] for number in model.config.text_config.cross_attention_layers]
+        if not any(block.cross_attn_attn_gate.any() for block in blocks):
+            raise InputError(f"{model.name_or_path}: the gates of its cross-attention are zero: train it")
+
     def image_positions(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
         return ids.new_empty(0)
 
     def grid(self, model: Any, inputs: Any) -> tuple[int, int]:
-        height, width = inputs["pixel_values"].shape[-2:]
-        patch = model.config.vision_config.patch_size
-        return height // patch, width // patch
+        side = inputs["pixel_values"].shape[-1] // model.config.vision_config.patch_size
+        return side, side
 
     def pixel_values(self, model: Any, inputs: Any) -> torch.Tensor:
         pixel_values: torch.Tensor = inputs["pixel_values"][0, 0, 0]
