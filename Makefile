@@ -11,7 +11,7 @@ TRAIN := $(BIN)/python -u -m medfocus_bench.phantom.training
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup browser linter oracle ray demo test test-data test-torchvision speed schemas weights track clean
+.PHONY: help setup browser linter oracle libraries ray demo test test-data test-torchvision speed schemas weights track clean
 
 help:
 	@echo "make demo     set up, score the reference submissions on the phantom track, build the leaderboard"
@@ -78,6 +78,15 @@ oracle: setup
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps lxt \
 			|| echo "== It cannot be installed: its tests are skipped"; }
 
+# Quantus, which docs/other-libraries.md runs; it asks for an OpenCV with windows, and the one without does as well.
+QUANTUS := quantus opencv-python-headless cachetools
+
+libraries: setup
+	@$(BIN)/python -c 'from importlib.metadata import version; version("quantus")' 2> /dev/null || { \
+		echo "== Installing Quantus, for the tests of docs/other-libraries.md"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(QUANTUS) \
+			|| echo "== It cannot be installed: its test is skipped"; }
+
 # Workers on Ray, of the extra `cluster`, which little else needs.
 ray: setup
 	@$(BIN)/python -c 'import ray' 2> /dev/null || { \
@@ -85,7 +94,7 @@ ray: setup
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]' \
 			|| echo "== It cannot be installed: its tests are skipped"; }
 
-test: setup browser linter oracle ray
+test: setup browser linter oracle libraries ray
 	@echo "== Lint (ruff)"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== Types (mypy --strict)"
@@ -109,15 +118,16 @@ $(NEWEST)/.ready: pyproject.toml constraints.txt
 	@grep -vE '^($(UNPINNED))==' constraints.txt > $(NEWEST)/constraints.txt
 	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
 		-c $(NEWEST)/constraints.txt -e '.[attribution,medfocus]' \
-		torch torchvision transformers captum hypothesis pytest pytest-xdist
-	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEWEST)/constraints.txt --no-deps lxt
+		torch torchvision transformers captum hypothesis pandas pytest pytest-xdist scikit-learn
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEWEST)/constraints.txt --no-deps \
+		lxt grad-cam ttach $(QUANTUS)
 	@touch $@
 
 test-torchvision: $(NEWEST)/.ready
 	@$(NEWEST)/bin/python -c 'import torch, torchvision, transformers as t; \
 		print(f"== torch {torch.__version__}, torchvision {torchvision.__version__}, transformers {t.__version__}")'
 	@$(NEWEST)/bin/python -m pytest -n auto --dist loadfile \
-		-o 'python_files=test_*.py with_torchvision.py' tests/lvlm tests/attribution
+		-o 'python_files=test_*.py with_torchvision.py' tests/lvlm tests/attribution tests/test_docs_other_libraries.py
 
 speed: setup
 	@$(BIN)/medfocus-bench bench --out build/speed.json

@@ -75,6 +75,7 @@ EXTRA_OF: Final = {
     "ray": "cluster",
     "accelerate": "gpu",
     "bitsandbytes": "gpu",
+    "peft": "peft",
 }
 """Which extra of the package brings a library, by the name that is imported."""
 

@@ -86,6 +86,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "kubectl": "needs Kubernetes",
         "HEAD=": "needs Kubernetes",
     },
+    "other-libraries.md": {"pip install": NETWORK},
     "reproduce.md": {
         "medfocus-bench reference build": "played in tests/cli/test_medfocus.py on the fixture trees",
         "medfocus-bench reproduce table1 -b BENCHMARK": REAL,
@@ -178,6 +179,7 @@ PYTHON_ELSEWHERE = {
     ("add-an-lvlm.md", 1): "tests/test_docs.py holds it against the module",
     ("benchmark.md", 0): "tests/test_docs.py",
     ("editors.md", 0): "tests/test_docs.py",
+    **{("other-libraries.md", n): "tests/test_docs_other_libraries.py" for n in range(5)},
     ("submit.md", 0): "tests/leaderboard/test_way_to_the_page.py",
 }
 """Blocks of Python by page and number that are played elsewhere, or why they cannot be."""

@@ -20,6 +20,7 @@ from medfocus_bench.lvlm.chat_format import ChatFormatter, message
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
 from medfocus_bench.lvlm.decoding import most_tokens
 from medfocus_bench.lvlm.example import EncodedExample, Target
+from medfocus_bench.lvlm.fine_tune import FineTune
 from medfocus_bench.lvlm.finite import check_finite
 from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
 from medfocus_bench.lvlm.half_products import half_products
@@ -63,6 +64,7 @@ class HuggingFaceLVLM:
         batch: int = AUTO_BATCH,
         quantise: str | None = None,
         decoding: Decoding = GREEDY,
+        tune: FineTune | None = None,
     ) -> None:
         self.model, self.processor, self.family = open_checkpoint(
             source,
@@ -73,8 +75,9 @@ class HuggingFaceLVLM:
             pixels=pixels,
             quantise=quantise,
             decoding=decoding,
+            tune=tune,
         )
-        self.decoding = decoding
+        self.decoding, self.tune = decoding, tune
         self.quantised = bool(getattr(self.model, "is_quantized", False))
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
         self.source, self.revision = source, revision

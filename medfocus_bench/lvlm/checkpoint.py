@@ -17,6 +17,8 @@ from medfocus_bench.engine.devices import AUTO, best_device, unusable
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.decoding import generation_config
 from medfocus_bench.lvlm.families import Family, load_family
+from medfocus_bench.lvlm.fine_tune import CONFIG, FineTune
+from medfocus_bench.lvlm.merging import merged
 from medfocus_bench.lvlm.placement import check_placed, placement
 from medfocus_bench.lvlm.processors import remember_picture
 from medfocus_bench.storage import check_fetched
@@ -34,8 +36,11 @@ def open_checkpoint(
     pixels: tuple[int, int] | None,
     quantise: str | None = None,
     decoding: Decoding = GREEDY,
+    tune: FineTune | None = None,
 ) -> tuple[Any, Any, Family]:
     """The model of a local folder or a Hub id, its processor and family; options as of `HuggingFaceLVLM`.
+
+    With `tune` its weights are those with the adapter merged into them; all else is the base's.
 
     Device, dtype and family are checked before any weights are read. Raises InputError for one that is not
     there, for whatever the library stumbles over, for weights that are not there, and for a model whose
@@ -52,11 +57,13 @@ def open_checkpoint(
     placed = placement(device, quantise, DTYPES[dtype])
     # Left unsaid, the library would ask on the terminal whether to run a repository's code.
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    with _loading(source):
-        model_type = AutoConfig.from_pretrained(source, **origin).model_type
-    family = load_family(model_type)
+    with _loading(source, tune):
+        config = AutoConfig.from_pretrained(source, **origin)
+    family = load_family(config.model_type)
     _check_pixels(family, pixels)
-    with _loading(source):
+    if tune is not None:
+        _refuse_quantised(tune, quantise, config)
+    with _loading(source, tune):
         model, info = AutoModelForImageTextToText.from_pretrained(
             source,
             dtype=DTYPES[dtype],
@@ -72,6 +79,8 @@ def open_checkpoint(
             f"{source}: lacks weights of the LVLM, such as {min(info['missing_keys'])}, as transformers "
             f"{transformers.__version__} names them; fetch it again, or install the newest transformers"
         )
+    if tune is not None:
+        model = merged(model, tune)
     if family.pixels is not None:
         least, most = pixels or within(family.pixels, processor.image_processor.size)
         processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
@@ -106,15 +115,30 @@ def within(limits: tuple[int, int], own: Any) -> tuple[int, int]:
 
 
 @contextmanager
-def _loading(source: str | Path) -> Iterator[None]:
+def _loading(source: str | Path, tune: FineTune | None) -> Iterator[None]:
     """Turn every exception of the library into InputError: the checkpoint is at fault."""
+    named = source if tune is None else f"{tune.folder / CONFIG}: the base {source}"
     try:
         with hub_if_it_answers(source):
             yield
     except Exception as error:
         check_fetched(Path(source))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{source}: cannot be loaded as an LVLM: {reason}") from None
+        raise InputError(f"{named}: cannot be loaded as an LVLM: {reason}") from None
+
+
+def _refuse_quantised(tune: FineTune, quantise: str | None, config: Any) -> None:
+    """Raise InputError where an adapter would be merged into weights of a few bits."""
+    if quantise is not None:
+        raise InputError(
+            f"{tune.folder}: an adapter is merged into whole weights; leave out quantise, or save the merged "
+            "model (lvlm.model.save_pretrained) and quantise that"
+        )
+    if getattr(config, "quantization_config", None) is not None:
+        raise InputError(
+            f"{tune.folder / CONFIG}: the base {tune.base} has quantised weights; name the same LVLM with "
+            "whole weights there"
+        )
 
 
 def _zero_weight(model: Any, decoder: Any) -> str | None:

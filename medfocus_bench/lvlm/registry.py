@@ -22,6 +22,7 @@ from medfocus_bench.data.derived import RANDOM
 from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.data.truth import second_names
 from medfocus_bench.errors import InputError
+from medfocus_bench.lvlm.fine_tune import CONFIG, FineTune, fetched_fine_tune, fine_tune
 from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.models import HUB_LVLMS, UNLOADABLE, HubModel
 from medfocus_bench.lvlm.protocol import AUTO_BATCH
@@ -62,7 +63,8 @@ def load_lvlm(
 
     Args:
         source: a key of `list_lvlms`, a local checkpoint folder, or a Hub id (`owner/name`); any of them
-            with `@random` or `@random-SEED` for a copy whose decoder is drawn at random.
+            with `@random` or `@random-SEED` for a copy whose decoder is drawn at random. A folder or Hub id
+            may hold an adapter (PEFT) alone: it is merged into the base that it names.
         framing: `square` pads an image to the model frame first, `native` leaves it as it is.
         device: a torch device, such as `cpu`, `cuda` or `mps`; `auto` is the best that there is, and
             `auto-map` spreads the weights over all GPUs (with accelerate, of the extra `gpu`).
@@ -99,6 +101,9 @@ def load_lvlm(
     _, seed = trained_source(source)
     if seed is not None and quantise is not None:
         raise InputError(f"{key}: the decoder of quantised weights cannot be drawn; leave out quantise")
+    tune = _fine_tune(place, revision)
+    if tune is not None:
+        place, revision = base_of(tune), tune.revision
     known = _hub_model(place)
     if known is not None:
         revision = revision or known.revision
@@ -114,6 +119,7 @@ def load_lvlm(
         batch=batch,
         quantise=quantise,
         decoding=decoding,
+        tune=tune,
     )
     if seed is not None:
         draw_decoder(lvlm.model, lvlm.decoder, seed, name=key)
@@ -151,7 +157,10 @@ def kept_lvlm(source: str | Path, **options: Any) -> HuggingFaceLVLM:
     Nobody may change it. It is loaded without the progress bars of transformers, which would break into that
     of the run.
     """
-    asked = (str(source), _state(_located(source)[1]), *sorted(options.items()))
+    place = _located(source)[1]
+    tune = fine_tune(place)
+    states = [_state(place), _state(place if tune is None else base_of(tune))]
+    asked = (str(source), *states, *sorted(options.items()))
     if asked not in _LAST:
         _LAST.clear()  # before the next one is loaded, so that memory holds one
         with _without_bars():
@@ -216,6 +225,8 @@ def model_type_of(source: str | Path) -> str | None:
     Raises InputError for an unknown LVLM.
     """
     place = _located(source)[1]
+    tune = fine_tune(place)
+    place = place if tune is None else base_of(tune)
     known = _hub_model(place)
     if known is not None:
         return known.family
@@ -265,7 +276,7 @@ def _located(source: str | Path) -> tuple[str, str | Path]:
     if key in HUB_LVLMS:
         return key, HUB_LVLMS[key].repository
     if _is_checkpoint(source):
-        return Path(source).resolve().name, Path(source)
+        return _folder_key(Path(source)), Path(source)
     if not _is_hub_id(key):
         known = ", ".join([*shipped, *HUB_LVLMS])
         raise InputError(
@@ -277,13 +288,49 @@ def _located(source: str | Path) -> tuple[str, str | Path]:
     return key.replace("/", "--"), key
 
 
+def _folder_key(folder: Path) -> str:
+    """The name of a folder, behind the key of its base where it holds an adapter."""
+    tune, name = fine_tune(folder), folder.resolve().name
+    return name if tune is None else f"{_base(tune)[0]}+{name}"
+
+
+def _fine_tune(place: str | Path, revision: str | None) -> FineTune | None:
+    """The adapter that a folder or a Hub id holds, if it does."""
+    if isinstance(place, Path) or _hub_model(place) is not None:
+        return fine_tune(place)
+    return fetched_fine_tune(place, revision)
+
+
+def base_of(tune: FineTune) -> str | Path:
+    """The folder or Hub id of the LVLM that an adapter changes; raises InputError where it is not there."""
+    return _base(tune)[1]
+
+
+def _base(tune: FineTune) -> tuple[str, str | Path]:
+    """The key of the LVLM that an adapter changes, and its folder or Hub id.
+
+    Raises InputError for one that is not there, and for one that is an adapter itself.
+    """
+    written = f"{tune.folder / CONFIG}: base_model_name_or_path {tune.base!r}"
+    if fine_tune(tune.base) is not None:
+        raise InputError(f"{written} is an adapter itself: merge that one, save it and name what was saved")
+    known = next((key for key, model in HUB_LVLMS.items() if model.repository == tune.base), tune.base)
+    try:
+        return _located(known)
+    except InputError:
+        raise InputError(
+            f"{written} is neither a key of list_lvlms, nor a checkpoint folder that is here, nor a Hub id; "
+            "write there where its base lies"
+        ) from None
+
+
 def _hub_model(place: str | Path) -> HubModel | None:
     """The entry of a Hub id, if it has one."""
     return next((model for model in HUB_LVLMS.values() if model.repository == place), None)
 
 
 def _is_checkpoint(source: str | Path) -> bool:
-    return (Path(source) / "config.json").is_file()
+    return any((Path(source) / name).is_file() for name in ("config.json", CONFIG))
 
 
 def _is_hub_id(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -238,7 +239,8 @@ BENCHMARK_WORDS = {"--method": "occlusion", "--split": "direct", "--lvlm": "phan
         ({"--quantise": "8bit"}, "this needs accelerate"),
     ],
 )
-def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, changes, message):
+def test_bad_input_of_a_run_is_one_line_and_status_2(bench, tmp_path, monkeypatch, changes, message):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
     options = BENCHMARK_WORDS | changes
     words = [word for option in options.items() for word in option]
     line = refused("attribute", "-b", bench, "--out", tmp_path / "run", *words)
