@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
+
+
+Say = Callable[[str], None]
+"""Tells whoever waits a sentence."""
+
+
+def say_nothing(sentence: str) -> None:
+    """Keep a sentence."""
+
+
+def once(say: Say) -> Say:
+    """Tell each sentence but once."""
+    told: set[str] = set()
+
+    def tell(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            say(sentence)
+
+    return tell
 
 
 class Progress(Protocol):

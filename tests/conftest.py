@@ -20,6 +20,7 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _variable in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_", "TRANSFORMERS_"))]:
     del os.environ[_variable]
 os.environ |= {"HOME": _HOME, "HF_HOME": f"{_HOME}/hf", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # `auto` is the CPU; name a GPU to test on it
 os.environ["RAY_AUTH_MODE"] = "disabled"  # trap 39: or Ray writes a token into the home folder
 
 import numpy as np

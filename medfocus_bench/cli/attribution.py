@@ -27,7 +27,7 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.output import one_line, print_tables, warn
+from medfocus_bench.cli.output import one_line, print_tables, say, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ def tune_command(
             lvlm = lvlm_key(source)
             for mode in wanted:
                 dev_samples(opened, lvlm, mode)
+            say(config.placed(lvlm))
             for mode in wanted:
                 part = tune(
                     method,
@@ -313,6 +314,7 @@ def _attribute_benchmark(
         wait=options["wait"],
         engine=engine,
         progress=show_progress,
+        say=say,
         **{name: options[name] for name in ("splits", "lvlms", "configs", "limit")},
     )
     outcomes = found.outcomes
@@ -338,12 +340,21 @@ def _attribute_picture(
     config: RunConfig,
     options: dict[str, Any],
 ) -> None:
+    from medfocus_bench.lvlm.registry import lvlm_key
     from medfocus_bench.runs.methods import with_tuning
-    from medfocus_bench.runs.picture import check_free, explain_picture, read_picture, write_picture
+    from medfocus_bench.runs.picture import (
+        check_for_picture,
+        check_free,
+        explain_picture,
+        read_picture,
+        write_picture,
+    )
 
     out: Path = options["out"]
     check_free(out, overwrite=options["overwrite"])
     picture = read_picture(image)
+    check_for_picture(methods)
+    say(config.placed(lvlm_key(options["lvlms"][0])))
     explained = explain_picture(
         picture,
         options["question"],

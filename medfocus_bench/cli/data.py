@@ -126,14 +126,14 @@ def sheet_command(name: str, out: Path) -> None:
 def planted_command(questions: int, mode: str) -> None:
     """Show that the planted causes of the phantom track are causes: blank them, and as much elsewhere."""
     from medfocus_bench.lvlm.registry import kept_lvlm
-    from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
+    from medfocus_bench.phantom import EXACT, PHANTOM_LVLMS, TWINS
     from medfocus_bench.phantom.planted import planted_effect
     from medfocus_bench.tables import Row, Table
 
     rows = []
     for key in show_progress(PHANTOM_LVLMS, "Blanking", len(PHANTOM_LVLMS)):
         effect = planted_effect(
-            kept_lvlm(key), range(questions), "reasoning" if mode == "reasoning" else "direct"
+            kept_lvlm(key, **EXACT), range(questions), "reasoning" if mode == "reasoning" else "direct"
         )
         cause = "mark" if key in TWINS else "lesion"
         interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
@@ -151,14 +151,14 @@ def accuracy_command(each: int) -> None:
     """Balanced accuracy of the shipped models on patients that nothing was trained on, in both modes."""
     from medfocus_bench.data.questions import MODES
     from medfocus_bench.lvlm.registry import kept_lvlm
-    from medfocus_bench.phantom import PHANTOM_LVLMS
+    from medfocus_bench.phantom import EXACT, PHANTOM_LVLMS
     from medfocus_bench.phantom.accuracy import balanced_accuracy
     from medfocus_bench.phantom.findings import FINDINGS
     from medfocus_bench.tables import Row, Table
 
     runs = [(key, mode) for key in PHANTOM_LVLMS for mode in MODES]
     tracked = show_progress(runs, "Asking", len(runs))
-    found = [balanced_accuracy(kept_lvlm(key), mode, each=each) for key, mode in tracked]
+    found = [balanced_accuracy(kept_lvlm(key, **EXACT), mode, each=each) for key, mode in tracked]
     rows = [Row((name, *(f"{scores[name]:.3f}" for scores in found))) for name in FINDINGS]
     rows.insert(0, Row(("mean", *(f"{sum(scores.values()) / len(scores):.3f}" for scores in found))))
     header = ("finding", *(f"{key} {mode}" for key, mode in runs))

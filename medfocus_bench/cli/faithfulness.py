@@ -17,7 +17,7 @@ from medfocus_bench.cli.options import (
     model_options,
     resamples_option,
 )
-from medfocus_bench.cli.output import print_tables
+from medfocus_bench.cli.output import print_tables, say
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def faithfulness_command(
             shard=part,
             engine=engine,
             progress=show_progress,
+            say=say,
         )
         if found is None:
             click.echo(f"{submission}: shard {shard} is measured; others are not yet")

@@ -26,7 +26,7 @@ def lvlm_command() -> None:
 
 @lvlm_command.command("check", cls=Command)
 @click.argument("source")
-@device_options()
+@device_options(default="float32")
 @click.option("--revision", help="A tag or commit on the Hub.")
 @format_option
 def check_command(source: str, form: str, **options: Any) -> None:

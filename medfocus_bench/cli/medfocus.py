@@ -29,7 +29,7 @@ from medfocus_bench.cli.options import (
     segmenter_option,
     split_commas,
 )
-from medfocus_bench.cli.output import one_line, print_tables, warn
+from medfocus_bench.cli.output import one_line, print_tables, say, warn
 from medfocus_bench.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def ablate_command(
         run_config=conditions_of("response", options),
         engine=engine,
         progress=show_progress,
+        say=say,
     )
     tables = ablation_tables(document)
     (out / "ablation.md").write_text(render_markdown(tables), encoding="utf-8")

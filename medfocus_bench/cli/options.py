@@ -17,7 +17,7 @@ from typing import Any, Final
 import click
 
 from medfocus_bench.data.questions import DECODINGS, GREEDY
-from medfocus_bench.engine.devices import QUANTISATIONS
+from medfocus_bench.engine.devices import AUTO, DTYPES, QUANTISATIONS
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import MIN_RESAMPLES, PROTOCOLS, RESAMPLES
 from medfocus_bench.lvlm.protocol import AUTO_BATCH
@@ -26,7 +26,6 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 BENCHMARK_HELP = "Folder with <split>.parquet files, `phantom`, or medfocus/cxr-causal[@REVISION] on the Hub."
 SEEDS: Final = click.IntRange(0, 2**32 - 1)
-DTYPES: Final = ("float32", "bfloat16", "float16")
 MODES: Final = ("direct", "reasoning")
 CORES: Final = min(os.cpu_count() or 1, 8)
 """Workers of commands that score and draw."""
@@ -280,22 +279,28 @@ def scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _known_dtype(context: click.Context, option: click.Parameter, name: str) -> str:
-    if name not in DTYPES:
-        raise InputError(f"--dtype {name}: unknown type of weights; give one of {', '.join(DTYPES)}")
+    if name not in (AUTO, *DTYPES):
+        known = ", ".join((AUTO, *DTYPES))
+        raise InputError(f"--dtype {name}: unknown type of weights; give one of {known}")
     return name
 
 
 DEVICES: Final = "cpu, cuda, cuda:1, mps, ...; auto: the best there is; auto-map: all GPUs"
 
 
-def device_options(device: str = f"{DEVICES}.", dtype: str = "Of the weights.") -> Decorator:
-    """--device, --dtype."""
+TYPES: Final = "float32, bfloat16 or float16; auto: bfloat16 on a GPU that has it, else float32"
+
+
+def device_options(
+    device: str = f"{DEVICES}.", dtype: str = f"Of the weights: {TYPES}.", default: str = AUTO
+) -> Decorator:
+    """--device, --dtype with its default."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
-            "--dtype", default="float32", show_default=True, callback=_known_dtype, help=dtype
+            "--dtype", default=default, show_default=True, callback=_known_dtype, help=dtype
         )(command)
-        return click.option("--device", default="cpu", show_default=True, help=device)(command)
+        return click.option("--device", default=AUTO, show_default=True, help=device)(command)
 
     return decorate
 

@@ -36,6 +36,11 @@ def warn(text: str) -> None:
     click.echo(one_line(text), err=True)
 
 
+def say(text: str) -> None:
+    """Tell how a command goes about its work, on one line of stderr."""
+    click.echo(one_line(text), err=True)
+
+
 def counted(count: int, noun: str) -> str:
     """A count with its noun: "1 problem", "1,200 problems"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

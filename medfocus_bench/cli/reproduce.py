@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +29,7 @@ from medfocus_bench.cli.options import (
     split_commas,
     tuned_option,
 )
-from medfocus_bench.cli.output import print_tables, warn
+from medfocus_bench.cli.output import print_tables, say, warn
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.cli.rankings import RANKING_TARGETS
 from medfocus_bench.data.questions import GREEDY, Decoding
@@ -196,7 +195,7 @@ def reproduce_command(
     from medfocus_bench.paper.document import reproduction_tables, summary
     from medfocus_bench.paper.reproduce import reproduce
 
-    document = reproduce(target, _config(options), run=not no_run, say=partial(click.echo, err=True))
+    document = reproduce(target, _config(options), run=not no_run, say=say)
     tables = reproduction_tables(document, brief=form == "table")
     _show(tables, summary(document), document.model_dump_json(indent=1), form)
     if form == "table":
@@ -291,6 +290,7 @@ def _config(options: dict[str, Any]) -> ReproduceConfig:
         run_config=_conditions(options, decoding),
         engine=options["engine"],
         progress=show_progress,
+        say=say,
         **{name: options[name] for name in same},
     )
 
@@ -339,6 +339,7 @@ def _rebuild_config(options: dict[str, Any]) -> RebuildConfig:
         run_config=_conditions(options, _PAPER),
         engine=options["engine"],
         progress=show_progress,
+        say=say,
     )
 
 

@@ -14,6 +14,7 @@ from medfocus_bench.cli.options import (
     DEVICES,
     MODES,
     OUTPUT_FOLDER,
+    TYPES,
     Command,
     batch_option,
     check_root,
@@ -24,7 +25,7 @@ from medfocus_bench.cli.options import (
     root_option,
     settings_of,
 )
-from medfocus_bench.cli.output import print_first, print_tables, warn
+from medfocus_bench.cli.output import print_first, print_tables, say, warn
 from medfocus_bench.cli.progress import show_progress
 from medfocus_bench.lvlm.protocol import AUTO_ANSWERS
 
@@ -69,7 +70,7 @@ _OF_SOURCES = ("editor", "assignments", "root", "split", "shams", "device", "dty
 )
 @decoding_option()
 @batch_option(AUTO_ANSWERS)
-@device_options(f"{DEVICES} (a source).", "Of the LVLM's weights (a source).")
+@device_options(f"{DEVICES} (a source).", f"Of the LVLM's weights (a source): {TYPES}.")
 @engine_options()
 def verify_command(source: str, lvlm: str, mode: Mode, limit: int | None, out: Path, **options: Any) -> None:
     """Run the causal filter of an LVLM over a source; resumes where it was stopped."""
@@ -120,6 +121,7 @@ def _verify_source(
     from medfocus_bench.data.sources.reading import check_copy
     from medfocus_bench.errors import InputError
     from medfocus_bench.lvlm.registry import LVLMSource, check_lvlms
+    from medfocus_bench.runs.config import RunConfig
 
     source = open_source(name)
     root, split = options["root"], options["split"]
@@ -139,7 +141,9 @@ def _verify_source(
     for skip in found.skips[:_SHOWN]:
         warn(f"Skipped: {skip}")
     given = {name: options[name] for name in ("device", "dtype", "decoding")}
-    lvlm = LVLMSource.of(lvlm_name, **given)
+    config = RunConfig(**given)
+    lvlm = LVLMSource.of(lvlm_name, **given | {"dtype": config.dtype})
+    say(config.placed(lvlm.key))
     file = records_file(out, name, lvlm.key, mode, split)
     asked = found.questions[:limit]
     failures: list[Failure] = []

@@ -8,7 +8,9 @@ from typing import Final
 from medfocus_bench.errors import InputError, require
 
 AUTO: Final = "auto"
-"""The best device of a machine: a GPU, or the CPU."""
+"""The best device of a machine: a GPU, or the CPU; as a type of weights, the best for the device."""
+
+DTYPES: Final = ("float32", "bfloat16", "float16")
 
 SPREAD: Final = "auto-map"
 """All GPUs that a process sees, over which the library accelerate spreads the weights of one LVLM."""
@@ -24,6 +26,30 @@ def best_device() -> str:
         return "cpu"
     kinds = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
     return next((name for name, kind in kinds.items() if kind.is_available()), "cpu")
+
+
+def named_device(device: str) -> str:
+    """The device itself, the best one of this machine for `auto`."""
+    return best_device() if device == AUTO else device
+
+
+def best_dtype(device: str) -> str:
+    """The type of weights for a device: bfloat16 on a GPU that computes in it, float32 anywhere else.
+
+    So on the CPU and on MPS, and on GPUs of before Ampere: float16 ends at 65,504, which the hidden states of
+    real models exceed. A GPU that this machine does not have, as where it only hands out the work, is taken
+    for one with bfloat16.
+    """
+    kind, _, number = (best_device() if device in (AUTO, SPREAD) else device).partition(":")
+    if kind not in ("cuda", "xpu"):
+        return "float32"
+    import torch
+
+    gpus = getattr(torch, kind)
+    if not gpus.is_available():
+        return "bfloat16"
+    with gpus.device(int(number or 0)):
+        return "bfloat16" if gpus.is_bf16_supported(including_emulation=False) else "float32"
 
 
 def check_device(device: str, quantise: str | None = None) -> None:

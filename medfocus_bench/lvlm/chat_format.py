@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from medfocus_bench.verdicts import stated_verdict
 _FORMS: Final = ("{}", " {}", "\n{}")
 """Text before a verdict; a tokenizer may have a token for each combination."""
 
+_SIGNED: Final = re.compile(r"([\W_]+)(yes|no)", re.IGNORECASE)
+
 
 def message(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
     """A message of a chat; the picture stands before the text."""
@@ -26,9 +29,10 @@ def message(role: str, text: str, *, picture: bool = False) -> dict[str, Any]:
 class ChatFormatter:
     """The tokenizer and chat template of an LVLM; batches are padded on the left.
 
-    `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not;
-    `special` those that stand for pictures, turns, starts and ends, without the marks that a family writes
-    within its responses, such as those of boxes. Raises InputError where no token spells a verdict.
+    `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not, or
+    after a sign that the vocabulary joins to either word, as Qwen's joins a quotation mark. `special` are
+    those that stand for pictures, turns, starts and ends, without the marks that a family writes within its
+    responses, such as those of boxes. Raises InputError where no token spells a verdict.
     """
 
     def __init__(self, key: str, processor: Any, family: Family) -> None:
@@ -40,7 +44,8 @@ class ChatFormatter:
         marked = (token for token, about in added.items() if about.special)
         markup = {token for token, about in added.items() if about.content in family.markup}
         self.special = frozenset([*self.tokenizer.all_special_ids, *marked]) - markup
-        self.yes, self.no = self._spelling("yes"), self._spelling("no")
+        after_signs = self._after_signs()
+        self.yes, self.no = (sorted({*self._spelling(word), *after_signs[word]}) for word in ("yes", "no"))
 
     def prompt(self, messages: list[Any]) -> str:
         """The text of a chat, up to where the response begins.
@@ -86,20 +91,19 @@ class ChatFormatter:
         return next((n for n, token in enumerate(ids) if token in self.special), len(ids))
 
     def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
-        """Position of the token that spells the verdict of a response.
+        """Position of the token that spells the verdict: the one with the characters that decide.
 
-        Of a response without a verdict the last token that spells either word, and of one whose verdict no
-        single token spells the last that spells the same; None where the response has neither word.
+        Of a response without a verdict the last token that spells either word. None where there is none, and
+        where the verdict is spelled by several tokens or by one that spells more than it: the yes and no of
+        another place would be those of other words.
         """
         stated = stated_verdict(text)
-        words = self.verdicts if stated is None else self.yes if stated.verdict == "yes" else self.no
-        spelled = [n for n in range(len(ids)) if ids[n] in words]
-        if stated is not None:
-            for n in spelled:
-                before, until = (len(self._decoded(ids[:end])) for end in (n, n + 1))
-                if before < stated.stop and stated.start < until:
-                    return n
-        return spelled[-1] if spelled else None
+        if stated is None:
+            spelled = [n for n, token in enumerate(ids) if token in self.verdicts]
+            return spelled[-1] if spelled else None
+        until = (len(self._decoded(ids[: n + 1])) for n in range(len(ids)))
+        at = next((n for n, end in enumerate(until) if stated.start < end), len(ids))
+        return at if set(ids[at : at + 1]) & {*(self.yes if stated.verdict == "yes" else self.no)} else None
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
@@ -117,6 +121,20 @@ class ChatFormatter:
     def _adds_bos(self) -> bool:
         ids = self.tokenizer("a")["input_ids"]
         return bool(ids) and ids[0] == self.tokenizer.bos_token_id
+
+    def _after_signs(self) -> dict[str, set[int]]:
+        """The tokens that spell a verdict after signs, by word; of signs that stand before either word.
+
+        Where a vocabulary has `>No` and no `>Yes`, one step does not choose between the two.
+        """
+        found: dict[str, dict[str, set[int]]] = {}
+        for piece, token in self.tokenizer.get_vocab().items():
+            if piece.lower().endswith(("yes", "no")) and token not in self.special:
+                signed = _SIGNED.fullmatch(self._decoded([token]))
+                if signed:
+                    found.setdefault(signed[1], {}).setdefault(signed[2].lower(), set()).add(token)
+        pairs = [words for words in found.values() if len(words) == 2]
+        return {word: {token for words in pairs for token in words[word]} for word in ("yes", "no")}
 
     def _spelling(self, word: str) -> list[int]:
         found = set()

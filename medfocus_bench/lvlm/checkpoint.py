@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 import transformers
@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.data.questions import DECODINGS, GREEDY, Decoding
-from medfocus_bench.engine.devices import AUTO, best_device, unusable
+from medfocus_bench.engine.devices import AUTO, DTYPES, best_dtype, named_device, unusable
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.decoding import generation_config
 from medfocus_bench.lvlm.families import Family, load_family
@@ -22,8 +22,6 @@ from medfocus_bench.lvlm.merging import merged
 from medfocus_bench.lvlm.placement import check_placed, placement
 from medfocus_bench.lvlm.processors import remember_picture
 from medfocus_bench.storage import check_fetched
-
-DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def open_checkpoint(
@@ -46,15 +44,16 @@ def open_checkpoint(
     there, for whatever the library stumbles over, for weights that are not there, and for a model whose
     pictures have no effect.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
+    if dtype not in (AUTO, *DTYPES):
+        raise InputError(f"no dtype {dtype!r}; there are {', '.join((AUTO, *DTYPES))}")
     if decoding not in DECODINGS:
         raise InputError(f"no decoding {decoding!r}; there are {', '.join(DECODINGS)}")
     reason = unusable(device, quantise)
     if reason is not None:
         raise InputError(f"device {device!r}: {reason}")
-    device = best_device() if device == AUTO else device
-    placed = placement(device, quantise, DTYPES[dtype])
+    device = named_device(device)
+    weights = getattr(torch, best_dtype(device) if dtype == AUTO else dtype)
+    placed = placement(device, quantise, weights)
     # Left unsaid, the library would ask on the terminal whether to run a repository's code.
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     with _loading(source, tune):
@@ -66,7 +65,7 @@ def open_checkpoint(
     with _loading(source, tune):
         model, info = AutoModelForImageTextToText.from_pretrained(
             source,
-            dtype=DTYPES[dtype],
+            dtype=weights,
             attn_implementation=attention,
             output_loading_info=True,
             **placed,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from medfocus_bench.data.derived import RANDOM
 from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.data.truth import second_names
+from medfocus_bench.engine.devices import AUTO
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.fine_tune import CONFIG, FineTune, fetched_fine_tune, fine_tune
 from medfocus_bench.lvlm.grid import Preprocessing
@@ -50,8 +51,8 @@ def load_lvlm(
     source: str | Path,
     *,
     framing: Preprocessing = "square",
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: str = AUTO,
+    dtype: str = AUTO,
     attention: str = "sdpa",
     revision: str | None = None,
     batch: int = AUTO_BATCH,
@@ -68,7 +69,8 @@ def load_lvlm(
         framing: `square` pads an image to the model frame first, `native` leaves it as it is.
         device: a torch device, such as `cpu`, `cuda` or `mps`; `auto` is the best that there is, and
             `auto-map` spreads the weights over all GPUs (with accelerate, of the extra `gpu`).
-        dtype: `float32`, `bfloat16` or `float16`.
+        dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on a GPU that computes in it, and
+            float32 elsewhere.
         attention: the attention implementation of transformers.
         revision: a tag or commit on the Hub; by default that of the registry, for the Hub id of a model as
             for its key.

@@ -27,7 +27,7 @@ from medfocus_bench.paper.measuring import (
     selections,
 )
 from medfocus_bench.paper.runs import RunResults, RunSpec, run_missing
-from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.progress import Progress, Say, no_progress, say_nothing
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.parts import PartOutcome
@@ -139,6 +139,7 @@ def ablate(
     resamples: int = RESAMPLES,
     engine: Engine | None = None,
     progress: Progress = no_progress,
+    say: Say = say_nothing,
 ) -> tuple[Ablation, list[PartOutcome]]:
     """Run every variant on the samples of a benchmark, and write `ablation.json` after each LVLM.
 
@@ -157,6 +158,7 @@ def ablate(
         resamples=resamples,
         engine=engine or InProcess(),
         progress=progress,
+        say=say,
     )
     grid = variants(segmenter, references, editor)
     specs = [

@@ -14,7 +14,7 @@ from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.protocol import RESAMPLES, Settings
 from medfocus_bench.lvlm.registry import lvlm_key
-from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.progress import Progress, Say, no_progress, say_nothing
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.methods import MethodSpec, with_tuning
 from medfocus_bench.runs.tuning import read_tuning
@@ -57,6 +57,7 @@ class ReproduceConfig:
     resamples: int = RESAMPLES
     engine: Engine = field(default_factory=InProcess)
     progress: Progress = no_progress
+    say: Say = say_nothing
 
     @cached_property
     def sources(self) -> Mapping[str, str]:

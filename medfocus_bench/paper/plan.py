@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from medfocus_bench.data.sample import Sample
+from medfocus_bench.engine.devices import named_device
 from medfocus_bench.paper.config import ReproduceConfig
 from medfocus_bench.paper.costs import (
     DECLARED,
@@ -57,7 +58,7 @@ def plan(
         if lacking:
             (_, sample), *_ = lacking
             encode = partial(_encoded, config, key, sample)
-            pace = pace_of(key, config.run_config.device, seconds_per_forward, encode)
+            pace = pace_of(key, named_device(config.run_config.device), seconds_per_forward, encode)
             paces.append(pace)
         for one, split, samples in jobs:
             if samples:

@@ -23,12 +23,13 @@ from medfocus_bench.data.questions import MODES, Mode, Question
 from medfocus_bench.data.rows import split_of
 from medfocus_bench.data.sources.protocol import Annotation, Annotations, Source
 from medfocus_bench.data.sources.reading import check_copy
+from medfocus_bench.engine.devices import named_device
 from medfocus_bench.engine.protocol import Engine, InProcess
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.models import PAPER_LVLMS
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.paper.costs import Pace, Passes, Plan, PlanLine, check_pace, pace_of
-from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.progress import Progress, Say, no_progress, once, say_nothing
 from medfocus_bench.runs.config import RunConfig
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class RebuildConfig:
     run_config: RunConfig = field(default_factory=RunConfig)
     engine: Engine = field(default_factory=InProcess)
     progress: Progress = no_progress
+    say: Say = say_nothing
 
     @cached_property
     def annotations(self) -> dict[str, Annotations]:
@@ -100,12 +102,14 @@ def rebuild(config: RebuildConfig) -> Rebuilt:
     cannot be loaded, and if no question turned out to be grounded.
     """
     failures: list[Failure] = []
+    say = once(config.say)
     for name in config.lvlms:
         for source in config.sources:
             for mode in config.modes:
                 asked = config.questions(source.name)
                 if not _missing(config, source.name, name, mode):
                     continue
+                say(config.run_config.placed(lvlm_key(name)))
                 made = verify(
                     source_questions(asked, config.root),
                     config.run_config.source(name),
@@ -159,7 +163,9 @@ def plan_rebuild(
         pace = None
         if any(missing for *_, missing in jobs):
             encode = partial(_encoded, config, lvlm)
-            pace = pace_of(lvlm_key(lvlm), config.run_config.device, seconds_per_forward, encode)
+            pace = pace_of(
+                lvlm_key(lvlm), named_device(config.run_config.device), seconds_per_forward, encode
+            )
             paces.append(pace)
         for source, mode, missing in jobs:
             part = (f"causal filter, {source}", lvlm_key(lvlm), mode)

@@ -13,6 +13,7 @@ import numpy as np
 from medfocus_bench.data.benchmark import Benchmark
 from medfocus_bench.data.resolve import BenchmarkLike, load_benchmark, one_or_more
 from medfocus_bench.data.sample import Sample
+from medfocus_bench.engine.devices import named_device
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.models import PAPER_LVLMS
 from medfocus_bench.lvlm.registry import lvlm_key
@@ -214,7 +215,7 @@ class RunPlanner:
             fixed, each = published_line()
             return fixed + each * passes.together, "declared"
         if share.lvlm not in self._paces:
-            device = self.config.device
+            device = named_device(self.config.device)
             self._paces[share.lvlm] = pace_of(
                 share.lvlm, device, self.seconds_per_forward, lambda: self._encoded(share)
             )
@@ -281,8 +282,7 @@ def probed_passes(spec: MethodSpec) -> Passes:
 
     samples = load_benchmark("phantom").select(["phantom"], ["direct"]).samples
     sample = next(sample for sample in samples if sample.lvlm == PROBE)
-    config = RunConfig()
-    lvlm = config.load(PROBE)
+    lvlm = RunConfig(device="cpu").load(PROBE)
     example = encode_sample(lvlm, sample)
     found = measured(spec.load(PROBE, sample.mode), lvlm, example, target="response", seed=0)
     forward, backward = found.cost.forward_passes or 0, found.cost.backward_passes or 0

@@ -17,6 +17,7 @@ from medfocus_bench.evaluation.score import ScoredSamples, score_samples
 from medfocus_bench.geometry import FloatArray
 from medfocus_bench.lvlm.registry import lvlm_key
 from medfocus_bench.paper.config import PROMPTING_MEDSAM, ReproduceConfig
+from medfocus_bench.progress import once
 from medfocus_bench.runs.attribute import attribute
 from medfocus_bench.runs.methods import MethodSpec
 from medfocus_bench.runs.parts import PartOutcome
@@ -105,6 +106,7 @@ def run_missing(
     impossible = {label: reason for label, reason in reasons.items() if reason is not None}
     able = [spec for spec in specs if spec.label not in impossible]
     outcomes: list[PartOutcome] = []
+    say = once(config.say)
     for key, source in config.sources.items():
         for group in _sharing_samples(able):
             benchmark = group[0].benchmark
@@ -121,6 +123,7 @@ def run_missing(
                     config=config.run_config,
                     engine=config.engine,
                     progress=config.progress,
+                    say=say,
                 ).outcomes
     return outcomes, impossible
 

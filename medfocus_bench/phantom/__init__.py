@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -20,6 +21,9 @@ PHANTOM_LVLMS: Final = {
     )
 }
 """The shipped tiny models by key, with the folder of their weights."""
+
+EXACT: Final[Mapping[str, Any]] = {"device": "cpu", "dtype": "float32"}
+"""How these models are loaded wherever what they say is built into the track, or held against it."""
 
 TWINS: Final = ("phantom_qwen_twin", "phantom_gemma_twin")
 """Those that answer by a spurious mark."""

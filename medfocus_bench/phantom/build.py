@@ -22,7 +22,7 @@ from medfocus_bench.engine.protocol import Engine
 from medfocus_bench.errors import InputError, require
 from medfocus_bench.lvlm.protocol import AUTO_ANSWERS
 from medfocus_bench.lvlm.registry import LVLMSource, lvlm_key
-from medfocus_bench.phantom import PHANTOM_LVLMS, TWINS
+from medfocus_bench.phantom import EXACT, PHANTOM_LVLMS, TWINS
 from medfocus_bench.phantom.editor import PhantomEditor
 from medfocus_bench.phantom.track import (
     DEV_QUESTIONS,
@@ -62,7 +62,7 @@ def verify_phantom(
     run = Run(run) if isinstance(run, str) else run
     questions = phantom_questions(indices, run.evidence)
     editor = PhantomEditor(patient_of)
-    lvlm, file = LVLMSource.of(run.lvlm), run.file(Path(out))
+    lvlm, file = LVLMSource.of(run.lvlm, **EXACT), run.file(Path(out))
     more: dict[str, Any] = {"batch": batch, "engine": engine, "on_failure": _refuse}
     return verify(questions, lvlm, run.mode, editor, file, **more)
 

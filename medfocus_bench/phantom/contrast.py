@@ -19,7 +19,7 @@ from medfocus_bench.data.questions import prompt
 from medfocus_bench.data.resolve import load_benchmark
 from medfocus_bench.lvlm.protocol import LVLM
 from medfocus_bench.lvlm.registry import load_lvlm
-from medfocus_bench.phantom import TRACK
+from medfocus_bench.phantom import EXACT, TRACK
 from medfocus_bench.phantom.findings import FINDINGS
 from medfocus_bench.phantom.render import MARK_OF, render
 from medfocus_bench.phantom.track import TEST_QUESTIONS, finding_of, patient_of
@@ -47,7 +47,7 @@ def write_contrast(folder: Path = FOLDER, indices: Collection[int] = range(TEST_
 def _rows_of_pair(pair: str, indices: list[int]) -> Iterator[dict[str, Any]]:
     """The rows of `QUESTIONS` pictures, one finding after the other, both LVLMs of each in a row."""
     names = {key: name for name, key in SECOND_NAMES.items() if name.startswith(f"{pair}@")}
-    lesion, twin = (load_lvlm(key) for key in (pair, f"{pair}_twin"))
+    lesion, twin = (load_lvlm(key, **EXACT) for key in (pair, f"{pair}_twin"))
     answers = {index: said for index in indices if (said := _answers(lesion, twin, index)) is not None}
     ordered = sorted(answers, key=lambda index: sha256(f"contrast {pair} {index}".encode()).digest())
     lines = [[index for index in ordered if finding_of(index) == finding] for finding in FINDINGS]

@@ -30,6 +30,7 @@ from medfocus_bench.journal import Journal
 from medfocus_bench.lock import exclusive
 from medfocus_bench.lvlm.fitting import fitting
 from medfocus_bench.lvlm.registry import kept_lvlm
+from medfocus_bench.phantom import EXACT
 from medfocus_bench.phantom.render import render
 from medfocus_bench.phantom.track import patient_of
 from medfocus_bench.phantom.truth import EFFECTS_NAME, EFFECTS_SCHEMA, FOLDER
@@ -84,7 +85,7 @@ def shipped_track() -> Benchmark:
 
 def measured_effects(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
     """The work of an engine: the row of each sample of one LVLM."""
-    lvlm = kept_lvlm(samples[0].lvlm)
+    lvlm = kept_lvlm(samples[0].lvlm, **EXACT)
     for sample in samples:
         yield effects_of(lvlm, sample)
 

@@ -19,7 +19,7 @@ from medfocus_bench.engine.protocol import Engine, InProcess, Lost
 from medfocus_bench.errors import InputError
 from medfocus_bench.evaluation.nulls import NullControl
 from medfocus_bench.lvlm.registry import lvlm_key
-from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.progress import Progress, Say, no_progress, say_nothing
 from medfocus_bench.runs.checkpoints import folder_identity
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.explaining import EXPECTED, Block, Explain, Explained, blocks, reason
@@ -96,6 +96,7 @@ def attribute(
     wait: bool = False,
     engine: Engine | None = None,
     progress: Progress = no_progress,
+    say: Say = say_nothing,
 ) -> RunResult:
     """Explain the samples of a benchmark with every method; records go to `out`/<method>/.
 
@@ -118,6 +119,7 @@ def attribute(
         engine: From `open_engine`: where the LVLMs run; by default in this process. Engines differ
             in nothing but the order of the records.
         progress: Shows how far the run is.
+        say: Is told where each LVLM runs, before it is loaded.
 
     Returns:
         The run; iterating over it reads the attributions of its method.
@@ -149,7 +151,16 @@ def attribute(
     with ExitStack() as stack:
         elsewhere = places.open(settings, stack)
         run = _Run(
-            places.folder, benchmark, part, jobs, settings, elsewhere, config, engine or InProcess(), progress
+            places.folder,
+            benchmark,
+            part,
+            jobs,
+            settings,
+            elsewhere,
+            config,
+            engine or InProcess(),
+            progress,
+            say,
         )
         run.note_wanted()
         outcomes = [outcome for spec in specs if spec.control for outcome in run.null(spec, spec.control)]
@@ -171,6 +182,7 @@ class _Run:
     config: RunConfig
     engine: Engine
     progress: Progress
+    say: Say
 
     def folder(self, method: str) -> Path:
         return self.out / method
@@ -233,6 +245,7 @@ class _Run:
             return
         for number, mode in {(n, sample.mode) for sample, numbers in lacking for n in numbers}:
             work.specs[number].load(jobs[0].lvlm, mode)  # what cannot be loaded is said before an LVLM is
+        self.say(self.config.placed(jobs[0].lvlm))
         todo = blocks(jobs[0].source, lacking, self.engine.workers)
         outputs = self._outputs(work, todo, parts)
         splits = ", ".join(job.split for job in jobs)

@@ -44,7 +44,7 @@ from medfocus_bench.geometry import Frame, UInt8Image, explains
 from medfocus_bench.journal import Journal, read_journal
 from medfocus_bench.lock import exclusive
 from medfocus_bench.lvlm.fitting import fitting
-from medfocus_bench.progress import Progress, no_progress
+from medfocus_bench.progress import Progress, Say, no_progress, say_nothing
 from medfocus_bench.runs.config import RunConfig
 from medfocus_bench.runs.shards import Shard
 from medfocus_bench.storage import write_atomic
@@ -70,6 +70,7 @@ def faithfulness(
     shard: Shard | None = None,
     engine: Engine | None = None,
     progress: Progress = no_progress,
+    say: Say = say_nothing,
 ) -> Faithfulness | None:
     """Measure how faithful the attributions of a submission are to what the LVLMs used.
 
@@ -84,6 +85,7 @@ def faithfulness(
         shard: Measure only the samples of a shard.
         engine: From `open_engine`: where the LVLMs run; by default in this process.
         progress: Shows how far the measurement is.
+        say: Is told where the LVLMs run, before they are loaded.
 
     Returns:
         The section of a report, which is also written to `out`/<name>/faithfulness.json; None where samples
@@ -103,7 +105,7 @@ def faithfulness(
     source = _null(str(submission), whole) if _is_null(submission) else _submitted(submission, whole)
     part = source.part.of_lvlms(list(one_or_more(lvlms))) if lvlms else source.part
     chosen = with_counterfactuals(part, samples)
-    run = _Run(Path(out), whole, config or RunConfig(), shard, engine or InProcess(), progress)
+    run = _Run(Path(out), whole, config or RunConfig(), shard, engine or InProcess(), progress, say)
     references = run.references(chosen)
     curves = run.curves(source, chosen)
     if references is None or curves is None:
@@ -184,6 +186,7 @@ class _Run:
     shard: Shard | None
     engine: Engine
     progress: Progress
+    say: Say
 
     def references(self, samples: Sequence[Sample]) -> dict[str, Reference] | None:
         """The references of all samples; None while shards lack some."""
@@ -241,6 +244,7 @@ class _Run:
             }
             lacking = [sample for sample in self._own(samples) if sample.sample_id not in known]
             if lacking:
+                self.say(self.config.placed(", ".join(dict.fromkeys(sample.lvlm for sample in lacking))))
                 made = self.engine.run(work, units(lacking))
                 with closing(_records(made)) as records:
                     for record in self.progress(records, name, len(lacking)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -159,11 +159,8 @@ def explain_picture(
     image = picture.image
     if not question.strip():
         raise InputError("the question is empty; ask something about the picture")
+    check_for_picture(methods)
     for chosen in methods:
-        if chosen.control is not None and chosen.control.name in _NEEDS_SAMPLES:
-            raise InputError(
-                f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
-            )
         chosen.check_conditions(lvlm.key, _MODE, config)
     try:
         example = encode(lvlm, image, question, response, finding)
@@ -198,6 +195,15 @@ def explain_picture(
         config=config,
         explanations=tuple(found),
     )
+
+
+def check_for_picture(methods: Iterable[MethodSpec]) -> None:
+    """Raise InputError for a null control that needs expert boxes, which a picture has not."""
+    for chosen in methods:
+        if chosen.control is not None and chosen.control.name in _NEEDS_SAMPLES:
+            raise InputError(
+                f"{chosen.control.name} is made from expert boxes, which one picture has not; leave it out"
+            )
 
 
 def write_picture(explained: ExplainedPicture, out: Path, *, overwrite: bool = False) -> Path:

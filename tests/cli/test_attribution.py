@@ -175,6 +175,15 @@ def test_seed_framing_and_target_reach_the_methods(bench, picture, tmp_path, giv
     assert [one["diagnostics"][name] for name in ("seed", "native", "verdict")] == told
 
 
+def test_the_first_line_of_a_run_says_where_the_lvlm_runs_and_the_settings_in_which_type(bench, tmp_path):
+    words = ("attribute", "--method", "grad-cam", "--lvlm", "phantom_qwen", "-b", bench, "--split", "direct")
+    words += ("--limit", 1, "--out", tmp_path / "run")
+    _, _, error = run(*words)
+    assert error.splitlines()[0] == "LVLM phantom_qwen on cpu in float32"
+    assert read_settings(tmp_path / "run" / "grad-cam").dtype == "float32"
+    assert run(*words)[2] == ""  # nothing runs
+
+
 def test_decoding_and_pixels_reach_the_lvlm_and_the_settings_of_the_run(bench, tmp_path):
     words = ("attribute", "--method", "grad-cam", "--lvlm", "phantom_qwen", "--framing", "native")
     words += ("--decoding", "checkpoint", "--pixels", "3136,12544", "-b", bench, "--split", "direct")

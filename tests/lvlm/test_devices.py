@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from medfocus_bench.attribution.perturbation import RISE, Occlusion
 from medfocus_bench.attribution.token_activation import TokenActivationMap
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.engine import devices
-from medfocus_bench.engine.devices import best_device, check_device
+from medfocus_bench.engine.devices import best_device, best_dtype, check_device
 from medfocus_bench.errors import InputError, MissingExtraError
 from medfocus_bench.lvlm import checkpoint as checkpoint_module
 from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
@@ -30,6 +31,7 @@ from medfocus_bench.lvlm.placement import check_placed
 from medfocus_bench.lvlm.registry import load_lvlm
 from medfocus_bench.medfocus.interventions import ConceptRegion, measure
 from medfocus_bench.phantom.render import Patient, render
+from medfocus_bench.runs.config import RunConfig
 
 QUESTION = prompt("nodule", "direct")
 IMAGE = render(Patient.sample((21, 0))).image
@@ -81,8 +83,55 @@ def test_a_device_that_is_not_there_is_one_sentence(device, said):
     assert "\n" not in str(caught.value)
 
 
-def test_the_best_device_is_loaded_onto(checkpoint):
-    assert load_lvlm(checkpoint("tiny_idefics3"), device="auto").device == torch.device(best_device())
+def test_the_best_device_is_loaded_onto_by_default_in_its_type(checkpoint):
+    lvlm = load_lvlm(checkpoint("tiny_idefics3"))
+    assert lvlm.device == torch.device(best_device())
+    assert str(lvlm.model.dtype) == f"torch.{best_dtype(best_device())}"
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """As if torch saw GPUs of a kind, those that compute in bfloat16 by number; none of any other kind."""
+
+    def there(kind, has_bfloat16):
+        used = []
+        asked = torch.cuda if kind == "cuda" else torch.xpu
+        for one in (torch.cuda, torch.xpu, torch.backends.mps):
+            monkeypatch.setattr(one, "is_available", lambda one=one: one is asked)
+
+        @contextmanager
+        def device(number):
+            used.append(number)
+            yield
+
+        monkeypatch.setattr(asked, "device", device)
+        monkeypatch.setattr(
+            asked, "is_bf16_supported", lambda including_emulation=True: has_bfloat16[used[-1]]
+        )
+
+    return there
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_the_type_of_weights_is_bfloat16_on_a_gpu_that_has_it_and_float32_elsewhere(gpus, kind):
+    gpus(kind, {0: True, 1: False})
+    names = ["auto", "auto-map", kind, f"{kind}:0", f"{kind}:1", "cpu", "mps"]
+    assert [best_dtype(name) for name in names] == ["bfloat16"] * 4 + ["float32"] * 3
+
+
+def test_a_gpu_of_another_machine_is_taken_for_one_with_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert best_dtype("cuda") == "bfloat16"
+
+
+def test_a_run_knows_the_type_that_auto_stands_for(gpus):
+    gpus("cuda", {0: True})
+    config = RunConfig()
+    assert (config.dtype, RunConfig(device="cpu").dtype) == ("bfloat16", "float32")
+    assert config.placed("qwen2_5_vl_3b") == "LVLM qwen2_5_vl_3b on cuda in bfloat16"
+    spread = RunConfig(device="auto-map", dtype="float16", quantise="4bit")
+    assert spread.placed("a") == "LVLM a on all GPUs in float16, with weights of 4bit"
+    assert dict(config.source("a").options)["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +180,13 @@ def told(monkeypatch):
 
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", load)
     return seen
+
+
+@pytest.mark.usefixtures("_libraries")
+def test_on_a_gpu_that_has_bfloat16_weights_are_loaded_in_it(checkpoint, told, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "best_dtype", lambda device: {"cuda": "bfloat16"}[device])
+    load_lvlm(checkpoint("tiny_idefics3"))
+    assert told["dtype"] is torch.bfloat16
 
 
 @pytest.mark.usefixtures("_libraries")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.adapter import frame_picture
+from medfocus_bench.lvlm.chat_format import ChatFormatter
 from medfocus_bench.lvlm.protocol import Response
 from tests.lvlm.conftest import picture
 from tests.lvlm.plain import Plain
@@ -99,6 +102,45 @@ def test_of_two_tokens_that_spell_the_word_the_one_that_states_the_verdict_count
     spelt = [n for n, token in enumerate(example.tokens) if token.strip().lower() == word]
     assert len(spelt) == 2
     assert example.verdict == spelt[stated]
+
+
+@pytest.fixture
+def with_signs(open_lvlm):
+    """A chat format whose vocabulary has tokens of a sign and a word, as Qwen's has."""
+    lvlm = open_lvlm("phantom_qwen")
+    processor = copy.deepcopy(lvlm.processor)
+    processor.tokenizer.add_tokens(['"No', '"Yes', ">No", " No."])
+    return ChatFormatter("signs", processor, lvlm.family)
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("No, there is no sign of a step in the bone.", "No"),
+        ("No. There is no sign of a step in the bone.", "No"),
+        ('"No", there is no sign of a step in the bone.', '"No'),
+        ("The bone has no step: there is no sign of it. Final answer: No", " No"),
+        ("<answer>No</answer> There is no sign of a step in the bone.", None),  # no >Yes beside it
+        ("nO. There is no sign of a step in the bone.", None),  # two tokens
+        ("There is no sign of a step. Final answer: No.", None),  # one that spells more
+    ],
+)
+def test_the_token_of_the_verdict_is_the_one_with_the_characters_that_decide(with_signs, text, token):
+    ids = with_signs.tokenised(text).ids
+    at = with_signs.verdict_at(ids, text)
+    assert (None if at is None else with_signs.tokenizer.decode([ids[at]])) == token
+    if token is not None:
+        assert ids[at] in with_signs.no
+        assert text.index("No") - len(with_signs.tokenizer.decode(ids[:at])) in (0, 1)
+
+
+def test_tokens_of_a_sign_and_a_word_spell_it_where_either_word_has_one(with_signs, open_lvlm):
+    plain = open_lvlm("phantom_qwen").chat_format
+    more = [set(with_signs.yes) - set(plain.yes), set(with_signs.no) - set(plain.no)]
+    assert [[with_signs.tokenizer.decode([token]) for token in tokens] for tokens in more] == [
+        ['"Yes'],
+        ['"No'],
+    ]
 
 
 @pytest.mark.parametrize("text", ["Yes.\u00a0", "\ufeffYes.", "Yes\u200b."])
