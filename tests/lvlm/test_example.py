@@ -17,7 +17,7 @@ from tests.lvlm.conftest import picture
 from tests.lvlm.plain import Plain
 
 QUESTION = prompt("nodule", "direct")
-NO_START = ("phantom_qwen", "tiny_llava_onevision", "tiny_internvl")
+NO_START = ("phantom_qwen", "tiny_qwen2_vl", "tiny_qwen3_vl", "tiny_llava_onevision", "tiny_internvl")
 """Families whose tokenizers have no start token."""
 REASONED = "There is no sign of fluid. Final answer: Yes."
 

@@ -25,7 +25,8 @@ def test_settings_go_to_all_methods_or_to_one():
     )
     assert occlusion.settings == {"cells": 4, "fill": 0.5}
     assert rise.settings == {"cells": 4, "masks": 16}
-    assert rise.metadata.hyperparameters == {"cells": 4, "masks": 16, "keep": 0.5, "fill": 0.0}
+    expected = {"cells": 4, "masks": 16, "keep": 0.5, "fill": 0.0, "soft": False}
+    assert rise.metadata.hyperparameters == expected
 
 
 @pytest.mark.parametrize("name", ["whole-image", "null:whole-image", "null-whole-image"])
