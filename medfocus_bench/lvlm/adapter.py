@@ -22,7 +22,7 @@ from medfocus_bench.lvlm.decoding import most_tokens
 from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.fine_tune import FineTune
 from medfocus_bench.lvlm.finite import check_finite
-from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid
+from medfocus_bench.lvlm.grid import InputView, Preprocessing, TokenGrid, seen_part
 from medfocus_bench.lvlm.half_products import half_products
 from medfocus_bench.lvlm.head import OutputHead
 from medfocus_bench.lvlm.module import ScoreModule
@@ -202,7 +202,9 @@ class HuggingFaceLVLM:
             types = torch.cat([inputs[self.family.type_ids][0], own])
         processor = self.processor.image_processor
         tokenizer = self.processor.tokenizer
-        height, width = image.shape[:2]
+        pixel_values = self.family.pixel_values(self.model, inputs).float().to(self.device)
+        height, width = pixel_values.shape[1:]
+        seen = seen_part(rows, height), seen_part(columns, width)
         return EncodedExample(
             image=image,
             question=question,
@@ -212,10 +214,10 @@ class HuggingFaceLVLM:
             image_positions=self.family.image_positions(self.model, prompt).to(self.device),
             answer=range(len(prompt), len(ids)),
             tokens=tuple(tokenizer.decode([token]) for token in written.ids),
-            pixel_values=self.family.pixel_values(self.model, inputs).float().to(self.device),
+            pixel_values=pixel_values,
             mean=torch.tensor(processor.image_mean, device=self.device)[:, None, None],
             std=torch.tensor(processor.image_std, device=self.device)[:, None, None],
-            grid=TokenGrid(rows, columns, self.view(width, height)),
+            grid=TokenGrid(rows, columns, self.view(*image.shape[1::-1]), seen),
             verdict=self.chat_format.verdict_at(written.ids, written.text),
             finding=finding,
             in_sequence="image_tokens" not in self.family.lacks,

@@ -55,12 +55,14 @@ class InputView:
 class TokenGrid:
     """The image tokens of one picture: `rows` x `columns`, in raster order, evenly over what `view` shows.
 
-    Rectangular wherever the processor makes it so.
+    Rectangular wherever the processor makes it so. `seen`: the parts of height and width, from the first
+    pixel on, that the tokens divide. Patches of 14 pixels take in 378 of 384, and no token sees the rest.
     """
 
     rows: int
     columns: int
     view: InputView
+    seen: tuple[float, float] = (1.0, 1.0)
 
     def __len__(self) -> int:
         return self.rows * self.columns
@@ -70,4 +72,25 @@ class TokenGrid:
         array = np.asarray(values, dtype=np.float32)
         if array.size != len(self):
             raise ValueError(f"{array.size} values for a grid of {self.rows} x {self.columns} tokens")
-        return self.view.saliency(array.reshape(self.rows, self.columns))
+        found = array.reshape(self.rows, self.columns)
+        for axis, part in enumerate(self.seen):
+            found = _over_all(found, axis, part)
+        return self.view.saliency(found)
+
+
+def seen_part(tokens: int, pixels: int) -> float:
+    """How much of a side of so many pixels the tokens along it divide, each of as many pixels as fit."""
+    return tokens * (pixels // tokens) / pixels
+
+
+def _over_all(values: npt.NDArray[np.float32], axis: int, part: float) -> npt.NDArray[np.float32]:
+    """Values that divide the first `part` of an axis, as ones that divide all of it: as many, bilinear."""
+    if part == 1:
+        return values
+    last = values.shape[axis] - 1
+    at = ((np.arange(last + 1) + 0.5) / part - 0.5).clip(0, last)
+    below = np.floor(at).astype(int)
+    above = np.minimum(below + 1, last)
+    weight = (at - below).astype(np.float32)
+    weight = weight[:, None] if axis == 0 else weight
+    return np.asarray(values.take(below, axis) * (1 - weight) + values.take(above, axis) * weight)

@@ -100,7 +100,7 @@ class ScoreModule(torch.nn.Module):
         grid = self.example.grid
         height, width = self.example.pixel_values.shape[1:]
         rows, columns = (
-            torch.arange(side, device=self.lvlm.device) * cells // side
+            (torch.arange(side, device=self.lvlm.device) // (side // cells)).clamp(max=cells - 1)
             for side, cells in ((height, grid.rows), (width, grid.columns))
         )
         return (rows[:, None] * grid.columns + columns)[None, None]

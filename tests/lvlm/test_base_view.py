@@ -143,6 +143,20 @@ def test_a_siglip_tower_has_no_class_token_and_its_own_processor(tmp_path):
     assert example.mean.flatten().tolist() == [0.5] * 3
 
 
+def test_pixels_beyond_the_last_whole_patch_are_no_tokens(tmp_path):
+    """As in SigLIP's 384 pixels: six of them behind the last patch of 14."""
+    folder = save_llava(
+        tmp_path / "odd",
+        tower="siglip_vision_model",
+        side=118,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    example = HuggingFaceLVLM("odd", folder).encode(picture(6), QUESTION, "Yes.")
+    assert example.pixel_values.shape == (3, 118, 118)
+    assert (example.grid.rows, example.grid.columns, example.grid.seen) == (8, 8, (112 / 118, 112 / 118))
+
+
 def test_a_vision_tower_that_nobody_tried_is_refused(tmp_path):
     with pytest.raises(InputError, match="clip_vision_model and siglip_vision_model here, and none"):
         HuggingFaceLVLM("dino", save_llava(tmp_path / "dino", tower="dinov2"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from medfocus_bench.attribution.integrated_gradients import IntegratedGradients, baseline_input
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.geometry import Frame
-from medfocus_bench.lvlm.grid import InputView
+from medfocus_bench.lvlm.grid import InputView, TokenGrid, seen_part
 from tests.lvlm.conftest import picture
 
 QUESTION = prompt("nodule", "direct")
@@ -17,6 +18,19 @@ WIDE = Frame(200, 100)
 def test_a_native_picture_fills_its_input_and_a_framed_one_has_padding():
     assert InputView(WIDE, "native").content(80, 160) == (0, 0, 160, 80)
     assert InputView(WIDE, "square").content(224, 224) == (0, 56, 224, 168)
+
+
+def test_values_of_tokens_stand_where_the_tokens_see_and_not_in_the_strip_that_none_does():
+    """Trap 28: SigLIP's patches of 14 pixels leave 6 of 384 out, half a token at the far end."""
+    assert (seen_part(27, 384), seen_part(9, 384), seen_part(24, 336)) == (378 / 384, 378 / 384, 1)
+    ramp = 14 * (np.arange(27) + 0.5)  # the pixel in the middle of each token
+    grid = TokenGrid(27, 27, InputView(Frame(384, 384, 384), "square"), (378 / 384, 378 / 384))
+    middles = 384 / 27 * (np.arange(27) + 0.5)
+    down, across = grid.saliency(np.tile(ramp[:, None], 27)), grid.saliency(np.tile(ramp, (27, 1)))
+    assert np.abs(down[:26] - middles[:26, None]).max() < 1e-3
+    assert np.abs(across[:, :26] - middles[:26]).max() < 1e-3
+    plain = TokenGrid(27, 27, grid.view)
+    assert np.abs(plain.saliency(np.tile(ramp, (27, 1)))[0] - middles).max() > 5
 
 
 @pytest.mark.parametrize("name", ["phantom_qwen", "phantom_gemma"])

@@ -60,14 +60,15 @@ def save_llava(
     text: str = "llama",
     tower: str = "clip_vision_model",
     tokenizer: Any = None,
+    side: int = SIDE,
     **options: Any,
 ) -> Path:
     """LLaVA 1.5, perhaps with another decoder, vision tower or tokenizer; `options` go to its config."""
     tokenizer = tokenizer or byte_level(_LLAVA_SPECIAL, ["USER:", "ASSISTANT:"])
     pictures: Any = CLIPImageProcessorPil(**_CUT)
     if tower == "siglip_vision_model":
-        pictures = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
-    config = LlavaConfig(**_llava_parts(tokenizer, text, tower), image_seq_length=64, **options)
+        pictures = SiglipImageProcessorPil(size={"height": side, "width": side})
+    config = LlavaConfig(**_llava_parts(tokenizer, text, tower, side), image_seq_length=64, **options)
     processor = LlavaProcessor(
         pictures,
         tokenizer,
@@ -112,9 +113,9 @@ def save_llava_onevision(folder: Path) -> Path:
     return saved(folder, built(LlavaOnevisionForConditionalGeneration, config, generation), processor)
 
 
-def _llava_parts(tokenizer: Any, text: str, tower: str) -> dict[str, Any]:
+def _llava_parts(tokenizer: Any, text: str, tower: str, side: int = SIDE) -> dict[str, Any]:
     """The part of a config that all LLaVAs have."""
-    vision = VISION | {"model_type": tower}
+    vision = VISION | {"model_type": tower, "image_size": side}
     if tower == "siglip_vision_model":
         vision |= {"vision_use_head": False}
     return {
