@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +62,40 @@ def test_a_question_gets_the_tokens_that_the_librarys_own_choice_gives(checkpoin
     for key in set(theirs) - {"pixel_values"}:
         assert torch.equal(theirs[key], ours[key]), key
     assert (theirs["pixel_values"] - ours["pixel_values"]).abs().mean() < 0.01
+
+
+CUTS = {
+    "tiny_idefics3": ("do_image_splitting", {"size": {"longest_edge": 224}}),
+    "tiny_smolvlm": ("do_image_splitting", {"size": {"longest_edge": 224}}),
+    "tiny_internvl": ("crop_to_patches", {"min_patches": 1, "max_patches": 4}),
+}
+"""The setting that cuts a picture into several, and what it needs to do so with one of 224 x 448 pixels."""
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_picture_is_one_and_batches_are_padded_on_the_left_whatever_the_files_say(
+    checkpoint, tmp_path, name
+):
+    switch, more = CUTS[name]
+    folders = {on: shutil.copytree(checkpoint(name), tmp_path / str(on)) for on in (True, False)}
+    for on, folder in folders.items():
+        change(folder / "processor_config.json", "image_processor", {switch: on, **more})
+        change(folder / "tokenizer_config.json", None, {"padding_side": "right" if on else "left"})
+    theirs, ours = (load_lvlm(folder, framing="native") for folder in folders.values())
+    image = render(Patient.sample((16, 0))).image[:112]
+    read = [lvlm.encode(image, QUESTION, "Yes.") for lvlm in (theirs, ours)]
+    assert torch.equal(read[0].ids, read[1].ids)
+    assert torch.equal(read[0].pixel_values, read[1].pixel_values)
+    questions = [QUESTION, prompt("pleural effusion", "reasoning")]
+    said = [lvlm.respond([image, image], questions, max_new_tokens=4) for lvlm in (theirs, ours)]
+    assert said[0] == said[1]
+
+
+def change(file, part, settings):
+    """Add settings to a JSON file, or to a part of it."""
+    held = json.loads(file.read_text())
+    (held if part is None else held[part]).update(settings)
+    file.write_text(json.dumps(held))
 
 
 def test_a_family_that_names_no_processor_gets_the_one_of_the_files_and_pil(checkpoint):
