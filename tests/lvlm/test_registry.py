@@ -104,7 +104,7 @@ def test_the_last_lvlm_of_a_run_is_kept_as_long_as_nothing_about_it_changes(chec
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"dtype": "fp32"}, "no dtype 'fp32'; there are float32, bfloat16, float16"),
+        ({"dtype": "fp32"}, "no dtype 'fp32'; there are auto, float32, bfloat16, float16"),
         ({"device": "gpu"}, "device 'gpu'"),
         ({"device": "cuda:99"}, "device 'cuda:99'"),
         ({"attention": "fast"}, "fast"),
