@@ -83,6 +83,6 @@ ALL_CHECKS: Final[Mapping[str, Check]] = {**CHECKS, "relevance": relevance}
 def check_lvlm(lvlm: HuggingFaceLVLM) -> Iterator[CheckResult]:
     """The results of all checks of an LVLM, one after the other; see docs/add-an-lvlm.md.
 
-    Raises OutOfMemoryError where the device has no room for one picture.
+    Raises OutOfMemoryError where the device has no room for two pictures.
     """
     return examine(Subject(lvlm), ALL_CHECKS)

@@ -12,6 +12,7 @@ from medfocus_bench.lvlm.adapter import HuggingFaceLVLM
 from medfocus_bench.lvlm.conformance import canvas, examine, passes, places
 from medfocus_bench.lvlm.conformance.subject import Subject, as_loaded, smooth_picture
 from medfocus_bench.lvlm.example import EncodedExample
+from medfocus_bench.lvlm.fitting import OutOfMemoryError
 from tests.lvlm import faults
 
 
@@ -271,6 +272,14 @@ def test_a_check_that_stops_with_an_error_has_failed_with_its_sentence(open_lvlm
     )
     assert (result.name, result.outcome) == ("edges", "failed")
     assert result.sentence == "stops with an error (ValueError): 64 image tokens for a grid of 3 x 5"
+
+
+def test_no_memory_is_no_fault_of_the_family(open_lvlm):
+    def check(subject):
+        raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    with pytest.raises(OutOfMemoryError, match=r"tiny_gemma: there is no memory .* \(CUDA out of memory\.\)"):
+        list(examine(Subject(open_lvlm("tiny_gemma")), {"picture": check}))
 
 
 def test_the_pictures_have_no_symmetry():

@@ -39,7 +39,7 @@ CHECKS: Final[Mapping[str, Check]] = {
 def examine(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[CheckResult]:
     """The result of each check. One that cannot come to its end has failed, with the error's own sentence.
 
-    Raises OutOfMemoryError where the device has no room for one picture.
+    Raises OutOfMemoryError where the device has no room for two pictures.
     """
     for name, check in checks.items():
         yield replace(_finished(check, subject), name=name)
@@ -49,7 +49,10 @@ def _finished(check: Check, subject: Subject) -> CheckResult:
     try:
         return check(subject)
     except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(f"{subject.lvlm.key}: no memory for one picture: {error}") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(
+                f"{subject.lvlm.key}: there is no memory for the checks, of two pictures at most ({reason}): "
+                "try --dtype bfloat16 or another --device"
+            ) from error
         return failed(f"stops with an error ({type(error).__name__}): {reason}")
