@@ -78,6 +78,8 @@ def open_checkpoint(
             f"{source}: lacks weights of the LVLM, such as {min(info['missing_keys'])}, as transformers "
             f"{transformers.__version__} names them; fetch it again, or install the newest transformers"
         )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise InputError(f"{source}: holds an adapter that could not be fetched whole; try again")
     if tune is not None:
         model = merged(model, tune)
     if family.pixels is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -79,14 +80,12 @@ def fetched_fine_tune(source: str, revision: str | None) -> FineTune | None:
     with hub_if_it_answers(source):
         try:
             config = Path(client.hf_hub_download(source, CONFIG, revision=revision))
-        except (OSError, ValueError):  # no such file, no such repository, not in the cache
+        except Exception:  # not there, not in the cache, a broken connection: loading the model says it
             return None
-        for name in (WEIGHTS, _PICKLE):
-            try:
+        for name in (WEIGHTS, _PICKLE):  # `fine_tune` says which is missing
+            with suppress(Exception):
                 client.hf_hub_download(source, name, revision=config.parent.name)
                 break
-            except (OSError, ValueError):
-                continue
     found = fine_tune(config.parent)
     return None if found is None else replace(found, fetched=True)
 

@@ -217,6 +217,10 @@ def test_adapter_and_base_may_both_come_from_the_hub_the_base_in_the_registrys_r
     assert folder_identity("somebody/lora") is None
     assert lvlm.tune.identity in loaded_identity(lvlm)
     assert score(lvlm) != score(load_lvlm("somebody/tiny"))
+    (copied / WEIGHTS).unlink()
+    _in_the_cache("half", "d" * 40, copied)
+    with pytest.raises(InputError, match=f"holds {CONFIG} and no {WEIGHTS}; fetch it again"):
+        load_lvlm("somebody/half")
 
 
 def _fewer(folder: Path) -> None:
