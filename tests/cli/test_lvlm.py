@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from medfocus_bench.attribution.conformance import ALL_CHECKS
+from medfocus_bench.cli import lvlm
+from medfocus_bench.lvlm.conformance.result import CheckResult
 from medfocus_bench.phantom import PHANTOM_LVLMS
 
 from .running import refused, run
@@ -47,3 +49,11 @@ def test_a_source_that_cannot_be_loaded_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert "no family of LVLMs fits models of type 'llama'" in refused("lvlm", "check", tmp_path)
     assert "no LVLM 'nowhere'" in refused("lvlm", "check", "nowhere")
+
+
+def test_a_table_of_markdown_has_a_row_for_each_check(capsys):
+    results = [CheckResult("passed", "all of it", "picture"), CheckResult("failed", "a flip", "positions")]
+    lvlm._show({"lvlm": "mine", "model_type": "gemma3", "dtype": "float32"}, results, "markdown")
+    title, _, _, _, *rows = capsys.readouterr().out.splitlines()
+    assert title == "### mine (gemma3, float32): 1 passed, 1 failed"
+    assert rows == ["| picture | passed | all of it |", "| positions | failed | a flip |"]

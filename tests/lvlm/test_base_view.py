@@ -15,6 +15,7 @@ from transformers import (
 )
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
+from medfocus_bench.attribution.conformance import check_lvlm
 from medfocus_bench.attribution.lrp import LRP
 from medfocus_bench.data.questions import prompt
 from medfocus_bench.errors import InputError
@@ -152,8 +153,10 @@ def test_pixels_beyond_the_last_whole_patch_are_no_tokens(tmp_path):
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
     )
-    example = HuggingFaceLVLM("odd", folder).encode(picture(6), QUESTION, "Yes.")
+    lvlm = HuggingFaceLVLM("odd", folder)
+    example = lvlm.encode(picture(6), QUESTION, "Yes.")
     assert example.pixel_values.shape == (3, 118, 118)
+    assert {result.outcome for result in check_lvlm(lvlm)} == {"passed"}
     assert (example.grid.rows, example.grid.columns, example.grid.seen) == (8, 8, (112 / 118, 112 / 118))
 
 

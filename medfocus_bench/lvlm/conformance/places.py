@@ -192,9 +192,12 @@ def _patches(example: EncodedExample) -> Iterator[tuple[tuple[int, int], tuple[i
     rows, columns = example.grid.rows, example.grid.columns
     height, width = example.image.shape[:2]
     ((left, top, right, bottom),) = example.grid.view.place([[0, 0, width, height]], rows, columns)
+    down, across = example.grid.seen
+    left, right, top, bottom = left / across, right / across, top / down, bottom / down
     across, down = width / (right - left), height / (bottom - top)
     for y, x in _PLACES:
-        row, column = int(top + y * (bottom - top)), int(left + x * (right - left))
+        row = min(rows - 1, int(top + y * (bottom - top)))
+        column = min(columns - 1, int(left + x * (right - left)))
         box = (
             (column - left) * across,
             (row - top) * down,
