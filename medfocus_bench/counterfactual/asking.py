@@ -114,6 +114,7 @@ class Ask:
             mode=self.mode,
             editor=editor_label(self.editor),
             decoding=lvlm.decoding,
+            dtype=self.lvlm.dtype,
             responses={name: answer.text for name, answer in said.items()},
             log_odds={name: answer.log_odds for name, answer in said.items()},
         )

@@ -110,8 +110,15 @@ def _batches(questions: Iterable[Question], size: int) -> Iterator[tuple[Questio
 
 
 def _check_same_run(record: Verification, out: Path, work: Ask, label: str, names: Sequence[str]) -> None:
-    made = (record.lvlm, record.mode, record.editor, f"{record.decoding} decoding")
-    wanted = (work.lvlm.key, work.mode, label, f"{work.lvlm.decoding} decoding")
+    lvlm = work.lvlm
+    made = (
+        record.lvlm,
+        record.mode,
+        record.editor,
+        f"{record.decoding} decoding",
+        record.dtype or lvlm.dtype,
+    )
+    wanted = (lvlm.key, work.mode, label, f"{lvlm.decoding} decoding", lvlm.dtype)
     if made != wanted:
         raise InputError(
             f"{out}: is of {', '.join(made)}, not of {', '.join(wanted)}; "

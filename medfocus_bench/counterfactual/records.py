@@ -46,6 +46,8 @@ class Verification:
     log_odds: dict[str, float | None]
     decoding: Decoding = GREEDY
     """Of the responses; records of before it was kept are greedy."""
+    dtype: str | None = None
+    """Of the weights; None in records of before it was kept."""
 
     def says(self, picture: str) -> str | None:
         """The verdict on one picture: "yes", "no" or None."""

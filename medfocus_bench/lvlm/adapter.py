@@ -100,6 +100,11 @@ class HuggingFaceLVLM:
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
+    @property
+    def dtype(self) -> str:
+        """Of the weights, such as float32."""
+        return str(self.model.dtype).removeprefix("torch.")
+
     @contextmanager
     def measured(self) -> Iterator[PassCounter]:
         """Count the passes that are made inside the block."""

@@ -39,6 +39,11 @@ class LVLM(Protocol):
     key: str
     decoding: Decoding
 
+    @property
+    def dtype(self) -> str:
+        """Of the weights, such as float32."""
+        ...
+
     def respond(
         self, images: Sequence[UInt8Image], questions: Sequence[str], *, max_new_tokens: int | None = None
     ) -> list[Response]:

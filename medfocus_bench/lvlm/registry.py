@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from medfocus_bench.data.derived import RANDOM
 from medfocus_bench.data.questions import GREEDY, Decoding
 from medfocus_bench.data.truth import second_names
-from medfocus_bench.engine.devices import AUTO
+from medfocus_bench.engine.devices import AUTO, best_dtype
 from medfocus_bench.errors import InputError
 from medfocus_bench.lvlm.fine_tune import CONFIG, FineTune, fetched_fine_tune, fine_tune
 from medfocus_bench.lvlm.grid import Preprocessing
@@ -147,6 +147,11 @@ class LVLMSource:
     def decoding(self) -> Decoding:
         found: Decoding = dict(self.options).get("decoding", GREEDY)
         return found
+
+    @property
+    def dtype(self) -> str:
+        options = {"device": AUTO, "dtype": AUTO, **dict(self.options)}
+        return best_dtype(options["device"]) if options["dtype"] == AUTO else str(options["dtype"])
 
     def load(self) -> HuggingFaceLVLM:
         """As `kept_lvlm`: nobody may change it."""

@@ -139,10 +139,14 @@ def _rows(config: RebuildConfig) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _missing(config: RebuildConfig, source: str, lvlm: str, mode: Mode) -> list[int]:
-    """The questions that an LVLM has not yet answered in a mode, or answered in another decoding."""
-    file, wanted = config.file(source, lvlm, mode), config.run_config.decoding
+    """The questions that an LVLM has not yet answered in a mode, in this decoding and type of weights."""
+    file, run = config.file(source, lvlm, mode), config.run_config
     records = read_verifications(file) if file.exists() else []
-    done = {record.index for record in records if record.decoding == wanted}
+    done = {
+        record.index
+        for record in records
+        if record.decoding == run.decoding and record.dtype in (None, run.dtype)
+    }
     return [question.index for question in config.questions(source) if question.index not in done]
 
 

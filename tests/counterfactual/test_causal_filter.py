@@ -48,7 +48,7 @@ class Inverting:
 
 
 class Reader:
-    key, decoding = "reader", "greedy"
+    key, decoding, dtype = "reader", "greedy", "float32"
 
     def __init__(self):
         self.calls = []
@@ -239,14 +239,19 @@ def test_records_say_how_they_were_decoded_and_are_not_continued_in_another_way(
     (record,) = verify(questions(1), Reader(), "direct", Inverting(), out)
     kept = json.loads(out.read_text())
     assert kept.pop("decoding") == record.decoding == "greedy"
+    assert kept.pop("dtype") == record.dtype == "float32"
     assert pointer_row(record)["decoding"] is None
     assert pointer_row(replace(record, decoding="checkpoint"))["decoding"] == "checkpoint"
     out.write_text(json.dumps(kept) + "\n")  # as earlier versions wrote it
     other = Reader()
     other.decoding = "checkpoint"
-    with pytest.raises(InputError, match=r"greedy decoding, not of .*, checkpoint decoding; go on"):
+    with pytest.raises(InputError, match=r"greedy decoding, .* not of .*, checkpoint decoding, "):
         list(verify(questions(2), other, "direct", Inverting(), out))
     assert indices(verify(questions(2), Reader(), "direct", Inverting(), out)) == [0, 1]
+    half = Reader()
+    half.dtype = "bfloat16"
+    with pytest.raises(InputError, match=r"greedy decoding, float32, not of .*, bfloat16; go on"):
+        list(verify(questions(3), half, "direct", Inverting(), out))
 
 
 def test_a_line_that_is_no_failure_is_named(tmp_path):

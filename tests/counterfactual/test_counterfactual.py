@@ -144,7 +144,7 @@ def test_the_strict_rule_asks_for_margins_and_for_a_quiet_sham(record, strict):
 class BrightnessReader:
     """Says yes where a picture's lower left is bright; counts what it was asked."""
 
-    key, decoding = "brightness", "greedy"
+    key, decoding, dtype = "brightness", "greedy", "float32"
 
     def __init__(self, fail_after=10**9):
         self.asked, self.fail_after = 0, fail_after

@@ -97,7 +97,7 @@ def test_a_stopped_filter_is_gone_on_with(order):
 
 def test_a_filter_of_another_decoding_is_not_taken_for_this_one(order):
     rebuild(order(limit=6))
-    with pytest.raises(InputError, match=r"greedy decoding, not of .*, checkpoint decoding"):
+    with pytest.raises(InputError, match=r"greedy decoding, .* not of .*, checkpoint decoding"):
         rebuild(order(limit=6, run_config=RunConfig(decoding="checkpoint")))
 
 
