@@ -18,7 +18,7 @@ from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.chat_format import ChatFormatter, message
 from medfocus_bench.lvlm.checkpoint import open_checkpoint
-from medfocus_bench.lvlm.decoding import most_tokens
+from medfocus_bench.lvlm.decoding import end_tokens, most_tokens
 from medfocus_bench.lvlm.example import EncodedExample, Target
 from medfocus_bench.lvlm.fine_tune import FineTune
 from medfocus_bench.lvlm.finite import check_finite
@@ -81,7 +81,8 @@ class HuggingFaceLVLM:
         self.quantised = bool(getattr(self.model, "is_quantized", False))
         self.key, self.size, self.framing, self.batch = key, size, framing, batch
         self.source, self.revision = source, revision
-        self.chat_format = ChatFormatter(key, self.processor, self.family)
+        ends = end_tokens(self.model.generation_config)
+        self.chat_format = ChatFormatter(key, self.processor, self.family, ends)
         self.decoder: Any = self.family.decoder(self.model)
         text = self.model.config.get_text_config()
         softcap = getattr(text, "final_logit_softcapping", None)
@@ -364,7 +365,9 @@ class HuggingFaceLVLM:
         embeddings where neither is, and then what is injected), or at `pixel_values` where that requires
         gradients; it stays on the device of its block.
         """
-        attentions = tuple(attentions)
+        hidden, attentions = self._blocks(hidden), self._blocks(attentions)
+        if attention_rows is not None:
+            attention_rows = _closed(attention_rows, len(example.ids))
         given = example.pixel_values if pixel_values is None else pixel_values
         root = gradients and not given.requires_grad
         device = None if gradients else self.device
@@ -389,6 +392,12 @@ class HuggingFaceLVLM:
 
         Raises InputError where one is zero everywhere, NotFiniteError where one overflows.
         """
+        if not all(states.requires_grad for states in inputs):
+            raise InputError(
+                f"{self.key}: the graph of a trace starts at the first block that is recorded, and what "
+                "comes before it has no gradient; ask for that in a trace of its own, or for a graph from "
+                "the pixels on: pixel_values=example.pixel_values.clone().requires_grad_()"
+            )
         self._count(backward=1)
         found = torch.autograd.grad(value, list(inputs), allow_unused=True)
         if any(gradient is None or not gradient.any() for gradient in found):
@@ -401,8 +410,20 @@ class HuggingFaceLVLM:
 
     # -- parts ---------------------------------------------------------------------------------------------
 
+    def _blocks(self, numbers: Iterable[int]) -> tuple[int, ...]:
+        """Numbers of blocks, counted from 0. Raises ValueError for one that is not there."""
+        found = tuple(numbers)
+        wrong = [number for number in found if not 0 <= number < self.layers]
+        if wrong:
+            raise ValueError(
+                f"{self.key}: no block {wrong[0]}; its decoder has blocks 0 to {self.layers - 1}"
+            )
+        return found
+
     def _parts(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Batches of even sizes: one picture at the end would cost as much as several in another."""
+        if len(pixel_values) == 0:
+            raise ValueError("no pictures: pixel values are (n, 3, height, width), of one at least")
         return pixel_values.tensor_split(ceil(len(pixel_values) / self.batch))
 
     def _row_batches(self, example: EncodedExample, pixel_values: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -478,6 +499,14 @@ class HuggingFaceLVLM:
         if view.framing == "native":
             return Image.fromarray(image).convert("RGB")
         return frame_picture(image, view.frame.size)
+
+
+def _closed(rows: slice, length: int) -> slice:
+    """Rows of so many as a slice with both ends. Raises ValueError for one that leaves rows out between."""
+    start, stop, step = rows.indices(length)
+    if step != 1:
+        raise ValueError(f"attention_rows {rows}: rows follow one another; leave out the step")
+    return slice(start, max(start, stop))
 
 
 def frame_picture(image: UInt8Image, size: int) -> Image.Image:

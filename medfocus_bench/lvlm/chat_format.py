@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import torch
@@ -32,10 +32,12 @@ class ChatFormatter:
     `yes` and `no` are the tokens that spell a verdict in one piece, in any case and after a space or not, or
     after a sign that the vocabulary joins to either word, as Qwen's joins a quotation mark. `special` are
     those that stand for pictures, turns, starts and ends, without the marks that a family writes within its
-    responses, such as those of boxes. Raises InputError where no token spells a verdict.
+    responses, such as those of boxes. A response stops before the first of `ends`: the special tokens, and
+    those that end it by the generation config, which may be any. Raises InputError where no token spells a
+    verdict.
     """
 
-    def __init__(self, key: str, processor: Any, family: Family) -> None:
+    def __init__(self, key: str, processor: Any, family: Family, ends: Iterable[int] = ()) -> None:
         self.key, self.processor, self.family = key, processor, family
         self.tokenizer: Any = processor.tokenizer
         self.tokenizer.padding_side = "left"
@@ -44,6 +46,7 @@ class ChatFormatter:
         marked = (token for token, about in added.items() if about.special)
         markup = {token for token, about in added.items() if about.content in family.markup}
         self.special = frozenset([*self.tokenizer.all_special_ids, *marked]) - markup
+        self.ends = self.special | {*ends}
         after_signs = self._after_signs()
         self.yes, self.no = (sorted({*self._spelling(word), *after_signs[word]}) for word in ("yes", "no"))
 
@@ -74,7 +77,7 @@ class ChatFormatter:
         return [*self.yes, *self.no]
 
     def response(self, ids: list[int], logits: Sequence[torch.Tensor]) -> Response:
-        """The written response: the ids up to the first special one, with the log-odds at the verdict.
+        """The written response: the ids up to the first of `ends`, with the log-odds at the verdict.
 
         `logits`: for each of the ids those of the tokens of `verdicts`, in their order.
         """
@@ -87,8 +90,8 @@ class ChatFormatter:
         return Response(text, tuple(own), odds)
 
     def length(self, ids: Sequence[int]) -> int:
-        """How many of the ids that a model wrote are its response: those before the first special one."""
-        return next((n for n, token in enumerate(ids) if token in self.special), len(ids))
+        """How many of the ids that a model wrote are its response: those before the first that ends it."""
+        return next((n for n, token in enumerate(ids) if token in self.ends), len(ids))
 
     def verdict_at(self, ids: Sequence[int], text: str) -> int | None:
         """Position of the token that spells the verdict: the one with the characters that decide.

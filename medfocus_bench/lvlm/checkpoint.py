@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from medfocus_bench.data.hub.client import hub_if_it_answers
 from medfocus_bench.data.questions import DECODINGS, GREEDY, Decoding
 from medfocus_bench.engine.devices import AUTO, DTYPES, best_dtype, named_device, unusable
-from medfocus_bench.errors import InputError
+from medfocus_bench.errors import InputError, first_line
 from medfocus_bench.lvlm.decoding import generation_config
 from medfocus_bench.lvlm.families import Family, load_family
 from medfocus_bench.lvlm.fine_tune import CONFIG, FineTune
@@ -83,8 +84,15 @@ def open_checkpoint(
     if tune is not None:
         model = merged(model, tune)
     if family.pixels is not None:
-        least, most = pixels or within(family.pixels, processor.image_processor.size)
+        own = processor.image_processor.size
+        if pixels is None and None in (own["shortest_edge"], own["longest_edge"]):
+            raise InputError(
+                f"{source}: its image processor has no shortest_edge and longest_edge, the least and most "
+                "pixels of a picture: mend preprocessor_config.json, or give pixels"
+            )
+        least, most = pixels or within(family.pixels, own)
         processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+    _check_generation(Path(source) / "generation_config.json")
     model.generation_config = generation_config(model.generation_config, decoding)
     check_placed(source, model)
     remember_picture(processor.image_processor)
@@ -94,6 +102,16 @@ def open_checkpoint(
         raise InputError(f"{source}: {blind} is zero everywhere, so no picture has an effect: train it")
     model = model.eval().requires_grad_(False)
     return model if "device_map" in placed else model.to(device), processor, family
+
+
+def _check_generation(path: Path) -> None:
+    """Raise InputError for a file that cannot be read: the library leaves it, and its end tokens, out."""
+    if not path.is_file():
+        return
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {first_line(error)}") from None
 
 
 def _check_pixels(family: Family, given: tuple[int, int] | None) -> None:

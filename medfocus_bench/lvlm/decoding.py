@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from medfocus_bench.data.questions import Decoding, Mode
+from medfocus_bench.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -45,9 +46,25 @@ def most_tokens(decoding: Decoding, mode: Mode = "reasoning") -> int:
     return _PAPER_TOKENS if decoding == "checkpoint" else _TOKENS[mode]
 
 
+def end_tokens(config: GenerationConfig) -> list[int]:
+    """The tokens that end a response by a generation config; they need not be special to the tokenizer.
+
+    Raises InputError for other values.
+    """
+    own = config.eos_token_id
+    found = [] if own is None else list(own) if isinstance(own, list | tuple) else [own]
+    if not all(type(token) is int for token in found):
+        raise InputError(f"the generation config has an eos_token_id {own!r}; give a number or several")
+    return found
+
+
 def generation_config(own: GenerationConfig, decoding: Decoding) -> GenerationConfig:
-    """The generation config of a model, given that of its checkpoint."""
+    """The generation config of a model, given that of its checkpoint.
+
+    Raises InputError for end tokens that are no numbers of tokens.
+    """
     from transformers import GenerationConfig
 
+    end_tokens(own)
     kept = (*ENDS, *PENALTIES) if decoding == "checkpoint" else ENDS
     return GenerationConfig(do_sample=False, num_beams=1, **{name: getattr(own, name, None) for name in kept})

@@ -72,6 +72,10 @@ class EncodedExample:
             if self.verdict is None:
                 raise ValueError(f"the response {self.response[:80]!r} states no yes or no to explain")
             return range(self.verdict, self.verdict + 1)
+        if not isinstance(target, tuple) or len(target) != 2:
+            raise ValueError(
+                f"no target {target!r}; there are 'response', 'verdict' and a span (start, stop)"
+            )
         start, stop = target
         if not 0 <= start < stop <= len(self.answer):
             raise ValueError(f"no tokens {start}:{stop} in a response of {len(self.answer)}")

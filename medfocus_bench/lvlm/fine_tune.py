@@ -93,7 +93,7 @@ def fetched_fine_tune(source: str, revision: str | None) -> FineTune | None:
 def _settings(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: holds no object of JSON")

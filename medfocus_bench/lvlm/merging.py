@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any, Final
 
@@ -15,6 +16,11 @@ from medfocus_bench.errors import InputError, first_line, require
 from medfocus_bench.lvlm.fine_tune import CONFIG, WEIGHTS, FineTune
 
 _ADAPTER: Final = "default"
+_UNFIT: Final = (
+    *(ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError),
+    re.error,  # of target_modules
+)
+"""How peft stumbles over a config."""
 _BEFORE: Final = "base_model.model."
 """Where peft's names of weights begin; the model's own follow."""
 
@@ -46,7 +52,7 @@ def merged(model: Any, tune: FineTune) -> Any:
                 )
             tied, weights = _tied(model), _renamed(weights, model)
             adapted = get_peft_model(model, config, adapter_name=_ADAPTER)
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+        except _UNFIT as error:
             raise InputError(f"{config_file}: does not fit {tune.base}: {first_line(error)}") from None
         _refuse_tied(adapted, tied, tune)
         try:

@@ -39,8 +39,9 @@ class ScoreModule(torch.nn.Module):
     kernels of attention that have one: load the LVLM with `attention="eager"`. Within `lvlm.measured()` the
     passes forward and back are counted.
 
-    Raises InputError for pixels of another shape, and for gradients of quantised weights; NotFiniteError for
-    scores or gradients that are not finite; ValueError for a target that the response does not have.
+    Raises InputError for pixels of another type or shape or that are not finite, and for gradients of
+    quantised weights; NotFiniteError for scores or gradients that are not finite; ValueError for a target
+    that the response does not have.
     """
 
     def __init__(self, lvlm: Scorer, example: EncodedExample, target: Target = "response") -> None:
@@ -51,12 +52,17 @@ class ScoreModule(torch.nn.Module):
         self.eval()
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if not isinstance(pixels, torch.Tensor) or not pixels.is_floating_point():
+            kind = pixels.dtype if isinstance(pixels, torch.Tensor) else type(pixels).__name__
+            raise InputError(f"{self.lvlm.key}: pixels are a tensor of torch of a float type, not {kind}")
         expected = tuple(self.example.pixel_values.shape)
         if pixels.ndim != len(expected) + 1 or tuple(pixels.shape[1:]) != expected or len(pixels) == 0:
             raise InputError(
                 f"{self.lvlm.key}: pixels are (n, {', '.join(map(str, expected))}) for this example, not "
                 f"{tuple(pixels.shape)}; begin with example.pixel_values[None]"
             )
+        if not bool(pixels.isfinite().all()):
+            raise InputError(f"{self.lvlm.key}: some pixels are not finite numbers")
         if torch.is_grad_enabled():
             pixels = self._rooted(pixels)
         pixels = pixels.to(self.lvlm.device, torch.float32)

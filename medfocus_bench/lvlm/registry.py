@@ -321,6 +321,8 @@ def _base(tune: FineTune) -> tuple[str, str | Path]:
     written = f"{tune.folder / CONFIG}: base_model_name_or_path {tune.base!r}"
     if fine_tune(tune.base) is not None:
         raise InputError(f"{written} is an adapter itself: merge that one, save it and name what was saved")
+    if trained_source(tune.base)[1] is not None:
+        raise InputError(f"{written} has a random decoder; name the trained one")
     known = next((key for key, model in HUB_LVLMS.items() if model.repository == tune.base), tune.base)
     try:
         return _located(known)

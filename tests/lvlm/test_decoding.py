@@ -88,6 +88,26 @@ def test_end_tokens_and_padding_are_the_checkpoints(with_config):
         assert (config.do_sample, config.num_beams) == (False, 1)
 
 
+def test_an_end_token_that_is_not_special_is_no_part_of_the_response(with_config, plain):
+    end = next(token for token in plain[0].ids[1:] if token != plain[0].ids[0])
+    found = with_config({"eos_token_id": end, "pad_token_id": None}).respond(IMAGES, QUESTIONS)
+    assert found[0].ids == plain[0].ids[: plain[0].ids.index(end)]
+    assert all(end not in response.ids for response in found)
+
+
+def test_end_tokens_that_are_no_numbers_are_an_error(with_config):
+    for wrong in ("<|im_end|>", [3, "<|im_end|>"]):
+        with pytest.raises(InputError, match=r"eos_token_id .*<\|im_end\|>.*give a number"):
+            with_config({"eos_token_id": wrong})
+
+
+def test_a_generation_config_that_cannot_be_read_is_an_error(tmp_path):
+    folder = shutil.copytree(PHANTOM_LVLMS["phantom_qwen"], tmp_path / "lvlm")
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(InputError, match=r"lvlm/generation_config\.json: cannot be read"):
+        HuggingFaceLVLM("lvlm", folder)
+
+
 def test_a_response_is_as_long_as_its_mode_allows_and_in_the_papers_way_256_tokens():
     assert [most_tokens("greedy", mode) for mode in ("direct", "reasoning")] == [64, 512]
     assert [most_tokens("checkpoint", mode) for mode in ("direct", "reasoning")] == [256, 256]
@@ -96,7 +116,7 @@ def test_a_response_is_as_long_as_its_mode_allows_and_in_the_papers_way_256_toke
 @pytest.mark.parametrize(("decoding", "length"), [("greedy", 512), ("checkpoint", 256)])
 def test_a_response_that_does_not_end_is_cut_where_its_decoding_says(with_config, decoding, length):
     lvlm = with_config({"eos_token_id": 3}, decoding=decoding)
-    lvlm.chat_format.special = frozenset()
+    lvlm.chat_format.ends = frozenset()
     assert len(lvlm.generate(IMAGES[0], QUESTIONS[1]).ids) == length
 
 

@@ -124,6 +124,18 @@ def test_a_checkpoint_with_narrower_limits_of_pixels_keeps_them(own, limits):
     assert within(load_family("qwen2_5_vl").pixels, of_checkpoint) == limits
 
 
+def test_a_size_that_says_no_pixels_is_an_error_with_the_way_out(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint("tiny_qwen"), tmp_path / "qwen")
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            settings = json.loads((folder / name).read_text())
+            settings.get("image_processor", settings)["size"] = {"height": 56, "width": 56}
+            (folder / name).write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"tmp.*qwen: its image processor has no shortest_edge.*give pixels"):
+        HuggingFaceLVLM("qwen", folder)
+    assert HuggingFaceLVLM("qwen", folder, pixels=(784, 50_176)).layers
+
+
 def test_limits_of_pixels_that_no_picture_can_have_are_refused(checkpoint):
     with pytest.raises(InputError, match="pixels 3136,50176: models of type gemma3 make one size of every"):
         HuggingFaceLVLM("gemma", checkpoint("phantom_gemma"), pixels=(3136, 50_176))

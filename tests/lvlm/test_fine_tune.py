@@ -243,6 +243,13 @@ def _pickled(folder: Path) -> None:
         ({"target_modules": ["query"]}, None, f"{CONFIG}: does not fit .*query"),
         ({"target_modules": ["q_proj"]}, None, f"{WEIGHTS}: holds weights, such as .*v_proj|down_proj"),
         ({"peft_type": "NEWEST"}, None, f"{CONFIG}: does not fit .*NEWEST"),
+        ({"target_modules": "((("}, None, f"{CONFIG}: does not fit .*missing \\)"),
+        (
+            {"base_model_name_or_path": "phantom_qwen@random"},
+            None,
+            "has a random decoder; name the trained one",
+        ),
+        ({}, lambda folder: (folder / CONFIG).write_text("[" * 100_000), f"{CONFIG}: cannot be read"),
         ({"megatron_config": {"a": 1}}, None, f"{CONFIG}: megatron_config"),
         ({"base_model_name_or_path": "phantom_gemma"}, None, "does not fit phantom_gemma"),
         ({}, _fewer, f"{WEIGHTS}: lacks weights, such as .*lora_A"),

@@ -186,6 +186,32 @@ def test_pixels_of_another_shape_are_an_error_that_says_the_right_one(lvlm, exam
         lvlm.as_module(example)(torch.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda pixels: pixels.int(), "a float type, not torch.int32"),
+        (lambda pixels: pixels.to(torch.complex64), "a float type, not torch.complex64"),
+        (lambda pixels: pixels.numpy(), "a float type, not ndarray"),
+        (lambda pixels: pixels * torch.nan, "some pixels are not finite"),
+    ],
+)
+def test_pixels_that_are_no_numbers_of_a_float_type_are_an_error(lvlm, example, wrong, said):
+    with pytest.raises(InputError, match=said):
+        lvlm.as_module(example)(wrong(example.pixel_values[None]))
+
+
+def test_no_pictures_at_all_are_an_error(lvlm, example):
+    for made in (lvlm.scores, lvlm.token_scores, lvlm.pixel_gradients):
+        with pytest.raises(ValueError, match="no pictures"):
+            made(example, example.pixel_values[None][:0])
+
+
+@pytest.mark.parametrize("target", ["answer", (1,), None, 3])
+def test_a_target_of_another_kind_is_an_error_that_lists_them(lvlm, example, target):
+    with pytest.raises(ValueError, match=r"no target .*; there are 'response', 'verdict' and a span"):
+        lvlm.as_module(example, target)
+
+
 def test_a_target_that_is_not_there_and_gradients_of_quantised_weights_are_errors(
     open_lvlm, example, monkeypatch
 ):

@@ -186,3 +186,39 @@ def test_passes_are_counted_picture_by_picture(any_lvlm, example):
             any_lvlm.log_probs([picture(1), picture(2)], QUESTION, "Yes.")
     assert (meter.forward_passes, inner.forward_passes) == (8, 2)
     assert meter.seconds > 0
+
+
+@pytest.mark.parametrize(
+    "rows", [slice(-3, None), slice(None, 4), slice(None), slice(-5, -2), slice(6, 999), slice(5, 3)]
+)
+def test_rows_of_attention_may_be_any_slice(open_lvlm, rows):
+    lvlm = open_lvlm("tiny_qwen")
+    example = lvlm.encode(picture(1), QUESTION, "Yes.")
+    every = lvlm.trace(example, attentions=[0], hidden=[0])
+    some = lvlm.trace(example, attentions=[0], hidden=[0], attention_rows=rows)
+    assert some.attentions[0].shape == every.attentions[0][:, :, rows].shape
+    assert torch.allclose(some.attentions[0], every.attentions[0][:, :, rows], atol=1e-6)
+    assert torch.allclose(some.hidden[0], every.hidden[0], atol=1e-5)
+
+
+def test_rows_with_gaps_and_blocks_that_are_not_there_are_errors(open_lvlm):
+    lvlm = open_lvlm("tiny_qwen")
+    example = lvlm.encode(picture(1), QUESTION, "Yes.")
+    with pytest.raises(ValueError, match="leave out the step"):
+        lvlm.trace(example, attentions=[0], attention_rows=slice(0, 9, 2))
+    for wrong in (-1, lvlm.layers):
+        for asked in ("hidden", "attentions"):
+            with pytest.raises(ValueError, match=f"no block {wrong}; its decoder has blocks 0 to"):
+                lvlm.trace(example, **{asked: [wrong]})
+
+
+def test_what_stands_before_the_graph_of_a_trace_is_an_error_with_the_way_out(open_lvlm):
+    lvlm = open_lvlm("tiny_qwen")
+    example = lvlm.encode(picture(1), QUESTION, "Yes.")
+    trace = lvlm.trace(example, hidden=[0], gradients=True)
+    with pytest.raises(InputError, match="starts at the first block that is recorded"):
+        lvlm.gradients(lvlm.objective(example, trace), [trace.embeddings, trace.hidden[0]])
+    pixels = example.pixel_values.clone().requires_grad_()
+    trace = lvlm.trace(example, hidden=[0], gradients=True, pixel_values=pixels)
+    found = lvlm.gradients(lvlm.objective(example, trace), [trace.embeddings, trace.hidden[0]])
+    assert all(gradient.any() for gradient in found)

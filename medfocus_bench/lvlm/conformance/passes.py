@@ -78,7 +78,7 @@ def decoding(subject: Subject) -> CheckResult:
         largest = [int(step[0]) for step in steps]
         for number, token in enumerate(largest):
             own = written[number] if number < len(written) else None
-            ends = own is None and (token in lvlm.chat_format.special or number > len(written))
+            ends = own is None and (token in lvlm.chat_format.ends or number > len(written))
             if own != token and not ends:
                 wrote = "the end" if own is None else subject.named(own)
                 return failed(
