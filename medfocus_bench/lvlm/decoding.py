@@ -61,7 +61,7 @@ def end_tokens(config: GenerationConfig) -> list[int]:
 def generation_config(own: GenerationConfig, decoding: Decoding) -> GenerationConfig:
     """The generation config of a model, given that of its checkpoint.
 
-    Raises InputError for end tokens that are no numbers of tokens.
+    Raises InputError for end tokens that are not numbers.
     """
     from transformers import GenerationConfig
 

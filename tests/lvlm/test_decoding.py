@@ -95,7 +95,7 @@ def test_an_end_token_that_is_not_special_is_no_part_of_the_response(with_config
     assert all(end not in response.ids for response in found)
 
 
-def test_end_tokens_that_are_no_numbers_are_an_error(with_config):
+def test_end_tokens_that_are_not_numbers_are_an_error(with_config):
     for wrong in ("<|im_end|>", [3, "<|im_end|>"]):
         with pytest.raises(InputError, match=r"eos_token_id .*<\|im_end\|>.*give a number"):
             with_config({"eos_token_id": wrong})
