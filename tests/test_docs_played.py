@@ -73,6 +73,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "hf auth": NETWORK,
         "medfocus-bench verify": f"{REAL}; tests/cli/test_radedit.py plays it with a tiny one",
     },
+    "performance.md": {"python -m tests.realsize": "takes hours; its arithmetic is tested in tests/realsize"},
     "faithfulness.md": {"medfocus-bench faithfulness": "played in tests/cli/test_faithfulness.py"},
     "licensed.md": {"pip install": NETWORK},
     "scale.md": {
