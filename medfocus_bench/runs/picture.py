@@ -22,6 +22,7 @@ from medfocus_bench.drawing.panel import TILE_SIZE, Tile, panel
 from medfocus_bench.errors import InputError
 from medfocus_bench.geometry import Frame, UInt8Image
 from medfocus_bench.lvlm.fitting import OutOfMemoryError
+from medfocus_bench.lvlm.grid import Preprocessing
 from medfocus_bench.lvlm.protocol import NotFiniteError
 from medfocus_bench.progress import Progress, no_progress
 from medfocus_bench.runs.config import RunConfig
@@ -103,7 +104,10 @@ class ExplanationEntry(Strict):
 
 
 class ExplanationsDocument(Strict):
-    """The content of `explanations.json`; boxes are in pixels of the picture."""
+    """The content of `explanations.json`; boxes are in pixels of the picture.
+
+    `framing` to `pixels` say how the LVLM ran; documents of before they were kept have none.
+    """
 
     image: str
     width: int
@@ -114,6 +118,10 @@ class ExplanationsDocument(Strict):
     target: str
     seed: int
     decoding: Decoding = GREEDY
+    framing: Preprocessing | None = None
+    dtype: str | None = None
+    quantise: str | None = None
+    pixels: tuple[int, int] | None = None
     explanations: list[ExplanationEntry]
 
 
@@ -276,6 +284,10 @@ def _write(explained: ExplainedPicture, folder: Path) -> None:
         target=explained.config.target_name,
         seed=explained.config.seed,
         decoding=explained.config.decoding,
+        framing=explained.config.framing,
+        dtype=explained.config.dtype,
+        quantise=explained.config.quantise,
+        pixels=explained.config.pixels,
         explanations=entries,
     )
     write_document(folder / EXPLANATIONS_NAME, document)

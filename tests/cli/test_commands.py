@@ -121,6 +121,7 @@ def test_info_shows_what_a_submission_quotes(toy):
         "fingerprint": benchmark.fingerprint,
         "configs": "toy",
         "splits": "direct",
+        "derived": "control",
         "samples": "32",
         "patients": "8",
     }

@@ -63,13 +63,19 @@ def test_all_outputs_come_once(engine):
 
 
 def test_workers_share_the_units_and_are_kept(workers):
-    pids = [
-        {output for unit, output in workers.run(Squares(slow=0.05), range(8)) if output > 100}
-        for _ in range(2)
-    ]
-    assert pids[0] == pids[1]
-    assert len(pids[0]) == 2
-    assert os.getpid() not in pids[0]
+    """However late one of them starts: the other has then done all of a short run alone."""
+
+    def pids():
+        return {output for _, output in workers.run(Squares(slow=0.05), range(8)) if output > 100}
+
+    found = set()
+    for _ in range(100):
+        found |= pids()
+        if len(found) == 2:
+            break
+    assert len(found) == 2
+    assert pids() <= found
+    assert os.getpid() not in found
 
 
 def test_units_are_taken_when_a_worker_is_free(engine):

@@ -67,6 +67,12 @@ def test_every_method_writes_its_map_or_boxes_and_an_overlay(tmp_path, qwen, pix
     np.testing.assert_array_equal(maps["occlusion"], expected.saliency)
     document = json.loads((out / "explanations.json").read_text())
     assert (document["response"], document["width"], document["height"]) == ("Yes.", 224, 160)
+    assert [document[name] for name in ("framing", "dtype", "decoding", "pixels")] == [
+        "square",
+        "float32",
+        "greedy",
+        None,
+    ]
     by_name = {one["method"]["name"]: one for one in document["explanations"]}
     assert by_name["null-centre-box"]["explanation"]["boxes"] == [[56.0, 40.0, 168.0, 120.0]]
     assert by_name["occlusion"]["explanation"]["cost"]["forward_passes"] == 17

@@ -41,7 +41,7 @@ def root(tmp_path_factory):
 class _Said:
     """A record of the filter: grounded in direct mode, incorrect in reasoning mode."""
 
-    source, evidence, lvlm = "imagenome", "lesion", "gemma3_4b"
+    source, evidence, lvlm, decoding = "imagenome", "lesion", "gemma3_4b", "greedy"
     log_odds: Mapping[str, float | None] = dict.fromkeys((*IMAGES, "sham"), 1.5)
 
     def __init__(self, index: int, mode: str) -> None:
