@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final
 
 import numpy as np
@@ -56,15 +57,22 @@ def ndcg(scores: npt.ArrayLike, gains: npt.ArrayLike) -> float | None:
     values, gained = np.asarray(scores, dtype=np.float64), np.asarray(gains, dtype=np.float64)
     if not len(gained) or gained.min() == gained.max():
         return None
-    chance = _dcg(np.zeros_like(gained), gained)
-    return float((_dcg(values, gained) - chance) / (_dcg(gained, gained) - chance))
+    discounts = _discounts(len(gained))
+    chance = _dcg(np.zeros_like(gained), gained, discounts)
+    return float((_dcg(values, gained, discounts) - chance) / (_dcg(gained, gained, discounts) - chance))
 
 
-def _dcg(scores: FloatArray, gains: FloatArray) -> float:
+@lru_cache
+def _discounts(count: int) -> FloatArray:
+    """d(k) of the first `count` places."""
+    return np.asarray(1 / np.log2(np.arange(count) + 2))
+
+
+def _dcg(scores: FloatArray, gains: FloatArray, discounts: FloatArray) -> float:
     """The DCG, items of equal score sharing their places: of equal scores alone, the mean of all orders."""
     _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
-    discounts = np.add.reduceat(1 / np.log2(np.arange(len(scores)) + 2), np.cumsum(sizes) - sizes)
-    return float((np.bincount(group, weights=gains) / sizes) @ discounts)
+    shared = np.add.reduceat(discounts, np.cumsum(sizes) - sizes)
+    return float((np.bincount(group, weights=gains) / sizes) @ shared)
 
 
 def on_tokens(given: Iterable[tuple[str, float]], tokens: Sequence[str]) -> FloatArray:
@@ -84,12 +92,11 @@ def on_tokens(given: Iterable[tuple[str, float]], tokens: Sequence[str]) -> Floa
             scores[found:at], covered[found:at] = (0.0 if np.isnan(score) else score), True
     ends = np.cumsum([len(token) for token in tokens])
     result = np.zeros(len(tokens))
-    for number, (end, token) in enumerate(zip(ends, tokens, strict=True)):
-        own = slice(int(end) - len(token), int(end))
-        written = np.array([not character.isspace() for character in token], dtype=np.bool_)
-        counted = written | covered[own]
-        if counted.any():
-            result[number] = scores[own][counted].mean()
+    counted = covered | np.array([not character.isspace() for character in text], dtype=np.bool_)
+    for number, (end, token) in enumerate(zip(ends.tolist(), tokens, strict=True)):
+        own = slice(end - len(token), end)
+        if counted[own].any():
+            result[number] = scores[own][counted[own]].mean()
     return result
 
 
@@ -106,9 +113,8 @@ def says_none(concepts: Mapping[str, float]) -> bool:
 
 def token_ndcg(tokens: Sequence[tuple[str, float]], sample: Sample) -> float | None:
     """The corrected nDCG of a method's tokens; None where the effects of the sample's are not known."""
-    if sample.tokens is None or sample.token_effects is None:
-        return None
-    return ndcg(on_tokens(tokens, sample.tokens), np.maximum(0, sample.token_effects))
+    own, effects = sample.tokens, sample.token_effects
+    return None if own is None or effects is None else ndcg(on_tokens(tokens, own), np.maximum(0, effects))
 
 
 def concept_ndcg(concepts: Mapping[str, float], sample: Sample) -> float | None:

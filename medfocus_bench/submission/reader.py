@@ -198,6 +198,9 @@ class _BySample(Mapping[str, AttributionEntry]):
     def __getitem__(self, sample_id: str) -> AttributionEntry:
         return self._entries[self._places[sample_id]]
 
+    def __contains__(self, sample_id: object) -> bool:
+        return sample_id in self._places  # the mixin's would decode the entry
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

@@ -188,7 +188,7 @@ def test_a_kept_lvlm_is_loaded_anew_when_adapter_or_base_change(copied, base):
 
 
 def _in_the_cache(name: str, commit: str, folder: Path) -> None:
-    cached = Path(constants.HF_HUB_CACHE) / f"models--somebody--{name}"
+    cached = Path(constants.HF_HUB_CACHE) / f"models--tuner--{name}"
     shutil.copytree(folder, cached / "snapshots" / commit)
     (cached / "refs").mkdir(exist_ok=True)
     (cached / "refs" / "main").write_text(commit)
@@ -198,7 +198,7 @@ def test_adapter_and_base_may_both_come_from_the_hub_the_base_in_the_registrys_r
     """From a cache of the Hub, without the Hub."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     tiny = HubModel(
-        repository="somebody/tiny",
+        repository="tuner/tiny",
         family="qwen2_5_vl",
         billions=0.001,
         licence="MIT",
@@ -207,20 +207,20 @@ def test_adapter_and_base_may_both_come_from_the_hub_the_base_in_the_registrys_r
     monkeypatch.setitem(HUB_LVLMS, "tiny", tiny)
     base = PHANTOM_LVLMS["phantom_qwen"]
     save_adapter(copied, base, target_modules=["q_proj"])
-    change(copied, base_model_name_or_path="somebody/tiny")
+    change(copied, base_model_name_or_path="tuner/tiny")
     _in_the_cache("tiny", "a" * 40, base)
     _in_the_cache("tiny", "c" * 40, PHANTOM_LVLMS["phantom_gemma"])
     _in_the_cache("lora", "b" * 40, copied)
-    lvlm = load_lvlm("somebody/lora")
-    assert lvlm.key == "somebody--lora"
+    lvlm = load_lvlm("tuner/lora")
+    assert lvlm.key == "tuner--lora"
     assert lvlm_key(copied) == "tiny+mine"
-    assert folder_identity("somebody/lora") is None
+    assert folder_identity("tuner/lora") is None
     assert lvlm.tune.identity in loaded_identity(lvlm)
-    assert score(lvlm) != score(load_lvlm("somebody/tiny"))
+    assert score(lvlm) != score(load_lvlm("tuner/tiny"))
     (copied / WEIGHTS).unlink()
     _in_the_cache("half", "d" * 40, copied)
     with pytest.raises(InputError, match=f"holds {CONFIG} and no {WEIGHTS}; fetch it again"):
-        load_lvlm("somebody/half")
+        load_lvlm("tuner/half")
 
 
 def _fewer(folder: Path) -> None:
