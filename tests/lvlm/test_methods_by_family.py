@@ -23,11 +23,17 @@ QUESTION = prompt("nodule", "direct")
 SHAPES = {"square": (224, 224), "wide": (168, 336), "tall": (280, 140)}
 
 FAMILIES = sorted(entry.name for entry in entry_points(group="medfocus_bench.lvlms"))
+HALF = [(kind, list(SHAPES)[number % len(SHAPES)], "bfloat16") for number, kind in enumerate(FAMILIES)]
 CASES = [
     *product(FAMILIES, SHAPES, ["float32"]),
-    *((kind, list(SHAPES)[number % len(SHAPES)], "bfloat16") for number, kind in enumerate(FAMILIES)),
+    *HALF,
+    *(
+        pytest.param(*case, marks=pytest.mark.data)
+        for case in product(FAMILIES, SHAPES, ["bfloat16"])
+        if case not in HALF
+    ),
 ]
-"""All shapes in float32; in bfloat16 one of each family, another from one family to the next."""
+"""All shapes in both types; in bfloat16 one of each family unless it is `make test-data`."""
 
 CHECKPOINTS = {"qwen2_5_vl": "tiny_qwen", "gemma3": "tiny_gemma"}
 """Those whose tiny checkpoints are not called by the type of their model."""
